@@ -1,0 +1,1 @@
+"""Load, baselines and end-to-end comparisons of a running stack."""

@@ -1,0 +1,1 @@
+"""The `adaserve` command: start the local stack, talk to a running one."""
