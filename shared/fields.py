@@ -1,0 +1,223 @@
+"""How one field of a message looks on the wire, and what it may hold.
+
+A message declares each field with one of the functions below; ``check`` runs when a message is built, ``codec``
+uses ``pack`` and ``unpack``. Columns are numpy arrays that travel as raw little-endian bytes. Every column has
+an axis ("row", "token", "node", "trace"): all columns of one axis have one length. A ragged axis is described by
+its offsets column of rows + 1 entries.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+MAX_AXIS = {"row": 4096, "token": 1 << 21, "node": 1 << 18, "trace": 4096}
+
+
+class FieldError(ValueError):
+    """A value outside what its field may hold; the text names the limit, never the value."""
+
+
+class Spec(Protocol):
+    """The wire form of one field. ``check`` and ``unpack`` raise FieldError."""
+
+    def check(self, value: Any) -> None: ...
+    def pack(self, value: Any) -> Any: ...
+    def unpack(self, raw: Any) -> Any: ...
+
+
+class Plain(ABC):
+    """A value that msgpack carries as it is."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def check(self, value: Any) -> None: ...
+
+    def pack(self, value: Any) -> Any:
+        return value
+
+    def unpack(self, raw: Any) -> Any:
+        return raw
+
+
+@dataclass(frozen=True, slots=True)
+class Text(Plain):
+    """A string of at most ``limit`` UTF-8 bytes."""
+
+    limit: int = 256
+
+    def check(self, value: Any) -> None:
+        if type(value) is not str or len(value.encode()) > self.limit:
+            raise FieldError(f"must be text of at most {self.limit} bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Integer(Plain):
+    """A whole number, low <= value <= high. A bool is not a number."""
+
+    low: int = 0
+    high: int = 2**31 - 1
+
+    def check(self, value: Any) -> None:
+        if type(value) is not int or not self.low <= value <= self.high:
+            raise FieldError(f"must be a whole number from {self.low} to {self.high}")
+
+
+@dataclass(frozen=True, slots=True)
+class Number(Plain):
+    """A float, low <= value <= high; NaN is refused, infinity only where a bound is infinite."""
+
+    low: float = 0.0
+    high: float = float("inf")
+
+    def check(self, value: Any) -> None:
+        if type(value) is not float or not self.low <= value <= self.high:
+            raise FieldError(f"must be a number from {self.low} to {self.high}")
+
+
+@dataclass(frozen=True, slots=True)
+class Flag(Plain):
+    """true or false."""
+
+    def check(self, value: Any) -> None:
+        if type(value) is not bool:
+            raise FieldError("must be true or false")
+
+
+@dataclass(frozen=True, slots=True)
+class Blob(Plain):
+    """Exactly ``size`` bytes."""
+
+    size: int
+
+    def check(self, value: Any) -> None:
+        if type(value) is not bytes or len(value) != self.size:
+            raise FieldError(f"must be {self.size} bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Maybe(Plain):
+    """None or what ``inner`` accepts."""
+
+    inner: Plain
+
+    def check(self, value: Any) -> None:
+        if value is not None:
+            self.inner.check(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """A tuple of at most ``limit`` values of one kind."""
+
+    inner: Plain
+    limit: int
+
+    def check(self, value: Any) -> None:
+        if type(value) is not tuple or len(value) > self.limit:
+            raise FieldError(f"must be a list of at most {self.limit}")
+        for item in value:
+            self.inner.check(item)
+
+    def pack(self, value: Any) -> Any:
+        return list(value)
+
+    def unpack(self, raw: Any) -> Any:
+        if type(raw) is not list:
+            raise FieldError("must be a list")
+        return tuple(raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Table(Plain):
+    """A map from short names to plain values, at most ``limit`` of them."""
+
+    value: Plain
+    limit: int = 64
+
+    def check(self, value: Any) -> None:
+        if type(value) is not dict or len(value) > self.limit:
+            raise FieldError(f"must be a map of at most {self.limit} entries")
+        for name, item in value.items():
+            Text(64).check(name)
+            self.value.check(item)
+
+
+class Column:
+    """A numpy array of one dtype along one axis; float columns hold no NaN."""
+
+    __slots__ = ("axis", "dtype", "is_offsets")
+
+    def __init__(self, dtype: Any, axis: str, *, is_offsets: bool = False) -> None:
+        self.dtype = np.dtype(dtype).newbyteorder("<")
+        self.axis = axis
+        self.is_offsets = is_offsets
+
+    def check(self, value: Any) -> None:
+        if not isinstance(value, np.ndarray) or value.dtype != self.dtype or value.ndim != 1:
+            raise FieldError(f"must be a one-dimensional {self.dtype.name} array")
+        if self.dtype.kind == "f" and np.isnan(value).any():
+            raise FieldError("must not hold NaN")
+
+    def pack(self, value: Any) -> bytes:
+        packed: bytes = value.tobytes()
+        return packed
+
+    def unpack(self, raw: Any) -> Any:
+        if type(raw) is not bytes or len(raw) % self.dtype.itemsize:
+            raise FieldError(f"must be bytes, a multiple of {self.dtype.itemsize}")
+        return np.frombuffer(raw, self.dtype)
+
+
+def declared(spec: Spec, default: Any = dataclasses.MISSING) -> Any:
+    """A dataclass field whose wire form is ``spec``."""
+    return dataclasses.field(default=default, metadata={"spec": spec})
+
+
+def column(dtype: Any, axis: str = "row") -> Any:
+    """A column field: ``dtype`` array along ``axis``."""
+    return declared(Column(dtype, axis))
+
+
+def offsets(axis: str) -> Any:
+    """The offsets field that cuts a ragged ``axis`` into rows: int32 [rows + 1]."""
+    return declared(Column(np.int32, axis, is_offsets=True))
+
+
+@functools.cache
+def specs_of(message_type: type) -> dict[str, Spec]:
+    """Field name -> spec, in declaration order."""
+    return {field.name: field.metadata["spec"] for field in dataclasses.fields(message_type)}
+
+
+def check_fields(message: Any, specs: dict[str, Spec]) -> None:
+    """Raise FieldError, naming the field, unless every value fits its spec and all axes agree."""
+    axes: dict[str, int] = {}
+    ragged: list[tuple[str, Column]] = []
+    for name, spec in specs.items():
+        value = getattr(message, name)
+        try:
+            spec.check(value)
+        except FieldError as error:
+            raise FieldError(f"{name} {error}") from None
+        if isinstance(spec, Column):
+            if spec.is_offsets:
+                ragged.append((name, spec))
+            elif axes.setdefault(spec.axis, len(value)) != len(value):
+                raise FieldError(f"{name} differs in length from the other {spec.axis} columns")
+    for axis, length in axes.items():
+        if length > MAX_AXIS[axis]:
+            raise FieldError(f"more than {MAX_AXIS[axis]} {axis}s")
+    for name, spec in ragged:
+        _check_offsets(name, getattr(message, name), rows=axes["row"], total=axes[spec.axis])
+
+
+def _check_offsets(name: str, cuts: Any, *, rows: int, total: int) -> None:
+    if len(cuts) != rows + 1 or cuts[0] != 0 or cuts[-1] != total or (np.diff(cuts) < 0).any():
+        raise FieldError(f"{name} does not cut {total} values into {rows} rows")

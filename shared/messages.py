@@ -1,0 +1,307 @@
+"""What the four services say to each other (PROTOCOL: messages). Field order is the wire order.
+
+Work: ``Request``, ``TokenEvent``, ``ControlEvent``. Hints, one ring iteration: ``DraftRequest`` (verifier to
+drafter), ``CandidateTrees`` (drafter to selector), ``SelectedTrees`` (selector to verifier).
+
+Every message checks itself when it is built and raises ``fields.FieldError``, so a message that exists is well
+formed; what needs knowledge of a model (token ids below the vocabulary) is checked where the model is.
+Times are milliseconds. A best-effort request has ``tpot_ms`` = infinity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.fields import (
+    Blob,
+    FieldError,
+    Flag,
+    Integer,
+    Maybe,
+    Number,
+    Several,
+    Table,
+    Text,
+    check_fields,
+    column,
+    declared,
+    offsets,
+    specs_of,
+)
+from shared.tree import TokenTree
+
+Array = npt.NDArray[Any]
+
+MAX_CONTEXT = 1 << 20
+MAX_DEPTH = 64
+MAX_WIDTH = 64
+UNBOUNDED = float("inf")
+
+REQUEST_ID = np.dtype("V16")  # 128 bits, server-generated
+DIGEST = np.dtype("V8")
+TRACEPARENT = np.dtype("S55")  # W3C traceparent, version 00
+
+NEED_CONTEXT = -1  # `acknowledged`: the drafter does not hold the prefix this row builds on
+NO_ROOM = -2  # `acknowledged`: the drafter's KV pool is full
+
+SLO_PHASE = 0
+THROUGHPUT_PHASE = 1
+
+FINISH_REASONS = ("stop", "length", "cancelled", "error", "detached")
+
+
+class Message:
+    """Base of all messages: checks the declared fields once, at construction."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self, specs_of(type(self)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Request(Message):
+    """One completion to produce, as the gateway admitted it."""
+
+    request: str = declared(Text(32))
+    tenant: str = declared(Text(128))
+    slo_class: str = declared(Text(64))
+    tier: int = declared(Integer(0, 15))
+    prompt: Array = column(np.int32, "token")
+    max_tokens: int = declared(Integer(1, MAX_CONTEXT))
+    min_tokens: int = declared(Integer(0, MAX_CONTEXT))
+    temperature: float = declared(Number(0.0, 100.0))
+    top_k: int = declared(Integer(0, 2**31 - 1))  # 0: all
+    top_p: float = declared(Number(0.0, 1.0))
+    min_p: float = declared(Number(0.0, 1.0))
+    seed: int = declared(Integer(0, 2**64 - 1))
+    stop: tuple[str, ...] = declared(Several(Text(1024), 16))
+    stop_token_ids: tuple[int, ...] = declared(Several(Integer(), 64))
+    ignore_eos: bool = declared(Flag())
+    tpot_ms: float = declared(Number(0.0))
+    ttft_ms: float = declared(Number(0.0))
+    speculation: bool = declared(Flag())
+    max_depth: int = declared(Integer(0, MAX_DEPTH))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TokenEvent(Message):
+    """Tokens committed for one request: those that fill context[start : start + len(tokens)].
+
+    ``finish`` is set on the last event of a request; ``text_length`` is then the number of characters of output
+    text to keep, -1 for all of it (a stop string cuts inside committed tokens). ``stats`` belongs to the last
+    event, ``error`` to one whose finish is "error".
+    """
+
+    request: str = declared(Text(32))
+    start: int = declared(Integer(0, MAX_CONTEXT))
+    tokens: Array = column(np.int32, "token")
+    digest: bytes = declared(Blob(8))
+    finish: str | None = declared(Maybe(Text(16)))
+    text_length: int = declared(Integer(-1, 2**31 - 1))
+    stats: dict[str, float] | None = declared(Maybe(Table(Number(-UNBOUNDED))))
+    error: str | None = declared(Maybe(Text(1024)))
+
+    def __post_init__(self) -> None:
+        # dataclass(slots=True) rebuilds the class, so zero-argument super() would look at the wrong one
+        Message.__post_init__(self)
+        if self.finish is not None and self.finish not in FINISH_REASONS:
+            raise FieldError(f"finish must be one of {', '.join(FINISH_REASONS)}")
+
+    @property
+    def end(self) -> int:
+        """Position after this event's tokens."""
+        return self.start + len(self.tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ControlEvent(Message):
+    """A wake-up: the truth is in the keys. ``kind`` is "cancel" (subject: request id) or "mode"."""
+
+    kind: str = declared(Text(32))
+    subject: str = declared(Text(128))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DraftRequest(Message):
+    """Verifier to drafter: what each running request gained, its SLO state, how far to speculate.
+
+    Row r stands at context position ``base[r] + number of its tokens``. ``base`` is the last position this
+    drafter acknowledged, ``digest`` the digest at the row's position. ``elapsed_ms`` counts from the commit of
+    the request's first token, ``committed`` its output tokens. ``warm`` rows are still prefilling.
+    """
+
+    verifier: str = declared(Text())
+    drafter: str = declared(Text())
+    ring: int = declared(Integer(0, 255))
+    step: int = declared(Integer(0, 2**63 - 1))
+    depth: int = declared(Integer(0, MAX_DEPTH))
+    width: int = declared(Integer(0, MAX_WIDTH))
+    stop_value: float = declared(Number(0.0))
+    prefill_tokens: int = declared(Integer())
+    prefill_slack_ms: float = declared(Number(-UNBOUNDED))
+    profile: str = declared(Text(64))
+    last_step_ms: float = declared(Number(0.0))
+
+    request: Array = column(REQUEST_ID)
+    epoch: Array = column(np.uint64)
+    base: Array = column(np.int32)
+    token_offsets: Array = offsets("token")
+    tokens: Array = column(np.int32, "token")
+    digest: Array = column(DIGEST)
+    temperature_bucket: Array = column(np.uint8)
+    tpot_ms: Array = column(np.float32)
+    elapsed_ms: Array = column(np.float32)
+    committed: Array = column(np.int32)
+    weight: Array = column(np.float32)
+    max_depth: Array = column(np.uint8)
+    warm: Array = column(np.bool_)
+
+    trace_row: Array = column(np.int32, "trace")
+    traceparent: Array = column(TRACEPARENT, "trace")
+
+    def __post_init__(self) -> None:
+        Message.__post_init__(self)
+        _check_not_negative("base", self.base)
+        _check_not_negative("tokens", self.tokens)
+        _check_traces(self.trace_row, rows=len(self.request))
+
+    @property
+    def position(self) -> Array:
+        """int32 [rows]: context length of each row."""
+        length: Array = self.base + np.diff(self.token_offsets)
+        return length
+
+    def row_tokens(self, row: int) -> Array:
+        """int32: the tokens of one row since its base."""
+        tokens: Array = self.tokens[self.token_offsets[row] : self.token_offsets[row + 1]]
+        return tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CandidateTrees(Message):
+    """Drafter to selector: one candidate tree per row, in level order, and the rows' SLO state passed through.
+
+    ``acknowledged`` is the position the drafter holds, NEED_CONTEXT or NO_ROOM. ``draft_ms`` is the drafter's
+    time from reading the request to sending this.
+    """
+
+    verifier: str = declared(Text())
+    drafter: str = declared(Text())
+    ring: int = declared(Integer(0, 255))
+    step: int = declared(Integer(0, 2**63 - 1))
+    depth: int = declared(Integer(0, MAX_DEPTH))
+    width: int = declared(Integer(0, MAX_WIDTH))
+    prefill_tokens: int = declared(Integer())
+    prefill_slack_ms: float = declared(Number(-UNBOUNDED))
+    profile: str = declared(Text(64))
+    last_step_ms: float = declared(Number(0.0))
+    draft_ms: float = declared(Number(0.0))
+
+    request: Array = column(REQUEST_ID)
+    epoch: Array = column(np.uint64)
+    position: Array = column(np.int32)
+    acknowledged: Array = column(np.int32)
+    temperature_bucket: Array = column(np.uint8)
+    tpot_ms: Array = column(np.float32)
+    elapsed_ms: Array = column(np.float32)
+    committed: Array = column(np.int32)
+    weight: Array = column(np.float32)
+    max_depth: Array = column(np.uint8)
+
+    tree_offsets: Array = offsets("node")
+    tokens: Array = column(np.int32, "node")
+    parents: Array = column(np.int16, "node")
+    logprobs: Array = column(np.float32, "node")
+
+    trace_row: Array = column(np.int32, "trace")
+    traceparent: Array = column(TRACEPARENT, "trace")
+
+    def __post_init__(self) -> None:
+        Message.__post_init__(self)
+        _check_trees(self.tree_offsets, self.tokens, self.parents)
+        _check_traces(self.trace_row, rows=len(self.request))
+
+    def trees(self) -> Iterator[TokenTree]:
+        """One tree per row; columns are views."""
+        return _cut_trees(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SelectedTrees(Message):
+    """Selector to verifier: the nodes to verify, in selection order, and the control of the next iteration.
+
+    Any prefix of a row's nodes is closed under ancestors. ``logprobs`` are the draft's raw path
+    log-probabilities, ``phase`` says which phase chose a node, ``late`` marks requests that cannot meet their
+    target in this iteration. ``predicted_ms`` is t_spec, the period from DraftRequest to commit.
+    """
+
+    verifier: str = declared(Text())
+    drafter: str = declared(Text())
+    ring: int = declared(Integer(0, 255))
+    step: int = declared(Integer(0, 2**63 - 1))
+    budget_used: int = declared(Integer())
+    predicted_ms: float = declared(Number(0.0))
+    draft_ms: float = declared(Number(0.0))
+    prefill_tokens: int = declared(Integer())
+    depth: int = declared(Integer(0, MAX_DEPTH))
+    width: int = declared(Integer(0, MAX_WIDTH))
+    stop_value: float = declared(Number(0.0))
+
+    request: Array = column(REQUEST_ID)
+    epoch: Array = column(np.uint64)
+    position: Array = column(np.int32)
+    acknowledged: Array = column(np.int32)
+    weight: Array = column(np.float32)
+    late: Array = column(np.bool_)
+
+    tree_offsets: Array = offsets("node")
+    tokens: Array = column(np.int32, "node")
+    parents: Array = column(np.int16, "node")
+    logprobs: Array = column(np.float32, "node")
+    phase: Array = column(np.uint8, "node")
+
+    trace_row: Array = column(np.int32, "trace")
+    traceparent: Array = column(TRACEPARENT, "trace")
+
+    def __post_init__(self) -> None:
+        Message.__post_init__(self)
+        _check_trees(self.tree_offsets, self.tokens, self.parents)
+        _check_traces(self.trace_row, rows=len(self.request))
+
+    def trees(self) -> Iterator[TokenTree]:
+        """One tree per row; columns are views."""
+        return _cut_trees(self)
+
+
+def request_ids(ids: list[str]) -> Array:
+    """Hex request ids as a REQUEST_ID column."""
+    return np.frombuffer(bytes.fromhex("".join(ids)), REQUEST_ID)
+
+
+def _cut_trees(message: CandidateTrees | SelectedTrees) -> Iterator[TokenTree]:
+    cuts = message.tree_offsets.tolist()
+    for first, end in zip(cuts, cuts[1:], strict=False):
+        yield TokenTree(message.tokens[first:end], message.parents[first:end], message.logprobs[first:end])
+
+
+def _check_trees(tree_offsets: Array, tokens: Array, parents: Array) -> None:
+    _check_not_negative("tokens", tokens)
+    first = np.repeat(tree_offsets[:-1], np.diff(tree_offsets))
+    if not np.all((parents >= -1) & (parents < np.arange(len(parents)) - first)):
+        raise FieldError("parents must come before their children")
+
+
+def _check_not_negative(name: str, values: Array) -> None:
+    if values.size and values.min() < 0:
+        raise FieldError(f"{name} must not be negative")
+
+
+def _check_traces(trace_row: Array, *, rows: int) -> None:
+    if trace_row.size and (trace_row.min() < 0 or trace_row.max() >= rows):
+        raise FieldError(f"trace_row must be below {rows}")

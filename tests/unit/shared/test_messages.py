@@ -1,0 +1,227 @@
+"""Messages survive the wire; anything else is refused with the field's name."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared import codec
+from shared.errors import UnreadableMessage
+from shared.fields import FieldError, specs_of
+from shared.messages import (
+    CandidateTrees,
+    ControlEvent,
+    DraftRequest,
+    Message,
+    Request,
+    SelectedTrees,
+    TokenEvent,
+    request_ids,
+)
+from tests.strategies import messages
+
+KINDS = [Request, TokenEvent, ControlEvent, DraftRequest, CandidateTrees, SelectedTrees]
+
+
+def same(left: Message, right: Message) -> bool:
+    pairs = [(getattr(left, name), getattr(right, name)) for name in specs_of(type(left))]
+    return all(
+        a.dtype == b.dtype and a.tobytes() == b.tobytes() if isinstance(a, np.ndarray) else a == b for a, b in pairs
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_every_message_survives_the_wire(kind: type[Message], data: st.DataObject) -> None:
+    message = data.draw(messages(kind))
+    assert same(message, codec.decode(kind, codec.encode(message)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_damaged_bytes_are_refused_or_decode_to_a_valid_message(kind: type[Message], data: st.DataObject) -> None:
+    body = bytearray(codec.encode(data.draw(messages(kind))))
+    for _ in range(data.draw(st.integers(1, 4))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(body)))
+    for damaged in (bytes(body), bytes(body[:cut])):
+        try:
+            codec.decode(kind, damaged)
+        except UnreadableMessage as error:
+            assert kind.__name__ in str(error)
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_refused(noise: bytes) -> None:
+    with pytest.raises(UnreadableMessage):
+        codec.decode(DraftRequest, noise)
+
+
+def example_request() -> Request:
+    return Request(
+        request="0" * 32,
+        tenant="acme",
+        slo_class="chatbot",
+        tier=1,
+        prompt=np.array([1, 2, 3], np.int32),
+        max_tokens=16,
+        min_tokens=0,
+        temperature=0.7,
+        top_k=0,
+        top_p=1.0,
+        min_p=0.0,
+        seed=7,
+        stop=("\n\n",),
+        stop_token_ids=(),
+        ignore_eos=False,
+        tpot_ms=50.0,
+        ttft_ms=float("inf"),
+        speculation=True,
+        max_depth=8,
+    )
+
+
+def example_trees(kind: type[CandidateTrees] | type[SelectedTrees]) -> CandidateTrees | SelectedTrees:
+    columns = {
+        "tree_offsets": np.array([0, 2, 3], np.int32),
+        "tokens": np.array([5, 6, 7], np.int32),
+        "parents": np.array([-1, 0, -1], np.int16),
+        "logprobs": np.array([-0.1, -0.5, -2.0], np.float32),
+        "request": request_ids(["0" * 32, "f" * 32]),
+        "traceparent": np.array([b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01"], "S55"),
+        "trace_row": np.array([1], np.int32),
+    }
+    plain = {int: 1, float: 0.5, str: "v.1"}
+    hints = {"int": int, "float": float, "str": str}
+    values = {f.name: plain[hints[str(f.type)]] for f in dataclasses.fields(kind) if str(f.type) in hints}
+    for name, spec in specs_of(kind).items():
+        if name not in values and name not in columns:
+            axis_length = {"row": 2, "node": 3}[spec.axis]  # type: ignore[attr-defined]
+            columns[name] = np.ones(axis_length, spec.dtype)  # type: ignore[attr-defined]
+    return kind(**values, **columns)
+
+
+def example_draft_request() -> DraftRequest:
+    ones = {name: np.ones(1, dtype) for name, dtype in [("epoch", np.uint64), ("base", np.int32)]}
+    return DraftRequest(
+        verifier="v.1",
+        drafter="d.1",
+        ring=0,
+        step=9,
+        depth=4,
+        width=3,
+        stop_value=0.0,
+        prefill_tokens=0,
+        prefill_slack_ms=0.0,
+        profile="p1",
+        last_step_ms=3.5,
+        request=request_ids(["ab" * 16]),
+        **ones,
+        token_offsets=np.array([0, 2], np.int32),
+        tokens=np.array([4, 5], np.int32),
+        digest=np.frombuffer(b"12345678", "V8"),
+        temperature_bucket=np.zeros(1, np.uint8),
+        tpot_ms=np.full(1, np.inf, np.float32),
+        elapsed_ms=np.zeros(1, np.float32),
+        committed=np.ones(1, np.int32),
+        weight=np.ones(1, np.float32),
+        max_depth=np.full(1, 8, np.uint8),
+        warm=np.zeros(1, np.bool_),
+        trace_row=np.empty(0, np.int32),
+        traceparent=np.empty(0, "S55"),
+    )
+
+
+def example_token_event() -> TokenEvent:
+    return TokenEvent(
+        request="0" * 32,
+        start=3,
+        tokens=np.array([8, 9], np.int32),
+        digest=b"12345678",
+        finish="stop",
+        text_length=4,
+        stats={"num_spec_steps": 2.0},
+        error=None,
+    )
+
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        example_request(),
+        example_token_event(),
+        ControlEvent(kind="cancel", subject="0" * 32),
+        example_draft_request(),
+        example_trees(CandidateTrees),
+        example_trees(SelectedTrees),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_golden_bytes(message: Message) -> None:
+    """A change of the wire shows as a diff; raise codec.SCHEMA_VERSION when it is not compatible."""
+    golden = (GOLDEN / f"{type(message).__name__}.hex").read_text()
+    assert codec.encode(message).hex("\n", 32) + "\n" == golden
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"temperature": -1.0}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": True}, "max_tokens"),
+        ({"prompt": [1, 2]}, "prompt"),
+        ({"prompt": np.array([1.0])}, "prompt"),
+        ({"stop": ("x" * 2000,)}, "stop"),
+        ({"seed": 2**64}, "seed"),
+        ({"tpot_ms": -1.0}, "tpot_ms"),
+    ],
+)
+def test_a_value_out_of_bounds_names_its_field(change: dict[str, object], field: str) -> None:
+    with pytest.raises(FieldError, match=field):
+        dataclasses.replace(example_request(), **change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"parents": np.array([-1, 1, -1], np.int16)}, "parents"),
+        ({"parents": np.array([-1, 0, 1], np.int16)}, "parents"),
+        ({"tree_offsets": np.array([0, 2, 2], np.int32)}, "tree_offsets"),
+        ({"tree_offsets": np.array([0, 4, 3], np.int32)}, "tree_offsets"),
+        ({"tokens": np.array([5, -6, 7], np.int32)}, "tokens"),
+        ({"logprobs": np.array([0.0, np.nan, 0.0], np.float32)}, "logprobs"),
+        ({"epoch": np.ones(3, np.uint64)}, "epoch"),
+        ({"trace_row": np.array([2], np.int32)}, "trace_row"),
+    ],
+)
+def test_crooked_columns_are_refused(change: dict[str, object], field: str) -> None:
+    with pytest.raises(FieldError, match=field):
+        dataclasses.replace(example_trees(CandidateTrees), **change)  # type: ignore[arg-type]
+
+
+def test_field_sets_must_match_exactly() -> None:
+    body = msgpack.unpackb(codec.encode(ControlEvent(kind="mode", subject="")))
+    for damaged in ({**body, "extra": 1}, {k: v for k, v in body.items() if k != "kind"}, {**body, "v": 2}):
+        with pytest.raises(UnreadableMessage, match=r"extra|kind|schema version"):
+            codec.decode(ControlEvent, msgpack.packb(damaged))
+
+
+def test_an_oversized_body_is_refused_before_parsing() -> None:
+    with pytest.raises(UnreadableMessage, match="limit"):
+        codec.decode(Request, b"\xc0" * (codec.MAX_BODY_BYTES + 1))
+
+
+def test_position_counts_the_acknowledged_prefix() -> None:
+    message = example_draft_request()
+    assert message.position.tolist() == [3]
+    assert message.row_tokens(0).tolist() == [4, 5]
