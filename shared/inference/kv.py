@@ -1,0 +1,63 @@
+"""The KV pool: keys and values of all layers by slot, and who owns which slots (`blocks`)."""
+
+from __future__ import annotations
+
+import torch
+from transformers import PretrainedConfig
+
+from shared.errors import ModelError
+from shared.inference.blocks import BlockPool, SequenceSlots
+from shared.inference.plan import IntArray
+
+__all__ = ["BlockPool", "KVCache", "SequenceSlots", "slots_for_memory"]
+
+
+class KVCache:
+    """Keys and values of every layer for `num_slots` tokens."""
+
+    def __init__(self, config: PretrainedConfig, num_slots: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.num_slots = num_slots
+        heads, head_dim = _kv_heads(config), head_dim_of(config)
+        # [layers, 2, slots, kv_heads, head_dim]; the slot axis in front of the heads makes a token's KV of
+        # one layer one piece, and consecutive slots one slice.
+        self.data = torch.zeros(
+            (config.num_hidden_layers, 2, num_slots, heads, head_dim), dtype=dtype, device=device
+        )
+
+    def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Views of one layer's keys and values, each [slots, kv_heads, head_dim]."""
+        keys, values = self.data[index]
+        return keys, values
+
+    def move(self, source: IntArray, destination: IntArray) -> None:
+        """Copies all layers' KV from the source to the destination slots, both [n]; they may overlap.
+
+        Everything is read before anything is written. Destinations must differ from each other.
+        """
+        changed = source != destination
+        if not changed.any():
+            return
+        sources, destinations = (
+            torch.from_numpy(slots[changed].astype("int64")).to(self.data.device)
+            for slots in (source, destination)
+        )
+        self.data.index_copy_(2, destinations, self.data.index_select(2, sources))
+
+
+def slots_for_memory(config: PretrainedConfig, dtype: torch.dtype, memory_bytes: int) -> int:
+    """Slots whose KV fits into the given memory. Raises ModelError when not even one does."""
+    slot_bytes = 2 * config.num_hidden_layers * _kv_heads(config) * head_dim_of(config) * dtype.itemsize
+    num_slots = memory_bytes // slot_bytes
+    if num_slots < 1:
+        raise ModelError(f"KV memory of {memory_bytes} bytes holds no token: one takes {slot_bytes} bytes")
+    return int(num_slots)
+
+
+def head_dim_of(config: PretrainedConfig) -> int:
+    """Width of one attention head; configurations may leave it to be derived."""
+    explicit = getattr(config, "head_dim", None)
+    return int(explicit or config.hidden_size // config.num_attention_heads)
+
+
+def _kv_heads(config: PretrainedConfig) -> int:
+    return int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)

@@ -1,0 +1,78 @@
+"""Runs forward plans on a causal language model with its own KV pool."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import PreTrainedModel
+
+from shared.inference.attention import NAME, PackedRows
+from shared.inference.kv import KVCache
+from shared.inference.plan import ForwardPlan, Int32Array
+
+
+class ModelRunner:
+    """A model and the KV of everything it has read; the only place where plans meet tensors.
+
+    Takes the model over: from now on it attends through packed plans only. `vocab_size` cuts the logits to
+    the leading ids, for models whose embedding is padded beyond the tokenizer's vocabulary.
+    """
+
+    def __init__(self, model: PreTrainedModel, num_slots: int, *, vocab_size: int | None = None) -> None:
+        model.set_attn_implementation(NAME)
+        self.model: Any = model.eval()
+        self.vocab_size: int = min(vocab_size or model.config.vocab_size, model.config.vocab_size)
+        self.context_limit: int = model.config.max_position_embeddings
+        self.eos_token_ids: tuple[int, ...] = _eos_token_ids(model)
+        self.cache = KVCache(model.config, num_slots, model.dtype, model.device)
+
+    @torch.inference_mode()
+    def forward(self, plan: ForwardPlan) -> torch.Tensor:
+        """Writes the plan's KV and returns the wanted logits, [L, vocab_size] in the model's dtype."""
+        device = self.cache.data.device
+        if plan.num_tokens == 0:
+            return torch.empty((0, self.vocab_size), dtype=self.cache.data.dtype, device=device)
+        output = self.model(
+            input_ids=_upload(plan.token_ids, device)[None],
+            position_ids=_upload(plan.positions, device)[None],
+            use_cache=False,
+            logits_to_keep=_upload(plan.logit_rows, device),
+            packed=PackedRows(plan, self.cache),
+        )
+        logits: torch.Tensor = output.logits[0, :, : self.vocab_size]
+        return logits
+
+    def logits(self, plan: ForwardPlan) -> npt.NDArray[np.floating[Any]]:
+        """The wanted logits on the host, [L, vocab_size]; float64 for a float64 model, else float32."""
+        logits = self.forward(plan)
+        wide = logits if logits.dtype == torch.float64 else logits.float()
+        array: npt.NDArray[np.floating[Any]] = wide.cpu().numpy()
+        return array
+
+    @torch.inference_mode()
+    def top(self, plan: ForwardPlan, width: int) -> tuple[Int32Array, npt.NDArray[np.float32]]:
+        """The `width` likeliest tokens of each wanted row, likeliest first, with their log-probabilities.
+
+        Returns ids int32 [L, min(width, vocab_size)] and natural-log probabilities float32 of the same
+        shape, normalised over the whole vocabulary. Only these leave the device.
+        """
+        log_probs = torch.log_softmax(self.forward(plan).float(), dim=-1)
+        values, ids = torch.topk(log_probs, min(width, self.vocab_size), dim=-1)
+        return ids.to(torch.int32).cpu().numpy(), values.cpu().numpy()
+
+
+def _eos_token_ids(model: PreTrainedModel) -> tuple[int, ...]:
+    generation = getattr(model, "generation_config", None)
+    ids = getattr(generation, "eos_token_id", None)
+    if ids is None:
+        ids = model.config.eos_token_id
+    if ids is None:
+        return ()
+    return tuple(int(token) for token in ids) if isinstance(ids, list) else (int(ids),)
+
+
+def _upload(array: Int32Array, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(array.astype(np.int64)).to(device)
