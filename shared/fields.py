@@ -9,7 +9,6 @@ its offsets column of rows + 1 entries.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -190,10 +189,16 @@ def offsets(axis: str) -> Any:
     return declared(Column(np.int32, axis, is_offsets=True))
 
 
-@functools.cache
+_specs: dict[type, dict[str, Spec]] = {}
+
+
 def specs_of(message_type: type) -> dict[str, Spec]:
-    """Field name -> spec, in declaration order."""
-    return {field.name: field.metadata["spec"] for field in dataclasses.fields(message_type)}
+    """Field name -> spec of a message class, in declaration order."""
+    specs = _specs.get(message_type)
+    if specs is None:
+        specs = {field.name: field.metadata["spec"] for field in dataclasses.fields(message_type)}
+        _specs[message_type] = specs
+    return specs
 
 
 def check_fields(message: Any, specs: dict[str, Spec]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -286,7 +287,7 @@ def request_ids(ids: list[str]) -> Array:
 
 def _cut_trees(message: CandidateTrees | SelectedTrees) -> Iterator[TokenTree]:
     cuts = message.tree_offsets.tolist()
-    for first, end in zip(cuts, cuts[1:], strict=False):
+    for first, end in pairwise(cuts):
         yield TokenTree(message.tokens[first:end], message.parents[first:end], message.logprobs[first:end])
 
 

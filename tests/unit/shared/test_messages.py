@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -32,7 +33,8 @@ KINDS = [Request, TokenEvent, ControlEvent, DraftRequest, CandidateTrees, Select
 def same(left: Message, right: Message) -> bool:
     pairs = [(getattr(left, name), getattr(right, name)) for name in specs_of(type(left))]
     return all(
-        a.dtype == b.dtype and a.tobytes() == b.tobytes() if isinstance(a, np.ndarray) else a == b for a, b in pairs
+        a.dtype == b.dtype and a.tobytes() == b.tobytes() if isinstance(a, np.ndarray) else a == b
+        for a, b in pairs
     )
 
 
@@ -51,10 +53,8 @@ def test_damaged_bytes_are_refused_or_decode_to_a_valid_message(kind: type[Messa
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(body)))
     for damaged in (bytes(body), bytes(body[:cut])):
-        try:
-            codec.decode(kind, damaged)
-        except UnreadableMessage as error:
-            assert kind.__name__ in str(error)
+        with contextlib.suppress(UnreadableMessage):  # any other exception fails the test
+            assert isinstance(codec.decode(kind, damaged), kind)
 
 
 @given(st.binary(max_size=200))
