@@ -199,8 +199,9 @@ def _are_consecutive(slots: Int32Array, offsets: Int32Array) -> npt.NDArray[np.b
     breaks = np.cumsum(np.diff(slots, prepend=slots[0] - 1) != 1)  # [i]: breaks between neighbours up to i
     starts, stops = offsets[:-1], offsets[1:]
     is_empty = starts == stops
-    unbroken: npt.NDArray[np.bool_] = breaks[stops - 1] == breaks[np.where(is_empty, 0, starts)]
-    return is_empty | unbroken
+    unbroken = breaks[stops - 1] == breaks[np.where(is_empty, 0, starts)]
+    consecutive: npt.NDArray[np.bool_] = is_empty | unbroken
+    return consecutive
 
 
 def _upload(array: Int32Array, device: torch.device) -> torch.Tensor:

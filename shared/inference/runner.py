@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from shared.inference.attention import NAME, PackedRows
+from shared.inference.exact import remove_float32_islands
 from shared.inference.kv import KVCache
 from shared.inference.plan import ForwardPlan, Int32Array
 
@@ -23,6 +24,8 @@ class ModelRunner:
 
     def __init__(self, model: PreTrainedModel, num_slots: int, *, vocab_size: int | None = None) -> None:
         model.set_attn_implementation(NAME)
+        if model.dtype == torch.float64:
+            remove_float32_islands(model)
         self.model: Any = model.eval()
         self.vocab_size: int = min(vocab_size or model.config.vocab_size, model.config.vocab_size)
         self.context_limit: int = model.config.max_position_embeddings
