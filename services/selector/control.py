@@ -1,0 +1,58 @@
+"""How deep and wide the drafter speculates next (eqs. 8 and 9), and how long an iteration is expected to take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from shared.latency import LatencyTable
+
+LONGEST_MS = 60_000.0  # no iteration takes a minute; a corrupted hint may say so
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySettings:
+    """Constants of algorithm 2 and of its adaptive control; bounds are checked in `settings.py`."""
+
+    min_depth: int = 1  # D_min
+    max_depth: int = 8  # D_max
+    max_width: int = 3  # W_max
+    depth_offset: int = 0  # c1
+    width_offset: int = 0  # c2
+    draft_tokens_per_step: int = 96  # B2
+    budget: int | None = None  # B (and B1); None: from the verifier's latency table
+    budget_ratio: float = 2.5  # largest B with T(B) ≤ ratio · T(1)
+    slo_nodes_factor: float = 1.2  # n_max = ⌈factor · B / n⌉
+    prefill_chunk: int | None = None  # prefill tokens granted per iteration at most; None: as many as B
+    hop_ms: float = 1.0  # three hops and the selection itself, the least that an iteration costs besides its work
+
+
+@lru_cache(maxsize=64)
+def token_budget(table: LatencyTable, settings: PolicySettings) -> int:
+    """B: tokens that one verification forward should hold, roots included."""
+    return settings.budget or table.budget(settings.budget_ratio)
+
+
+def next_depth(num_rows: int, budget: int, settings: PolicySettings) -> int:
+    """Eq. 8: d = clip(D_max, D_min, ⌊B1 / (n + c1)⌋ − 1), with B1 = B."""
+    depth = budget // (max(num_rows, 1) + settings.depth_offset) - 1
+    return max(settings.min_depth, min(settings.max_depth, depth))
+
+
+def next_width(num_rows: int, settings: PolicySettings) -> int:
+    """Eq. 9: w = clip(W_max, 1, ⌊B2 / n⌋ + c2), with B2 what the drafter can hold in one step."""
+    width = settings.draft_tokens_per_step // max(num_rows, 1) + settings.width_offset
+    return max(1, min(settings.max_width, width))
+
+
+def predict_period_ms(
+    table: LatencyTable, num_tokens: int, *, draft_ms: float, last_step_ms: float, hop_ms: float
+) -> float:
+    """t_spec in ms: from sending the DraftRequest to the commit, for a forward over `num_tokens`.
+
+    Draft time as the drafter measured it, plus T(num_tokens), plus what the last iteration took beyond such work:
+    at least `hop_ms`, and at most as much as the work itself, because a stall says nothing about the next one.
+    """
+    work_ms = min(draft_ms + table.predict_ms(num_tokens), LONGEST_MS)
+    overhead_ms = min(max(last_step_ms - work_ms, hop_ms), max(work_ms, hop_ms))
+    return work_ms + overhead_ms
