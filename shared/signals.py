@@ -1,0 +1,202 @@
+"""Every span, attribute and metric name of AdaServe; the only table of them.
+
+Metric labels list their values here, so the number of series is fixed when this file is read: a value outside its
+list is counted as "other". Prometheus shows a counter as `<name>_total` and appends `_seconds` or `_milliseconds`
+where the unit is a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+OTHER = "other"
+
+# ---- spans: one trace of one request, parent above child ---------------------------------------------------
+GATEWAY_REQUEST = "gateway.request"  # SERVER span; root unless the client sent a traceparent
+GATEWAY_DELIVER = "gateway.deliver"
+VERIFIER_QUEUE = "verifier.queue"  # from the queue entry to its claim
+VERIFIER_PREFILL = "verifier.prefill"
+VERIFIER_ITERATION = "verifier.iteration"  # DraftRequest sent until its tokens are committed
+DRAFTER_DRAFT = "drafter.draft"
+SELECTOR_SELECT = "selector.select"
+VERIFIER_VERIFY = "verifier.verify"
+
+PARENT_OF: Mapping[str, str | None] = {
+    GATEWAY_REQUEST: None,
+    VERIFIER_QUEUE: GATEWAY_REQUEST,
+    VERIFIER_PREFILL: GATEWAY_REQUEST,
+    VERIFIER_ITERATION: GATEWAY_REQUEST,
+    DRAFTER_DRAFT: VERIFIER_ITERATION,
+    SELECTOR_SELECT: DRAFTER_DRAFT,
+    VERIFIER_VERIFY: SELECTOR_SELECT,
+    GATEWAY_DELIVER: GATEWAY_REQUEST,
+}
+
+# ---- spans of a batch: roots of their own traces, linked to the sampled requests inside --------------------
+DRAFTER_BATCH = "drafter.batch"
+SELECTOR_BATCH = "selector.batch"
+VERIFIER_STEP = "verifier.step"
+
+# ---- attributes --------------------------------------------------------------------------------------------
+REQUEST_ID = "adaserve.request.id"
+TENANT = "adaserve.tenant"
+TIER = "adaserve.tier"
+STREAMING = "adaserve.streaming"
+HTTP_ROUTE = "http.route"
+HTTP_STATUS = "http.response.status_code"
+FINISH_REASON = "adaserve.finish_reason"
+PROMPT_TOKENS = "adaserve.tokens.prompt"
+OUTPUT_TOKENS = "adaserve.tokens.output"
+COMMITTED_TOKENS = "adaserve.tokens.committed"
+TTFT_MS = "adaserve.ttft_ms"
+TPOT_MS = "adaserve.tpot_ms"
+TPOT_TARGET_MS = "adaserve.slo.tpot_ms"
+POSITION = "adaserve.position"
+STEP = "adaserve.step"
+RING = "adaserve.ring"
+NUM_ROWS = "adaserve.batch.rows"
+NUM_NODES = "adaserve.tree.nodes"
+NUM_SELECTED = "adaserve.tree.selected"
+NUM_SLO_NODES = "adaserve.tree.selected_for_slo"
+NUM_ACCEPTED = "adaserve.tree.accepted"
+DEPTH = "adaserve.tree.depth"
+WIDTH = "adaserve.tree.width"
+BUDGET = "adaserve.budget"
+WEIGHT = "adaserve.weight"
+MISS_REASON = "adaserve.ring.miss"
+
+# ---- metrics -----------------------------------------------------------------------------------------------
+STEP_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+WAIT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+TPOT_BUCKETS_MS = (5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 75.0, 100.0, 150.0, 250.0, 500.0, 1000.0)
+TOKEN_COUNTS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """Name (with prefix), UCUM unit ("" or braces for plain counts), description, and each label's values."""
+
+    name: str
+    unit: str
+    description: str
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+class Counter(Metric):
+    """Only grows."""
+
+
+class Gauge(Metric):
+    """The value now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram(Metric):
+    """A distribution over fixed upper bucket bounds, in the metric's unit."""
+
+    buckets: Sequence[float] = ()
+
+
+METRICS: dict[str, Metric] = {}
+AnyMetric = TypeVar("AnyMetric", bound=Metric)
+
+
+def _counter(name: str, unit: str, description: str, **labels: Sequence[str]) -> Counter:
+    return _registered(Counter(f"adaserve_{name}", unit, description, labels))
+
+
+def _gauge(name: str, unit: str, description: str, **labels: Sequence[str]) -> Gauge:
+    return _registered(Gauge(f"adaserve_{name}", unit, description, labels))
+
+
+def _histogram(
+    name: str, unit: str, description: str, buckets: Sequence[float], **labels: Sequence[str]
+) -> Histogram:
+    return _registered(Histogram(f"adaserve_{name}", unit, description, labels, buckets))
+
+
+def _registered(metric: AnyMetric) -> AnyMetric:
+    METRICS[metric.name] = metric
+    return metric
+
+
+HINTS_DROPPED = _counter(
+    "hints_dropped",
+    "{message}",
+    "Ring messages or rows that were not used",
+    reason=("unreadable", "superseded", "late", "unknown_row", "invalid_row", "reader_gone"),
+)
+RING_MISSES = _counter(
+    "ring_misses",
+    "{step}",
+    "DraftRequests without a usable reply",
+    reason=("deadline", "reader_gone", "no_drafter"),
+)
+RING_SECONDS = _histogram("ring_time", "s", "DraftRequest sent until its trees arrived", STEP_SECONDS)
+BREAKER_OPEN = _gauge(
+    "breaker_open", "", "1 while the verifier does not wait for trees", ring=("0", "1", "2", "3")
+)
+STEPS = _counter("steps", "{step}", "Forward passes", kind=("speculative", "bare", "prefill"))
+STEP_TIME = _histogram(
+    "step_time",
+    "s",
+    "Time of one step by part",
+    STEP_SECONDS,
+    part=("plan", "forward", "accept", "commit", "draft", "select", "total"),
+)
+STEP_TOKENS = _histogram("step_tokens", "{token}", "Tokens in one packed forward pass", TOKEN_COUNTS)
+TOKENS_COMMITTED = _counter("tokens_committed", "{token}", "Output tokens committed")
+COMMITS = _counter(
+    "commits",
+    "{row}",
+    "Rows sent to the commit script by its answer",
+    status=("OK", "SAME", "MISSING", "FENCED", "CANCELLED", "BEHIND", "ERROR"),
+)
+DRAFT_TOKENS_PROPOSED = _counter("draft_tokens_proposed", "{token}", "Candidate nodes drafted")
+DRAFT_TOKENS_SELECTED = _counter(
+    "draft_tokens_selected", "{token}", "Nodes sent to verification by phase", phase=("slo", "throughput")
+)
+DRAFT_TOKENS_ACCEPTED = _counter("draft_tokens_accepted", "{token}", "Drafted nodes the target accepted")
+BUDGET_USED = _histogram("budget_used", "{token}", "Roots and nodes of one selection", TOKEN_COUNTS)
+QUEUE_WAIT = _histogram("queue_wait", "s", "Queue entry to claim", WAIT_SECONDS, tier=("0", "1", "2", "3"))
+REQUESTS = _gauge("requests", "{request}", "Requests by state", state=("running", "prefilling", "waiting"))
+REQUESTS_FINISHED = _counter(
+    "requests_finished", "{request}", "Terminal messages", reason=("stop", "length", "cancelled", "error")
+)
+PREEMPTIONS = _counter("preemptions", "{request}", "Requests whose KV was given up and recomputed")
+KV_BLOCKS = _gauge("kv_blocks", "{block}", "KV pool blocks", state=("used", "total"))
+DEAD_LETTERS = _counter(
+    "dead_letters", "{message}", "Work that cannot be done", reason=("unreadable", "invalid", "poison")
+)
+BUS_ERRORS = _counter(
+    "bus_errors",
+    "{error}",
+    "Failed Redis calls by class",
+    kind=(
+        "ConnectionError",
+        "TimeoutError",
+        "READONLY",
+        "UNBLOCKED",
+        "LOADING",
+        "MASTERDOWN",
+        "NOGROUP",
+        "NOSCRIPT",
+        "OOM",
+        "MISCONF",
+        "NOPERM",
+    ),
+)
+STREAMS_RECREATED = _counter("streams_recreated", "{stream}", "Owned streams or groups that Redis had forgotten")
+HTTP_REQUESTS = _counter(
+    "http_requests",
+    "{request}",
+    "Answers by route and status",
+    route=("/v1/chat/completions", "/v1/completions", "/v1/models", "/live", "/ready", "/metrics"),
+    status=("200", "400", "401", "403", "404", "405", "413", "415", "429", "499", "500", "503"),
+)
+OPEN_STREAMS = _gauge("open_streams", "{stream}", "Requests the gateway is delivering")
+TTFT = _histogram("ttft", "s", "Arrival to first token, as the client sees it", WAIT_SECONDS)
+TPOT = _histogram("tpot", "ms", "(last token - first token) / (tokens - 1) of a request", TPOT_BUCKETS_MS)
+SLO_REQUESTS = _counter("slo_requests", "{request}", "Finished requests with a target", met=("true", "false"))

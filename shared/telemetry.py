@@ -1,0 +1,225 @@
+"""Spans and metrics of one process: OpenTelemetry behind a few verbs.
+
+A request's spans form one tree in its own trace (`signals.PARENT_OF`). Services do not share objects, so a span's
+identity travels as a W3C `traceparent` string: each service makes its span a child of the string it was given and
+passes its own on. Only sampled requests are carried, and without an OTLP endpoint no span is recorded at all:
+strings then pass through unchanged, so a trace of the caller stays whole.
+
+Spans of a whole batch are roots of their own traces and *link* to the sampled requests inside. Redis calls are not
+instrumented: ten idle polls would be ten spans.
+
+Metrics are always collected for `/metrics`, and sent by OTLP as well when that is configured. The `OTEL_*`
+variables have their standard meaning; the SDK reads them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import Link, SpanKind
+from prometheus_client import CollectorRegistry, generate_latest
+
+from shared import signals
+from shared.settings import otlp_signals
+from shared.signals import Counter, Gauge, Histogram, Metric
+from shared.tracing import (
+    Attributes,
+    LinkedSampler,
+    OpenSpan,
+    context_from,
+    is_sampled,
+    span_context,
+    traceparent_of,
+)
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics.export import MetricReader
+
+__all__ = [
+    "OpenSpan",
+    "Telemetry",
+    "configure",
+    "context_from",
+    "is_sampled",
+    "now_ns",
+    "traceparent_of",
+]
+
+
+class Telemetry:
+    """What `configure` returns: the process's spans and metrics. Close it, or use it as a context manager."""
+
+    def __init__(
+        self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider, registry: CollectorRegistry
+    ) -> None:
+        self._tracer_provider = tracer_provider
+        self._tracer = tracer_provider.get_tracer("adaserve") if tracer_provider else None
+        self._meter_provider = meter_provider
+        self._meter = meter_provider.get_meter("adaserve")
+        self._registry = registry
+        self._instruments: dict[str, Any] = {}
+
+    # -- spans of one request --
+    def request(self, traceparent: str | None, name: str, attributes: Attributes | None = None) -> OpenSpan:
+        """Open the SERVER span of a request: below the client's `traceparent`, or the root of a new trace."""
+        if self._tracer is None:
+            return OpenSpan(None, traceparent if span_context(traceparent) else None)
+        context = context_from(traceparent)
+        return OpenSpan(
+            self._tracer.start_span(name, context=context, kind=SpanKind.SERVER, attributes=attributes), None
+        )
+
+    def open(
+        self, parent: str | None, name: str, start_ns: int | None = None, attributes: Attributes | None = None
+    ) -> OpenSpan:
+        """Open a child of `parent`; nothing, passing `parent` on, when that is not sampled."""
+        if self._tracer is None or not is_sampled(parent):
+            return OpenSpan(None, parent)
+        context = context_from(parent)
+        return OpenSpan(
+            self._tracer.start_span(name, context=context, start_time=start_ns, attributes=attributes), None
+        )
+
+    def child(
+        self, parent: str | None, name: str, start_ns: int, end_ns: int, attributes: Attributes | None = None
+    ) -> str | None:
+        """Record a finished child of `parent`, wall-clock nanoseconds; returns what its own children are given."""
+        span = self.open(parent, name, start_ns, attributes)
+        span.end(end_ns)
+        return span.traceparent
+
+    # -- the span of a batch --
+    @contextmanager
+    def batch(
+        self, name: str, links: Iterable[str | None], attributes: Attributes | None = None
+    ) -> Iterator[OpenSpan]:
+        """Span of the enclosed work on a batch, its own root, linked to the sampled requests in it.
+
+        A batch without a sampled request is not recorded. An exception marks the span and goes on.
+        """
+        span = OpenSpan(self._batch_span(name, links, attributes), None)
+        try:
+            yield span
+        except BaseException as error:
+            span.end(error=type(error).__name__)  # never its text, which may quote a prompt
+            raise
+        span.end()
+
+    def _batch_span(
+        self, name: str, links: Iterable[str | None], attributes: Attributes | None
+    ) -> trace.Span | None:
+        if self._tracer is None:
+            return None
+        contexts = [span_context(traceparent) for traceparent in links if is_sampled(traceparent)]
+        if not contexts:
+            return None
+        linked = [Link(context) for context in contexts if context is not None]
+        return self._tracer.start_span(name, context=Context(), links=linked, attributes=attributes)
+
+    # -- metrics --
+    def add(self, metric: Counter, amount: float = 1, **labels: str) -> None:
+        """Count `amount` more. Unknown label names raise ValueError; unlisted values count as "other"."""
+        self._instrument(metric).add(amount, _bounded(metric, labels))
+
+    def set(self, metric: Gauge, value: float, **labels: str) -> None:
+        """The value now."""
+        self._instrument(metric).set(value, _bounded(metric, labels))
+
+    def record(self, metric: Histogram, value: float, **labels: str) -> None:
+        """One observation, in the metric's unit."""
+        self._instrument(metric).record(value, _bounded(metric, labels))
+
+    def _instrument(self, metric: Metric) -> Any:
+        instrument = self._instruments.get(metric.name)
+        if instrument is None:
+            instrument = self._instruments[metric.name] = self._create(metric)
+        return instrument
+
+    def _create(self, metric: Metric) -> Any:
+        described = {"unit": metric.unit, "description": metric.description}
+        if isinstance(metric, Histogram):
+            return self._meter.create_histogram(
+                metric.name, **described, explicit_bucket_boundaries_advisory=list(metric.buckets)
+            )
+        create = self._meter.create_counter if isinstance(metric, Counter) else self._meter.create_gauge
+        return create(metric.name, **described)
+
+    def prometheus(self) -> bytes:
+        """The body of `/metrics`, Prometheus text format 0.0.4."""
+        return generate_latest(self._registry)
+
+    # -- end --
+    def shutdown(self) -> None:
+        """Send what is buffered and stop the exporters' threads. Idempotent."""
+        tracer_provider, self._tracer_provider, self._tracer = self._tracer_provider, None, None
+        if tracer_provider is not None:
+            tracer_provider.shutdown()
+        if self._meter_provider is not None:
+            self._meter_provider.shutdown()
+            self._meter_provider = None  # type: ignore[assignment]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+
+def _bounded(metric: Metric, labels: Mapping[str, str]) -> Mapping[str, str]:
+    if labels.keys() != metric.labels.keys():
+        raise ValueError(f"{metric.name} takes the labels {sorted(metric.labels)}, not {sorted(labels)}")
+    return {name: value if value in metric.labels[name] else signals.OTHER for name, value in labels.items()}
+
+
+def configure(service: str, instance: str) -> Telemetry:
+    """Telemetry of this process; `service` is gateway, drafter, selector or verifier, `instance` its member name.
+
+    Nothing global is set: two of them may live in one process (tests do that).
+    """
+    exported = otlp_signals()
+    resource = Resource.create(
+        {"service.namespace": "adaserve", "service.name": service, "service.instance.id": instance}
+    )
+    registry = CollectorRegistry()
+    readers = _metric_readers(registry, export="metrics" in exported)
+    return Telemetry(
+        _tracer_provider(resource) if "traces" in exported else None,
+        MeterProvider(readers, resource, shutdown_on_exit=False),
+        registry,
+    )
+
+
+def _tracer_provider(resource: Resource) -> TracerProvider:
+    # Imported only when used: the exporter costs every process a tenth of a second of start-up.
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    provider.sampler = LinkedSampler(provider.sampler)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider
+
+
+def _metric_readers(registry: CollectorRegistry, *, export: bool) -> list[MetricReader]:
+    from opentelemetry.exporter.prometheus import PrometheusMetricReader
+
+    readers: list[MetricReader] = [PrometheusMetricReader(scope_info_enabled=False, registry=registry)]
+    if export:
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+        from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+
+        readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
+    return readers
+
+
+def now_ns() -> int:
+    """Wall clock for span times. Decisions never use it."""
+    return time.time_ns()

@@ -1,0 +1,172 @@
+"""Telemetry: one trace per request across processes, batches by links, metrics of bounded cardinality."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared import signals, telemetry
+from shared.telemetry import Telemetry
+from shared.tracing import span_context
+from tests.otlp import Collector, ReceivedSpan, collector
+
+CLIENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+UNSAMPLED = CLIENT[:-2] + "00"
+
+
+@pytest.fixture
+def otlp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    with collector() as received:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", received.endpoint)
+        yield received
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[Telemetry]:
+    """No exporter configured."""
+    for signal in ("", "TRACES_", "METRICS_"):
+        monkeypatch.delenv(f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT", raising=False)
+    with telemetry.configure("verifier", "v.1") as quiet:
+        yield quiet
+
+
+def one_request(gateway: Telemetry, verifier: Telemetry, drafter: Telemetry, selector: Telemetry) -> str | None:
+    """What the four services do for one request in one iteration; returns its gateway.request."""
+    request = gateway.request(None, signals.GATEWAY_REQUEST, {signals.TENANT: "default"})
+    verifier.child(request.traceparent, signals.VERIFIER_QUEUE, 1, 2)
+    verifier.child(request.traceparent, signals.VERIFIER_PREFILL, 2, 3)
+    iteration = verifier.open(request.traceparent, signals.VERIFIER_ITERATION, 3)
+    drafted = drafter.child(iteration.traceparent, signals.DRAFTER_DRAFT, 4, 5, {signals.NUM_NODES: 12})
+    selected = selector.child(drafted, signals.SELECTOR_SELECT, 5, 6)
+    verifier.child(selected, signals.VERIFIER_VERIFY, 6, 7)
+    iteration.end(8, {signals.NUM_ACCEPTED: 3})
+    gateway.child(request.traceparent, signals.GATEWAY_DELIVER, 8, 9)
+    request.end()
+    return request.traceparent
+
+
+def of_trace(spans: list[ReceivedSpan], traceparent: str | None) -> dict[str, ReceivedSpan]:
+    assert traceparent is not None
+    return {span.name: span for span in spans if span.trace_id == traceparent.split("-")[1]}
+
+
+def test_two_requests_have_one_complete_trace_each_with_all_services(otlp: Collector) -> None:
+    services = [telemetry.configure(name, f"{name}.1") for name in ("gateway", "verifier", "drafter", "selector")]
+    first, second = one_request(*services), one_request(*services)
+    for service in services:
+        service.shutdown()
+    for request in (first, second):
+        trace = of_trace(otlp.spans, request)
+        assert trace.keys() == signals.PARENT_OF.keys()
+        for child, parent in signals.PARENT_OF.items():
+            assert trace[child].parent_id == (trace[parent].span_id if parent else "")
+            assert trace[child].service == child.split(".")[0]
+    assert of_trace(otlp.spans, first)[signals.VERIFIER_ITERATION].attributes[signals.NUM_ACCEPTED] == 3
+    assert (
+        of_trace(otlp.spans, first)[signals.DRAFTER_DRAFT].start_ns,
+        of_trace(otlp.spans, first)[signals.DRAFTER_DRAFT].end_ns,
+    ) == (4, 5)
+
+
+def test_a_batch_is_its_own_root_linked_to_the_sampled_requests(otlp: Collector) -> None:
+    with telemetry.configure("drafter", "d.1") as drafter:
+        with drafter.batch(signals.DRAFTER_BATCH, [CLIENT, UNSAMPLED, None], {signals.NUM_ROWS: 3}) as batch:
+            batch.set({signals.DEPTH: 4})
+        with drafter.batch(signals.DRAFTER_BATCH, [None, UNSAMPLED]) as nothing:
+            assert nothing.traceparent is None
+    (span,) = otlp.spans
+    assert batch.traceparent is not None
+    assert span.trace_id == batch.traceparent.split("-")[1] != CLIENT.split("-")[1]
+    assert (span.parent_id, span.links) == ("", ((CLIENT.split("-")[1], CLIENT.split("-")[2]),))
+    assert span.attributes == {signals.NUM_ROWS: 3, signals.DEPTH: 4}
+
+
+def test_an_exception_in_a_batch_goes_on_without_its_text(otlp: Collector) -> None:
+    with telemetry.configure("drafter", "d.1") as drafter, pytest.raises(KeyError), drafter.batch("b", [CLIENT]):
+        raise KeyError("a secret prompt")
+    (span,) = otlp.spans
+    assert "secret" not in repr(span)
+
+
+def test_requests_outside_the_sample_are_not_recorded_but_propagate(
+    otlp: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0")
+    with telemetry.configure("gateway", "g.1") as gateway:
+        request = gateway.request(None, signals.GATEWAY_REQUEST)
+        assert request.traceparent is not None
+        assert not telemetry.is_sampled(request.traceparent)
+        assert gateway.child(request.traceparent, signals.VERIFIER_QUEUE, 1, 2) == request.traceparent
+        request.end()
+        with gateway.batch(signals.VERIFIER_STEP, [CLIENT]):
+            """Recorded although the standard sampler says no: a request in it is."""
+        kept = gateway.request(CLIENT, signals.GATEWAY_REQUEST)
+        kept.end(error="timeout")
+        kept.end()
+    assert sorted(span.name for span in otlp.spans) == [signals.GATEWAY_REQUEST, signals.VERIFIER_STEP]
+
+
+def test_metrics_are_sent_when_configured_and_no_thread_stays(otlp: Collector) -> None:
+    with telemetry.configure("gateway", "g.1") as gateway:
+        gateway.add(signals.STEPS, kind="bare")
+    gateway.shutdown()
+    assert "adaserve_steps" in otlp.metrics
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("Otel")]
+
+
+def test_without_an_exporter_strings_pass_through(quiet: Telemetry) -> None:
+    assert quiet.request(CLIENT, signals.GATEWAY_REQUEST).traceparent == CLIENT
+    assert quiet.request(None, signals.GATEWAY_REQUEST).traceparent is None
+    assert quiet.request("garbage", signals.GATEWAY_REQUEST).traceparent is None
+    assert quiet.child(CLIENT, signals.VERIFIER_QUEUE, 1, 2) == CLIENT
+    with quiet.batch(signals.VERIFIER_STEP, [CLIENT]) as batch:
+        batch.set({signals.NUM_ROWS: 1})
+    assert batch.traceparent is None
+
+
+@given(st.text(max_size=60) | st.from_regex(r"0[0f]-[0-9a-f]{30,33}-[0-9a-f]{16}-0[0-3]", fullmatch=True))
+def test_any_header_is_either_a_valid_span_or_nothing(header: str) -> None:
+    remote = span_context(header)
+    assert remote is None or (remote.is_valid and header.startswith("00-"))
+    assert telemetry.is_sampled(header) == (remote is not None and remote.trace_flags.sampled)
+
+
+def test_every_metric_shows_in_prometheus_text_with_its_description(quiet: Telemetry) -> None:
+    for metric in signals.METRICS.values():
+        labels = {name: values[0] for name, values in metric.labels.items()}
+        match metric:
+            case signals.Counter():
+                quiet.add(metric, 2, **labels)
+            case signals.Histogram():
+                quiet.record(metric, 0.01, **labels)
+            case signals.Gauge():
+                quiet.set(metric, 3, **labels)
+    text = quiet.prometheus().decode()
+    for metric in signals.METRICS.values():
+        assert f"# HELP {metric.name}" in text
+        assert metric.description in text
+    assert 'adaserve_step_time_seconds_bucket{le="0.01",part="plan"' in text
+
+
+def test_label_values_are_bounded_and_label_names_checked(quiet: Telemetry) -> None:
+    for value in ("deadline", *(f"reason {number}" for number in range(100))):
+        quiet.add(signals.RING_MISSES, reason=value)
+    series = [line for line in quiet.prometheus().decode().splitlines() if line.startswith("adaserve_ring_misses")]
+    assert len(series) == 2
+    with pytest.raises(ValueError, match="takes the labels"):
+        quiet.add(signals.RING_MISSES)
+    with pytest.raises(ValueError, match="takes the labels"):
+        quiet.add(signals.RING_MISSES, reason="deadline", tenant="a")
+
+
+def test_names_are_prefixed_and_unique() -> None:
+    assert all(name.startswith("adaserve_") and name == metric.name for name, metric in signals.METRICS.items())
+
+
+def test_span_times_are_wall_clock() -> None:
+    assert telemetry.now_ns() > 1_600_000_000 * 10**9
