@@ -1,6 +1,7 @@
 """How long one verification forward takes for a number of tokens: measured by the verifier, used by the selector.
 
-Pure: no clock, no Redis. The verifier measures at start and publishes the bytes; the selector reads them by version.
+Pure: no clock, no Redis. The verifier measures at start and publishes the bytes; the selector reads them by
+version.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ _TOKENS, _MS = np.dtype("<i4"), np.dtype("<f8")
 class LatencyTable:
     """Points of T(tokens) in ms, linear between them and past the last one.
 
-    `tokens` starts at 1 and rises strictly; `ms` is positive, finite and never falls. Anything else is a ValueError.
+    `tokens` starts at 1 and rises strictly; `ms` is positive, finite and never falls. Anything else is a
+    ValueError.
     """
 
     tokens: tuple[int, ...]
@@ -69,7 +71,7 @@ class LatencyTable:
     @overload
     def predict_ms(self, tokens: NDArray[np.integer[Any]]) -> NDArray[np.float64]: ...
     def predict_ms(self, tokens: int | NDArray[np.integer[Any]]) -> float | NDArray[np.float64]:
-        """Predicted duration in ms of a forward over `tokens` tokens; a forward is never cheaper than one token's."""
+        """Predicted ms of a forward over `tokens` tokens, never less than of one token."""
         counts, times = self._points
         beyond = np.maximum(np.asarray(tokens) - self.tokens[-1], 0)
         predicted = np.interp(tokens, counts, times) + beyond * self._last_slope

@@ -1,6 +1,6 @@
 """Arithmetic of per-request targets: what this iteration owes, and whether a request got what it asked for.
 
-Pure; times are arguments in milliseconds. One definition of TPOT serves selection and report (API.md, PROTOCOL.md).
+Pure; times are arguments in milliseconds. One definition of TPOT serves selection and report (API.md).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 def tokens_needed(
     elapsed_ms: ArrayLike, t_spec_ms: ArrayLike, tpot_target_ms: ArrayLike, committed: ArrayLike
 ) -> NDArray[np.float64]:
-    """A(r) of the paper: tokens that must come out of the coming iteration for the request to be on target after it.
+    """A(r) of the paper: tokens that must come out of the coming iteration to be on target after it.
 
     A = (l + t_spec) / t_TPOT − o, never negative, with l `elapsed_ms` since the first token's commit, t_spec the
     predicted length of the iteration and o = committed − 1, as TPOT does not count the first token. Arguments
@@ -37,5 +37,5 @@ def tpot_ms(first_ms: float, last_ms: float, tokens: int) -> float:
 
 
 def attained(*, tpot: float, tpot_target: float, ttft: float = 0.0, ttft_target: float = math.inf) -> bool:
-    """Whether a request met its SLO: TPOT ≤ target and, where one is set, TTFT ≤ target (all ms, +inf = none set)."""
+    """Whether a request met its SLO: TPOT ≤ target and, where one is set, TTFT ≤ target (ms, +inf = none)."""
     return tpot <= tpot_target and ttft <= ttft_target

@@ -22,9 +22,10 @@ Float64 = NDArray[np.float64]
 class Candidates:
     """The candidate trees of one batch, row after row.
 
-    `offsets` int [rows + 1] cuts the node columns into rows; `parents` int [nodes] count within the row, −1 is the
-    root and a parent precedes its children; `logprobs` float32 [nodes] are path log-probabilities (eq. 7). Any value
-    of `logprobs` is allowed: NaN and −inf are never selected, and no child counts as likelier than its parent.
+    `offsets` int [rows + 1] cuts the node columns into rows; `parents` int [nodes] count within the row, −1 is
+    the root and a parent precedes its children; `logprobs` float32 [nodes] are path log-probabilities (eq. 7).
+    Any value of `logprobs` is allowed: NaN and −inf are never selected, and no child counts as likelier than its
+    parent.
     """
 
     offsets: Integers

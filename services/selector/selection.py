@@ -41,8 +41,8 @@ def select(candidates: Candidates, needed: Float64, *, room: int, max_slo_nodes:
     """Choose at most `room` nodes: first those the rows' targets ask for, then the likeliest of all rows.
 
     `needed` float64 [rows] is A(r), which counts the root's own token. `room` is what the roots, never dropped,
-    leave of the budget. `max_slo_nodes` (n_max) bounds what one row takes for its target. Deterministic: among equal
-    probabilities the earlier node wins, among equal A(r) the earlier row.
+    leave of the budget. `max_slo_nodes` (n_max) bounds what one row takes for its target. Deterministic: among
+    equal probabilities the earlier node wins, among equal A(r) the earlier row.
     """
     flat_parents = candidates.flat_parents()
     ranking = rank(candidates, flat_parents)
@@ -73,7 +73,8 @@ def _nodes_to_reach(ranking: Ranking, rows: Int64, goal: Float64, sizes: Int64) 
     expected = ranking.probabilities(places)  # [len(rows), max(sizes)]
     expected[:, 0] += ROOT_GAIN
     np.cumsum(expected, axis=1, out=expected)
-    return np.minimum((expected < goal[:, None]).sum(axis=1) + 1, sizes)
+    wanted: Int64 = np.minimum((expected < goal[:, None]).sum(axis=1) + 1, sizes)
+    return wanted
 
 
 def _throughput_phase(ranking: Ranking, slo: Int64, room: int) -> Int64:

@@ -18,7 +18,8 @@ class Row:
     chosen: list[tuple[int, bool]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.costs, self.depths = [], []
+        self.costs: list[float] = []
+        self.depths: list[int] = []
         for parent, logprob in zip(self.parents, self.logprobs, strict=True):
             cost = math.inf if math.isnan(logprob) else max(0.0, -logprob)
             self.costs.append(cost if parent < 0 else max(cost, self.costs[parent]))

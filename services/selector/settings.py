@@ -1,0 +1,54 @@
+"""What the selector reads from the environment."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from services.selector.control import PolicySettings
+from shared.messages import MAX_DEPTH, MAX_WIDTH
+from shared.settings import Port, ServiceSettings
+
+DEFAULTS = PolicySettings()
+
+
+class SelectorSettings(ServiceSettings):
+    """The selector's settings; those of the policy have the bounds that keep its arithmetic meaningful."""
+
+    http_port: Port = 9102
+    min_depth: int = Field(default=DEFAULTS.min_depth, ge=1, le=MAX_DEPTH, description="D_min of eq. 8")
+    max_depth: int = Field(default=DEFAULTS.max_depth, ge=1, le=MAX_DEPTH, description="D_max of eq. 8")
+    max_width: int = Field(default=DEFAULTS.max_width, ge=1, le=MAX_WIDTH, description="W_max of eq. 9")
+    depth_offset: int = Field(default=DEFAULTS.depth_offset, ge=0, le=4096, description="c1 of eq. 8")
+    width_offset: int = Field(default=DEFAULTS.width_offset, ge=0, le=MAX_WIDTH, description="c2 of eq. 9")
+    draft_tokens_per_step: int = Field(default=DEFAULTS.draft_tokens_per_step, ge=1, le=65_536, description="B2")
+    budget: int | None = Field(
+        default=DEFAULTS.budget, ge=1, le=65_536, description="B; from the verifier's latency table when absent"
+    )
+    budget_ratio: float = Field(
+        default=DEFAULTS.budget_ratio, ge=1.0, le=100.0, description="B is the largest with T(B) <= ratio * T(1)"
+    )
+    slo_nodes_factor: float = Field(
+        default=DEFAULTS.slo_nodes_factor, gt=0.0, le=100.0, description="n_max = ceil(factor * B / n)"
+    )
+    prefill_chunk: int | None = Field(
+        default=DEFAULTS.prefill_chunk,
+        ge=1,
+        le=65_536,
+        description="tokens per iteration; as many as B when absent",
+    )
+    hop_ms: float = Field(default=DEFAULTS.hop_ms, ge=0.0, le=1000.0, description="least time of three hops")
+
+    @field_validator("max_depth")
+    @classmethod
+    def _not_below_min_depth(cls, value: int, info: ValidationInfo) -> int:
+        low = info.data.get("min_depth", 1)
+        if value < low:
+            raise ValueError(f"must be at least min_depth, which is {low}")
+        return value
+
+    @property
+    def policy(self) -> PolicySettings:
+        """The part that decides."""
+        return PolicySettings(**{field.name: getattr(self, field.name) for field in fields(PolicySettings)})

@@ -1,0 +1,68 @@
+"""Adaptive control and the prediction of an iteration (services/selector/control.py)."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.selector.control import PolicySettings, next_depth, next_width, predict_period_ms, token_budget
+from shared.latency import LatencyTable
+
+SETTINGS = PolicySettings()
+TABLE = LatencyTable(tokens=(1, 101), ms=(10.0, 110.0))
+times = st.floats(0.0, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "budget", "c1", "depth"),
+    [(1, 512, 0, 8), (64, 512, 0, 7), (128, 512, 0, 3), (128, 512, 42, 2), (600, 512, 0, 1), (0, 512, 0, 8)],
+)
+def test_depth_follows_equation_8(num_rows: int, budget: int, c1: int, depth: int) -> None:
+    assert next_depth(num_rows, budget, PolicySettings(depth_offset=c1)) == depth
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "c2", "width"), [(1, 0, 3), (32, 0, 3), (33, 0, 2), (97, 0, 1), (97, 1, 1), (96, 1, 2), (0, 0, 3)]
+)
+def test_width_follows_equation_9(num_rows: int, c2: int, width: int) -> None:
+    assert next_width(num_rows, PolicySettings(width_offset=c2)) == width
+
+
+@given(st.integers(0, 5000), st.integers(1, 70_000), st.integers(1, 8), st.integers(8, 64))
+def test_depth_and_width_stay_within_their_limits_and_shrink_with_load(
+    num_rows: int, budget: int, low: int, high: int
+) -> None:
+    settings = PolicySettings(min_depth=low, max_depth=high, max_width=5)
+    assert low <= next_depth(num_rows + 1, budget, settings) <= next_depth(num_rows, budget, settings) <= high
+    assert 1 <= next_width(num_rows + 1, settings) <= next_width(num_rows, settings) <= 5
+
+
+def test_budget_comes_from_the_table_unless_set() -> None:
+    assert token_budget(TABLE, SETTINGS) == 16
+    assert token_budget(TABLE, PolicySettings(budget_ratio=5.0)) == 41
+    assert token_budget(TABLE, PolicySettings(budget=512)) == 512
+
+
+@pytest.mark.parametrize(
+    ("last_step_ms", "expected"),
+    [
+        (0.0, 25.0 + 2.0),  # no history: the least overhead
+        (26.0, 25.0 + 2.0),  # less than expected
+        (40.0, 40.0),  # the last iteration took 15 ms more than its work
+        (500.0, 50.0),  # a stall
+    ],
+)
+def test_period_is_draft_plus_verification_plus_measured_overhead(last_step_ms: float, expected: float) -> None:
+    predicted = predict_period_ms(TABLE, 11, draft_ms=5.0, last_step_ms=last_step_ms, hop_ms=2.0)
+    assert predicted == pytest.approx(expected)
+
+
+@given(st.integers(0, 2**31), times, times, st.floats(0.0, 1000.0))
+def test_period_is_finite_whatever_a_hint_claims(
+    num_tokens: int, draft_ms: float, last_step_ms: float, hop_ms: float
+) -> None:
+    predicted = predict_period_ms(TABLE, num_tokens, draft_ms=draft_ms, last_step_ms=last_step_ms, hop_ms=hop_ms)
+    assert 10.0 <= predicted < math.inf
