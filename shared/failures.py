@@ -1,0 +1,62 @@
+"""Sorts what redis-py raises into "the bus is away, try later" and "this is a bug"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from redis import exceptions
+
+from shared.errors import BusUnavailable
+
+# Replies that a failover, a restart, a full disk, full memory or an operator's change cause and may end.
+_PASSING: Final = (
+    "READONLY",
+    "LOADING",
+    "MASTERDOWN",
+    "OOM",
+    "MISCONF",
+    "NOPERM",
+    "UNBLOCKED",
+    "NOREPLICAS",
+    "BUSY ",
+    "NOGROUP",
+)
+_PASSING_TYPES: Final = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.ReadOnlyError,
+    exceptions.OutOfMemoryError,
+    exceptions.NoPermissionError,
+    exceptions.ClusterDownError,
+)
+
+
+def classify(error: Exception) -> Exception:
+    """The exception to raise for `error`: BusUnavailable when Redis may answer later, else `error` itself.
+
+    redis-py strips the code off the replies it has a class for and keeps it in the text of the others, and
+    an error from inside a function is prefixed by Redis; so both the class and the text are looked at.
+    """
+    text = str(error)
+    if isinstance(error, _PASSING_TYPES) or any(text.startswith(code) for code in _PASSING):
+        return BusUnavailable(f"{type(error).__name__}: {text}")
+    return error
+
+
+def is_reply(error: Exception, code: str) -> bool:
+    """Whether `error` is the server's error reply that starts with `code`, e.g. ``BUSYGROUP``."""
+    return isinstance(error, exceptions.ResponseError) and str(error).startswith(code)
+
+
+@contextmanager
+def bus_errors() -> Iterator[None]:
+    """Raises BusUnavailable in place of any redis-py error that may pass by itself."""
+    try:
+        yield
+    except exceptions.RedisError as error:
+        verdict = classify(error)
+        if verdict is error:
+            raise
+        raise verdict from error

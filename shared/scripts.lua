@@ -1,0 +1,319 @@
+#!lua name=adaserve
+
+-- The only code that changes a request's state (PROTOCOL.md, scripts). Everything is a string: epochs and digests
+-- are hex, because Lua's numbers are doubles and would round them.
+--
+-- Every function gets the cell's key prefix as ARGV[1] and derives from it the keys whose names stand only inside
+-- the request's hash: the reply gateway's stream, the previous owner's set. Such keys cannot be declared by the
+-- caller; they are legal on a cluster too, because the prefix carries the hash tag of the declared keys, so that
+-- all of them are in one slot.
+--
+-- Raise VERSION with every change: a client loads its library only where it finds none or an older one.
+
+local VERSION = 1
+
+local GROUP = 'verifiers'
+local RETAIN_MS = 600000
+local POISON_AT = 3
+local TOKENS_MAXLEN = 10000
+local UNOWNED_EPOCH = '0'
+
+local TERMINAL = { finished = true, cancelled = true, poisoned = true }
+
+-- Redis' clock in milliseconds with microseconds as decimals, e.g. '1712345678901.234'.
+local function now()
+  local time = redis.call('TIME')
+  local seconds, micros = tonumber(time[1]), tonumber(time[2])
+  return string.format('%.0f.%03d', seconds * 1000 + math.floor(micros / 1000), micros % 1000)
+end
+
+local function add_entry(stream, options, body, traceparent, at, committed_at)
+  local command = { 'XADD', stream }
+  for _, option in ipairs(options) do command[#command + 1] = option end
+  for _, field in ipairs({ '*', 'body', body, 'sent_at', at }) do command[#command + 1] = field end
+  if traceparent and traceparent ~= '' then
+    command[#command + 1] = 'traceparent'
+    command[#command + 1] = traceparent
+  end
+  if committed_at then
+    command[#command + 1] = 'committed_at'
+    command[#command + 1] = committed_at
+  end
+  return command
+end
+
+local TO_GATEWAY = { 'NOMKSTREAM', 'MAXLEN', '~', TOKENS_MAXLEN }
+
+-- Tells the reply gateway. NOMKSTREAM: a stream without a reader has no expiry and would stay for ever. pcall: a
+-- failure here must not turn a commit into an error; the gateway sees the gap and attaches.
+local function publish(prefix, gateway, body, traceparent, at)
+  if gateway and gateway ~= '' then
+    redis.pcall(unpack(add_entry(prefix .. 'tokens:' .. gateway, TO_GATEWAY, body, traceparent, at, at)))
+  end
+end
+
+local function queue(stream, id, traceparent, at)
+  return redis.call(unpack(add_entry(stream, {}, id, traceparent, at)))
+end
+
+-- Takes a queue entry out for good. Only for entries whose request is claimed, terminal or queued elsewhere.
+local function discard(stream, entry)
+  if entry and entry ~= '' then
+    redis.pcall('XACK', stream, GROUP, entry)
+    redis.call('XDEL', stream, entry)
+  end
+end
+
+local function retire(hash, journal)
+  redis.call('PEXPIRE', hash, RETAIN_MS)
+  redis.call('PEXPIRE', journal, RETAIN_MS)
+end
+
+-- KEYS hash, queue stream. ARGV prefix, id, tier, limit, position, digest, then hash fields and values.
+local function enqueue(keys, args)
+  local hash, stream = keys[1], keys[2]
+  local id, tier, limit = args[2], args[3], tonumber(args[4])
+  if redis.call('EXISTS', hash) == 1 then return 'EXISTS' end
+  if redis.call('XLEN', stream) >= limit then return 'FULL' end
+  local at = now()
+  redis.call('HSET', hash, 'status', 'queued', 'owner', '', 'epoch', UNOWNED_EPOCH, 'tier', tier,
+    'position', args[5], 'digest', args[6], 'claimed_position', args[5], 'crash_claims', '0',
+    'enqueued_ms', at, 'stream', stream, unpack(args, 7))
+  local entry = queue(stream, id, redis.call('HGET', hash, 'traceparent'), at)
+  redis.call('HSET', hash, 'entry_id', entry)
+  return 'OK'
+end
+
+-- The crash claims this claim would make: one more when a dead owner made no progress since its own claim, none
+-- after progress; a request that was given back or never claimed adds nothing.
+local function crash_claims(state, owner)
+  if tonumber(state.position) > tonumber(state.claimed_position) then return 0 end
+  local count = tonumber(state.crash_claims)
+  if owner ~= '' then count = count + 1 end
+  return count
+end
+
+local function claimed(status, state, crashes, journal, at)
+  return { status, state.body, state.position, state.digest, state.first_token_ms or '', tostring(crashes),
+    state.gateway, state.traceparent, state.tenant, state.tier, state.seed, state.enqueued_ms, at,
+    redis.call('XRANGE', journal, '-', '+') }
+end
+
+local function read_hash(hash)
+  local flat, state = redis.call('HGETALL', hash), {}
+  for i = 1, #flat, 2 do state[flat[i]] = flat[i + 1] end
+  return state
+end
+
+-- Whether this claim may take the request, and if not, why not.
+local function judge_claim(prefix, state, owner, epoch)
+  if TERMINAL[state.status] then return state.status == 'finished' and 'FINISHED' or 'CANCELLED' end
+  if state.owner ~= owner or state.epoch ~= epoch then return 'OWNED' end
+  if owner ~= '' and redis.call('EXISTS', prefix .. 'heartbeat:verifier:' .. owner) == 1 then return 'OWNED' end
+  if crash_claims(state, owner) >= POISON_AT then return 'POISON' end
+  return 'OK'
+end
+
+-- KEYS hash, journal, own set, queue stream. ARGV prefix, id, verifier, expected owner, expected epoch, new epoch,
+-- entry id ('' when the request comes from a dead owner's set).
+local function claim(keys, args)
+  local hash, journal, own, stream = keys[1], keys[2], keys[3], keys[4]
+  local prefix, id, verifier, owner, epoch, new_epoch, entry = unpack(args)
+  local at, state = now(), read_hash(hash)
+  if not state.epoch then
+    discard(stream, entry)
+    if owner ~= '' then redis.call('SREM', prefix .. 'owned:' .. owner, id) end
+    return { 'MISSING' }
+  end
+  -- The reply to this very claim was lost: answer again, count nothing.
+  if state.owner == verifier and state.epoch == new_epoch then
+    return claimed('OK', state, state.crash_claims, journal, at)
+  end
+  local verdict = judge_claim(prefix, state, owner, epoch)
+  if verdict == 'POISON' then
+    return claimed('POISON', state, crash_claims(state, owner), journal, at)
+  end
+  if verdict ~= 'OK' then
+    -- The request is terminal, owned, or queued under another entry: this entry stands for no work.
+    if entry ~= state.entry_id then discard(stream, entry) end
+    if TERMINAL[state.status] and owner ~= '' then redis.call('SREM', prefix .. 'owned:' .. owner, id) end
+    return { verdict }
+  end
+  local crashes = crash_claims(state, owner)
+  redis.call('HSET', hash, 'owner', verifier, 'epoch', new_epoch, 'status', 'running', 'entry_id', '',
+    'claimed_position', state.position, 'crash_claims', crashes)
+  redis.call('SADD', own, id)
+  if owner ~= '' then redis.call('SREM', prefix .. 'owned:' .. owner, id) end
+  discard(stream, entry)
+  if state.entry_id ~= entry then discard(state.stream, state.entry_id) end
+  return claimed('OK', state, crashes, journal, at)
+end
+
+-- PROTOCOL's order of checks. A position before the row's start is left to BEHIND, which comes last: there Redis
+-- has forgotten a commit it once answered, and the digest says nothing about it.
+local function judge_commit(row, epoch, position, digest, status)
+  if not epoch then return 'MISSING' end
+  local at_start = position == row.start and digest == row.start_digest
+  local at_stop = position == row.stop and digest == row.stop_digest
+  if epoch ~= row.epoch then return 'FENCED' end
+  local behind = tonumber(position) < tonumber(row.start)
+  if not at_start and not at_stop and not behind then return 'FENCED' end
+  -- A row without tokens starts where it stops; only its finish tells whether it was committed before.
+  if at_stop and (row.start ~= row.stop or status == 'finished') then return 'SAME' end
+  if TERMINAL[status] then return 'CANCELLED' end
+  if behind then return 'BEHIND' end
+  return 'OK'
+end
+
+local function commit_row(prefix, own, row, at)
+  local state = redis.call('HMGET', row.hash, 'epoch', 'position', 'digest', 'status', 'gateway', 'traceparent',
+    'first_token_ms')
+  local verdict = judge_commit(row, state[1], state[2], state[3], state[4])
+  if verdict ~= 'OK' then return verdict end
+  -- The journal first: of all writes only this one can be refused, and nothing has changed yet then.
+  if row.tokens ~= '' then redis.call('XADD', row.journal, row.stop .. '-0', 'tokens', row.tokens) end
+  local fields = { 'position', row.stop, 'digest', row.stop_digest }
+  if row.tokens ~= '' and not state[7] then
+    fields[5], fields[6] = 'first_token_ms', at
+  end
+  redis.call('HSET', row.hash, unpack(fields))
+  if row.finish ~= '' then
+    redis.call('HSET', row.hash, 'status', 'finished', 'finish', row.finish, 'terminal', row.event)
+    redis.call('SREM', own, row.id)
+    retire(row.hash, row.journal)
+  end
+  publish(prefix, state[5], row.event, state[6], at)
+  return 'OK'
+end
+
+local ROW_KEYS, ROW_ARGS = 2, 9
+
+-- KEYS own set, then hash and journal of each row. ARGV prefix, then nine columns of each row.
+local function commit(keys, args)
+  local at = now()
+  local replies = { at }
+  for i = 0, (#keys - 1) / ROW_KEYS - 1 do
+    local k, a = 1 + i * ROW_KEYS, 1 + i * ROW_ARGS
+    local row = { hash = keys[k + 1], journal = keys[k + 2], id = args[a + 1], epoch = args[a + 2],
+      start = args[a + 3], start_digest = args[a + 4], stop = args[a + 5], stop_digest = args[a + 6],
+      tokens = args[a + 7], event = args[a + 8], finish = args[a + 9] }
+    local ran, verdict = pcall(commit_row, args[1], keys[1], row, at)
+    if not ran then
+      local text = type(verdict) == 'table' and verdict.err or tostring(verdict)
+      redis.log(redis.LOG_WARNING, 'adaserve commit of ' .. row.id .. ': ' .. text)
+      verdict = 'ERROR'
+    end
+    replies[#replies + 1] = verdict
+  end
+  return replies
+end
+
+-- KEYS hash, own set, released stream. ARGV prefix, id, epoch.
+local function release(keys, args)
+  local hash, own, released = keys[1], keys[2], keys[3]
+  local id, epoch = args[2], args[3]
+  local state = redis.call('HMGET', hash, 'epoch', 'status', 'traceparent')
+  if not state[1] then return 'MISSING' end
+  if TERMINAL[state[2]] then return 'TERMINAL' end
+  if state[1] ~= epoch then return 'FENCED' end
+  local entry = queue(released, id, state[3], now())
+  redis.call('HSET', hash, 'owner', '', 'epoch', UNOWNED_EPOCH, 'status', 'queued', 'stream', released,
+    'entry_id', entry)
+  redis.call('SREM', own, id)
+  return 'OK'
+end
+
+-- KEYS hash, journal, dead letters. ARGV prefix, id, terminal status, event, reason for a dead letter or ''.
+local function cancel(keys, args)
+  local hash, journal, dead = keys[1], keys[2], keys[3]
+  local prefix, id, status, event, reason = unpack(args)
+  local state = redis.call('HMGET', hash, 'status', 'owner', 'stream', 'entry_id', 'gateway', 'traceparent')
+  if not state[1] then return 'MISSING' end
+  if TERMINAL[state[1]] then return 'TERMINAL' end
+  local at = now()
+  if reason ~= '' then
+    redis.call('XADD', dead, '*', 'body', id, 'sent_at', at, 'reason', reason)
+  end
+  redis.call('HSET', hash, 'status', status, 'finish', status, 'terminal', event, 'entry_id', '')
+  discard(state[3], state[4])
+  if state[2] ~= '' then redis.call('SREM', prefix .. 'owned:' .. state[2], id) end
+  publish(prefix, state[5], event, state[6], at)
+  retire(hash, journal)
+  return 'OK'
+end
+
+-- KEYS hash, journal. ARGV prefix, gateway, position, detached event.
+local function attach(keys, args)
+  local hash, journal = keys[1], keys[2]
+  local prefix, gateway, position, detached = unpack(args)
+  local state = redis.call('HMGET', hash, 'status', 'position', 'digest', 'first_token_ms', 'finish', 'terminal',
+    'gateway', 'traceparent')
+  if not state[1] then return { 'MISSING' } end
+  if not TERMINAL[state[1]] and state[7] ~= gateway then
+    redis.call('HSET', hash, 'gateway', gateway)
+    publish(prefix, state[7], detached, state[8], now())
+  end
+  return { state[1], state[2], state[3], state[4] or '', state[5] or '', state[6] or '',
+    redis.call('XRANGE', journal, '(' .. position .. '-0', '+') }
+end
+
+-- Whether the caller's chain has to replace what Redis holds, and if not, why not.
+local function judge_reseed(state, journal, given)
+  if TERMINAL[state.status] then return 'TERMINAL' end
+  if given.owner ~= '' and (state.owner ~= given.owner or state.epoch ~= given.epoch) then return 'FENCED' end
+  local here = tonumber(state.position)
+  if here < tonumber(given.position) then return 'OK' end
+  if here > tonumber(given.start) and redis.call('EXISTS', journal) == 0 then return 'OK' end
+  if state.position == given.conflict_position and state.digest == given.conflict_digest then return 'OK' end
+  return 'UNNEEDED'
+end
+
+-- KEYS hash, journal, released stream. ARGV prefix, id, owner ('' from a gateway), its epoch, new epoch, start (the
+-- prompt's length), position, digest, tokens from start to position, first token's time or '', position and digest
+-- of a chain in Redis that contradicts the caller's or '', tier, then hash fields and values.
+local function reseed(keys, args)
+  local hash, journal, released = keys[1], keys[2], keys[3]
+  local prefix, id, owner, new_epoch = args[1], args[2], args[3], args[5]
+  local given = { owner = owner, epoch = args[4], start = args[6], position = args[7],
+    conflict_position = args[11], conflict_digest = args[12] }
+  local state, at = read_hash(hash), now()
+  if state.epoch then
+    if owner ~= '' and state.owner == owner and state.epoch == new_epoch then
+      return { 'OK', state.position, state.digest }
+    end
+    local verdict = judge_reseed(state, journal, given)
+    if verdict ~= 'OK' then return { verdict, state.position, state.digest } end
+    if state.owner ~= owner and state.owner ~= '' then redis.call('SREM', prefix .. 'owned:' .. state.owner, id) end
+  end
+  redis.call('DEL', journal)
+  if args[9] ~= '' then redis.call('XADD', journal, args[7] .. '-0', 'tokens', args[9]) end
+  if not state.epoch then
+    -- Only here: what Redis still holds, such as the gateway of a later attach, is newer than the caller's copy.
+    redis.call('HSET', hash, 'tier', args[13], 'enqueued_ms', at, unpack(args, 14))
+  end
+  redis.call('HSET', hash, 'owner', owner, 'position', args[7], 'digest', args[8], 'claimed_position', args[7],
+    'crash_claims', '0')
+  if args[10] ~= '' and not state.first_token_ms then redis.call('HSET', hash, 'first_token_ms', args[10]) end
+  if owner ~= '' then
+    redis.call('HSET', hash, 'epoch', new_epoch, 'status', 'running', 'entry_id', '')
+    redis.call('SADD', prefix .. 'owned:' .. owner, id)
+  else
+    redis.call('HSET', hash, 'epoch', UNOWNED_EPOCH, 'status', 'queued')
+    if (state.entry_id or '') == '' then
+      local entry = queue(released, id, redis.call('HGET', hash, 'traceparent'), at)
+      redis.call('HSET', hash, 'stream', released, 'entry_id', entry)
+    end
+  end
+  return { 'OK', args[7], args[8] }
+end
+
+redis.register_function { function_name = 'adaserve_version', callback = function() return VERSION end,
+  flags = { 'no-writes' } }
+redis.register_function('adaserve_enqueue', enqueue)
+redis.register_function('adaserve_claim', claim)
+redis.register_function('adaserve_commit', commit)
+redis.register_function('adaserve_release', release)
+-- A cancel must work when memory is full: it is what frees some.
+redis.register_function { function_name = 'adaserve_cancel', callback = cancel, flags = { 'allow-oom' } }
+redis.register_function('adaserve_attach', attach)
+redis.register_function('adaserve_reseed', reseed)

@@ -1,0 +1,290 @@
+"""The seven functions of PROTOCOL.md as typed calls: pure builders and reply parsers, no connection.
+
+    enqueue   gateway    new request into its tier's queue
+    claim     verifier   take a queued request, or one of a dead verifier
+    commit    verifier   append tokens of a whole batch: the only place where output becomes real
+    release   verifier   give a request back
+    cancel    anyone     end a request from outside, also a poisonous one
+    attach    gateway    become a request's reply gateway and read its journal
+    reseed    both       restore what Redis has forgotten
+
+Epochs and digests are hex strings, positions count tokens with the prompt, times are Redis milliseconds. Every
+call may be repeated after a lost reply.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from shared.functions import Argument, Call, acall, aload_library, call, load_library
+from shared.replies import (
+    Attached,
+    Cancelled,
+    Claim,
+    ClaimStatus,
+    Commit,
+    CommitStatus,
+    Enqueued,
+    JournalEntry,
+    Released,
+    Reseeded,
+    ReseedStatus,
+    parse_attached,
+    parse_claim,
+    parse_commit,
+    parse_reseeded,
+    text,
+)
+from shared.topics import Keys
+
+__all__ = [
+    "MAX_COMMIT_ROWS",
+    "UNOWNED_EPOCH",
+    "Attached",
+    "Call",
+    "Cancelled",
+    "Claim",
+    "ClaimStatus",
+    "Commit",
+    "CommitRow",
+    "CommitStatus",
+    "Contradiction",
+    "Enqueued",
+    "JournalEntry",
+    "Origin",
+    "Released",
+    "ReseedStatus",
+    "Reseeded",
+    "Terminal",
+    "acall",
+    "aload_library",
+    "attach",
+    "call",
+    "cancel",
+    "claim",
+    "commit",
+    "enqueue",
+    "load_library",
+    "new_epoch",
+    "release",
+    "reseed",
+]
+
+UNOWNED_EPOCH = "0"
+"""Epoch of every request without an owner: what a claim from a queue expects."""
+MAX_COMMIT_ROWS = 256
+"""Rows of one commit; the server runs nothing else meanwhile."""
+
+
+class Terminal(StrEnum):
+    """How cancel may end a request."""
+
+    CANCELLED = "cancelled"
+    POISONED = "poisoned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitRow:
+    """One request's part of a commit: context[start:end] = tokens, between two points of its digest chain.
+
+    `tokens` is uint32 LE; `event` the encoded TokenEvent for the gateway; `finish` the reason, or "" to go on. A
+    finish without tokens has end == start. Raises ValueError where the counts contradict each other.
+    """
+
+    request: str
+    epoch: str
+    start: int
+    start_digest: str
+    end: int
+    end_digest: str
+    tokens: bytes
+    event: bytes
+    finish: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.tokens) != 4 * (self.end - self.start):
+            raise ValueError(f"{len(self.tokens)} bytes of tokens do not fill {self.start}..{self.end}")
+        if not self.tokens and (not self.finish or self.start_digest != self.end_digest):
+            raise ValueError("a row without tokens must finish its request and keep its digest")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What a request was enqueued with: kept by the gateway and the owner, needed to restore a lost hash."""
+
+    body: bytes
+    tenant: str
+    tier: int
+    seed: int
+    gateway: str
+    traceparent: str | None
+
+    def _fields(self) -> tuple[Argument, ...]:
+        pairs: dict[str, Argument] = {
+            "body": self.body,
+            "tenant": self.tenant,
+            "seed": self.seed,
+            "gateway": self.gateway,
+            "traceparent": self.traceparent or "",
+        }
+        return tuple(item for pair in pairs.items() for item in pair)
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """Where Redis stands with a chain that is not the caller's, as an attach or a reseed has just told."""
+
+    position: int
+    digest: str
+
+
+def new_epoch() -> str:
+    """A fresh random 63-bit epoch, hex; never the unowned one."""
+    return f"{secrets.randbits(63) | 1:016x}"
+
+
+def enqueue(
+    keys: Keys,
+    *,
+    request: str,
+    tier: int,
+    limit: int,
+    body: bytes,
+    tenant: str,
+    position: int,
+    digest: str,
+    seed: int,
+    gateway: str,
+    traceparent: str | None,
+) -> Call[Enqueued]:
+    """Creates the request and queues it, unless its tier already holds `limit` entries.
+
+    `position` and `digest` are those of the prompt, `body` the encoded Request.
+    """
+    origin = Origin(body=body, tenant=tenant, tier=tier, seed=seed, gateway=gateway, traceparent=traceparent)
+    return Call(
+        "adaserve_enqueue",
+        (keys.request(request), keys.requests(tier)),
+        (keys.prefix, request, tier, limit, position, digest, *origin._fields()),
+        lambda reply: Enqueued(text(reply)),
+    )
+
+
+def claim(
+    keys: Keys,
+    *,
+    request: str,
+    verifier: str,
+    epoch: str,
+    expected_owner: str = "",
+    expected_epoch: str = UNOWNED_EPOCH,
+    entry_id: str = "",
+    stream: str = "",
+) -> Call[Claim]:
+    """Takes a request under the new `epoch`, if owner and epoch are still the expected ones.
+
+    From a queue: pass the entry's id and stream, owner and epoch by default. From the `owned` set of a verifier
+    without heartbeat: pass that verifier and the epoch its hash holds, no entry. The entry is acknowledged and
+    deleted here and nowhere else.
+    """
+    return Call(
+        "adaserve_claim",
+        (keys.request(request), keys.journal(request), keys.owned(verifier), stream or keys.released),
+        (keys.prefix, request, verifier, expected_owner, expected_epoch, epoch, entry_id),
+        parse_claim,
+    )
+
+
+def commit(keys: Keys, *, verifier: str, rows: Sequence[CommitRow]) -> Call[Commit]:
+    """Commits the rows independently of each other. Raises ValueError above MAX_COMMIT_ROWS."""
+    if len(rows) > MAX_COMMIT_ROWS:
+        raise ValueError(f"{len(rows)} rows in one commit, limit {MAX_COMMIT_ROWS}")
+    names = [keys.owned(verifier)]
+    arguments: list[Argument] = [keys.prefix]
+    for row in rows:
+        names += (keys.request(row.request), keys.journal(row.request))
+        arguments += (row.request, row.epoch, row.start, row.start_digest, row.end, row.end_digest)
+        arguments += (row.tokens, row.event, row.finish)
+    return Call("adaserve_commit", tuple(names), tuple(arguments), parse_commit)
+
+
+def release(keys: Keys, *, request: str, verifier: str, epoch: str) -> Call[Released]:
+    """Gives a request back; any verifier may claim it at once."""
+    return Call(
+        "adaserve_release",
+        (keys.request(request), keys.owned(verifier), keys.released),
+        (keys.prefix, request, epoch),
+        lambda reply: Released(text(reply)),
+    )
+
+
+def cancel(
+    keys: Keys,
+    *,
+    request: str,
+    event: bytes,
+    status: Terminal = Terminal.CANCELLED,
+    dead_reason: str = "",
+) -> Call[Cancelled]:
+    """Ends a request that has not ended; `event` is the encoded terminal TokenEvent for its gateway.
+
+    With `dead_reason` the id also goes to the dead letters, in the same step.
+    """
+    return Call(
+        "adaserve_cancel",
+        (keys.request(request), keys.journal(request), keys.dead),
+        (keys.prefix, request, status, event, dead_reason),
+        lambda reply: Cancelled(text(reply)),
+    )
+
+
+def attach(keys: Keys, *, request: str, gateway: str, position: int, detached: bytes) -> Call[Attached]:
+    """Makes `gateway` the reply gateway and returns the journal entries that end after `position`.
+
+    The first of them may begin before it. `detached` is the encoded event that ends the stream at the previous
+    gateway, published there if it is another one and the request has not ended.
+    """
+    return Call(
+        "adaserve_attach",
+        (keys.request(request), keys.journal(request)),
+        (keys.prefix, gateway, position, detached),
+        parse_attached,
+    )
+
+
+def reseed(
+    keys: Keys,
+    *,
+    request: str,
+    origin: Origin,
+    start: int,
+    position: int,
+    digest: str,
+    tokens: bytes,
+    first_token_ms: float | None = None,
+    owner: str = "",
+    owner_epoch: str = "",
+    epoch: str = "",
+    contradiction: Contradiction | None = None,
+) -> Call[Reseeded]:
+    """Replaces a missing or shorter journal by the caller's chain of output tokens (uint32 LE, start..position).
+
+    `start` is the prompt's length. A gateway passes no owner: the request then goes to `requests:released`, and a
+    verifier still at work on it is fenced. The live owner passes itself, the epoch it holds and a new one, and
+    goes on under the new one. `contradiction` also replaces an equally long or longer chain that differs from what
+    the client has seen, if Redis still stands there.
+    """
+    if len(tokens) != 4 * (position - start):
+        raise ValueError(f"{len(tokens)} bytes of tokens do not fill {start}..{position}")
+    conflict = ("", "") if contradiction is None else (contradiction.position, contradiction.digest)
+    first = "" if first_token_ms is None else f"{first_token_ms:.3f}"
+    chain = (start, position, digest, tokens, first)
+    return Call(
+        "adaserve_reseed",
+        (keys.request(request), keys.journal(request), keys.released),
+        (keys.prefix, request, owner, owner_epoch, epoch, *chain, *conflict, origin.tier, *origin._fields()),
+        parse_reseeded,
+    )

@@ -1,0 +1,164 @@
+"""Every stream and key name of a cell, with the reason for each lifetime and bound (PROTOCOL.md).
+
+All keys of a cell carry the same literal hash tag, ``{cell}:``, so that scripts over several keys stay legal on a
+Redis Cluster and one primary serves one cell. Nothing else in the tree spells a key.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+from shared import codec
+from shared.errors import ConfigurationError
+from shared.messages import CandidateTrees, ControlEvent, DraftRequest, Message, SelectedTrees, TokenEvent
+
+Kind = Literal["verifier", "drafter", "selector", "gateway"]
+M = TypeVar("M", bound=Message)
+
+NUM_TIERS = 4
+"""Priority tiers of the work queue; tier 0 is read first."""
+VERIFIER_GROUP = "verifiers"
+"""The one group on every ``requests:`` stream; created at ``0``, because ``$`` would skip the backlog."""
+SELECTOR_GROUP = "selectors"
+"""The group on ``select``; created at ``$``, because old candidate trees are worthless."""
+
+HEARTBEAT_TTL_MS = 1_000
+"""A member without a beat for this long is gone: four missed beats, so a paused second is not yet a death."""
+HEARTBEAT_PERIOD_MS = 250
+OWNED_STREAM_TTL_S = 30
+"""A dead owner's streams go by themselves; long enough to survive a paused owner or a Redis failover."""
+RETAIN_MS = 600_000
+"""A finished request stays readable for ten minutes, so that a client can resume or ask again."""
+HINT_MAXLEN = 256
+"""Hints are folded to the newest; a longer backlog is only memory."""
+TOKENS_MAXLEN = 10_000
+"""Copies of the journal; a gateway that falls further behind sees the gap and attaches."""
+CONTROL_MAXLEN = 1_024
+"""Wake-ups only; the truth is in the keys."""
+
+_CELL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Names of one cell. Members (`verifier`, `drafter`, ...) are always ``<name>.<boot nonce>``.
+
+    Raises ConfigurationError for a cell name that could not be a literal hash tag.
+    """
+
+    cell: str
+
+    def __post_init__(self) -> None:
+        if not _CELL.fullmatch(self.cell):
+            raise ConfigurationError(f"cell {self.cell!r} must be 1 to 64 of letters, digits, '_', '.', '-'")
+
+    @property
+    def prefix(self) -> str:
+        """What every key of the cell starts with; scripts derive same-slot keys from it."""
+        return f"{{{self.cell}}}:"
+
+    # Work: streams whose entries must never be lost.
+
+    def requests(self, tier: int) -> str:
+        """Queue of one tier. Raises ValueError outside 0..NUM_TIERS-1."""
+        if not 0 <= tier < NUM_TIERS:
+            raise ValueError(f"tier {tier} is not in 0..{NUM_TIERS - 1}")
+        return f"{self.prefix}requests:{tier}"
+
+    @property
+    def released(self) -> str:
+        """Requests given back by a live verifier: unbounded, read before every tier."""
+        return f"{self.prefix}requests:released"
+
+    @property
+    def dead(self) -> str:
+        """Work no service could handle, kept for the operator."""
+        return f"{self.prefix}dead"
+
+    # Hints: streams whose entries must never be resurrected.
+
+    def draft(self, drafter: str) -> str:
+        return f"{self.prefix}draft:{drafter}"
+
+    @property
+    def select(self) -> str:
+        return f"{self.prefix}select"
+
+    def verify(self, verifier: str) -> str:
+        return f"{self.prefix}verify:{verifier}"
+
+    def tokens(self, gateway: str) -> str:
+        """Copies of journal entries for the streams that one gateway holds open."""
+        return f"{self.prefix}tokens:{gateway}"
+
+    @property
+    def control(self) -> str:
+        return f"{self.prefix}control"
+
+    # State: the truth from which everything else is rebuilt.
+
+    def request(self, request: str) -> str:
+        """Hash of one request; without expiry until its terminal event, then RETAIN_MS."""
+        return f"{self.prefix}request:{request}"
+
+    def journal(self, request: str) -> str:
+        """Stream of committed tokens with ids ``<end position>-0``; lives as long as the hash."""
+        return f"{self.prefix}out:{request}"
+
+    def owned(self, verifier: str) -> str:
+        """Set of requests a verifier owns: what others take over when its heartbeat is gone."""
+        return f"{self.prefix}owned:{verifier}"
+
+    def profile(self, verifier: str, version: str) -> str:
+        return f"{self.prefix}profile:{verifier}:{version}"
+
+    def calibration(self, draft: str, target: str) -> str:
+        return f"{self.prefix}calibration:{draft}:{target}"
+
+    def mode(self, *, tenant: str | None = None, slo_class: str | None = None) -> str:
+        """The operator's verification mode for the cell, one tenant or one class (not both)."""
+        if tenant is not None and slo_class is not None:
+            raise ValueError("a mode belongs to a tenant or to a class, not to both")
+        if tenant is not None:
+            return f"{self.prefix}mode:tenant:{tenant}"
+        return f"{self.prefix}mode:class:{slo_class}" if slo_class is not None else f"{self.prefix}mode"
+
+    @property
+    def incarnation(self) -> str:
+        """Random value set once: another value means that Redis has forgotten."""
+        return f"{self.prefix}incarnation"
+
+    def inspect(self, request: str) -> str:
+        return f"{self.prefix}inspect:{request}"
+
+    def members(self, kind: Kind) -> str:
+        """Set of members of a kind that have beaten at least once and were not yet found gone."""
+        return f"{self.prefix}{kind}s"
+
+    def heartbeat(self, kind: Kind, member: str) -> str:
+        """Exists while the member lives; its value is the msgpack map the member describes itself with."""
+        return f"{self.prefix}heartbeat:{kind}:{member}"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic(Generic[M]):
+    """Binds the first word of a stream's name to the one message type its bodies hold."""
+
+    name: str
+    message: type[M]
+
+    def encode(self, message: M) -> bytes:
+        return codec.encode(message)
+
+    def decode(self, body: bytes) -> M:
+        """Raises UnreadableMessage."""
+        return codec.decode(self.message, body)
+
+
+DRAFT = Topic("draft", DraftRequest)
+SELECT = Topic("select", CandidateTrees)
+VERIFY = Topic("verify", SelectedTrees)
+TOKENS = Topic("tokens", TokenEvent)
+CONTROL = Topic("control", ControlEvent)

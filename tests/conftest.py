@@ -1,0 +1,54 @@
+"""Fixtures on a real Redis-compatible server: one per session, emptied for each test that asks for a client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+from redis import Redis
+
+from shared.embedded_redis import EmbeddedRedis
+from shared.streams import connect
+from shared.topics import Keys
+
+_cells = count()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--redis-binary", default=None, help="server to test against, instead of the first one found")
+
+
+@pytest.fixture(scope="session")
+def redis_binary(request: pytest.FixtureRequest) -> str | None:
+    """Server binary named on the command line, or None for the first one found."""
+    binary: str | None = request.config.getoption("--redis-binary")
+    return binary
+
+
+@pytest.fixture(scope="session")
+def redis_server(redis_binary: str | None) -> Iterator[EmbeddedRedis]:
+    """The session's server."""
+    with EmbeddedRedis(binary=redis_binary) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server: EmbeddedRedis) -> str:
+    return redis_server.url
+
+
+@pytest.fixture
+def redis_client(redis_url: str) -> Iterator[Redis]:
+    """A command client on an empty server without functions."""
+    client = connect(redis_url)
+    client.flushall()
+    client.function_flush()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def keys() -> Keys:
+    """Names of a cell that no other test uses."""
+    return Keys(f"test-{next(_cells)}")
