@@ -9,10 +9,11 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
-from shared.inference.attention import NAME, PackedRows
+from shared.inference.attention import NAME
 from shared.inference.exact import remove_float32_islands
 from shared.inference.kv import KVCache
 from shared.inference.plan import ForwardPlan, Int32Array
+from shared.inference.rows import PackedRows
 
 
 class ModelRunner:
