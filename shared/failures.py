@@ -20,7 +20,7 @@ _PASSING: Final = (
     "NOPERM",
     "UNBLOCKED",
     "NOREPLICAS",
-    "BUSY ",
+    "BUSY",
     "NOGROUP",
 )
 _PASSING_TYPES: Final = (
@@ -30,6 +30,16 @@ _PASSING_TYPES: Final = (
     exceptions.OutOfMemoryError,
     exceptions.NoPermissionError,
     exceptions.ClusterDownError,
+)
+# Most special first: a loading server is a ConnectionError to redis-py.
+_LABELS: Final = (
+    (exceptions.BusyLoadingError, "LOADING"),
+    (exceptions.ReadOnlyError, "READONLY"),
+    (exceptions.OutOfMemoryError, "OOM"),
+    (exceptions.NoPermissionError, "NOPERM"),
+    (exceptions.MasterDownError, "MASTERDOWN"),
+    (exceptions.TimeoutError, "TimeoutError"),
+    (exceptions.ConnectionError, "ConnectionError"),
 )
 
 
@@ -43,6 +53,15 @@ def classify(error: Exception) -> Exception:
     if isinstance(error, _PASSING_TYPES) or any(text.startswith(code) for code in _PASSING):
         return BusUnavailable(f"{type(error).__name__}: {text}")
     return error
+
+
+def kind_of(error: BaseException) -> str:
+    """Short class of a bus failure for a metric's label: the reply's code, or the type of exception."""
+    cause = error.__cause__ or error
+    for kind, label in _LABELS:
+        if isinstance(cause, kind):
+            return label
+    return next((code for code in _PASSING if str(cause).startswith(code)), type(cause).__name__)
 
 
 def is_reply(error: Exception, code: str) -> bool:

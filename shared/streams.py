@@ -214,11 +214,8 @@ class GroupReader:
         self._group = group
         self._consumer = consumer
 
-    def reset(self, stream: str) -> None:
-        """Nothing to do: the group holds the cursor."""
-
-    def read(self, block_ms: float | None, count: int = MAX_ENTRIES) -> dict[str, list[Entry]]:
-        """Up to `count` entries that no other consumer gets. A missing group is created at the stream's end."""
+    def read(self, block_ms: float | None, count: int = 16) -> dict[str, list[Entry]]:
+        """Up to `count` entries (few: others could take the rest). A missing group is created at the end."""
         words: Command = ("GROUP", self._group, self._consumer, "COUNT", count, *block_argument(block_ms))
         with bus_errors():
             try:
@@ -236,7 +233,7 @@ class GroupReader:
             try:
                 self._client.xgroup_delconsumer(self._stream, self._group, self._consumer)
             except ResponseError as error:
-                if not is_reply(error, "NOGROUP") and "no longer exist" not in str(error):
+                if not is_reply(error, "NOGROUP") and "requires the key to exist" not in str(error):
                     raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
@@ -11,6 +12,7 @@ from redis.exceptions import ResponseError
 from shared.errors import BusUnavailable
 from shared.failures import bus_errors, is_reply
 from shared.functions import Command, execute
+from shared.replies import text
 from shared.streams import Entry, block_argument, check, create_group, parse_streams, send
 from shared.topics import NUM_TIERS, VERIFIER_GROUP, Keys
 
@@ -144,3 +146,31 @@ class WorkReader:
         claimed: Any = execute(self._client, ("XCLAIM", stream, VERIFIER_GROUP, self._consumer, 0, *ids))
         entries = [Entry.parse(entry_id, fields) for entry_id, fields in claimed if fields]
         return [(stream, entry) for entry in entries if self._is_sound(stream, entry)]
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A request whose owner has no heartbeat; `epoch` is what its claim has to expect."""
+
+    request: str
+    owner: str
+    epoch: str
+
+
+def orphans(client: Redis, keys: Keys, live: Container[str]) -> list[Orphan]:
+    """Requests owned by verifiers that are not in `live`. Raises BusUnavailable.
+
+    A request whose hash is gone has an empty epoch: claiming it takes it out of the set.
+    """
+    found: list[Orphan] = []
+    with bus_errors():
+        members = [text(member) for member in client.smembers(keys.members("verifier"))]
+        for owner in (member for member in members if member not in live):
+            requests = sorted(text(request) for request in client.smembers(keys.owned(owner)))
+            epochs = send(client, [("HGET", keys.request(request), "epoch") for request in requests])
+            check(epochs)
+            found += [
+                Orphan(request, owner, (epoch or b"").decode())
+                for request, epoch in zip(requests, epochs, strict=True)
+            ]
+    return found
