@@ -1,0 +1,71 @@
+"""Composition root of the selector: `python -m services.selector`."""
+
+from __future__ import annotations
+
+import logging
+
+from services.selector.handler import Selector
+from services.selector.profiles import redis_loader
+from services.selector.settings import SelectorSettings
+from shared.errors import BusUnavailable, ConfigurationError
+from shared.health import HealthServer
+from shared.heartbeat import Heartbeat, new_member
+from shared.settings import EXIT_BUS_UNAVAILABLE, load, stop
+from shared.streams import GroupReader, OwnedStream, connect
+from shared.telemetry import configure
+from shared.topics import SELECT, SELECTOR_GROUP, Keys
+from shared.worker import Worker
+
+
+def main() -> None:
+    """Serve until a signal; one line and an exit code other than 0 when that cannot start."""
+    settings = load(SelectorSettings)
+    logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        serve(settings)
+    except ConfigurationError as error:
+        stop(error)
+    except BusUnavailable as error:
+        stop(error, EXIT_BUS_UNAVAILABLE)
+
+
+def serve(settings: SelectorSettings) -> None:
+    """Build everything, then run the worker. Raises ConfigurationError, and BusUnavailable at the start only."""
+    url, keys, member = settings.redis_url, Keys(settings.cell), new_member(settings.name)
+    with configure("selector", member) as telemetry:
+        client = connect(url)
+        worker = Worker(
+            GroupReader(connect(url, blocking=True), keys.select, SELECTOR_GROUP, member),
+            Selector(keys, settings.policy, redis_loader(client, keys), telemetry),
+            client=client,
+            decode=SELECT.decode,
+            key=lambda message: (message.verifier, message.ring),
+            telemetry=telemetry,
+        )
+        heartbeat = Heartbeat(
+            url,
+            keys,
+            "selector",
+            member,
+            describe=lambda: {"policy": "paper"},
+            owned_streams=[OwnedStream(keys.select, SELECTOR_GROUP)],
+            healthy=worker.pulse.healthy,
+        )
+        health = HealthServer(
+            settings.http_host,
+            settings.http_port,
+            ready=lambda: heartbeat.on_time_for(0),
+            live=lambda: heartbeat.is_running and worker.pulse.healthy(),
+            metrics=telemetry.prometheus,
+        )
+        worker.drain_on_signals()
+        with heartbeat:
+            health.start()
+            try:
+                worker.run()
+            finally:
+                health.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""CandidateTrees in, SelectedTrees out. Stateless but for a cache of latency tables."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from services.selector.control import PolicySettings
+from services.selector.policy import Decision, decide
+from services.selector.profiles import LoadProfile, ProfileCache
+from shared import signals
+from shared.messages import SLO_PHASE, TRACEPARENT, CandidateTrees, SelectedTrees
+from shared.telemetry import Telemetry, now_ns
+from shared.topics import Keys
+from shared.worker import Outgoing
+
+
+class Selector:
+    """Answers every message with one SelectedTrees to its verifier; `background` has nothing to do."""
+
+    has_background_work = False
+
+    def __init__(
+        self, keys: Keys, settings: PolicySettings, load_profile: LoadProfile, telemetry: Telemetry
+    ) -> None:
+        self._keys = keys
+        self._settings = settings
+        self._profiles = ProfileCache(load_profile)
+        self._telemetry = telemetry
+
+    def handle(self, message: CandidateTrees) -> list[Outgoing]:
+        """The nodes to verify. Raises BusUnavailable when a table must be read and Redis is away."""
+        parents = [parent.decode("ascii", "replace") for parent in message.traceparent.tolist()]
+        with self._telemetry.batch(signals.SELECTOR_BATCH, parents, _describe(message)) as span:
+            table = self._profiles.get(message.verifier, message.profile)
+            start_ns, started = now_ns(), time.perf_counter()
+            decision = decide(message, table, self._settings)
+            elapsed = time.perf_counter() - started
+            span.set(_describe_decision(decision))
+            traceparents = self._trace(message, decision, parents, start_ns, start_ns + round(elapsed * 1e9))
+            self._measure(decision, elapsed)
+            reply = _reply(message, decision, traceparents)
+            return [Outgoing(self._keys.verify(message.verifier), reply, span.traceparent)]
+
+    def background(self) -> None:
+        """Nothing: a selector remembers nothing between messages."""
+
+    def _trace(
+        self, message: CandidateTrees, decision: Decision, parents: list[str], start_ns: int, end_ns: int
+    ) -> list[str]:
+        """One span for each sampled request, in its own trace; what the verifier's spans hang below."""
+        num_candidates = np.diff(message.tree_offsets)
+        num_selected = np.diff(decision.selection.offsets)
+        children = []
+        for row, parent in zip(message.trace_row.tolist(), parents, strict=True):
+            attributes = {
+                signals.NUM_NODES: int(num_candidates[row]),
+                signals.NUM_SELECTED: int(num_selected[row]),
+                signals.NUM_SLO_NODES: _slo_nodes(decision, row),
+            }
+            child = self._telemetry.child(parent, signals.SELECTOR_SELECT, start_ns, end_ns, attributes)
+            children.append(child or parent)
+        return children
+
+    def _measure(self, decision: Decision, elapsed: float) -> None:
+        num_slo_nodes = int((decision.selection.phase == SLO_PHASE).sum())
+        num_throughput_nodes = decision.selection.num_nodes - num_slo_nodes
+        self._telemetry.record(signals.STEP_TIME, elapsed, part="select")
+        self._telemetry.record(signals.BUDGET_USED, decision.budget_used)
+        self._telemetry.add(signals.DRAFT_TOKENS_SELECTED, num_slo_nodes, phase="slo")
+        self._telemetry.add(signals.DRAFT_TOKENS_SELECTED, num_throughput_nodes, phase="throughput")
+
+
+def _reply(message: CandidateTrees, decision: Decision, traceparents: list[str]) -> SelectedTrees:
+    selection = decision.selection
+    return SelectedTrees(
+        verifier=message.verifier,
+        drafter=message.drafter,
+        ring=message.ring,
+        step=message.step,
+        budget_used=decision.budget_used,
+        predicted_ms=decision.predicted_ms,
+        draft_ms=message.draft_ms,
+        prefill_tokens=decision.prefill_tokens,
+        depth=decision.depth,
+        width=decision.width,
+        stop_value=decision.stop_value,
+        request=message.request,
+        epoch=message.epoch,
+        position=message.position,
+        acknowledged=message.acknowledged,
+        weight=decision.weight,
+        late=selection.late,
+        tree_offsets=selection.offsets,
+        tokens=message.tokens[selection.nodes],
+        parents=selection.parents,
+        logprobs=message.logprobs[selection.nodes],
+        phase=selection.phase,
+        trace_row=message.trace_row,
+        traceparent=np.array([text.encode("ascii", "replace") for text in traceparents], dtype=TRACEPARENT),
+    )
+
+
+def _describe(message: CandidateTrees) -> dict[str, int]:
+    return {
+        signals.RING: message.ring,
+        signals.STEP: message.step,
+        signals.NUM_ROWS: len(message.request),
+        signals.NUM_NODES: len(message.tokens),
+    }
+
+
+def _describe_decision(decision: Decision) -> dict[str, int]:
+    return {
+        signals.BUDGET: decision.budget_used,
+        signals.NUM_SELECTED: decision.selection.num_nodes,
+        signals.DEPTH: decision.depth,
+        signals.WIDTH: decision.width,
+    }
+
+
+def _slo_nodes(decision: Decision, row: int) -> int:
+    start, end = decision.selection.offsets[row : row + 2].tolist()
+    return int((decision.selection.phase[start:end] == SLO_PHASE).sum())
