@@ -1,0 +1,1 @@
+"""The embedded demonstration pair: corpus, training, distillation, evaluation."""
