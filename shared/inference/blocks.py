@@ -54,7 +54,7 @@ class BlockPool:
 
     def free(self, blocks: Int32Array) -> None:
         """Gives blocks back. Raises ValueError for a block that is free already."""
-        if np.any(self._is_free[blocks]):
+        if np.any(self._is_free[blocks]) or len(np.unique(blocks)) != len(blocks):
             raise ValueError("a KV block was freed twice")
         self._is_free[blocks] = True
         self._num_free += len(blocks)
