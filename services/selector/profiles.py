@@ -10,6 +10,7 @@ from redis import Redis
 
 from shared.errors import UnreadableMessage
 from shared.failures import bus_errors
+from shared.functions import execute
 from shared.latency import LatencyTable
 from shared.topics import Keys
 
@@ -51,7 +52,7 @@ def redis_loader(client: Redis, keys: Keys) -> LoadProfile:
 
     def load(verifier: str, version: str) -> LatencyTable | None:
         with bus_errors():
-            data = client.execute_command("GET", keys.profile(verifier, version))
+            data = execute(client, ("GET", keys.profile(verifier, version)))
         if data is None:
             return None
         try:

@@ -13,7 +13,7 @@ from redis import Redis
 from services.selector.control import PolicySettings
 from services.selector.handler import Selector
 from services.selector.profiles import redis_loader
-from shared import codec
+from shared import codec, signals
 from shared.latency import LatencyTable
 from shared.messages import SLO_PHASE, TRACEPARENT, CandidateTrees, SelectedTrees
 from shared.streams import GroupReader, HintReader, OwnedStream, hint, keep_alive, send
@@ -21,6 +21,7 @@ from shared.telemetry import Telemetry, configure
 from shared.topics import SELECT, SELECTOR_GROUP, VERIFY, Keys
 from shared.tree import EMPTY
 from shared.worker import Worker
+from tests.otlp import collector
 from tests.strategies import messages
 from tests.unit.services.selector.batches import batch, tree
 
@@ -88,6 +89,29 @@ def test_traces_of_sampled_requests_ride_on(telemetry: Telemetry) -> None:
     reply = answer(message, telemetry)
     assert reply.trace_row.tolist() == [1]
     assert reply.traceparent.tolist() == [SAMPLED.encode()]  # nobody records here: the caller's stays whole
+
+
+def test_each_sampled_request_gets_a_span_in_its_own_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = SAMPLED.replace("ab", "12").replace("cd", "34")
+    message = batch(
+        [BUSHY, FLAT, EMPTY],
+        trace_row=np.array([0, 1], np.int32),
+        traceparent=np.array([SAMPLED.encode(), other.encode()], TRACEPARENT),
+    )
+    with collector() as received:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", received.endpoint)
+        with configure("selector", "s.1") as telemetry:
+            reply = answer(message, telemetry)
+        spans = received.wait_for(lambda spans: len(spans) == 3)
+    selects = {span.trace_id: span for span in spans if span.name == signals.SELECTOR_SELECT}
+    assert set(selects) == {SAMPLED.split("-")[1], other.split("-")[1]}
+    for parent, passed_on in zip((SAMPLED, other), reply.traceparent.tolist(), strict=True):
+        span = selects[parent.split("-")[1]]
+        assert span.parent_id == parent.split("-")[2]
+        assert passed_on.decode() == f"00-{span.trace_id}-{span.span_id}-01"
+    [whole] = [span for span in spans if span.name == signals.SELECTOR_BATCH]
+    assert {trace for trace, _ in whole.links} == set(selects)
+    assert whole.attributes[signals.NUM_SELECTED] == reply.budget_used - 3
 
 
 def test_selection_is_counted_by_phase(telemetry: Telemetry) -> None:

@@ -65,7 +65,7 @@ def per_row(selection: Selection, batch: list[tuple[Tree, float]]) -> list[list[
     ]
 
 
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(batches, st.integers(0, 30), st.integers(0, 8))
 def test_selection_equals_the_listing(batch: list[tuple[Tree, float]], room: int, max_slo_nodes: int) -> None:
     expected = reference.select([reference.Row(*tree, need) for tree, need in batch], room, max_slo_nodes)
