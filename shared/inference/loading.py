@@ -49,10 +49,10 @@ def load_model(path_or_id: str, *, device: str, dtype: str, revision: str | None
 def model_directory(path_or_id: str, *, revision: str | None = None) -> Path:
     """The local directory of a model, fetched from the hub if need be. Raises ModelError."""
     directory = Path(path_or_id).expanduser()
-    if directory.is_dir():
+    if path_or_id and directory.is_dir():
         return directory
     if directory.exists() or not _HUB_ID.fullmatch(path_or_id):
-        raise ModelError(f"{path_or_id}: no such model directory")
+        raise ModelError(f"{path_or_id or repr(path_or_id)}: no such model directory")
     try:
         fetched = snapshot_download(
             path_or_id, revision=revision, allow_patterns=_FETCHED, ignore_patterns=_NOT_FETCHED

@@ -29,7 +29,10 @@ _BATCH_DEPENDENT_ROPE = ("dynamic", "longrope")
 
 def check_files(directory: Path) -> None:
     """Raises ModelError for code, pickled weights, adapters and missing or strange safetensors."""
-    names = sorted(entry.name for entry in directory.iterdir())
+    try:
+        names = sorted(entry.name for entry in directory.iterdir())
+    except OSError as error:
+        raise ModelError(f"{directory}: cannot be read: {error.strerror}") from error
     for name in names:
         if name.lower().endswith((".py", ".pyc")):
             raise ModelError(f"{directory}: {name} is Python code; models with code of their own are refused")
