@@ -149,13 +149,18 @@ local function claim(keys, args)
   return claimed('OK', state, crashes, journal, at)
 end
 
+-- Whether a caller that holds this epoch owns the request; the epoch of unowned requests belongs to nobody.
+local function is_owner(epoch, held)
+  return epoch == held and epoch ~= UNOWNED_EPOCH
+end
+
 -- PROTOCOL's order of checks. A position before the row's start is left to BEHIND, which comes last: there Redis
 -- has forgotten a commit it once answered, and the digest says nothing about it.
 local function judge_commit(row, epoch, position, digest, status)
   if not epoch then return 'MISSING' end
   local at_start = position == row.start and digest == row.start_digest
   local at_stop = position == row.stop and digest == row.stop_digest
-  if epoch ~= row.epoch then return 'FENCED' end
+  if not is_owner(epoch, row.epoch) then return 'FENCED' end
   local behind = tonumber(position) < tonumber(row.start)
   if not at_start and not at_stop and not behind then return 'FENCED' end
   -- A row without tokens starts where it stops; only its finish tells whether it was committed before.
@@ -215,7 +220,7 @@ local function release(keys, args)
   local state = redis.call('HMGET', hash, 'epoch', 'status', 'traceparent')
   if not state[1] then return 'MISSING' end
   if TERMINAL[state[2]] then return 'TERMINAL' end
-  if state[1] ~= epoch then return 'FENCED' end
+  if not is_owner(state[1], epoch) then return 'FENCED' end
   local entry = queue(released, id, state[3], now())
   redis.call('HSET', hash, 'owner', '', 'epoch', UNOWNED_EPOCH, 'status', 'queued', 'stream', released,
     'entry_id', entry)

@@ -1,0 +1,372 @@
+"""Random histories of one cell, run on the real scripts and on the model side by side.
+
+Every rule may use what is current, what was current once (stale epochs, old queue entries, commits sent again) or
+what never was (other digests), and Redis may forget a request, a journal or the last commits.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from redis import Redis
+
+from shared import digest as chain
+from shared.scripts import (
+    CommitRow,
+    Contradiction,
+    Origin,
+    Terminal,
+    attach,
+    call,
+    cancel,
+    claim,
+    commit,
+    enqueue,
+    release,
+    reseed,
+)
+from shared.topics import HEARTBEAT_TTL_MS, VERIFIER_GROUP, Keys
+from tests.unit.shared.protocol_model import RELEASED, Held, Model
+
+PROMPT = 2
+REQUESTS = ("a", "b")
+VERIFIERS = ("v.1", "v.2")
+GATEWAYS = ("g.1", "g.2")
+TIERS = ("0", "1")
+
+requests = st.sampled_from(REQUESTS)
+verifiers = st.sampled_from(VERIFIERS)
+gateways = st.sampled_from(GATEWAYS)
+token_lists = st.lists(st.integers(0, 3), max_size=2)
+
+
+def packed(tokens: list[int]) -> bytes:
+    return b"".join(token.to_bytes(4, "little") for token in tokens)
+
+
+def prompt_digest(request: str) -> bytes:
+    return chain.extend(chain.EMPTY, [ord(request), 0])
+
+
+class ProtocolMachine(RuleBasedStateMachine):
+    """Set `client` (with the library to test loaded) on a subclass."""
+
+    client: ClassVar[Redis]
+    keys: ClassVar[Keys] = Keys("machine")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Model()
+        self.entries: dict[str, list[tuple[str, str]]] = {request: [] for request in REQUESTS}
+        self.epochs: dict[str, list[tuple[str, str]]] = {request: [("", "0")] for request in REQUESTS}
+        self.rows: list[CommitRow] = []
+        self.past: dict[str, list[Held]] = {request: [] for request in REQUESTS}
+        self.serial = 0
+
+    @initialize()
+    def begin(self) -> None:
+        self.client.flushall()
+        for stream in (*TIERS, RELEASED):
+            self.client.xgroup_create(self._queue(stream), VERIFIER_GROUP, id="0", mkstream=True)
+        for gateway in GATEWAYS:
+            self.client.xgroup_create(self.keys.tokens(gateway), "g", mkstream=True)
+
+    def _queue(self, name: str) -> str:
+        return self.keys.released if name == RELEASED else self.keys.requests(int(name))
+
+    def _newest_entry(self, queue: str) -> str:
+        found: Any = self.client.xrevrange(self._queue(queue), count=1)
+        return found[0][0].decode() if found else ""
+
+    def _next(self) -> bytes:
+        self.serial += 1
+        return f"event {self.serial}".encode()
+
+    def _remember(self, request: str) -> None:
+        held = self.model.requests.get(request)
+        if held is not None:
+            if held.entry and (held.queue, held.entry) not in self.entries[request]:
+                self.entries[request].append((held.queue, held.entry))
+            if (held.owner, held.epoch) not in self.epochs[request]:
+                self.epochs[request].append((held.owner, held.epoch))
+            self.past[request].append(copy.deepcopy(held))
+
+    @rule(request=requests, tier=st.sampled_from(TIERS), gateway=gateways)
+    def send_request(self, request: str, tier: str, gateway: str) -> None:
+        digest = prompt_digest(request).hex()
+        real = call(
+            self.client,
+            enqueue(
+                self.keys,
+                request=request,
+                tier=int(tier),
+                limit=1,
+                body=b"\xff body",
+                tenant="t",
+                position=PROMPT,
+                digest=digest,
+                seed=1,
+                gateway=gateway,
+                traceparent=None,
+            ),
+        )
+        assert real == self.model.enqueue(request, tier, 1, PROMPT, digest, gateway, self._newest_entry(tier))
+        self._remember(request)
+
+    @rule(request=requests, verifier=verifiers, data=st.data())
+    def claim_from_queue(self, request: str, verifier: str, data: st.DataObject) -> None:
+        queue, entry = data.draw(st.sampled_from(self.entries[request] or [(RELEASED, "")]))
+        self._claim(request, verifier, "", "0", queue, entry)
+
+    @rule(request=requests, verifier=verifiers, data=st.data())
+    def claim_from_owner(self, request: str, verifier: str, data: st.DataObject) -> None:
+        owner, epoch = data.draw(st.sampled_from(self.epochs[request][::-1]))
+        self._claim(request, verifier, owner, epoch, RELEASED, "")
+
+    def _claim(
+        self, request: str, verifier: str, owner: str, expected: str, queue: str, entry: str, epoch: str = ""
+    ) -> None:
+        self.serial += 1
+        epoch = epoch or f"e{self.serial}"
+        real = call(
+            self.client,
+            claim(
+                self.keys,
+                request=request,
+                verifier=verifier,
+                expected_owner=owner,
+                expected_epoch=expected,
+                epoch=epoch,
+                entry_id=entry,
+                stream=self._queue(queue),
+            ),
+        )
+        assert real.status == self.model.claim(request, verifier, owner, expected, epoch, queue, entry)
+        held = self.model.requests.get(request)
+        if held is not None and real.status == "OK":
+            assert (real.position, real.digest, real.body) == (held.position, held.digest, b"\xff body")
+            assert [(entry.end, entry.tokens) for entry in real.journal] == held.journal
+            assert (real.crash_claims, real.gateway) == (held.crash_claims, held.gateway)
+            assert (real.first_token_ms is not None) == held.has_first_token
+        self._remember(request)
+
+    @rule(verifier=verifiers, lives=st.booleans())
+    def live_or_die(self, verifier: str, lives: bool) -> None:
+        key = self.keys.heartbeat("verifier", verifier)
+        if lives:
+            self.client.set(key, b"", px=60 * HEARTBEAT_TTL_MS)
+            self.model.live.add(verifier)
+        else:
+            self.client.delete(key)
+            self.model.live.discard(verifier)
+
+    @rule(request=requests, tokens=token_lists, finish=st.booleans(), lie=st.integers(0, 9), data=st.data())
+    def commit_row(self, request: str, tokens: list[int], finish: bool, lie: int, data: st.DataObject) -> None:
+        """An honest row in most cases, else one with an old epoch, another place or another digest."""
+        held = self.model.requests.get(request) or Held("0", PROMPT, prompt_digest(request).hex(), "", PROMPT)
+        start, digest, epoch = held.position, bytes.fromhex(held.digest), held.epoch
+        if lie == 0:
+            epoch = data.draw(st.sampled_from(self.epochs[request]))[1]
+        if lie == 1:
+            start = max(0, start + data.draw(st.integers(-2, 2)))
+        if lie == 2:
+            digest = chain.extend(digest, [9])
+        end_digest = chain.extend(digest, tokens)
+        self._commit(
+            [
+                CommitRow(
+                    request=request,
+                    epoch=epoch,
+                    start=start,
+                    start_digest=digest.hex(),
+                    end=start + len(tokens),
+                    end_digest=end_digest.hex(),
+                    tokens=packed(tokens),
+                    event=self._next(),
+                    finish="stop" if finish or not tokens else "",
+                )
+            ]
+        )
+
+    @precondition(lambda self: self.rows)
+    @rule(data=st.data())
+    def commit_again(self, data: st.DataObject) -> None:
+        self._commit(data.draw(st.lists(st.sampled_from(self.rows[::-1]), min_size=1, max_size=3)))
+
+    def _commit(self, rows: list[CommitRow]) -> None:
+        real = call(self.client, commit(self.keys, verifier=self._owner_of(rows), rows=rows))
+        assert list(real.results) == [self.model.commit(row) for row in rows]
+        self.rows += rows
+        for row in rows:
+            self._remember(row.request)
+
+    def _owner_of(self, rows: list[CommitRow]) -> str:
+        held = self.model.requests.get(rows[0].request)
+        return held.owner if held is not None and held.owner else VERIFIERS[0]
+
+    @rule(request=requests, data=st.data())
+    def give_back(self, request: str, data: st.DataObject) -> None:
+        owner, epoch = data.draw(st.sampled_from(self.epochs[request][::-1]))
+        real = call(self.client, release(self.keys, request=request, verifier=owner or VERIFIERS[0], epoch=epoch))
+        assert real == self.model.release(request, epoch, self._newest_entry(RELEASED))
+        self._remember(request)
+
+    @rule(request=requests, status=st.sampled_from(Terminal))
+    def end(self, request: str, status: Terminal) -> None:
+        event = self._next()
+        real = call(self.client, cancel(self.keys, request=request, event=event, status=status))
+        assert real == self.model.cancel(request, status, event)
+        self._remember(request)
+
+    @rule(request=requests, gateway=gateways, position=st.integers(0, 6))
+    def read_journal(self, request: str, gateway: str, position: int) -> None:
+        event = self._next()
+        real = call(
+            self.client,
+            attach(self.keys, request=request, gateway=gateway, position=position, detached=event),
+        )
+        journal = [(entry.end, entry.tokens) for entry in real.journal]
+        assert (real.status, journal) == self.model.attach(request, gateway, position, event)
+        if request in self.model.requests:
+            assert real.terminal == self.model.requests[request].terminal
+
+    @rule(request=requests)
+    def forget_request(self, request: str) -> None:
+        """Redis comes back from an older state, one without this request."""
+        held = self.model.requests.pop(request, None)
+        if held is not None:
+            self.client.delete(self.keys.request(request), self.keys.journal(request))
+            self.model._discard(held.queue, held.entry)
+            if held.entry:
+                self.client.xdel(self._queue(held.queue), held.entry)
+            for verifier, owned in self.model.owned.items():
+                owned.discard(request)
+                self.client.srem(self.keys.owned(verifier), request)
+
+    @rule(request=requests)
+    def forget_journal(self, request: str) -> None:
+        if held := self.model.requests.get(request):
+            self.client.delete(self.keys.journal(request))
+            held.journal = []
+
+    @rule(request=requests, data=st.data())
+    def forget_commits(self, request: str, data: st.DataObject) -> None:
+        """Redis comes back from an older state, one without the last commits of this owner."""
+        held = self.model.requests.get(request)
+        past = [
+            old
+            for old in self.past[request]
+            if held is not None
+            and not held.has_ended
+            and (old.owner, old.epoch, old.status) == (held.owner, held.epoch, held.status)
+            and PROMPT < old.position < held.position
+            and old.journal
+        ]
+        if held is None or not past:
+            return
+        old = data.draw(st.sampled_from(past))
+        held.position, held.digest, held.journal = old.position, old.digest, list(old.journal)
+        self.client.hset(self.keys.request(request), mapping={"position": old.position, "digest": old.digest})
+        self.client.delete(self.keys.journal(request))
+        for end, tokens in old.journal:
+            self.client.xadd(self.keys.journal(request), {"tokens": tokens}, id=f"{end}-0")
+
+    @rule(
+        request=requests, tokens=token_lists, as_owner=st.booleans(), stale=st.booleans(), conflict=st.booleans()
+    )
+    def restore(self, request: str, tokens: list[int], as_owner: bool, stale: bool, conflict: bool) -> None:
+        held = self.model.requests.get(request)
+        owner, owner_epoch, epoch = "", "", ""
+        if as_owner:
+            owner, owner_epoch = self.epochs[request][0 if stale else -1]
+            self.serial += 1
+            epoch = f"e{self.serial}" if owner else ""
+        contradiction = Contradiction(held.position, held.digest) if conflict and held is not None else None
+        position = PROMPT + len(tokens)
+        digest = chain.extend(prompt_digest(request), tokens).hex()
+        real = call(
+            self.client,
+            reseed(
+                self.keys,
+                request=request,
+                origin=Origin(body=b"\xff body", tenant="t", tier=0, seed=1, gateway="g.1", traceparent=None),
+                start=PROMPT,
+                position=position,
+                digest=digest,
+                tokens=packed(tokens),
+                owner=owner,
+                owner_epoch=owner_epoch,
+                epoch=epoch,
+                contradiction=contradiction,
+            ),
+        )
+        fresh = Held(RELEASED, position, digest, "g.1", position)
+        assert real.status == self.model.reseed(
+            request,
+            fresh,
+            PROMPT,
+            packed(tokens),
+            owner,
+            owner_epoch,
+            epoch,
+            contradiction,
+            self._newest_entry(RELEASED),
+        )
+        after = self.model.requests[request]
+        assert (real.position, real.digest) == (after.position, after.digest)
+        self._remember(request)
+
+    @invariant()
+    def redis_holds_what_the_model_holds(self) -> None:
+        for request in REQUESTS:
+            assert self._hash(request) == self._expected_hash(request)
+            assert self._journal(request) == self._expected_journal(request)
+        for queue in (*TIERS, RELEASED):
+            found: Any = self.client.xrange(self._queue(queue))
+            entries = {entry.decode(): fields[b"body"].decode() for entry, fields in found}
+            assert entries == self.model.queues.get(queue, {})
+        for verifier in VERIFIERS:
+            members = {member.decode() for member in self.client.smembers(self.keys.owned(verifier))}  # type: ignore[union-attr]
+            assert members == self.model.owned.get(verifier, set())
+        for gateway in GATEWAYS:
+            published: Any = self.client.xrange(self.keys.tokens(gateway))
+            assert [fields[b"body"] for _, fields in published] == self.model.events.get(gateway, [])
+
+    @invariant()
+    def no_unfinished_request_is_lost(self) -> None:
+        """It is owned by one verifier or waits in one queue, never neither and never both."""
+        for request, held in self.model.requests.items():
+            waiting = [entry for queue in self.model.queues.values() for entry, r in queue.items() if r == request]
+            owners = [verifier for verifier, owned in self.model.owned.items() if request in owned]
+            assert len(owners) + bool(waiting) == (0 if held.has_ended else 1)
+
+    def _hash(self, request: str) -> dict[str, str] | None:
+        found: Any = self.client.hgetall(self.keys.request(request))
+        names = ("status", "owner", "epoch", "position", "digest", "crash_claims", "gateway", "claimed_position")
+        return {name: found[name.encode()].decode() for name in names} if found else None
+
+    def _expected_hash(self, request: str) -> dict[str, str] | None:
+        held = self.model.requests.get(request)
+        if held is None:
+            return None
+        return {
+            "status": held.status,
+            "owner": held.owner,
+            "epoch": held.epoch,
+            "position": str(held.position),
+            "digest": held.digest,
+            "crash_claims": str(held.crash_claims),
+            "gateway": held.gateway,
+            "claimed_position": str(held.claimed_position),
+        }
+
+    def _journal(self, request: str) -> list[tuple[int, bytes]]:
+        found: Any = self.client.xrange(self.keys.journal(request))
+        return [(int(entry.split(b"-")[0]), fields[b"tokens"]) for entry, fields in found]
+
+    def _expected_journal(self, request: str) -> list[tuple[int, bytes]]:
+        held = self.model.requests.get(request)
+        return held.journal if held is not None else []

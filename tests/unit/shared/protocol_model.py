@@ -1,0 +1,234 @@
+"""The script contracts of PROTOCOL.md once more, as plain Python over dictionaries: what Redis must agree with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from shared.scripts import (
+    Cancelled,
+    ClaimStatus,
+    CommitRow,
+    CommitStatus,
+    Contradiction,
+    Enqueued,
+    Released,
+    ReseedStatus,
+)
+
+RELEASED = "released"
+POISON_AT = 3
+
+
+@dataclass
+class Held:
+    """One request's hash and journal."""
+
+    queue: str
+    position: int
+    digest: str
+    gateway: str
+    claimed_position: int
+    status: str = "queued"
+    owner: str = ""
+    epoch: str = "0"
+    entry: str | None = None
+    crash_claims: int = 0
+    journal: list[tuple[int, bytes]] = field(default_factory=list)
+    has_first_token: bool = False
+    terminal: bytes = b""
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in ("finished", "cancelled", "poisoned")
+
+
+@dataclass
+class Model:
+    """A whole cell. Entries are named by the real server, so `entry` ids are given to the model."""
+
+    requests: dict[str, Held] = field(default_factory=dict)
+    queues: dict[str, dict[str, str]] = field(default_factory=dict)  # queue -> entry id -> request
+    owned: dict[str, set[str]] = field(default_factory=dict)
+    live: set[str] = field(default_factory=set)
+    events: dict[str, list[bytes]] = field(default_factory=dict)
+
+    def _queue(self, request: str, queue: str, entry: str) -> None:
+        held = self.requests[request]
+        held.queue, held.entry = queue, entry
+        self.queues.setdefault(queue, {})[entry] = request
+
+    def _discard(self, queue: str, entry: str | None) -> None:
+        if entry:
+            self.queues.get(queue, {}).pop(entry, None)
+
+    def _own(self, request: str, owner: str) -> None:
+        held = self.requests[request]
+        self.owned.get(held.owner, set()).discard(request)
+        held.owner = owner
+        if owner:
+            self.owned.setdefault(owner, set()).add(request)
+
+    def _publish(self, gateway: str, event: bytes) -> None:
+        self.events.setdefault(gateway, []).append(event)
+
+    def enqueue(
+        self, request: str, queue: str, limit: int, position: int, digest: str, gateway: str, entry: str
+    ) -> Enqueued:
+        if request in self.requests:
+            return Enqueued.EXISTS
+        if len(self.queues.get(queue, {})) >= limit:
+            return Enqueued.FULL
+        self.requests[request] = Held(queue, position, digest, gateway, position)
+        self._queue(request, queue, entry)
+        return Enqueued.OK
+
+    def claim(
+        self, request: str, verifier: str, owner: str, expected: str, epoch: str, queue: str, entry: str
+    ) -> ClaimStatus:
+        held = self.requests.get(request)
+        if held is None:
+            self._discard(queue, entry)
+            self.owned.get(owner, set()).discard(request)
+            return ClaimStatus.MISSING
+        if (held.owner, held.epoch) == (verifier, epoch):
+            return ClaimStatus.OK
+        verdict = self._judge_claim(held, owner, expected)
+        if verdict is ClaimStatus.POISON:
+            return verdict
+        if verdict is not ClaimStatus.OK:
+            if entry != held.entry:
+                self._discard(queue, entry)
+            if held.has_ended:
+                self.owned.get(owner, set()).discard(request)
+            return verdict
+        held.crash_claims = self._crash_claims(held)
+        self._own(request, verifier)
+        held.epoch, held.status, held.claimed_position = epoch, "running", held.position
+        self._discard(queue, entry)
+        self._discard(held.queue, held.entry)
+        held.entry = None
+        return ClaimStatus.OK
+
+    def _judge_claim(self, held: Held, owner: str, expected: str) -> ClaimStatus:
+        if held.has_ended:
+            return ClaimStatus.FINISHED if held.status == "finished" else ClaimStatus.CANCELLED
+        if (held.owner, held.epoch) != (owner, expected) or (owner and owner in self.live):
+            return ClaimStatus.OWNED
+        return ClaimStatus.POISON if self._crash_claims(held) >= POISON_AT else ClaimStatus.OK
+
+    def _crash_claims(self, held: Held) -> int:
+        if held.position > held.claimed_position:
+            return 0
+        return held.crash_claims + bool(held.owner)
+
+    def commit(self, row: CommitRow) -> CommitStatus:
+        held = self.requests.get(row.request)
+        if held is None:
+            return CommitStatus.MISSING
+        here = (held.position, held.digest)
+        starts, ends = here == (row.start, row.start_digest), here == (row.end, row.end_digest)
+        if held.epoch != row.epoch or held.epoch == "0" or not (starts or ends or held.position < row.start):
+            return CommitStatus.FENCED
+        if ends and (row.tokens or held.status == "finished"):
+            return CommitStatus.SAME
+        if held.has_ended:
+            return CommitStatus.CANCELLED
+        if held.position < row.start:
+            return CommitStatus.BEHIND
+        held.position, held.digest = row.end, row.end_digest
+        if row.tokens:
+            held.journal.append((row.end, row.tokens))
+            held.has_first_token = True
+        if row.finish:
+            held.status, held.terminal = "finished", row.event
+            self.owned.get(held.owner, set()).discard(row.request)
+        self._publish(held.gateway, row.event)
+        return CommitStatus.OK
+
+    def release(self, request: str, epoch: str, entry: str) -> Released:
+        held = self.requests.get(request)
+        if held is None:
+            return Released.MISSING
+        if held.has_ended:
+            return Released.TERMINAL
+        if held.epoch != epoch or epoch == "0":
+            return Released.FENCED
+        self._own(request, "")
+        held.epoch, held.status = "0", "queued"
+        self._queue(request, RELEASED, entry)
+        return Released.OK
+
+    def cancel(self, request: str, status: str, event: bytes) -> Cancelled:
+        held = self.requests.get(request)
+        if held is None:
+            return Cancelled.MISSING
+        if held.has_ended:
+            return Cancelled.TERMINAL
+        self._discard(held.queue, held.entry)
+        self.owned.get(held.owner, set()).discard(request)
+        held.status, held.terminal, held.entry = status, event, None
+        self._publish(held.gateway, event)
+        return Cancelled.OK
+
+    def attach(
+        self, request: str, gateway: str, position: int, detached: bytes
+    ) -> tuple[str, list[tuple[int, bytes]]]:
+        held = self.requests.get(request)
+        if held is None:
+            return "MISSING", []
+        if not held.has_ended and held.gateway != gateway:
+            self._publish(held.gateway, detached)
+            held.gateway = gateway
+        return held.status, [(end, tokens) for end, tokens in held.journal if end > position]
+
+    def reseed(
+        self,
+        request: str,
+        fresh: Held,
+        start: int,
+        tokens: bytes,
+        owner: str,
+        owner_epoch: str,
+        epoch: str,
+        contradiction: Contradiction | None,
+        entry: str,
+    ) -> ReseedStatus:
+        held = self.requests.get(request)
+        if held is not None:
+            if owner and (held.owner, held.epoch) == (owner, epoch):
+                return ReseedStatus.OK
+            verdict = self._judge_reseed(held, fresh.position, start, owner, owner_epoch, contradiction)
+            if verdict is not ReseedStatus.OK:
+                return verdict
+        else:
+            held = self.requests[request] = fresh
+        held.position = held.claimed_position = fresh.position
+        held.digest, held.crash_claims = fresh.digest, 0
+        held.journal = [(fresh.position, tokens)] if tokens else []
+        self._own(request, owner)
+        if owner:
+            held.epoch, held.status, held.entry = epoch, "running", None
+        else:
+            held.epoch, held.status = "0", "queued"
+            if held.entry is None:
+                self._queue(request, RELEASED, entry)
+        return ReseedStatus.OK
+
+    def _judge_reseed(
+        self,
+        held: Held,
+        position: int,
+        start: int,
+        owner: str,
+        epoch: str,
+        contradiction: Contradiction | None,
+    ) -> ReseedStatus:
+        if held.has_ended:
+            return ReseedStatus.TERMINAL
+        if owner and (held.owner, held.epoch) != (owner, epoch):
+            return ReseedStatus.FENCED
+        lost_journal = held.position > start and not held.journal
+        contradicts = contradiction == Contradiction(held.position, held.digest)
+        if held.position < position or lost_journal or contradicts:
+            return ReseedStatus.OK
+        return ReseedStatus.UNNEEDED
