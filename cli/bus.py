@@ -1,0 +1,60 @@
+"""Where the local stack's Redis comes from: the operator's, or one of our own for as long as the stack runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from shared.embedded_redis import EmbeddedRedis
+from shared.errors import BusUnavailable, ConfigurationError
+
+MIN_VERSION = 7  # Redis functions
+_TIMEOUT_S = 3.0
+
+
+@contextmanager
+def running(url: str | None) -> Iterator[tuple[str, str]]:
+    """(URL, words for the operator) of `url` when given, else of an embedded server that ends with this block.
+
+    Raises BusUnavailable when it does not answer, ConfigurationError when it is too old.
+    """
+    if url is not None:
+        version = check(url)
+        yield url, f"Redis {version} at {without_password(url)}"
+        return
+    with EmbeddedRedis() as server:
+        version = check(server.url)
+        yield server.url, f"embedded Redis {version} (its data ends with this command)"
+
+
+def check(url: str) -> str:
+    """The server's version. Raises BusUnavailable or ConfigurationError, never showing a password."""
+    try:
+        with Redis.from_url(
+            url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, retry=Retry(NoBackoff(), 0)
+        ) as client:
+            version = str(client.info("server").get("redis_version", "0"))
+    except (RedisError, OSError) as error:
+        raise BusUnavailable(f"Redis at {without_password(url)} does not answer: {_one_line(error)}") from None
+    except ValueError as error:
+        raise ConfigurationError(f"REDIS_URL: {error}") from None
+    if int(version.partition(".")[0]) < MIN_VERSION:
+        raise ConfigurationError(
+            f"Redis {version} at {without_password(url)} is too old; functions need {MIN_VERSION} or newer"
+        )
+    return version
+
+
+def without_password(url: str) -> str:
+    """`url` with user and password left out."""
+    return re.sub("//[^/]*@", "//", url)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

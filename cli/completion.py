@@ -1,0 +1,133 @@
+"""A streamed completion from a running gateway, as any HTTP client would ask for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from shared.errors import AdaServeError
+
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 120.0  # between two events; a long prompt on a CPU takes its time
+
+
+class CompletionFailed(AdaServeError):
+    """The gateway refused the request, ended the stream with an error, or is not there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What `adaserve complete` can ask for; None leaves the gateway's default."""
+
+    prompt: str
+    max_tokens: int = 64
+    temperature: float | None = None
+    seed: int | None = None
+    tpot_ms: float | None = None
+    speculation: bool = True
+
+    def body(self) -> dict[str, Any]:
+        """The JSON of POST /v1/completions."""
+        ours: dict[str, Any] = {"speculation": {"enabled": self.speculation}}
+        if self.tpot_ms is not None:
+            ours["slo"] = {"tpot_ms": self.tpot_ms}
+        optional = {"temperature": self.temperature, "seed": self.seed}
+        return {
+            "model": "default",
+            "prompt": self.prompt,
+            "max_tokens": self.max_tokens,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "adaserve": ours,
+        } | {name: value for name, value in optional.items() if value is not None}
+
+
+@dataclass(slots=True)
+class Answer:
+    """What has arrived: text, finish reason, and after the last event usage and metrics (API.md's names)."""
+
+    text: str = ""
+    finish_reason: str | None = None
+    usage: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+async def stream(url: str, question: Question, answer: Answer) -> AsyncIterator[str]:
+    """Pieces of text as they arrive, filling `answer`. Raises CompletionFailed."""
+    timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
+    try:
+        async with (
+            httpx.AsyncClient(base_url=url, timeout=timeout, trust_env=False) as client,
+            client.stream("POST", "/v1/completions", json=question.body()) as response,
+        ):
+            if response.status_code != httpx.codes.OK:
+                raise CompletionFailed(_message(await response.aread(), response.status_code))
+            async for event in _events(response):
+                piece = _take(event, answer)
+                if piece:
+                    yield piece
+    except httpx.TimeoutException:
+        raise CompletionFailed(f"no answer from {url} in time") from None
+    except httpx.TransportError as error:
+        raise CompletionFailed(f"no gateway at {url}: {error}") from None
+    except httpx.InvalidURL as error:
+        raise CompletionFailed(f"{url} is not a URL: {error}") from None
+    if answer.finish_reason is None:
+        raise CompletionFailed("the stream ended without a finish reason")
+
+
+async def _events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+    """The JSON of each `data:` line until `[DONE]`."""
+    async for line in response.aiter_lines():
+        data = line.removeprefix("data:").strip()
+        if not line.startswith("data:") or data == "[DONE]":
+            continue  # comments, ids, blank lines; the server closes after [DONE]
+        yield json.loads(data)
+
+
+def _take(event: dict[str, Any], answer: Answer) -> str:
+    if "error" in event:
+        raise CompletionFailed(str(event["error"].get("message", event["error"])))
+    answer.usage = event.get("usage") or answer.usage
+    answer.metrics = event.get("metrics") or answer.metrics
+    piece = ""
+    for choice in event.get("choices", ()):
+        piece += choice.get("text") or ""
+        answer.finish_reason = choice.get("finish_reason") or answer.finish_reason
+    answer.text += piece
+    return piece
+
+
+def _message(body: bytes, status: int) -> str:
+    """OpenAI's error message, or the status where the body is something else."""
+    try:
+        return str(json.loads(body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"the gateway answered {status}"
+
+
+def summary(answer: Answer) -> str:
+    """One line: tokens, first token, pace against the target, what speculation gave."""
+    metrics, slo = answer.metrics, answer.metrics.get("slo") or {}
+    speculative = metrics.get("speculative_decoding") or {}
+    parts = [f"{answer.usage.get('completion_tokens', '?')} tokens ({answer.finish_reason})"]
+    if (first := metrics.get("time_to_first_token_ms")) is not None:
+        parts.append(f"first after {first:.0f} ms")
+    pace = slo.get("tpot_ms", metrics.get("mean_itl_ms"))
+    if pace is not None:
+        parts.append(f"{pace:.1f} ms per token{_against_target(slo)}")
+    if (length := speculative.get("mean_acceptance_length")) is not None:
+        parts.append(f"{length:.2f} tokens per verification")
+    if (rate := speculative.get("draft_acceptance_rate")) is not None:
+        parts.append(f"{rate:.0%} of the verified draft tokens accepted")
+    return " · ".join(parts)
+
+
+def _against_target(slo: dict[str, Any]) -> str:
+    if slo.get("tpot_target_ms") is None:
+        return ""
+    return f" (target {slo['tpot_target_ms']:g} ms: {'met' if slo.get('met') else 'missed'})"

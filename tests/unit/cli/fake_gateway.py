@@ -1,0 +1,54 @@
+"""A gateway that answers what it is told to, over real HTTP."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+
+class FakeGateway:
+    """Answers every POST with `status` and `events` as SSE (or `body`, where set); keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.events: list[dict[str, Any]] = []
+        self.body: bytes | None = None
+        self.asked: list[dict[str, Any]] = []
+        self.url = ""
+
+    def answer(self) -> bytes:
+        if self.body is not None:
+            return self.body
+        lines = [": keep-alive\n\n", *(f"id: r:1\ndata: {json.dumps(event)}\n\n" for event in self.events)]
+        return "".join([*lines, "data: [DONE]\n\n"]).encode()
+
+
+@contextmanager
+def running() -> Iterator[FakeGateway]:
+    """On a free port."""
+    gateway = FakeGateway()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            gateway.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(gateway.status)
+            self.end_headers()
+            self.wfile.write(gateway.answer())
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    gateway.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield gateway
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,42 @@
+"""Redis of the local stack: the operator's or an embedded one, with clear words when it is not usable."""
+
+from __future__ import annotations
+
+import pytest
+from redis import Redis
+
+from cli import bus
+from shared.errors import BusUnavailable, ConfigurationError
+
+
+def test_the_operators_redis_is_used_and_left_running(redis_url: str) -> None:
+    with bus.running(redis_url) as (url, words):
+        assert url == redis_url
+        assert redis_url in words
+    bus.check(redis_url)
+
+
+def test_an_embedded_redis_ends_with_the_block() -> None:
+    with bus.running(None) as (url, words):
+        with Redis.from_url(url) as client:
+            assert client.ping()
+        assert "embedded" in words
+    with pytest.raises(BusUnavailable, match="does not answer"):
+        bus.check(url)
+
+
+def test_an_unreachable_redis_is_named_without_its_password() -> None:
+    with pytest.raises(BusUnavailable, match=r"redis://127\.0\.0\.1:1/0 does not answer: .*refused") as caught:
+        bus.check("redis://user:hunter2@127.0.0.1:1/0")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_malformed_url_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigurationError, match="REDIS_URL"):
+        bus.check("http://127.0.0.1:1")
+
+
+def test_too_old_a_server_is_refused(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bus, "MIN_VERSION", 99)
+    with pytest.raises(ConfigurationError, match="functions need 99"):
+        bus.check(redis_url)
