@@ -29,6 +29,8 @@ _BYTES = _byte_alphabet()
 
 
 class _Decoding(Protocol):
+    @property
+    def is_holding(self) -> bool: ...
     def push(self, token: int) -> str: ...
     def flush(self) -> str: ...
 
@@ -40,6 +42,11 @@ class Detokenizer:
         is_byte_level = tokenizer.decoder_types == {"ByteLevel"}
         self._decoding: _Decoding = _ByteDecoding(tokenizer) if is_byte_level else _WindowDecoding(tokenizer)
         self._skipped = tokenizer.special_ids if skip_special else frozenset()
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether part of the tokens' text is still incomplete."""
+        return self._decoding.is_holding
 
     def push(self, token: int) -> str:
         """Text that became final with this token; "" while a character is incomplete."""
@@ -56,6 +63,10 @@ class _ByteDecoding:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    @property
+    def is_holding(self) -> bool:
+        return bool(self._utf8.getstate()[0])
 
     def push(self, token: int) -> str:
         spelling = self._tokenizer.token(token) or ""
@@ -82,6 +93,10 @@ class _WindowDecoding:
         self._window: list[int] = []
         self._num_released = 0
         self._released = ""
+
+    @property
+    def is_holding(self) -> bool:
+        return len(self._window) > self._num_released
 
     def push(self, token: int) -> str:
         spelling = self._tokenizer.token(token)
@@ -153,6 +168,23 @@ class StopMatcher:
         self._held = held
         self.kept += len(text)
         return Released(text, self.matched)
+
+
+class HoldBack:
+    """How much of a growing text could still become a stop string: what a reader must not be shown yet.
+
+    Never decides that the text ends; that is the verifier's `StopScanner`.
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._patterns = [_Pattern(stop) for stop in stops if stop]
+
+    def push(self, text: str) -> int:
+        """Append ``text``; length of the longest end of it all that is a proper prefix of a stop string."""
+        for pattern in self._patterns:
+            for character in text:
+                pattern.push(character)
+        return max((pattern.state for pattern in self._patterns), default=0)
 
 
 class _Pattern:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared.detokenizer import Detokenizer, StopMatcher, StopScanner
+from shared.detokenizer import Detokenizer, HoldBack, StopMatcher, StopScanner
 from shared.tokenizer import Tokenizer
 from tests import tiny_tokenizers
 
@@ -77,6 +77,26 @@ def test_stop_strings_cut_the_same_text_however_it_is_split(text: str, stops: li
     assert matcher.kept == len(released)
     if matcher.matched:
         assert matcher.push("a") == ("", True)
+
+
+@given(st.lists(st.text("ab", max_size=6), max_size=6), STOPS)
+def test_hold_back_is_the_longest_proper_prefix_of_a_stop_string(pieces: list[str], stops: list[str]) -> None:
+    hold_back = HoldBack(stops)
+    seen = ""
+    for piece in pieces:
+        seen += piece
+        prefixes = [stop[:n] for stop in stops for n in range(len(stop))]
+        assert hold_back.push(piece) == max((len(p) for p in prefixes if seen.endswith(p)), default=0)
+
+
+@given(TOKENIZERS, TEXTS)
+def test_holding_tells_whether_text_is_missing(tokenizer: Tokenizer, text: str) -> None:
+    detokenizer, released = Detokenizer(tokenizer), ""
+    tokens = tokenizer.encode(text, special=False)
+    for count, token in enumerate(tokens, 1):
+        released += detokenizer.push(token)
+        if not detokenizer.is_holding:
+            assert released == tokenizer.decode(tokens[:count])
 
 
 @given(TEXTS, st.data())
