@@ -1,0 +1,100 @@
+"""Composition root of the drafter: `python -m services.drafter`."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from services.drafter.drafter import Drafter
+from services.drafter.handler import DraftHandler
+from services.drafter.settings import DrafterSettings
+from shared.errors import BusUnavailable, ConfigurationError
+from shared.health import HealthServer
+from shared.heartbeat import Heartbeat, live_members, new_member
+from shared.inference.blocks import BlockPool
+from shared.inference.kv import slots_for_memory
+from shared.inference.loading import DTYPES, load_model
+from shared.inference.runner import ModelRunner
+from shared.settings import EXIT_BUS_UNAVAILABLE, load, stop
+from shared.streams import HintReader, OwnedStream, connect
+from shared.telemetry import configure
+from shared.tokenizer import load_tokenizer
+from shared.topics import DRAFT, Keys
+from shared.worker import Worker
+
+
+def main() -> None:
+    """Serve until a signal; one line and an exit code other than 0 when that cannot start."""
+    settings = load(DrafterSettings)
+    logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        serve(settings)
+    except ConfigurationError as error:
+        stop(error)
+    except BusUnavailable as error:
+        stop(error, EXIT_BUS_UNAVAILABLE)
+
+
+def serve(settings: DrafterSettings) -> None:
+    """Load the model, then draft. Raises ConfigurationError, and BusUnavailable at the start only."""
+    url, keys, member = settings.redis_url, Keys(settings.cell), new_member(settings.name)
+    drafter, token_map = load_drafter(settings)
+    with configure("drafter", member) as telemetry:
+        client = connect(url)
+        reader = HintReader(connect(url, blocking=True), [keys.draft(member)])
+        worker = Worker(
+            reader,
+            DraftHandler(drafter, keys, telemetry, lambda: live_members(client, keys, "verifier")),
+            client=client,
+            decode=DRAFT.decode,
+            key=lambda message: (message.verifier, message.ring),
+            telemetry=telemetry,
+        )
+        heartbeat = Heartbeat(
+            url,
+            keys,
+            "drafter",
+            member,
+            describe=lambda: {"token_map": token_map, "load": drafter.num_rows},
+            owned_streams=[OwnedStream(keys.draft(member))],
+            healthy=worker.pulse.healthy,
+            on_recreated=reader.reset,
+        )
+        health = HealthServer(
+            settings.http_host,
+            settings.http_port,
+            ready=lambda: heartbeat.on_time_for(0),
+            live=lambda: heartbeat.is_running and worker.pulse.healthy(),
+            metrics=telemetry.prometheus,
+        )
+        worker.drain_on_signals()
+        with heartbeat:
+            health.start()
+            try:
+                worker.run()
+            finally:
+                health.stop()
+
+
+def load_drafter(settings: DrafterSettings) -> tuple[Drafter, str]:
+    """The drafter over its loaded model, and the digest of its token map. Raises ModelError."""
+    torch.set_num_threads(settings.threads)
+    tokenizer = load_tokenizer(settings.draft)
+    model = load_model(settings.draft, device=settings.device, dtype=settings.dtype)
+    num_slots = slots_for_memory(model.config, DTYPES[settings.dtype], settings.kv_memory_mb << 20)
+    pool = BlockPool(num_slots // 16)
+    # Padded embedding rows beyond the token map are never drafted: the target may not have them.
+    runner = ModelRunner(model, pool.num_blocks * pool.block_size, vocab_size=tokenizer.vocab_size)
+    drafter = Drafter(
+        runner,
+        pool,
+        max_tokens=settings.max_level_tokens,
+        catch_up=settings.catch_up,
+        warm_chunk=settings.warm_chunk,
+    )
+    return drafter, tokenizer.token_map_digest
+
+
+if __name__ == "__main__":
+    main()

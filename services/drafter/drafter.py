@@ -1,0 +1,252 @@
+"""Candidate trees for many requests of many verifiers: what is remembered, and one round of drafting.
+
+The state is a cache of hints: any row may be dropped at any time and is rebuilt from the tokens the verifier
+sends when it is told NEED_CONTEXT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from services.drafter.draft import Draft
+from services.drafter.expansion import Expansion, fit_width_depth
+from shared.errors import OutOfBlocks
+from shared.inference.blocks import BlockPool, SequenceSlots
+from shared.inference.plan import ForwardPlan, PlanRow, build_plan, chain_row
+from shared.messages import NEED_CONTEXT, NO_ROOM, DraftRequest
+from shared.tree import EMPTY, TokenTree
+
+Int32 = npt.NDArray[np.int32]
+Float32 = npt.NDArray[np.float32]
+Key = tuple[str, int, bytes, int]  # verifier, ring, request, epoch
+
+
+class Cache(Protocol):
+    """Where the KV lives."""
+
+    def move(self, source: Int32, destination: Int32) -> None:
+        """Copy KV between slots; ranges may overlap."""
+
+
+class Runner(Protocol):
+    """The draft model, as far as the drafter sees it."""
+
+    vocab_size: int
+
+    @property
+    def cache(self) -> Cache: ...
+
+    def top(self, plan: ForwardPlan, width: int) -> tuple[Int32, Float32]:
+        """The likeliest next tokens of each wanted row, and their log-probabilities, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """One round's outcome, a value per row of the request: ``acknowledged`` int32 [rows] and a tree each."""
+
+    acknowledged: Int32
+    trees: list[TokenTree]
+
+
+class Drafter:
+    """All rows this drafter serves, over one KV pool.
+
+    ``max_tokens`` bounds the tree nodes fed per level, ``catch_up`` the context tokens a row may be behind and
+    still be drafted at once; rows further behind are warmed ``warm_chunk`` tokens at a time between rounds.
+    """
+
+    def __init__(
+        self, runner: Runner, pool: BlockPool, *, max_tokens: int, catch_up: int, warm_chunk: int
+    ) -> None:
+        self._runner = runner
+        self._pool = pool
+        self._max_tokens = max_tokens
+        self._catch_up = catch_up
+        self._warm_chunk = warm_chunk
+        self._rows: dict[Key, Draft] = {}
+
+    @property
+    def num_rows(self) -> int:
+        """Requests remembered."""
+        return len(self._rows)
+
+    @property
+    def has_cold_rows(self) -> bool:
+        """Whether `warm` has something to do."""
+        return any(self._is_cold(draft) for draft in self._rows.values())
+
+    def keep_verifiers(self, live: set[str]) -> None:
+        """Forget the rows of every verifier that is not ``live``."""
+        self._forget([key for key in self._rows if key[0] not in live])
+
+    def draft(self, message: DraftRequest) -> Drafted:
+        """Fold the rows in, free the absent ones, and expand a tree for every row that is ready."""
+        keys = [_key(message, row) for row in range(len(message.request))]
+        named = set(keys)
+        group = (message.verifier, message.ring)
+        self._forget([key for key in self._rows if key[:2] == group and key not in named])
+        acknowledged = self._fold_all(message, keys)
+        ready = [
+            row
+            for row, key in enumerate(keys)
+            if acknowledged[row] >= 0
+            and message.max_depth[row] > 0
+            and not message.warm[row]
+            and not self._is_cold(self._rows[key])
+        ]
+        trees = [EMPTY] * len(keys)
+        for row, tree in zip(ready, self._expand(message, keys, ready, acknowledged), strict=True):
+            trees[row] = tree
+        return Drafted(acknowledged, trees)
+
+    def warm(self) -> None:
+        """Feed one bounded chunk of the first row that lags behind."""
+        draft = next((draft for draft in self._rows.values() if self._is_cold(draft)), None)
+        if draft is None:
+            return
+        start = draft.slots.length
+        end = min(start + self._warm_chunk, len(draft.tokens) - 1)
+        self._runner.top(build_plan([_context_row(draft, end, last_logits=False)]), 1)
+        draft.slots.length = end
+
+    def _is_cold(self, draft: Draft) -> bool:
+        return draft.num_pending > self._catch_up
+
+    def _forget(self, keys: Sequence[Key]) -> None:
+        for key in keys:
+            self._rows.pop(key).slots.free()
+
+    # -- folding ----------------------------------------------------------------------------------------------
+    def _fold_all(self, message: DraftRequest, keys: list[Key]) -> Int32:
+        """Bring every row to its new context; [rows] of acknowledged positions. KV moves once for all."""
+        acknowledged = np.full(len(keys), NEED_CONTEXT, np.int32)
+        sources, destinations = [], []
+        for row, key in enumerate(keys):
+            if message.max_depth[row] == 0:
+                self._forget([key] if key in self._rows else [])
+                continue
+            try:
+                moves = self._fold(message, row, key)
+            except OutOfBlocks:
+                self._forget([key])
+                acknowledged[row] = NO_ROOM
+                continue
+            if moves is not None:
+                sources.append(moves[0])
+                destinations.append(moves[1])
+                acknowledged[row] = len(self._rows[key].tokens)
+        if sources:
+            self._runner.cache.move(np.concatenate(sources), np.concatenate(destinations))
+        return acknowledged
+
+    def _fold(self, message: DraftRequest, row: int, key: Key) -> tuple[Int32, Int32] | None:
+        """None when the row's prefix is not the one held here: the verifier is asked for all of it."""
+        tokens, base = message.row_tokens(row), int(message.base[row])
+        draft = self._rows.get(key)
+        if draft is None:
+            draft = self._rows[key] = Draft(SequenceSlots(self._pool))
+        if not draft.knows(base) or (tokens.size and int(tokens.max()) >= self._runner.vocab_size):
+            self._forget([key])
+            return None
+        draft.slots.reserve(base + len(tokens))
+        moves = draft.follow(base, tokens.tolist())
+        if draft.digest != message.digest[row].tobytes() or not draft.tokens:
+            self._forget([key])
+            return None
+        return moves
+
+    # -- expansion --------------------------------------------------------------------------------------------
+    def _expand(
+        self, message: DraftRequest, keys: list[Key], ready: list[int], acknowledged: Int32
+    ) -> list[TokenTree]:
+        width, depth = fit_width_depth(len(ready), message.width, message.depth, self._max_tokens)
+        if not ready or width == 0 or depth == 0:
+            return [EMPTY] * len(ready)
+        drafts = [self._rows[keys[row]] for row in ready]
+        depths = np.minimum(message.max_depth[ready], depth)
+        for index, draft in enumerate(drafts):
+            depths[index] = self._room(draft, int(depths[index]), width)
+        for row, draft_depth in zip(ready, depths.tolist(), strict=True):
+            if draft_depth == 0:
+                acknowledged[row] = NO_ROOM
+        self._feed_contexts(drafts, expansion := Expansion(depths, width), width)
+        weights = message.weight[ready]
+        while len(expansion.frontier.row) and expansion.value(weights) >= message.stop_value:
+            self._feed_level(drafts, expansion, width)
+        trees = expansion.trees()
+        for draft, tree in zip(drafts, trees, strict=True):
+            draft.tree = tree
+        return trees
+
+    def _room(self, draft: Draft, depth: int, width: int) -> int:
+        """The depth for which the pool has room: the last level is never fed, so it needs none."""
+        context = len(draft.tokens)
+        while depth > 0:
+            try:
+                draft.slots.reserve(context + (depth - 1) * width)
+            except OutOfBlocks:
+                depth -= 1
+            else:
+                return depth
+        return 0
+
+    def _feed_contexts(self, drafts: list[Draft], expansion: Expansion, width: int) -> None:
+        roots = expansion.frontier.row.tolist()
+        if not roots:
+            return
+        rows = []
+        for row in roots:
+            draft = drafts[row]
+            draft.slots.length = min(draft.slots.length, len(draft.tokens) - 1)  # its logits are needed again
+            rows.append(_context_row(draft, len(draft.tokens), last_logits=True))
+        expansion.grow(*self._runner.top(build_plan(rows), width))
+        for row in roots:
+            drafts[row].slots.length = len(drafts[row].tokens)
+
+    def _feed_level(self, drafts: list[Draft], expansion: Expansion, width: int) -> None:
+        trees = expansion.trees()
+        plan_rows = []
+        for row in np.unique(expansion.frontier.row).tolist():
+            draft, tree = drafts[row], trees[row]
+            plan_rows.append(_level_row(draft, tree))
+            draft.num_fed = len(tree)
+        expansion.grow(*self._runner.top(build_plan(plan_rows), width))
+
+
+def _context_row(draft: Draft, end: int, *, last_logits: bool) -> PlanRow:
+    """Feeds context[slots.length : end]."""
+    start = draft.slots.length
+    tokens = np.array(draft.tokens[start:end], np.int32)
+    return chain_row(draft.slots.slots(0, start), tokens, draft.slots.slots(start, end), last_logits=last_logits)
+
+
+def _level_row(draft: Draft, tree: TokenTree) -> PlanRow:
+    """Feeds the nodes of ``tree`` beyond the ``num_fed`` whose KV is there, and wants the logits of each."""
+    root = draft.slots.length
+    return PlanRow(
+        context=draft.slots.slots(0, root),
+        tokens=tree.tokens,
+        parents=tree.parents,
+        slots=draft.slots.slots(root, root + len(tree)),
+        logits=np.arange(draft.num_fed, len(tree)),
+        written=draft.num_fed,
+    )
+
+
+def _key(message: DraftRequest, row: int) -> Key:
+    return message.verifier, message.ring, message.request[row].tobytes(), int(message.epoch[row])
+
+
+def drafted_columns(trees: Sequence[TokenTree]) -> dict[str, npt.NDArray[Any]]:
+    """The tree columns of a CandidateTrees message."""
+    return {
+        "tree_offsets": np.cumsum([0, *map(len, trees)], dtype=np.int32),
+        "tokens": np.concatenate([EMPTY.tokens, *(tree.tokens for tree in trees)]),
+        "parents": np.concatenate([EMPTY.parents, *(tree.parents for tree in trees)]),
+        "logprobs": np.concatenate([EMPTY.logprobs, *(tree.logprobs for tree in trees)]),
+    }

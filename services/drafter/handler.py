@@ -1,0 +1,104 @@
+"""DraftRequest in, CandidateTrees out; between messages one chunk of warming."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from services.drafter.drafter import Drafted, Drafter, drafted_columns
+from shared import signals
+from shared.messages import TRACEPARENT, CandidateTrees, DraftRequest
+from shared.telemetry import Telemetry, now_ns
+from shared.topics import Keys
+from shared.worker import Outgoing
+
+HOUSEKEEPING_S = 1.0
+
+
+class DraftHandler:
+    """Answers every DraftRequest with one CandidateTrees, in which every row returns.
+
+    ``live_verifiers`` tells whose rows are worth keeping; it is asked once a second and may raise BusUnavailable.
+    """
+
+    def __init__(
+        self,
+        drafter: Drafter,
+        keys: Keys,
+        telemetry: Telemetry,
+        live_verifiers: Callable[[], Iterable[str]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._drafter = drafter
+        self._select = keys.select
+        self._telemetry = telemetry
+        self._live_verifiers = live_verifiers
+        self._clock = clock
+        self._next_housekeeping = clock() + HOUSEKEEPING_S
+
+    @property
+    def has_background_work(self) -> bool:
+        """Rows to warm, or verifiers to look after."""
+        return self._drafter.has_cold_rows or self._is_housekeeping_due()
+
+    def handle(self, message: DraftRequest) -> list[Outgoing]:
+        """One round of drafting."""
+        start, start_ns = self._clock(), now_ns()
+        parents = [traceparent.decode("ascii", "replace") for traceparent in message.traceparent.tolist()]
+        with self._telemetry.batch(signals.DRAFTER_BATCH, parents) as span:
+            drafted = self._drafter.draft(message)
+            end_ns = now_ns()
+            told = {signals.DEPTH: message.depth, signals.WIDTH: message.width}
+            traces = [
+                self._telemetry.child(parent, signals.DRAFTER_DRAFT, start_ns, end_ns, told) or parent
+                for parent in parents
+            ]
+            reply = _candidates(message, drafted, traces, draft_ms=(self._clock() - start) * 1000)
+        self._telemetry.record(signals.STEP_TIME, reply.draft_ms / 1000, part="draft")
+        self._telemetry.add(signals.DRAFT_TOKENS_PROPOSED, len(reply.tokens))
+        return [Outgoing(self._select, reply, span.traceparent)]
+
+    def background(self) -> None:
+        """One bounded slice: a warming chunk, or forgetting the rows of verifiers that are gone."""
+        if self._is_housekeeping_due():
+            self._next_housekeeping = self._clock() + HOUSEKEEPING_S
+            if self._drafter.num_rows:
+                self._drafter.keep_verifiers(set(self._live_verifiers()))
+            return
+        self._drafter.warm()
+
+    def _is_housekeeping_due(self) -> bool:
+        return self._drafter.num_rows > 0 and self._clock() >= self._next_housekeeping
+
+
+def _candidates(message: DraftRequest, drafted: Drafted, traces: list[str], draft_ms: float) -> CandidateTrees:
+    columns: dict[str, Any] = drafted_columns(drafted.trees)
+    return CandidateTrees(
+        verifier=message.verifier,
+        drafter=message.drafter,
+        ring=message.ring,
+        step=message.step,
+        depth=message.depth,
+        width=message.width,
+        prefill_tokens=message.prefill_tokens,
+        prefill_slack_ms=message.prefill_slack_ms,
+        profile=message.profile,
+        last_step_ms=message.last_step_ms,
+        draft_ms=draft_ms,
+        request=message.request,
+        epoch=message.epoch,
+        position=message.position,
+        acknowledged=drafted.acknowledged,
+        temperature_bucket=message.temperature_bucket,
+        tpot_ms=message.tpot_ms,
+        elapsed_ms=message.elapsed_ms,
+        committed=message.committed,
+        weight=message.weight,
+        max_depth=message.max_depth,
+        trace_row=message.trace_row,
+        traceparent=np.array([trace.encode() for trace in traces], TRACEPARENT),
+        **columns,
+    )

@@ -1,0 +1,17 @@
+"""What the drafter reads from the environment."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from shared.settings import EngineSettings, Port
+
+
+class DrafterSettings(EngineSettings):
+    """The drafter's settings."""
+
+    http_port: Port = 9101
+    draft: str = Field(description="directory or hub id of the draft model")
+    max_level_tokens: int = Field(default=256, ge=1, le=65_536, description="tree nodes fed per level")
+    catch_up: int = Field(default=64, ge=1, le=65_536, description="unfed context a row may have and be drafted")
+    warm_chunk: int = Field(default=256, ge=1, le=65_536, description="context tokens fed per background slice")

@@ -1,0 +1,101 @@
+"""Composition root of the verifier: `python -m services.verifier`."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from types import FrameType
+
+from services.verifier.assembly import build_engine
+from services.verifier.bus import VerifierBus
+from services.verifier.engine import Senses
+from services.verifier.scheduler import Scheduler
+from services.verifier.settings import VerifierSettings
+from services.verifier.target import load_target
+from shared.errors import BusUnavailable, ConfigurationError
+from shared.health import HealthServer
+from shared.heartbeat import Heartbeat, Pulse, new_member
+from shared.settings import EXIT_BUS_UNAVAILABLE, load, stop
+from shared.streams import OwnedStream, connect
+from shared.telemetry import configure
+from shared.topics import Keys
+
+logger = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Serve until a signal; one line and an exit code other than 0 when that cannot start."""
+    settings = load(VerifierSettings)
+    logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        serve(settings)
+    except ConfigurationError as error:
+        stop(error)
+    except BusUnavailable as error:
+        stop(error, EXIT_BUS_UNAVAILABLE)
+
+
+def serve(settings: VerifierSettings) -> None:
+    """Load the model, then verify. Raises ConfigurationError, and BusUnavailable at the start only."""
+    url, keys, member = settings.redis_url, Keys(settings.cell), new_member(settings.name)
+    stopping = stop_on_signals()
+    with configure("verifier", member) as telemetry:
+        bus = VerifierBus(connect(url), connect(url, blocking=True), keys, member)
+        bus.start()
+        target = load_target(settings)
+        bus.publish_profile(target.table)
+        scheduler = Scheduler(target.pool, max_running=settings.max_running, prefill_chunk=settings.prefill_chunk)
+        pulse = Pulse()
+        heartbeat = Heartbeat(
+            url,
+            keys,
+            "verifier",
+            member,
+            describe=lambda: target.describe(load=len(scheduler.generations) / settings.max_running),
+            owned_streams=[OwnedStream(bus.verify_stream)],
+            healthy=pulse.healthy,
+            on_recreated=bus.reset_hints,
+        )
+        senses = Senses(
+            clock_ms=lambda: time.monotonic() * 1000,
+            redis_ms=bus.redis_ms,
+            on_time_for=heartbeat.on_time_for,
+            pause=stopping.wait,
+            pulse=pulse,
+        )
+        engine = build_engine(settings, target, scheduler, bus, telemetry, senses)
+        health = HealthServer(
+            settings.http_host,
+            settings.http_port,
+            ready=lambda: heartbeat.on_time_for(0) and not stopping.is_set(),
+            live=lambda: heartbeat.is_running and pulse.healthy(),
+            metrics=telemetry.prometheus,
+        )
+        logger.info("T(1) = %.2f ms, context limit %d", target.table.ms[0], target.context_limit)
+        with heartbeat:
+            health.start()
+            try:
+                engine.run(stopping.is_set)
+                engine.drain()
+            finally:
+                health.stop()
+
+
+def stop_on_signals() -> threading.Event:
+    """Set by SIGTERM or SIGINT; a second signal ends the process at once."""
+    stopping = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    return stopping
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Sample and match: walk each request's tree along the tokens the target draws.
+
+At every node the next token is drawn from the target's own distribution. If it is a child in the tree, the walk
+descends; otherwise it is the request's own token for this step. No lossless rule accepts more from a tree that is
+a deterministic function of the context (ALGORITHM: verification).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from services.verifier.sampling import Draw, SamplingParams, draw_tokens
+from shared.tree import ROOT, TokenTree
+
+
+@dataclass(slots=True)
+class Walk:
+    """One request's walk. ``first_logit`` is the row of its root's logits; node i's row is first_logit + 1 + i.
+
+    The first draw fills context position ``position``. Below ``min_position`` the ``banned`` ids are not drawn.
+    """
+
+    tree: TokenTree
+    first_logit: int
+    params: SamplingParams
+    position: int
+    min_position: int = 0
+    banned: frozenset[int] = frozenset()
+    tokens: list[int] = field(default_factory=list)  # drawn, in order; all but the last are accepted nodes
+    path: list[int] = field(default_factory=list)  # accepted nodes
+    _children: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._children = self.tree.children()
+
+    @property
+    def logit_row(self) -> int:
+        """Row of the logits that the next token is drawn from."""
+        return self.first_logit + 1 + (self.path[-1] if self.path else ROOT)
+
+    def next_draw(self) -> Draw:
+        """What is drawn next."""
+        position = self.position + len(self.tokens)
+        return Draw(self.params, position, self.banned if position < self.min_position else frozenset())
+
+    def take(self, token: int) -> bool:
+        """Record a drawn token; whether the walk goes on below it."""
+        child = self._children.get((self.path[-1] if self.path else ROOT, token))
+        self.tokens.append(token)
+        if child is None:
+            return False
+        self.path.append(child)
+        return True
+
+
+def walk_trees(logits: npt.NDArray[np.floating[Any]], walks: Sequence[Walk]) -> None:
+    """Walk all trees to their ends, one batch of draws per level. ``logits`` [num_logits, vocab]."""
+    active = list(walks)
+    while active:
+        rows = [walk.logit_row for walk in active]
+        tokens = draw_tokens(logits[rows], [walk.next_draw() for walk in active])
+        active = [walk for walk, token in zip(active, tokens, strict=True) if walk.take(token)]

@@ -1,0 +1,44 @@
+"""Puts the engine together from its parts."""
+
+from __future__ import annotations
+
+from services.verifier.ask import Control
+from services.verifier.bus import VerifierBus
+from services.verifier.engine import Engine, Senses
+from services.verifier.intake import Intake
+from services.verifier.ring import Ring
+from services.verifier.scheduler import Scheduler
+from services.verifier.settings import VerifierSettings
+from services.verifier.speculator import Speculator
+from services.verifier.target import Target
+from shared.inference.blocks import SequenceSlots
+from shared.telemetry import Telemetry
+
+
+def build_engine(
+    settings: VerifierSettings,
+    target: Target,
+    scheduler: Scheduler,
+    bus: VerifierBus,
+    telemetry: Telemetry,
+    senses: Senses,
+) -> Engine:
+    """The engine over a loaded target."""
+    speculator = Speculator(
+        Ring(0, settings.ring_deadline_cap_ms),
+        telemetry,
+        verifier=bus.verifier,
+        token_map=target.tokenizer.token_map_digest,
+        profile=target.table.version,
+        control=Control(depth=settings.depth, width=settings.width),
+        vocab_size=target.runner.vocab_size,
+        max_nodes=settings.max_step_nodes,
+    )
+    intake = Intake(
+        target.tokenizer,
+        lambda: SequenceSlots(target.pool),
+        vocab_size=target.runner.vocab_size,
+        context_limit=target.context_limit,
+        eos_token_ids=target.eos_token_ids,
+    )
+    return Engine(bus, target.runner, scheduler, speculator, intake, target.table, telemetry, senses)

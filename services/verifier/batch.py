@@ -1,0 +1,157 @@
+"""From scheduling decisions to one forward pass, and from its logits to what is committed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from services.verifier.acceptance import Walk, walk_trees
+from services.verifier.generation import Generation
+from services.verifier.stopping import judge
+from shared import codec
+from shared.inference.plan import ForwardPlan, PlanRow, build_plan, chain_row
+from shared.messages import TokenEvent
+from shared.scripts import CommitRow
+from shared.tree import EMPTY, TokenTree
+
+Int32 = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One forward pass: ``fed`` counts context tokens per request, ``walks`` are the requests that draw."""
+
+    plan: ForwardPlan
+    fed: list[tuple[Generation, int]]
+    walks: list[tuple[Generation, Walk]]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in the forward pass, T of the latency table."""
+        return self.plan.num_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What one request gained: the row to commit, why it ends if it does, how many drafted tokens held."""
+
+    generation: Generation
+    row: CommitRow
+    finish: str | None
+    num_accepted: int
+
+
+def build_batch(decoding: Mapping[Generation, TokenTree], chunks: Sequence[tuple[Generation, int]]) -> Batch:
+    """Roots with their trees, then prefill chunks; a chunk that ends its prompt draws like a bare root."""
+    rows: list[PlanRow] = []
+    fed: list[tuple[Generation, int]] = []
+    walks: list[tuple[Generation, Walk]] = []
+    num_logits = 0
+    for generation, tree in decoding.items():
+        rows.append(_tree_row(generation, tree))
+        fed.append((generation, 1))
+        walks.append((generation, _walk(generation, tree, num_logits)))
+        num_logits += 1 + len(tree)
+    for generation, size in chunks:
+        is_last = size == generation.num_pending
+        rows.append(_chunk_row(generation, size, is_last=is_last))
+        fed.append((generation, size))
+        if is_last:
+            walks.append((generation, _walk(generation, EMPTY, num_logits)))
+            num_logits += 1
+    return Batch(build_plan(rows), fed, walks)
+
+
+def settle_batch(
+    batch: Batch, logits: npt.NDArray[np.floating[Any]]
+) -> tuple[list[Settlement], tuple[Int32, Int32]]:
+    """Draw, match and stop; bring every request's context and KV length to the state after the commit.
+
+    Returns the settlements and the (source, destination) slots of accepted nodes, to be moved before the next
+    forward. ``logits`` [num_logits, vocab].
+    """
+    walk_trees(logits, [walk for _, walk in batch.walks])
+    for generation, size in batch.fed:
+        generation.slots.length += size
+    sources, destinations = [EMPTY.tokens], [EMPTY.tokens]
+    settlements = []
+    for generation, walk in batch.walks:
+        settlement, source, destination = _settle(generation, walk)
+        settlements.append(settlement)
+        sources.append(source)
+        destinations.append(destination)
+    return settlements, (np.concatenate(sources), np.concatenate(destinations))
+
+
+def _settle(generation: Generation, walk: Walk) -> tuple[Settlement, Int32, Int32]:
+    outcome = judge(walk.tokens, generation.num_output, generation.rules, generation.scanner)
+    tokens = walk.tokens[: outcome.num_tokens]
+    path = walk.path[: len(tokens)]  # a stop may fall inside the accepted path
+    root, start_digest = generation.position, generation.digest
+    nodes = generation.slots.slots(root, root + len(walk.tree))
+    generation.slots.length = root + len(path)
+    generation.extend(tokens)
+    tally = generation.tally
+    tally.num_steps += 1
+    tally.num_spec_steps += len(walk.tree) > 0
+    tally.num_draft_tokens += len(walk.tree)
+    tally.num_accepted_draft_tokens += len(path)
+    event = TokenEvent(
+        request=generation.id,
+        start=root,
+        tokens=np.array(tokens, np.int32),
+        digest=generation.digest,
+        finish=outcome.finish,
+        text_length=outcome.text_length,
+        stats=tally.as_stats() if outcome.finish else None,
+        error=None,
+    )
+    row = CommitRow(
+        request=generation.id,
+        epoch=generation.epoch,
+        start=root,
+        start_digest=start_digest.hex(),
+        end=generation.position,
+        end_digest=generation.digest.hex(),
+        tokens=np.array(tokens, "<u4").tobytes(),
+        event=codec.encode(event),
+        finish=outcome.finish or "",
+    )
+    return Settlement(generation, row, outcome.finish, len(path)), nodes[path], nodes[: len(path)]
+
+
+def _walk(generation: Generation, tree: TokenTree, first_logit: int) -> Walk:
+    return Walk(
+        tree,
+        first_logit,
+        generation.params,
+        generation.position,
+        min_position=generation.num_prompt + generation.rules.min_tokens,
+        banned=generation.rules.end_ids,
+    )
+
+
+def _tree_row(generation: Generation, tree: TokenTree) -> PlanRow:
+    """The last context token as the root, then the tree's nodes."""
+    start, size = generation.slots.length, 1 + len(tree)
+    return PlanRow(
+        context=generation.slots.slots(0, start),
+        tokens=np.concatenate([np.array(generation.tokens[start:], np.int32), tree.tokens]),
+        parents=np.concatenate([np.array([-1], np.int32), tree.parents.astype(np.int32) + 1]),
+        slots=generation.slots.slots(start, start + size),
+        logits=np.arange(size, dtype=np.int32),
+    )
+
+
+def _chunk_row(generation: Generation, size: int, *, is_last: bool) -> PlanRow:
+    start = generation.slots.length
+    return chain_row(
+        generation.slots.slots(0, start),
+        np.array(generation.tokens[start : start + size], np.int32),
+        generation.slots.slots(start, start + size),
+        last_logits=is_last,
+    )

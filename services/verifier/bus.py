@@ -1,0 +1,271 @@
+"""Everything the verifier says to Redis and hears from it. The engine knows no commands, keys or clients.
+
+Writes are repeated only where that is safe: a commit is answered SAME the second time, a claim by the same epoch
+is answered again, an ask is not repeated at all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from redis import Redis
+
+from shared import codec
+from shared.errors import BusUnavailable, UnreadableMessage
+from shared.failures import bus_errors, classify
+from shared.functions import Command
+from shared.heartbeat import live_members
+from shared.latency import LatencyTable
+from shared.messages import ControlEvent, DraftRequest, SelectedTrees, TokenEvent
+from shared.replies import text
+from shared.scripts import (
+    Claim,
+    ClaimStatus,
+    Commit,
+    CommitRow,
+    Origin,
+    Released,
+    Reseeded,
+    Terminal,
+    call,
+    cancel,
+    claim,
+    commit,
+    new_epoch,
+    release,
+    reseed,
+)
+from shared.streams import Entry, HintReader, hint, send
+from shared.topics import CONTROL, VERIFY, Keys
+from shared.work import WorkReader
+
+logger = logging.getLogger(__name__)
+
+_NO_TOKENS = np.empty(0, np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A request this verifier now owns under ``epoch``."""
+
+    request: str
+    epoch: str
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What arrived: the newest reply of each ring, control events, and counts of the hints that were dropped."""
+
+    replies: list[SelectedTrees]
+    control: list[ControlEvent]
+    num_unreadable: int = 0
+    num_superseded: int = 0
+
+
+class VerifierBus:
+    """One verifier's connections: ``client`` for commands, ``blocking`` for reads that wait."""
+
+    def __init__(self, client: Redis, blocking: Redis, keys: Keys, verifier: str) -> None:
+        self._client = client
+        self._keys = keys
+        self.verifier = verifier
+        self._work = WorkReader(client, keys, verifier)
+        self._idle_work = WorkReader(blocking, keys, verifier)
+        self.verify_stream = keys.verify(verifier)
+        self._hints = HintReader(blocking, [self.verify_stream], latest=[keys.control])
+        self._num_reads = 0
+
+    def start(self) -> None:
+        """Create the work groups. Raises BusUnavailable."""
+        self._work.create_groups()
+
+    def redis_ms(self) -> float:
+        """Redis' clock. Raises BusUnavailable."""
+        with bus_errors():
+            seconds, micros = self._client.time()
+        return float(seconds) * 1e3 + micros / 1e3
+
+    def reset_hints(self, stream: str) -> None:
+        """The own stream was recreated: read it from its beginning."""
+        self._hints.reset(stream)
+
+    def publish_profile(self, table: LatencyTable) -> None:
+        """Store the latency table under its version."""
+        with bus_errors():
+            self._client.set(self._keys.profile(self.verifier, table.version), table.to_bytes())
+
+    # -- work -------------------------------------------------------------------------------------------------
+    def take(self, count: int, block_ms: float | None = None) -> list[Claimed]:
+        """Claim up to ``count`` requests; every 16th read begins at the lowest tier. Raises BusUnavailable."""
+        self._num_reads += 1
+        reader = self._work if block_ms is None else self._idle_work
+        entries = reader.read(count, start_lowest=self._num_reads % 16 == 0, block_ms=block_ms)
+        return self._claim_entries(entries)
+
+    def take_orphans(self, live: Sequence[str], count: int) -> list[Claimed]:
+        """Claim what verifiers without a heartbeat own or have read. Raises BusUnavailable."""
+        claimed = self._claim_entries(self._work.reclaim(live))
+        with bus_errors():
+            members = [text(member) for member in self._client.smembers(self._keys.members("verifier"))]
+            for member in members:
+                if member not in live:
+                    claimed += self._claim_all_owned(member, count - len(claimed))
+        return claimed
+
+    def _claim_all_owned(self, owner: str, count: int) -> list[Claimed]:
+        requests = sorted(text(request) for request in self._client.smembers(self._keys.owned(owner)))
+        return [claimed for request in requests[: max(0, count)] for claimed in self._claim_owned(request, owner)]
+
+    def _claim_entries(self, entries: list[tuple[str, Entry]]) -> list[Claimed]:
+        claimed = []
+        try:
+            for stream, entry in entries:
+                claimed += self._claim(entry.body.decode(), entry_id=entry.id, stream=stream)
+        except BusUnavailable:
+            self._work.recover()
+            self._idle_work.recover()
+            logger.warning("claims interrupted: %d of %d entries claimed", len(claimed), len(entries))
+        return claimed
+
+    def _claim_owned(self, request: str, owner: str) -> list[Claimed]:
+        epoch = self._client.hget(self._keys.request(request), "epoch")
+        return self._claim(request, expected_owner=owner, expected_epoch=text(epoch) if epoch else "")
+
+    def _claim(self, request: str, **expected: str) -> list[Claimed]:
+        epoch = new_epoch()
+        claimed = call(
+            self._client, claim(self._keys, request=request, verifier=self.verifier, epoch=epoch, **expected)
+        )
+        if claimed.status is ClaimStatus.POISON:
+            self.give_up(request, "three owners died without progress", claimed.position, claimed.digest)
+        if claimed.status is not ClaimStatus.OK:
+            return []
+        return [Claimed(request, epoch, claimed)]
+
+    def give_up(self, request: str, reason: str, position: int, digest: str) -> None:
+        """End a request nobody can serve: dead letter, and a terminal error for the client."""
+        event = TokenEvent(
+            request=request,
+            start=position,
+            tokens=_NO_TOKENS,
+            digest=bytes.fromhex(digest),
+            finish="error",
+            text_length=-1,
+            stats=None,
+            error=reason[:1024],
+        )
+        call(
+            self._client,
+            cancel(
+                self._keys,
+                request=request,
+                event=codec.encode(event),
+                status=Terminal.POISONED,
+                dead_reason=reason,
+            ),
+        )
+
+    def release(self, request: str, epoch: str) -> Released:
+        """Give a request back to the queue."""
+        return call(self._client, release(self._keys, request=request, verifier=self.verifier, epoch=epoch))
+
+    # -- hints ------------------------------------------------------------------------------------------------
+    def hear(self, block_ms: float | None) -> Heard:
+        """Read replies and control; None does not wait. Raises BusUnavailable."""
+        entries = self._hints.read(block_ms)
+        newest: dict[int, SelectedTrees] = {}
+        num_unreadable = num_superseded = 0
+        for entry in entries.get(self.verify_stream, ()):
+            try:
+                reply = VERIFY.decode(entry.body)
+            except UnreadableMessage as error:
+                logger.warning("dropped hint: %s", error)
+                num_unreadable += 1
+                continue
+            num_superseded += reply.ring in newest
+            newest[reply.ring] = reply
+        control = []
+        for entry in entries.get(self._keys.control, ()):
+            try:
+                control.append(CONTROL.decode(entry.body))
+            except UnreadableMessage as error:
+                logger.warning("dropped control event: %s", error)
+                num_unreadable += 1
+        return Heard(list(newest.values()), control, num_unreadable, num_superseded)
+
+    def live_verifiers(self) -> list[str]:
+        """Verifiers with a heartbeat. Raises BusUnavailable."""
+        return list(live_members(self._client, self._keys, "verifier"))
+
+    def live_drafters(self) -> dict[str, dict[str, Any]]:
+        """Drafters with a heartbeat and what they say of themselves. Raises BusUnavailable."""
+        return live_members(self._client, self._keys, "drafter")
+
+    def ask(self, message: DraftRequest, traceparent: str | None, now_ms: float) -> bool:
+        """Send a DraftRequest alone; False when its reader is gone. Raises BusUnavailable."""
+        (reply,) = send(self._client, [self._ask(message, traceparent, now_ms)])
+        return _is_read(reply)
+
+    def _ask(self, message: DraftRequest, traceparent: str | None, now_ms: float) -> Command:
+        stream = self._keys.draft(message.drafter)
+        return hint(stream, codec.encode(message), traceparent=traceparent, now_ms=now_ms)
+
+    # -- commit -----------------------------------------------------------------------------------------------
+    def commit(
+        self, rows: Sequence[CommitRow], asked: tuple[DraftRequest, str | None, float] | None
+    ) -> tuple[Commit, bool]:
+        """Commit the rows and, in the same write, ask for the next trees. Raises BusUnavailable.
+
+        Returns the commit's answers and whether the ask has a reader. After BusUnavailable the caller commits
+        again, without the ask.
+        """
+        committing = commit(self._keys, verifier=self.verifier, rows=rows)
+        commands: list[Command] = [committing.command()]
+        if asked is not None:
+            commands.append(self._ask(*asked))
+        replies = send(self._client, commands)
+        return committing.parse(replies[0]), asked is None or _is_read(replies[1])
+
+    def reseed(
+        self,
+        request: str,
+        origin: Origin,
+        epoch: str,
+        *,
+        start: int,
+        position: int,
+        digest: str,
+        tokens: bytes,
+        first_token_ms: float | None,
+    ) -> tuple[Reseeded, str]:
+        """Restore a journal that Redis has lost; returns the answer and the new epoch. Raises BusUnavailable."""
+        fresh = new_epoch()
+        answer = call(
+            self._client,
+            reseed(
+                self._keys,
+                request=request,
+                origin=origin,
+                start=start,
+                position=position,
+                digest=digest,
+                tokens=tokens,
+                first_token_ms=first_token_ms,
+                owner=self.verifier,
+                owner_epoch=epoch,
+                epoch=fresh,
+            ),
+        )
+        return answer, fresh
+
+
+def _is_read(reply: Any) -> bool:
+    if isinstance(reply, Exception):
+        logger.warning("ask failed: %s", classify(reply))
+        return False
+    return reply is not None

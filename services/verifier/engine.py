@@ -1,0 +1,310 @@
+"""The verifier's loop: take work → admit → hear or wait → verify → commit and ask, one turn after the other.
+
+It is not the workers' loop of shared.worker, because it must never block on messages while a forward pass could
+run: it polls while there is something to compute and blocks to the nearest deadline otherwise. Every effect on the
+world goes through the bus and the runner, and time is injected, so that a simulation can drive it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from services.verifier.batch import Batch, Settlement, build_batch, settle_batch
+from services.verifier.bus import Claimed, VerifierBus
+from services.verifier.committer import Asked, Committer
+from services.verifier.generation import Generation
+from services.verifier.intake import Intake, Unservable
+from services.verifier.scheduler import Scheduler
+from services.verifier.speculator import Speculator
+from services.verifier.traces import Traces
+from shared import signals
+from shared.errors import BusUnavailable
+from shared.heartbeat import Pulse
+from shared.inference.plan import ForwardPlan
+from shared.latency import LatencyTable
+from shared.telemetry import Telemetry, now_ns
+from shared.topics import HEARTBEAT_TTL_MS
+
+logger = logging.getLogger(__name__)
+
+Int32 = npt.NDArray[np.int32]
+
+HOUSEKEEPING_MS = 1000.0
+IDLE_BLOCK_MS = 200.0
+
+
+class Cache(Protocol):
+    """Where the KV lives."""
+
+    def move(self, source: Int32, destination: Int32) -> None:
+        """Copy KV between slots; ranges may overlap."""
+
+
+class Runner(Protocol):
+    """The target model, as far as the engine sees it."""
+
+    @property
+    def cache(self) -> Cache: ...
+
+    def logits(self, plan: ForwardPlan) -> npt.NDArray[np.floating[Any]]:
+        """Run the plan; [num_logits, vocab] on the host."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Senses:
+    """What the engine needs of its surroundings, injected so that a simulation can stand in for them."""
+
+    clock_ms: Callable[[], float]  # monotonic
+    redis_ms: Callable[[], float]  # first guess of Redis' clock; every commit corrects it
+    on_time_for: Callable[[float], bool]  # whether the own heartbeat has been on time for so many ms
+    pause: Callable[[float], object]  # sleeps for seconds, less when the process is to stop
+    pulse: Pulse  # ticked once a turn
+
+
+class Engine:
+    """Runs turns until stopped; `drain` then gives every request back."""
+
+    def __init__(
+        self,
+        bus: VerifierBus,
+        runner: Runner,
+        scheduler: Scheduler,
+        speculator: Speculator,
+        intake: Intake,
+        table: LatencyTable,
+        telemetry: Telemetry,
+        senses: Senses,
+    ) -> None:
+        self._bus = bus
+        self._runner = runner
+        self._scheduler = scheduler
+        self._speculator = speculator
+        self._intake = intake
+        self._table = table
+        self._telemetry = telemetry
+        self._traces = Traces(telemetry)
+        self._clock_ms = senses.clock_ms
+        self._on_time_for = senses.on_time_for
+        self._pause = senses.pause
+        self._committer = Committer(bus, telemetry, self._pause_alive)
+        self._redis_offset_ms = senses.redis_ms() - senses.clock_ms()
+        self._next_housekeeping_ms = 0.0
+        self._last_step_ms = table.ms[0]
+        self._away_s = 0.0
+        self.pulse = senses.pulse
+        self.num_steps = 0
+
+    def run(self, should_stop: Callable[[], bool]) -> None:
+        """Turns until ``should_stop``; a bus that is away is waited for."""
+        while not should_stop():
+            try:
+                self.turn()
+                self._away_s = 0.0
+            except BusUnavailable as error:
+                self._speculator.connection_lost()
+                self._away_s = min(0.5, max(0.02, 2 * self._away_s))
+                logger.warning("Redis is away, next try in %.2f s: %s", self._away_s, error)
+                self._pause(self._away_s)
+
+    def drain(self) -> None:
+        """Give every request back, so that another verifier goes on at once. Raises BusUnavailable."""
+        for generation in self._scheduler.generations:
+            self._bus.release(generation.id, generation.epoch)
+            self._forget(generation)
+
+    def turn(self) -> None:
+        """One turn. Raises BusUnavailable before anything was computed that could be lost."""
+        self.pulse.tick()
+        self._keep_house()
+        self._take_work()
+        self._admit()
+        if not self._scheduler.running:
+            self._hear(None)
+            return
+        self._hear(None)
+        if self._must_wait():
+            if self._prefill_fits_the_wait():
+                self._step([])
+                return
+            self._hear(self._speculator.remaining_ms(self._clock_ms()))
+        if not self._must_wait():
+            self._step(self._scheduler.decoding)
+
+    # -- work -------------------------------------------------------------------------------------------------
+    def _keep_house(self) -> None:
+        """Once a second: choose the drafter, take over what dead verifiers left, report."""
+        now_ms = self._clock_ms()
+        if now_ms < self._next_housekeeping_ms:
+            return
+        self._next_housekeeping_ms = now_ms + HOUSEKEEPING_MS
+        self._speculator.choose(self._bus.live_drafters())
+        places = self._scheduler.num_free_places
+        if places > 0 and self._on_time_for(2 * HEARTBEAT_TTL_MS):
+            self._accept(self._bus.take_orphans(self._bus.live_verifiers(), places))
+        self._report()
+
+    def _take_work(self) -> None:
+        places = self._scheduler.num_free_places
+        if places > 0:
+            is_idle = not self._scheduler.running
+            self._accept(self._bus.take(places, IDLE_BLOCK_MS if is_idle else None))
+
+    def _accept(self, batch: Sequence[Claimed]) -> None:
+        for claimed in batch:
+            try:
+                generation = self._intake.accept(claimed)
+            except Unservable as error:
+                logger.warning("request %s goes to the dead letters: %s", claimed.request, error)
+                self._telemetry.add(signals.DEAD_LETTERS, reason="invalid")
+                self._bus.give_up(claimed.request, str(error), claimed.claim.position, claimed.claim.digest)
+                continue
+            self._traces.claimed(claimed)
+            self._telemetry.record(
+                signals.QUEUE_WAIT, generation.tally.queue_ms / 1000, tier=str(generation.request.tier)
+            )
+            self._scheduler.add(generation)
+
+    def _admit(self) -> None:
+        admitted = self._scheduler.admit()
+        if not admitted:
+            return
+        self._traces.admitted(admitted)
+        if not self._speculator.is_outstanding:  # else the drafter hears of them with the next ask
+            asked = self._ask()
+            if asked is not None and not self._bus.ask(*asked):
+                self._speculator.not_asked("reader_gone")
+
+    def _forget(self, generation: Generation) -> None:
+        self._traces.forgotten(generation)
+        self._scheduler.remove(generation)
+
+    # -- the ring ---------------------------------------------------------------------------------------------
+    def _hear(self, block_ms: float | None) -> None:
+        heard = self._bus.hear(block_ms)
+        now_ms = self._clock_ms()
+        generations = {generation.id: generation for generation in self._scheduler.generations}
+        if heard.num_unreadable:
+            self._telemetry.add(signals.HINTS_DROPPED, heard.num_unreadable, reason="unreadable")
+        if heard.num_superseded:
+            self._telemetry.add(signals.HINTS_DROPPED, heard.num_superseded, reason="superseded")
+        for event in heard.control:
+            if event.kind == "cancel" and event.subject in generations:
+                self._forget(generations.pop(event.subject))
+        for reply in heard.replies:
+            if self._speculator.hear(reply, generations, now_ms):
+                self._traces.answered(reply)
+        self._speculator.check_deadline(now_ms)
+
+    def _must_wait(self) -> bool:
+        return self._speculator.is_waiting and bool(self._scheduler.decoding)
+
+    def _prefill_fits_the_wait(self) -> bool:
+        chunks = self._scheduler.plan_prefill()
+        if not chunks:
+            return False
+        predicted_ms = self._table.predict_ms(sum(size for _, size in chunks))
+        return predicted_ms <= self._speculator.expected_ms(self._clock_ms())
+
+    def _ask(self) -> Asked | None:
+        """The next DraftRequest with the trace and time it is sent with, None where none may leave."""
+        now_ms = self._clock_ms()
+        rows = self._speculator.rows(self._scheduler.running)
+        if not self._speculator.may_ask(rows, now_ms):
+            return None
+        traces = self._traces.asking(rows)
+        redis_ms = now_ms + self._redis_offset_ms
+        message = self._speculator.ask(
+            rows,
+            traces,
+            now_ms=now_ms,
+            redis_ms=redis_ms,
+            last_step_ms=self._last_step_ms,
+            prefill_tokens=self._scheduler.num_prefill_tokens,
+            prefill_slack_ms=0.0,
+        )
+        return message, None, redis_ms
+
+    # -- the step ---------------------------------------------------------------------------------------------
+    def _step(self, decoding: Sequence[Generation]) -> None:
+        """One forward pass over roots, trees and prefill chunks, up to its commit."""
+        start_ms, start_ns = self._clock_ms(), now_ns()
+        batch = self._plan(decoding)
+        if not batch.fed:
+            return
+        self.num_steps += 1
+        logits = self._runner.logits(batch.plan)
+        self._last_step_ms = self._clock_ms() - start_ms
+        settlements, moves = settle_batch(batch, logits)
+        self._runner.cache.move(*moves)
+        self._count(batch, settlements)
+        self._commit(settlements, start_ns)
+        self._telemetry.record(signals.STEP_TIME, self._last_step_ms / 1000, part="forward")
+        self._telemetry.record(signals.STEP_TIME, (self._clock_ms() - start_ms) / 1000, part="total")
+
+    def _plan(self, decoding: Sequence[Generation]) -> Batch:
+        granted = self._speculator.granted_prefill if decoding else None
+        trees = self._speculator.take_trees(decoding) if decoding else {}
+        num_nodes = self._scheduler.make_room(list(decoding), lambda generation: len(trees[generation]))
+        return build_batch(
+            {generation: trees[generation].prefix(count) for generation, count in num_nodes.items()},
+            self._scheduler.plan_prefill(granted),
+        )
+
+    def _commit(self, settlements: list[Settlement], start_ns: int) -> None:
+        """Rows finished here leave first: they are not in the DraftRequest that goes out in the same write."""
+        for settlement in settlements:
+            if settlement.finish is not None:
+                self._scheduler.remove(settlement.generation)
+        asked = self._ask_after_step(settlements)
+        if not settlements:
+            if asked is not None and not self._bus.ask(*asked):
+                self._speculator.not_asked("reader_gone")
+            return
+        committed = self._committer.commit(settlements, asked)
+        if asked is not None and not committed.asked:
+            self._speculator.not_asked("reader_gone")
+        self._redis_offset_ms = committed.time_ms - self._clock_ms()
+        self._traces.committed(settlements, start_ns, now_ns())
+        for settlement in committed.lost:
+            if settlement.finish is None:
+                self._forget(settlement.generation)
+        self._count_finished(settlements, committed.lost)
+
+    def _ask_after_step(self, settlements: Sequence[Settlement]) -> Asked | None:
+        # A step that drew nothing leaves the outstanding request as valid as it was.
+        if not settlements and self._speculator.is_outstanding:
+            return None
+        return self._ask()
+
+    def _pause_alive(self, seconds: float) -> None:
+        """Waiting for Redis inside a commit is not being stuck."""
+        self.pulse.tick()
+        self._pause(seconds)
+
+    # -- figures ----------------------------------------------------------------------------------------------
+    def _count(self, batch: Batch, settlements: Sequence[Settlement]) -> None:
+        num_nodes = sum(len(walk.tree) for _, walk in batch.walks)
+        kind = "speculative" if num_nodes else "bare" if batch.walks else "prefill"
+        self._telemetry.add(signals.STEPS, kind=kind)
+        self._telemetry.record(signals.STEP_TOKENS, batch.num_tokens)
+        self._telemetry.add(signals.DRAFT_TOKENS_ACCEPTED, sum(s.num_accepted for s in settlements))
+        self._telemetry.add(signals.TOKENS_COMMITTED, sum(s.row.end - s.row.start for s in settlements))
+
+    def _count_finished(self, settlements: Sequence[Settlement], lost: Sequence[Settlement]) -> None:
+        for settlement in settlements:
+            if settlement.finish is not None and settlement not in lost:
+                self._telemetry.add(signals.REQUESTS_FINISHED, reason=settlement.finish)
+
+    def _report(self) -> None:
+        scheduler = self._scheduler
+        self._telemetry.set(signals.REQUESTS, len(scheduler.decoding), state="running")
+        self._telemetry.set(signals.REQUESTS, len(scheduler.prefilling), state="prefilling")
+        self._telemetry.set(signals.REQUESTS, len(scheduler.waiting), state="waiting")
+        self._telemetry.set(signals.KV_BLOCKS, scheduler.num_blocks_used, state="used")
+        self._telemetry.set(signals.KV_BLOCKS, scheduler.num_blocks, state="total")

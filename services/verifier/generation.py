@@ -1,0 +1,134 @@
+"""One request while this verifier serves it. Everything here can be rebuilt from its hash and journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from services.verifier.sampling import SamplingParams
+from services.verifier.stopping import Scanner, StopRules
+from shared import digest as digests
+from shared.inference.blocks import SequenceSlots
+from shared.messages import Request
+from shared.scripts import Origin
+
+
+@dataclass(slots=True)
+class Speculation:
+    """What one drafter knows of a request, and what the selector said of its next iteration."""
+
+    drafter: str = ""
+    acknowledged: int = 0  # context position the drafter holds; 0: nothing
+    weight: float = 1.0
+    retry_ms: float = 0.0  # a drafter without room is asked again then
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the request's last event reports; counts since this verifier took it."""
+
+    queue_ms: float = 0.0
+    num_steps: int = 0
+    num_spec_steps: int = 0
+    num_draft_tokens: int = 0
+    num_accepted_draft_tokens: int = 0
+
+    def as_stats(self) -> dict[str, float]:
+        """The ``stats`` of a terminal TokenEvent."""
+        return {
+            "queue_ms": float(self.queue_ms),
+            "num_steps": float(self.num_steps),
+            "num_spec_steps": float(self.num_spec_steps),
+            "num_draft_tokens": float(self.num_draft_tokens),
+            "num_accepted_draft_tokens": float(self.num_accepted_draft_tokens),
+        }
+
+
+@dataclass(slots=True, eq=False)
+class Generation:
+    """Context, KV and bookkeeping of one request.
+
+    Invariant: the KV covers context[:slots.length]; the next forward feeds context[slots.length:].
+    """
+
+    request: Request
+    origin: Origin
+    epoch: str
+    rules: StopRules
+    slots: SequenceSlots
+    scanner: Scanner | None = None
+    first_token_ms: float | None = None  # Redis clock
+    tokens: list[int] = field(default_factory=list)
+    digest: bytes = digests.EMPTY
+    speculation: Speculation = field(default_factory=Speculation)
+    tally: Tally = field(default_factory=Tally)
+    params: SamplingParams = field(init=False)
+
+    def __post_init__(self) -> None:
+        request = self.request
+        self.params = SamplingParams(
+            temperature=request.temperature,
+            top_k=request.top_k,
+            top_p=request.top_p,
+            min_p=request.min_p,
+            seed=request.seed,
+        )
+        self.extend(request.prompt.tolist())
+
+    @property
+    def id(self) -> str:
+        """The request's id, hex."""
+        return self.request.request
+
+    @property
+    def position(self) -> int:
+        """Context length; the next draw fills context[position]."""
+        return len(self.tokens)
+
+    @property
+    def num_prompt(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.request.prompt)
+
+    @property
+    def num_output(self) -> int:
+        """Tokens produced so far."""
+        return len(self.tokens) - self.num_prompt
+
+    @property
+    def num_pending(self) -> int:
+        """Context tokens the next forwards have to feed."""
+        return len(self.tokens) - self.slots.length
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether only the last token is unfed, so that a step draws a token and may verify a tree."""
+        return self.num_pending == 1
+
+    @property
+    def wants_trees(self) -> bool:
+        """Whether the client allows speculation."""
+        return self.request.speculation and self.request.max_depth > 0
+
+    @property
+    def output(self) -> bytes:
+        """Committed output tokens, uint32 LE."""
+        return np.array(self.tokens[self.num_prompt :], "<u4").tobytes()
+
+    @property
+    def temperature_bucket(self) -> int:
+        """Calibration bucket: 0 greedy, then steps of a quarter up to 8."""
+        return min(8, int(np.ceil(self.request.temperature * 4)))
+
+    def extend(self, tokens: Iterable[int]) -> None:
+        """Append tokens to the context."""
+        new = list(tokens)
+        self.tokens.extend(new)
+        self.digest = digests.extend(self.digest, new)
+
+    def give_up_kv(self) -> None:
+        """Free the KV; it is recomputed from the context. The drafter loses its row by absence."""
+        self.slots.free()
+        self.speculation = Speculation()

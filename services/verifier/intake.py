@@ -1,0 +1,95 @@
+"""From a claimed request to a generation: decode, check against the model, continue where the journal ends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+
+from services.verifier.bus import Claimed
+from services.verifier.generation import Generation
+from services.verifier.stopping import StopRules
+from shared import codec
+from shared.detokenizer import StopScanner
+from shared.errors import AdaServeError, UnreadableMessage
+from shared.inference.blocks import SequenceSlots
+from shared.messages import Request
+from shared.scripts import Origin
+from shared.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+
+class Unservable(AdaServeError):
+    """A claimed request that no verifier of this model can serve; the text is for operator and client."""
+
+
+class Intake:
+    """Knows the model's limits: ``vocab_size`` ids, ``context_limit`` tokens of prompt and output together."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        new_slots: Callable[[], SequenceSlots],
+        *,
+        vocab_size: int,
+        context_limit: int,
+        eos_token_ids: frozenset[int],
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._new_slots = new_slots
+        self._vocab_size = vocab_size
+        self._context_limit = context_limit
+        self._eos_token_ids = eos_token_ids
+
+    def accept(self, claimed: Claimed) -> Generation:
+        """The generation to serve. Raises Unservable with the reason."""
+        claim = claimed.claim
+        request = self._request(claimed)
+        generation = Generation(
+            request=request,
+            origin=Origin(
+                body=claim.body,
+                tenant=claim.tenant,
+                tier=claim.tier,
+                seed=claim.seed,
+                gateway=claim.gateway,
+                traceparent=claim.traceparent,
+            ),
+            epoch=claimed.epoch,
+            rules=StopRules.of(request, self._eos_token_ids),
+            slots=self._new_slots(),
+            scanner=StopScanner(self._tokenizer, request.stop) if request.stop else None,
+            first_token_ms=claim.first_token_ms,
+        )
+        generation.tally.queue_ms = claim.queued_ms
+        self._replay(generation, np.frombuffer(claim.tokens, "<u4").tolist())
+        if (generation.position, generation.digest.hex()) != (claim.position, claim.digest):
+            raise Unservable("journal and position contradict each other")
+        return generation
+
+    def _request(self, claimed: Claimed) -> Request:
+        try:
+            request = codec.decode(Request, claimed.claim.body)
+        except UnreadableMessage as error:
+            raise Unservable(str(error)) from None
+        length = len(request.prompt)
+        if request.request != claimed.request:
+            raise Unservable("Request: request is not the id it was queued under")
+        if length == 0:
+            raise Unservable("Request: prompt is empty")
+        if request.prompt.min() < 0 or request.prompt.max() >= self._vocab_size:
+            raise Unservable(f"Request: prompt holds an id that is not in 0..{self._vocab_size - 1}")
+        if length + request.max_tokens > self._context_limit:
+            raise Unservable(
+                f"Request: prompt of {length} and max_tokens {request.max_tokens} exceed {self._context_limit}"
+            )
+        return request
+
+    def _replay(self, generation: Generation, tokens: list[int]) -> None:
+        """Bring context and stop matching to where the previous owner left them."""
+        generation.extend(tokens)
+        if generation.scanner is not None:
+            for token in tokens:
+                generation.scanner.push(token)

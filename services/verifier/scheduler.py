@@ -1,0 +1,150 @@
+"""Continuous batching: who holds KV, what is prefilled next, who gives way. Pure, and without torch.
+
+Requests join and leave every step. A prompt's KV is reserved whole at admission, so half-prefilled prompts cannot
+block each other. When a running request has no slot for its next token, the youngest gives up its KV and is
+recomputed later; tree nodes only ever use what is free.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from services.verifier.generation import Generation
+from shared.errors import OutOfBlocks
+from shared.inference.blocks import BlockPool
+
+
+class Scheduler:
+    """``waiting`` holds no KV, oldest first; ``running`` does, in order of admission."""
+
+    def __init__(self, pool: BlockPool, *, max_running: int, prefill_chunk: int) -> None:
+        self._pool = pool
+        self._max_running = max_running
+        self._prefill_chunk = prefill_chunk
+        self.waiting: deque[Generation] = deque()
+        self.running: list[Generation] = []
+        self.num_preempted = 0
+
+    @property
+    def generations(self) -> list[Generation]:
+        """Everyone served here."""
+        return [*self.running, *self.waiting]
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks of the KV pool."""
+        return self._pool.num_blocks
+
+    @property
+    def num_blocks_used(self) -> int:
+        """Blocks held by running requests."""
+        return self._pool.num_blocks - self._pool.num_free
+
+    @property
+    def num_free_places(self) -> int:
+        """Requests that could be taken and admitted now."""
+        if self.waiting or self._pool.num_free == 0:
+            return 0
+        return self._max_running - len(self.running)
+
+    @property
+    def decoding(self) -> list[Generation]:
+        """Running requests whose next step draws a token."""
+        return [generation for generation in self.running if generation.is_decoding]
+
+    @property
+    def prefilling(self) -> list[Generation]:
+        """Running requests with more than one unfed token."""
+        return [generation for generation in self.running if not generation.is_decoding]
+
+    @property
+    def num_prefill_tokens(self) -> int:
+        """Prompt tokens still to be fed, of running and waiting requests."""
+        return sum(generation.num_pending for generation in [*self.prefilling, *self.waiting])
+
+    def add(self, generation: Generation) -> None:
+        """A claimed request joins the queue."""
+        self.waiting.append(generation)
+
+    def admit(self) -> list[Generation]:
+        """Move waiting requests to running while their whole context fits; returns those admitted."""
+        admitted = []
+        while self.waiting and len(self.running) < self._max_running:
+            generation = self.waiting[0]
+            try:
+                generation.slots.reserve(generation.position + 1)
+            except OutOfBlocks:
+                break
+            self.running.append(self.waiting.popleft())
+            admitted.append(generation)
+        return admitted
+
+    def plan_prefill(self, granted: int | None = None) -> list[tuple[Generation, int]]:
+        """The next chunk: (request, tokens to feed), oldest first.
+
+        At most ``prefill_chunk`` tokens in all, and no more than the selector ``granted``.
+        """
+        room = self._prefill_chunk if granted is None else min(granted, self._prefill_chunk)
+        chunks = []
+        for generation in self.prefilling:
+            size = min(room, generation.num_pending)
+            if size == 0:
+                break
+            chunks.append((generation, size))
+            room -= size
+        return chunks
+
+    def make_room(
+        self, decoding: list[Generation], num_nodes: Callable[[Generation], int]
+    ) -> dict[Generation, int]:
+        """Reserve a slot for each request's next token, then as many of its tree's nodes as are free.
+
+        Returns the number of nodes each still running request may verify. Others were preempted.
+        """
+        for generation in decoding:
+            if generation in self.running:
+                self._reserve_root(generation)
+        survivors = [generation for generation in decoding if generation in self.running]
+        return {generation: self._reserve_nodes(generation, num_nodes(generation)) for generation in survivors}
+
+    def remove(self, generation: Generation) -> None:
+        """The request has ended here: free its KV."""
+        generation.slots.free()
+        if generation in self.running:
+            self.running.remove(generation)
+        else:
+            self.waiting.remove(generation)
+
+    def _reserve_root(self, generation: Generation) -> None:
+        while True:
+            try:
+                generation.slots.reserve(generation.position)
+            except OutOfBlocks:
+                if self._drop_scratch():
+                    continue
+                youngest = self.running[-1]
+                self._preempt(youngest)
+                if youngest is generation:
+                    return
+            else:
+                return
+
+    def _reserve_nodes(self, generation: Generation, wanted: int) -> int:
+        room = generation.slots.capacity - generation.position + self._pool.num_free * self._pool.block_size
+        granted = min(wanted, room)
+        generation.slots.reserve(generation.position + granted)
+        return granted
+
+    def _drop_scratch(self) -> bool:
+        """Give back the blocks that only hold old tree nodes; whether there were any."""
+        before = self._pool.num_free
+        for generation in self.running:
+            generation.slots.trim(generation.position)
+        return self._pool.num_free > before
+
+    def _preempt(self, generation: Generation) -> None:
+        self.running.remove(generation)
+        generation.give_up_kv()
+        self.waiting.appendleft(generation)
+        self.num_preempted += 1

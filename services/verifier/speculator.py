@@ -1,0 +1,221 @@
+"""The verifier's side of speculation: which drafter, what it is asked, which answers are usable.
+
+Everything here is a hint: a wrong answer costs a step's speculation, never a token.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from services.verifier.ask import Circumstances, Control, draft_request, may_draft
+from services.verifier.generation import Generation, Speculation
+from services.verifier.ring import Ring
+from shared import signals
+from shared.messages import NEED_CONTEXT, NO_ROOM, DraftRequest, SelectedTrees
+from shared.telemetry import Telemetry
+from shared.tree import EMPTY, TokenTree
+
+logger = logging.getLogger(__name__)
+
+NO_ROOM_RETRY_MS = 1000.0
+
+
+class Speculator:
+    """One ring's speculation. ``vocab_size`` and ``max_nodes`` bound what a reply may hold."""
+
+    def __init__(
+        self,
+        ring: Ring,
+        telemetry: Telemetry,
+        *,
+        verifier: str,
+        token_map: str,
+        profile: str,
+        control: Control,
+        vocab_size: int,
+        max_nodes: int,
+    ) -> None:
+        self._ring = ring
+        self._telemetry = telemetry
+        self._verifier = verifier
+        self._token_map = token_map
+        self._profile = profile
+        self._control = control
+        self._vocab_size = vocab_size
+        self._max_nodes = max_nodes
+        self._reply: SelectedTrees | None = None
+        self._has_rows = False  # whether the drafter may hold rows of this ring
+        self.drafter: str | None = None
+
+    # -- which drafter ----------------------------------------------------------------------------------------
+    def choose(self, live: Mapping[str, Mapping[str, Any]]) -> None:
+        """Stay with a live drafter; otherwise, or while it misses, take the least loaded one of our token map."""
+        fitting = {name: about for name, about in live.items() if about.get("token_map") == self._token_map}
+        if not fitting:
+            self._change_to(None)
+        elif self.drafter not in fitting or (self._ring.is_open and len(fitting) > 1):
+            others = {name: about for name, about in fitting.items() if name != self.drafter} or fitting
+            self._change_to(min(sorted(others), key=lambda name: _load(others[name])))
+
+    def _change_to(self, drafter: str | None) -> None:
+        if drafter == self.drafter:
+            return
+        logger.info("drafter is now %s", drafter or "none: decoding without speculation")
+        self.drafter = drafter
+        self._has_rows = False
+        if drafter is None:
+            self._telemetry.add(signals.RING_MISSES, reason="no_drafter")
+        self._ring.drafter_changed()
+
+    # -- asking -----------------------------------------------------------------------------------------------
+    def rows(self, running: Sequence[Generation]) -> list[Generation]:
+        """Who is in the next DraftRequest: all that decode, and those worth warming the drafter for."""
+        return [row for row in running if row.is_decoding or row.wants_trees]
+
+    def may_ask(self, rows: Sequence[Generation], now_ms: float) -> bool:
+        """Whether to ask for these rows now; once more for none, so that the drafter frees them."""
+        if self.drafter is None or not self._ring.may_ask(now_ms):
+            return False
+        return any(may_draft(row, now_ms) for row in rows) or (not rows and self._has_rows)
+
+    def ask(
+        self,
+        rows: Sequence[Generation],
+        traces: Sequence[tuple[int, str]],
+        *,
+        now_ms: float,
+        redis_ms: float,
+        last_step_ms: float,
+        prefill_tokens: int,
+        prefill_slack_ms: float,
+    ) -> DraftRequest:
+        """The DraftRequest for the rows; from now on its reply is awaited. Only while there is a drafter."""
+        assert self.drafter is not None
+        for row in rows:
+            self._forget_if_changed(row)
+        self._reply = None
+        self._has_rows = bool(rows)
+        about = Circumstances(
+            verifier=self._verifier,
+            drafter=self.drafter,
+            ring=self._ring.index,
+            step=self._ring.asked(now_ms),
+            profile=self._profile,
+            last_step_ms=last_step_ms,
+            prefill_tokens=prefill_tokens,
+            prefill_slack_ms=prefill_slack_ms,
+            redis_ms=redis_ms,
+            now_ms=now_ms,
+        )
+        if not rows:
+            self._ring.void()  # there is nothing to wait for
+        return draft_request(rows, traces, self._control, about)
+
+    def _forget_if_changed(self, row: Generation) -> None:
+        if row.speculation.drafter != self.drafter:
+            row.speculation = Speculation(drafter=self.drafter or "")
+
+    def not_asked(self, reason: str) -> None:
+        """The ask did not reach a reader: an immediate miss."""
+        self._telemetry.add(signals.RING_MISSES, reason=reason)
+        self._ring.missed()
+
+    def connection_lost(self) -> None:
+        """The ask's fate is unknown: void, nobody is blamed."""
+        self._ring.void()
+
+    # -- answers ----------------------------------------------------------------------------------------------
+    @property
+    def is_waiting(self) -> bool:
+        """Whether decoding should wait for trees."""
+        return self._ring.is_waiting
+
+    @property
+    def is_outstanding(self) -> bool:
+        """Whether a DraftRequest is unanswered."""
+        return self._ring.outstanding_step is not None
+
+    def remaining_ms(self, now_ms: float) -> float:
+        """Time to the deadline."""
+        return max(0.0, self._ring.wait_ends_ms() - now_ms)
+
+    def expected_ms(self, now_ms: float) -> float:
+        """Time until the reply probably arrives."""
+        return max(0.0, self.remaining_ms(now_ms) - self._ring.deadline_ms + self._ring.typical_ms)
+
+    def check_deadline(self, now_ms: float) -> None:
+        """Give up waiting when the deadline has passed."""
+        if self._ring.has_missed(now_ms):
+            logger.info("no trees within %.1f ms: decoding without waiting", self._ring.deadline_ms)
+            self.not_asked("deadline")
+
+    def hear(self, reply: SelectedTrees, generations: Mapping[str, Generation], now_ms: float) -> bool:
+        """Take a reply in; whether it is the awaited one."""
+        if reply.ring != self._ring.index or reply.drafter != self.drafter:
+            self._drop("late")
+            return False
+        self._learn(reply, generations, now_ms)
+        if not self._ring.answered(reply.step, now_ms):
+            self._drop("late")
+            return False
+        self._reply = reply
+        self._control = Control(depth=reply.depth, width=reply.width, stop_value=reply.stop_value)
+        return True
+
+    def _learn(self, reply: SelectedTrees, generations: Mapping[str, Generation], now_ms: float) -> None:
+        """What the drafter holds of each row; true even when the reply is late."""
+        acknowledged, weights = reply.acknowledged.tolist(), reply.weight.tolist()
+        for row, request in enumerate(reply.request.tolist()):
+            generation = generations.get(request.hex())
+            if generation is None or int(generation.epoch, 16) != int(reply.epoch[row]):
+                continue
+            state = generation.speculation
+            state.weight = weights[row]
+            state.acknowledged = max(0, acknowledged[row])
+            if acknowledged[row] == NO_ROOM:
+                state.retry_ms = now_ms + NO_ROOM_RETRY_MS
+            elif acknowledged[row] < NEED_CONTEXT:
+                self._drop("invalid_row")
+
+    @property
+    def granted_prefill(self) -> int | None:
+        """Prompt tokens the selector grants this step; None where it has not spoken."""
+        return None if self._reply is None else self._reply.prefill_tokens
+
+    def take_trees(self, decoding: Sequence[Generation]) -> dict[Generation, TokenTree]:
+        """The tree to verify for each request, EMPTY where there is no usable one. Uses the reply up."""
+        trees = dict.fromkeys(decoding, EMPTY)
+        reply, self._reply = self._reply, None
+        if reply is None:
+            return trees
+        by_id = {generation.id: generation for generation in decoding}
+        room = self._max_nodes
+        for row, tree in enumerate(reply.trees()):
+            generation = by_id.get(reply.request[row].tobytes().hex())
+            if generation is None or len(tree) == 0:
+                continue
+            if not self._fits(generation, reply, row, tree) or len(tree) > room:
+                self._drop("invalid_row")
+                continue
+            trees[generation] = tree
+            room -= len(tree)
+        return trees
+
+    def _fits(self, generation: Generation, reply: SelectedTrees, row: int, tree: TokenTree) -> bool:
+        is_current = (int(reply.epoch[row]), int(reply.position[row])) == (
+            int(generation.epoch, 16),
+            generation.position,
+        )
+        return is_current and generation.wants_trees and int(np.max(tree.tokens)) < self._vocab_size
+
+    def _drop(self, reason: str) -> None:
+        self._telemetry.add(signals.HINTS_DROPPED, reason=reason)
+
+
+def _load(about: Mapping[str, Any]) -> float:
+    load = about.get("load", 0.0)
+    return float(load) if isinstance(load, int | float) else 0.0

@@ -1,0 +1,73 @@
+"""The target model as the verifier uses it: loaded, warmed up, measured."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from services.verifier.settings import VerifierSettings
+from shared.errors import ModelError
+from shared.inference.blocks import BlockPool
+from shared.inference.kv import slots_for_memory
+from shared.inference.loading import DTYPES, load_model
+from shared.inference.profile import measure_latency
+from shared.inference.runner import ModelRunner
+from shared.latency import LatencyTable
+from shared.tokenizer import Tokenizer, load_tokenizer
+
+SWEEP = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+SWEEP_CONTEXT = 128
+SWEEP_ROWS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The loaded target: model, pool, tokenizer, and how long its forward passes take."""
+
+    runner: ModelRunner
+    pool: BlockPool
+    tokenizer: Tokenizer
+    table: LatencyTable
+    context_limit: int
+    eos_token_ids: frozenset[int]
+
+    def describe(self, load: float) -> dict[str, Any]:
+        """What the heartbeat says of this verifier."""
+        return {
+            "ready": True,
+            "context_limit": self.context_limit,
+            "zero_load_ms": self.table.ms[0],
+            "token_map": self.tokenizer.token_map_digest,
+            "profile": self.table.version,
+            "load": load,
+        }
+
+
+def load_target(settings: VerifierSettings) -> Target:
+    """Load, warm up and measure. Raises ModelError."""
+    torch.set_num_threads(settings.threads)
+    tokenizer = load_tokenizer(settings.target)
+    model = load_model(settings.target, device=settings.device, dtype=settings.dtype)
+    num_slots = slots_for_memory(model.config, DTYPES[settings.dtype], settings.kv_memory_mb << 20)
+    pool = BlockPool(num_slots // 16)
+    runner = ModelRunner(model, pool.num_blocks * pool.block_size)
+    limits = [runner.context_limit, pool.num_blocks * pool.block_size, settings.context_limit]
+    context_limit = min(limit for limit in limits if limit is not None)
+    if tokenizer.vocab_size > runner.vocab_size:
+        raise ModelError(
+            f"{settings.target}: the tokenizer has {tokenizer.vocab_size} ids, the model only {runner.vocab_size}"
+        )
+    samples = measure_latency(
+        runner,
+        pool,
+        SWEEP,
+        context=min(SWEEP_CONTEXT, context_limit // 2),
+        clock=time.perf_counter,
+        rows=SWEEP_ROWS,
+    )
+    table = LatencyTable.from_samples(*zip(*samples, strict=True))
+    eos = tokenizer.eos_token_ids | frozenset(runner.eos_token_ids)
+    return Target(runner, pool, tokenizer, table, context_limit, eos)
