@@ -18,13 +18,14 @@ _PIPE_GRACE_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServicePlan:
-    """What a service is started with. `host` and `port` answer `/ready`."""
+    """What a service is started with. `host` and `port` answer `/ready`; it has `drain_s` to end on SIGTERM."""
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     host: str
     port: int
+    drain_s: float
 
 
 class Service:

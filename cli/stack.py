@@ -12,8 +12,6 @@ from shared.errors import AdaServeError
 
 # The gateway ends its streams while the ring still turns; the ring then ends from its head.
 DRAIN_ORDER = (("gateway",), ("verifier",), ("drafter", "selector"))
-DRAIN_TIMEOUT_S = {"gateway": 30.0, "verifier": 15.0}
-DEFAULT_DRAIN_TIMEOUT_S = 5.0
 READY_POLL_S = 0.05
 STILL_WAITING_S = 10.0
 
@@ -88,7 +86,7 @@ class Stack:
             await asyncio.gather(*(self._until_ended(name, tasks[name]) for name in present))
 
     async def _until_ended(self, name: str, task: asyncio.Task[None]) -> None:
-        timeout_s = DRAIN_TIMEOUT_S.get(name, DEFAULT_DRAIN_TIMEOUT_S)
+        timeout_s = self._services[name].plan.drain_s
         _, pending = await asyncio.wait([task], timeout=timeout_s)
         if pending:
             self._say("up", f"{name} did not end within {timeout_s:.0f} s; killed")

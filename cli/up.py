@@ -22,6 +22,8 @@ HEALTH_PORTS = {"drafter": 9101, "selector": 9102, "verifier": 9103}
 LOOPBACK = "127.0.0.1"
 ALL_INTERFACES = ("0.0.0.0", "::")  # noqa: S104  recognised here, never chosen
 DEFAULT_PORT = 8000
+DRAIN_S = 10.0
+GATEWAY_DRAIN_S = 30.0  # what it takes by default (ADASERVE_DRAIN_S)
 COLORS = {"up": "bold", "gateway": "cyan", "selector": "magenta", "drafter": "yellow", "verifier": "green"}
 FIRST_PROMPT = 'def fibonacci(n):\n    """Return the n-th Fibonacci number."""\n'
 
@@ -106,7 +108,15 @@ def _plan(service: str, environment: Mapping[str, str]) -> ServicePlan:
         environment=environment,
         host=LOOPBACK if host in ALL_INTERFACES else host,
         port=int(environment[f"{PREFIX}HTTP_PORT"]),
+        drain_s=_drain_s(service, environment),
     )
+
+
+def _drain_s(service: str, environment: Mapping[str, str]) -> float:
+    """The gateway's own budget for open streams and a little; the others hold nothing that must end."""
+    value = environment.get(f"{PREFIX}DRAIN_S", "")
+    own = float(value) if value.isdigit() else GATEWAY_DRAIN_S
+    return DRAIN_S + (own if service == "gateway" else 0.0)
 
 
 async def greet(console: Console, url: str, started: float) -> None:

@@ -138,6 +138,8 @@ def _clause(settings: type[BaseSettings], line: Any) -> str:
     path = "__".join(str(part) for part in line["loc"])
     secret = field.upper().endswith("REDIS_URL") or (info is not None and not info.repr)
     variable = path.upper() if path.upper().startswith((PREFIX, "REDIS_URL")) else f"{PREFIX}{path}".upper()
+    if line["type"] == "missing":  # its "input" would be all the other values
+        return f"{variable} is required"
     shown = "" if secret else f"={line['input']!r}"
     return f"{variable}{shown}: {line['msg']}"
 

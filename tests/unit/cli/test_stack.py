@@ -52,10 +52,12 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def service(name: str, log: Log, *arguments: str, code: str = SERVER) -> Service:
+def service(name: str, log: Log, *arguments: str, code: str = SERVER, drain_s: float = 20) -> Service:
     port = ports.any_free(HOST)
     command = (sys.executable, "-c", code, str(port), *arguments)
-    plan = ServicePlan(name=name, command=command, environment=dict(os.environ), host=HOST, port=port)
+    plan = ServicePlan(
+        name=name, command=command, environment=dict(os.environ), host=HOST, port=port, drain_s=drain_s
+    )
     return Service(plan, log.say)
 
 
@@ -109,9 +111,8 @@ async def test_a_second_signal_ends_what_does_not_drain(log: Log) -> None:
     assert await run == 0
 
 
-async def test_a_service_that_does_not_drain_is_killed_in_time(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(stack.DRAIN_TIMEOUT_S, "gateway", 0.2)
-    run = await started(Stack([service("gateway", log, "stubborn")], log.say), log)
+async def test_a_service_that_does_not_drain_is_killed_in_time(log: Log) -> None:
+    run = await started(Stack([service("gateway", log, "stubborn", drain_s=0.2)], log.say), log)
     os.kill(os.getpid(), signal.SIGINT)
     assert await run == 0
     assert log.said("up", "gateway did not end within")

@@ -108,6 +108,16 @@ def test_malformed_nested_json_is_a_configuration_error(monkeypatch: pytest.Monk
         settings.read(Example)
 
 
+class Required(Example):
+    target: str
+
+
+def test_a_missing_variable_is_named_and_nothing_else_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADASERVE_REDIS_URL", "redis://user:hunter2@host")
+    with pytest.raises(ConfigurationError, match="^ADASERVE_TARGET is required$"):
+        settings.read(Required)
+
+
 def test_load_returns_the_settings() -> None:
     assert settings.load(Example).http_port == 9103
 
