@@ -114,7 +114,7 @@ class Required(Example):
 
 def test_a_missing_variable_is_named_and_nothing_else_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADASERVE_REDIS_URL", "redis://user:hunter2@host")
-    with pytest.raises(ConfigurationError, match="^ADASERVE_TARGET is required$"):
+    with pytest.raises(ConfigurationError, match=r"^ADASERVE_TARGET is required$"):
         settings.read(Required)
 
 
