@@ -40,6 +40,7 @@ def attend_packed(
     keys, values = packed.cache.layer(layer)  # [slots, kv_heads, head_dim]
     _write(keys, packed, key)
     _write(values, packed, value)
+    keys, values = keys.transpose(0, 1).unsqueeze(0), values.transpose(0, 1).unsqueeze(0)
     outputs = [
         _attend(
             query.narrow(2, row.first_query, row.num_queries), _read(keys, row), _read(values, row), row, scaling
@@ -59,12 +60,10 @@ def _write(pool: torch.Tensor, packed: PackedRows, new: torch.Tensor) -> None:
 
 
 def _read(pool: torch.Tensor, row: AttentionRow) -> torch.Tensor:
-    """[1, kv_heads, keys, head_dim]; a view of the pool where slots are consecutive."""
+    """A row's part [1, kv_heads, keys, head_dim] of the pool; a view where its slots are consecutive."""
     if row.key_slots is None:
-        entries = pool.narrow(0, row.first_key, row.num_keys)
-    else:
-        entries = pool.index_select(0, row.key_slots)
-    return entries.transpose(0, 1).unsqueeze(0)
+        return pool.narrow(2, row.first_key, row.num_keys)
+    return pool.index_select(2, row.key_slots)
 
 
 def _attend(

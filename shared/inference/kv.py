@@ -23,11 +23,11 @@ class KVCache:
         self.data = torch.zeros(
             (config.num_hidden_layers, 2, num_slots, heads, head_dim), dtype=dtype, device=device
         )
+        self._layers = [(layer[0], layer[1]) for layer in self.data]
 
     def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Views of one layer's keys and values, each [slots, kv_heads, head_dim]."""
-        keys, values = self.data[index]
-        return keys, values
+        return self._layers[index]
 
     def move(self, source: IntArray, destination: IntArray) -> None:
         """Copies all layers' KV from the source to the destination slots, both [n]; they may overlap.

@@ -177,8 +177,10 @@ def _closure(
     Every node climbs to its parent once per round, so the work is one numpy round per tree level. Chains,
     whose climb would be quadratic, are recognised first and need neither climb nor mask.
     """
-    is_branch = (nodes.parents != nodes.local - 1).astype(np.int64)
-    is_tree = np.add.reduceat(is_branch, starts[:-1]) > 0 if len(sizes) else np.zeros(0, dtype=np.bool_)
+    is_branch = nodes.parents != nodes.local - 1
+    if not is_branch.any():
+        return nodes.local, np.zeros(0, dtype=np.bool_), np.zeros(len(sizes) + 1, dtype=np.int64)
+    is_tree = np.logical_or.reduceat(is_branch, starts[:-1])
     widths = np.where(is_tree, sizes, 0)
     mask_offsets = _offsets((sizes - written) * widths)
     masks = np.zeros(mask_offsets[-1], dtype=np.bool_)

@@ -38,7 +38,7 @@ class PackedRows:
         self.first_slot = _first_if_consecutive(plan.slots)
         self._plan = plan
         self._context_slots = _upload(plan.context_slots, device)
-        self._masks = torch.from_numpy(plan.masks).to(device)
+        self._tree_masks = _tree_masks(plan, cache)
         consecutive = _rows_consecutive(plan)
         self._full = [self._row(index, bool(consecutive[index])) for index in range(plan.num_rows)]
         self._windowed: dict[int, list[AttentionRow]] = {}
@@ -54,29 +54,24 @@ class PackedRows:
     def _row(self, index: int, is_consecutive: bool) -> AttentionRow:
         plan, (queries, context) = self._plan, _ranges(self._plan, index)
         num_queries, num_context = queries.stop - queries.start, context.stop - context.start
-        is_tree = plan.mask_offsets[index] < plan.mask_offsets[index + 1]
-        needs_mask = bool(is_tree) or (num_queries > 1 and num_context > 0)
         first = plan.context_slots[context.start] if num_context else plan.slots[queries.start]
+        mask = self._tree_masks.get(index)
+        if mask is None and num_queries > 1 and num_context > 0:
+            mask = self._causal(num_queries, num_context)
         return AttentionRow(
             first_query=queries.start,
             num_queries=num_queries,
             first_key=int(first),
             num_keys=num_context + num_queries,
             key_slots=None if is_consecutive else torch.cat([self._context_slots[context], self.slots[queries]]),
-            mask=self._additive(self._visible(index)) if needs_mask else None,
-            is_causal=not needs_mask and num_queries > 1,
+            mask=mask,
+            is_causal=mask is None and num_queries > 1,
         )
 
-    def _visible(self, index: int) -> torch.Tensor:
-        """Which keys each of the row's queries attends to, without a window: bool [queries, keys]."""
-        queries, context = _ranges(self._plan, index)
-        num_queries, num_context = queries.stop - queries.start, context.stop - context.start
-        visible = torch.ones(num_queries, num_context + num_queries, dtype=torch.bool, device=self._masks.device)
-        start, stop = self._plan.mask_offsets[index : index + 2]
-        if start == stop:
-            return visible.tril_(num_context)
-        visible[:, int(self._plan.committed[index]) :] = self._masks[start:stop].view(num_queries, -1)
-        return visible
+    def _causal(self, num_queries: int, num_context: int) -> torch.Tensor:
+        data = self.cache.data
+        size = (num_queries, num_context + num_queries)
+        return torch.full(size, float("-inf"), dtype=data.dtype, device=data.device).triu_(num_context + 1)
 
     def _narrowed(self, index: int, row: AttentionRow, window: int) -> AttentionRow:
         queries, context = _ranges(self._plan, index)
@@ -84,13 +79,35 @@ class PackedRows:
         if positions.max() < window:
             return row
         key_positions = np.concatenate([self._plan.context_positions[context], positions])
-        is_near = torch.from_numpy(positions[:, None] - key_positions < window).to(self._masks.device)
-        return replace(row, mask=self._additive(self._visible(index) & is_near), is_causal=False)
+        is_far = torch.from_numpy(positions[:, None] - key_positions >= window).to(self.slots.device)
+        mask = row.mask if row.mask is not None else self._causal(row.num_queries, row.num_keys - row.num_queries)
+        return replace(row, mask=mask.masked_fill(is_far, float("-inf")), is_causal=False)
 
-    def _additive(self, visible: torch.Tensor) -> torch.Tensor:
-        # Additive once per pass: a boolean mask would be converted again by every layer.
-        zeros = torch.zeros_like(visible, dtype=self.cache.data.dtype)
-        return zeros.masked_fill_(~visible, float("-inf"))
+
+def _tree_masks(plan: ForwardPlan, cache: KVCache) -> dict[int, torch.Tensor]:
+    """Additive masks [queries, keys] of the rows that are trees: views of one array, filled in one go.
+
+    Additive, because a boolean mask would be converted again by every layer.
+    """
+    if len(plan.masks) == 0:
+        return {}
+    trees = np.flatnonzero(plan.mask_offsets[1:] > plan.mask_offsets[:-1])
+    fed = np.diff(plan.row_offsets).astype(np.int64)
+    keys = np.diff(plan.context_offsets) + fed
+    starts = np.zeros(len(trees) + 1, dtype=np.int64)
+    np.cumsum((fed * keys)[trees], out=starts[1:])
+
+    hidden = np.flatnonzero(~plan.masks)
+    tree = np.searchsorted(plan.mask_offsets[trees + 1], hidden, side="right")
+    row = trees[tree]
+    query, column = np.divmod(hidden - plan.mask_offsets[row], (keys - plan.committed)[row])
+    places = starts[tree] + query * keys[row] + plan.committed[row] + column
+    masks = torch.zeros(int(starts[-1]), dtype=cache.data.dtype, device=cache.data.device)
+    masks.index_fill_(0, torch.from_numpy(places).to(masks.device), float("-inf"))
+    return {
+        int(row): masks[start:stop].view(int(fed[row]), int(keys[row]))
+        for row, start, stop in zip(trees, starts[:-1].tolist(), starts[1:].tolist(), strict=True)
+    }
 
 
 def _ranges(plan: ForwardPlan, index: int) -> tuple[slice, slice]:
