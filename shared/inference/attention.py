@@ -71,7 +71,7 @@ def _attend(
 ) -> torch.Tensor:
     """One row: query [1, heads, m, head_dim] -> the same shape."""
     if row.mask is not None and query.is_cuda:
-        return _attend_folded(query, keys, values, row.mask, scaling)
+        return attend_folded(query, keys, values, row.mask, scaling)
     return functional.scaled_dot_product_attention(
         query,
         keys,
@@ -83,12 +83,13 @@ def _attend(
     )
 
 
-def _attend_folded(
+def attend_folded(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scaling: float | None
 ) -> torch.Tensor:
-    """Masked attention on CUDA, where grouped queries with a mask would repeat keys and values in memory.
+    """Masked attention as used on CUDA, where grouped queries with a mask would repeat keys and values.
 
-    The query heads that share a key head become more queries of that one head.
+    The query heads that share a key head become more queries of that one head: query [1, heads, m, head_dim],
+    keys and values [1, kv_heads, n, head_dim], additive mask [m, n] -> [1, heads, m, head_dim].
     """
     groups = query.shape[1] // keys.shape[1]
     folded = query.reshape(1, keys.shape[1], groups * query.shape[2], query.shape[3])

@@ -39,10 +39,15 @@ _SIZES: dict[str, Any] = {
     "max_position_embeddings": 256,
 }
 _QWEN_WINDOW = {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1}
+_LONG = {"rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64}
+_LLAMA3_ROPE = {"rope_type": "llama3", **_LONG, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+_YARN = {"rope_type": "yarn", **_LONG}
 
 FAMILIES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "llama": (LlamaConfig, LlamaForCausalLM, {}),
     "llama-no-gqa": (LlamaConfig, LlamaForCausalLM, {"num_key_value_heads": 4}),
+    "llama3-rope": (LlamaConfig, LlamaForCausalLM, {"rope_parameters": _LLAMA3_ROPE}),
+    "llama-yarn": (LlamaConfig, LlamaForCausalLM, {"rope_parameters": _YARN}),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}),
     "qwen2-window": (Qwen2Config, Qwen2ForCausalLM, _QWEN_WINDOW),  # second layer only
     "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"head_dim": 16}),
