@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
 from shared.latency import LatencyTable
 
 LONGEST_MS = 60_000.0  # no iteration takes a minute; a corrupted hint may say so
+MAX_SLOWDOWN = 2.0  # a forward that took longer than this × T was a stall, and says nothing about the next one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +25,8 @@ class PolicySettings:
     budget: int | None = None  # B (and B1); None: from the verifier's latency table
     budget_ratio: float = 2.5  # largest B with T(B) ≤ ratio · T(1)
     slo_nodes_factor: float = 1.2  # n_max = ⌈factor · B / n⌉
-    prefill_chunk: int | None = None  # prefill tokens granted per iteration at most; None: as many as B
-    hop_ms: float = 1.0  # three hops and the selection itself, the least that an iteration costs besides its work
+    prefill_factor: float = 2.0  # prompt tokens per iteration ≤ ⌈factor · B⌉; the artifact has 1024 beside B = 512
+    hop_ms: float = 1.0  # three hops, the selection and the commit: what an iteration costs besides its two models
 
 
 @lru_cache(maxsize=64)
@@ -45,14 +47,19 @@ def next_width(num_rows: int, settings: PolicySettings) -> int:
     return max(1, min(settings.max_width, width))
 
 
+def prefill_grant(backlog: int, budget: int, settings: PolicySettings) -> int:
+    """Prompt tokens that the coming forward may feed beside the budget."""
+    return min(backlog, math.ceil(settings.prefill_factor * budget))
+
+
 def predict_period_ms(
     table: LatencyTable, num_tokens: int, *, draft_ms: float, last_step_ms: float, hop_ms: float
 ) -> float:
     """t_spec in ms: from sending the DraftRequest to the commit, for a forward over `num_tokens`.
 
-    Draft time as the drafter measured it, plus T(num_tokens), plus what the last iteration took beyond such work:
-    at least `hop_ms`, and at most as much as the work itself, because a stall says nothing about the next one.
+    Draft time as the drafter measured it, plus T(num_tokens), plus the hops. Where the last forward took longer
+    than T says (a busy neighbour since the table was measured), that counts, up to MAX_SLOWDOWN.
     """
-    work_ms = min(draft_ms + table.predict_ms(num_tokens), LONGEST_MS)
-    overhead_ms = min(max(last_step_ms - work_ms, hop_ms), max(work_ms, hop_ms))
-    return work_ms + overhead_ms
+    expected_ms = table.predict_ms(num_tokens)
+    verify_ms = min(max(last_step_ms, expected_ms), MAX_SLOWDOWN * expected_ms)
+    return min(draft_ms + verify_ms + hop_ms, LONGEST_MS)

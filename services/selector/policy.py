@@ -17,6 +17,7 @@ from services.selector.control import (
     next_depth,
     next_width,
     predict_period_ms,
+    prefill_grant,
     token_budget,
 )
 from services.selector.ranking import Candidates
@@ -43,14 +44,14 @@ class Decision:
 def decide(batch: CandidateTrees, table: LatencyTable | None, settings: PolicySettings) -> Decision:
     """Algorithm 2 on one batch of candidate trees.
 
-    Without a latency table there is neither a budget nor a prediction: no nodes, and the shallowest speculation
-    until the table is there.
+    Without a latency table there is neither a budget nor a prediction: no nodes, the shallowest speculation until
+    the table is there, and as much prefill as the verifier's own chunk allows.
     """
     num_rows = _num_running(batch)
     if table is None:
         return _bare_roots(batch, num_rows, settings)
     budget = token_budget(table, settings)
-    prefill_tokens = min(batch.prefill_tokens, settings.prefill_chunk or budget)
+    prefill_tokens = prefill_grant(batch.prefill_tokens, budget, settings)
     predicted_ms = predict_period_ms(
         table,
         max(budget, num_rows) + prefill_tokens,
@@ -82,7 +83,7 @@ def _bare_roots(batch: CandidateTrees, num_rows: int, settings: PolicySettings) 
         selection=select(_candidates(batch), needed, room=0, max_slo_nodes=0),
         budget_used=num_rows,
         predicted_ms=min(batch.last_step_ms, LONGEST_MS),
-        prefill_tokens=min(batch.prefill_tokens, settings.prefill_chunk or batch.prefill_tokens),
+        prefill_tokens=batch.prefill_tokens,
         depth=settings.min_depth,
         width=1,
         stop_value=0.0,

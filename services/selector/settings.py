@@ -32,13 +32,13 @@ class SelectorSettings(ServiceSettings):
     slo_nodes_factor: float = Field(
         default=DEFAULTS.slo_nodes_factor, gt=0.0, le=100.0, description="n_max = ceil(factor * B / n)"
     )
-    prefill_chunk: int | None = Field(
-        default=DEFAULTS.prefill_chunk,
-        ge=1,
-        le=65_536,
-        description="tokens per iteration; as many as B when absent",
+    prefill_factor: float = Field(
+        default=DEFAULTS.prefill_factor,
+        gt=0.0,
+        le=100.0,
+        description="prompt tokens per iteration, as multiple of B",
     )
-    hop_ms: float = Field(default=DEFAULTS.hop_ms, ge=0.0, le=1000.0, description="least time of three hops")
+    hop_ms: float = Field(default=DEFAULTS.hop_ms, ge=0.0, le=1000.0, description="hops, selection and commit")
 
     @field_validator("max_depth")
     @classmethod

@@ -49,13 +49,13 @@ def test_budget_comes_from_the_table_unless_set() -> None:
 @pytest.mark.parametrize(
     ("last_step_ms", "expected"),
     [
-        (0.0, 25.0 + 2.0),  # no history: the least overhead
-        (26.0, 25.0 + 2.0),  # less than expected
-        (40.0, 40.0),  # the last iteration took 15 ms more than its work
-        (500.0, 50.0),  # a stall
+        (0.0, 5.0 + 20.0 + 2.0),  # no history
+        (12.0, 5.0 + 20.0 + 2.0),  # a smaller forward
+        (31.0, 5.0 + 31.0 + 2.0),  # slower than the table says
+        (500.0, 5.0 + 40.0 + 2.0),  # a stall
     ],
 )
-def test_period_is_draft_plus_verification_plus_measured_overhead(last_step_ms: float, expected: float) -> None:
+def test_period_is_drafting_plus_verification_plus_hops(last_step_ms: float, expected: float) -> None:
     predicted = predict_period_ms(TABLE, 11, draft_ms=5.0, last_step_ms=last_step_ms, hop_ms=2.0)
     assert predicted == pytest.approx(expected)
 

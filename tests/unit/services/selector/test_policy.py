@@ -79,9 +79,9 @@ def test_without_a_latency_table_there_are_no_nodes() -> None:
     assert (decision.predicted_ms, decision.prefill_tokens) == (33.0, 70)
 
 
-@pytest.mark.parametrize(("chunk", "granted"), [(None, 8), (5, 5), (500, 70)])
-def test_prefill_is_granted_in_chunks_and_counted_in_the_prediction(chunk: int | None, granted: int) -> None:
-    decision = decide(batch([FLAT], prefill_tokens=70), TABLE, replace(SETTINGS, prefill_chunk=chunk))
+@pytest.mark.parametrize(("factor", "granted"), [(2.0, 16), (0.6, 5), (100.0, 70)])
+def test_prefill_is_granted_in_chunks_and_counted_in_the_prediction(factor: float, granted: int) -> None:
+    decision = decide(batch([FLAT], prefill_tokens=70), TABLE, replace(SETTINGS, prefill_factor=factor))
     assert decision.prefill_tokens == granted
     assert decision.predicted_ms == pytest.approx(4.0 + TABLE.predict_ms(8 + granted) + 1.0)
 

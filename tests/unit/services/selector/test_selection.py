@@ -203,3 +203,11 @@ def test_batch_too_large_for_the_sort_key_is_refused() -> None:
 @given(trees(max_nodes=40))
 def test_depths_count_the_way_to_the_root(tree: Tree) -> None:
     assert node_depths(columns([tree]).flat_parents()).tolist() == reference.Row(*tree, 0.0).depths
+
+
+def test_equal_needs_are_served_in_row_order_in_a_large_batch() -> None:
+    """Large enough for a sort that is not stable to show."""
+    tree: Tree = ([-1, 0], [-0.5, -1.0])
+    batch = [(tree, float(need)) for need in np.random.default_rng(3).choice([1.5, 1.9, 5.0], 300)]
+    expected = reference.select([reference.Row(*tree, need) for tree, need in batch], 150, 1)
+    assert per_row(run(batch, 150, 1), batch) == expected

@@ -38,7 +38,7 @@ def test_environment_reaches_the_policy(monkeypatch: pytest.MonkeyPatch) -> None
         ("BUDGET_RATIO", "0.5", "1"),
         ("BUDGET_RATIO", "nan", "1"),
         ("SLO_NODES_FACTOR", "0", "0"),
-        ("PREFILL_CHUNK", "0", "1"),
+        ("PREFILL_FACTOR", "0", "0"),
         ("HOP_MS", "-1", "0"),
         ("HOP_MS", "inf", "1000"),
         ("MAX_WIDTH", "three", "integer"),
