@@ -142,8 +142,9 @@ local function claim(keys, args)
   local crashes = crash_claims(state, owner)
   redis.call('HSET', hash, 'owner', verifier, 'epoch', new_epoch, 'status', 'running', 'entry_id', '',
     'claimed_position', state.position, 'crash_claims', crashes)
-  redis.call('SADD', own, id)
+  -- In this order: a verifier may take back what its own lapsed heartbeat has left.
   if owner ~= '' then redis.call('SREM', prefix .. 'owned:' .. owner, id) end
+  redis.call('SADD', own, id)
   discard(stream, entry)
   if state.entry_id ~= entry then discard(state.stream, state.entry_id) end
   return claimed('OK', state, crashes, journal, at)

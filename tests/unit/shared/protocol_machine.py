@@ -36,6 +36,8 @@ REQUESTS = ("a", "b")
 VERIFIERS = ("v.1", "v.2")
 GATEWAYS = ("g.1", "g.2")
 TIERS = ("0", "1")
+QUEUES = (*TIERS, RELEASED)
+HASH_FIELDS = ("status", "owner", "epoch", "position", "digest", "crash_claims", "gateway", "claimed_position")
 
 requests = st.sampled_from(REQUESTS)
 verifiers = st.sampled_from(VERIFIERS)
@@ -69,10 +71,15 @@ class ProtocolMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.client.flushall()
-        for stream in (*TIERS, RELEASED):
+        for stream in QUEUES:
             self.client.xgroup_create(self._queue(stream), VERIFIER_GROUP, id="0", mkstream=True)
         for gateway in GATEWAYS:
             self.client.xgroup_create(self.keys.tokens(gateway), "g", mkstream=True)
+        # Most of what can go wrong needs a live owner: histories begin with one.
+        self._set_live(VERIFIERS[0], True)
+        self._enqueue("a", TIERS[0], GATEWAYS[0])
+        queue, entry = self.entries["a"][0]
+        self._claim("a", VERIFIERS[0], "", "0", queue, entry)
 
     def _queue(self, name: str) -> str:
         return self.keys.released if name == RELEASED else self.keys.requests(int(name))
@@ -95,7 +102,10 @@ class ProtocolMachine(RuleBasedStateMachine):
             self.past[request].append(copy.deepcopy(held))
 
     @rule(request=requests, tier=st.sampled_from(TIERS), gateway=gateways)
-    def send_request(self, request: str, tier: str, gateway: str) -> None:
+    def enqueue_request(self, request: str, tier: str, gateway: str) -> None:
+        self._enqueue(request, tier, gateway)
+
+    def _enqueue(self, request: str, tier: str, gateway: str) -> None:
         digest = prompt_digest(request).hex()
         real = call(
             self.client,
@@ -155,6 +165,9 @@ class ProtocolMachine(RuleBasedStateMachine):
 
     @rule(verifier=verifiers, lives=st.booleans())
     def live_or_die(self, verifier: str, lives: bool) -> None:
+        self._set_live(verifier, lives)
+
+    def _set_live(self, verifier: str, lives: bool) -> None:
         key = self.keys.heartbeat("verifier", verifier)
         if lives:
             self.client.set(key, b"", px=60 * HEARTBEAT_TTL_MS)
@@ -321,19 +334,11 @@ class ProtocolMachine(RuleBasedStateMachine):
 
     @invariant()
     def redis_holds_what_the_model_holds(self) -> None:
-        for request in REQUESTS:
-            assert self._hash(request) == self._expected_hash(request)
-            assert self._journal(request) == self._expected_journal(request)
-        for queue in (*TIERS, RELEASED):
-            found: Any = self.client.xrange(self._queue(queue))
-            entries = {entry.decode(): fields[b"body"].decode() for entry, fields in found}
-            assert entries == self.model.queues.get(queue, {})
-        for verifier in VERIFIERS:
-            members = {member.decode() for member in self.client.smembers(self.keys.owned(verifier))}  # type: ignore[union-attr]
-            assert members == self.model.owned.get(verifier, set())
-        for gateway in GATEWAYS:
-            published: Any = self.client.xrange(self.keys.tokens(gateway))
-            assert [fields[b"body"] for _, fields in published] == self.model.events.get(gateway, [])
+        held = [self._expected(request) for request in REQUESTS]
+        queued = [self.model.queues.get(queue, {}) for queue in QUEUES]
+        owned = [self.model.owned.get(verifier, set()) for verifier in VERIFIERS]
+        events = [self.model.events.get(gateway, []) for gateway in GATEWAYS]
+        assert self._found() == (held, queued, owned, events)
 
     @invariant()
     def no_unfinished_request_is_lost(self) -> None:
@@ -343,30 +348,37 @@ class ProtocolMachine(RuleBasedStateMachine):
             owners = [verifier for verifier, owned in self.model.owned.items() if request in owned]
             assert len(owners) + bool(waiting) == (0 if held.has_ended else 1)
 
-    def _hash(self, request: str) -> dict[str, str] | None:
-        found: Any = self.client.hgetall(self.keys.request(request))
-        names = ("status", "owner", "epoch", "position", "digest", "crash_claims", "gateway", "claimed_position")
-        return {name: found[name.encode()].decode() for name in names} if found else None
+    def _found(self) -> tuple[list[Any], list[dict[str, str]], list[set[str]], list[list[bytes]]]:
+        """What Redis holds, read in one round trip."""
+        pipeline = self.client.pipeline(transaction=False)
+        for request in REQUESTS:
+            pipeline.hmget(self.keys.request(request), HASH_FIELDS)
+            pipeline.xrange(self.keys.journal(request))
+        for stream in [self._queue(queue) for queue in QUEUES] + [self.keys.tokens(g) for g in GATEWAYS]:
+            pipeline.xrange(stream)
+        for verifier in VERIFIERS:
+            pipeline.smembers(self.keys.owned(verifier))
+        replies: list[Any] = pipeline.execute()
+        held, replies = replies[: 2 * len(REQUESTS)], replies[2 * len(REQUESTS) :]
+        queues, published = replies[: len(QUEUES)], replies[len(QUEUES) : -len(VERIFIERS)]
+        return (
+            [
+                (
+                    [None if value is None else value.decode() for value in fields],
+                    [(entry, f[b"tokens"]) for entry, f in journal],
+                )
+                for fields, journal in zip(held[::2], held[1::2], strict=True)
+            ],
+            [{entry.decode(): fields[b"body"].decode() for entry, fields in queue} for queue in queues],
+            [{member.decode() for member in members} for members in replies[-len(VERIFIERS) :]],
+            [[fields[b"body"] for _, fields in stream] for stream in published],
+        )
 
-    def _expected_hash(self, request: str) -> dict[str, str] | None:
+    def _expected(self, request: str) -> tuple[list[str | None], list[tuple[bytes, bytes]]]:
         held = self.model.requests.get(request)
         if held is None:
-            return None
-        return {
-            "status": held.status,
-            "owner": held.owner,
-            "epoch": held.epoch,
-            "position": str(held.position),
-            "digest": held.digest,
-            "crash_claims": str(held.crash_claims),
-            "gateway": held.gateway,
-            "claimed_position": str(held.claimed_position),
-        }
-
-    def _journal(self, request: str) -> list[tuple[int, bytes]]:
-        found: Any = self.client.xrange(self.keys.journal(request))
-        return [(int(entry.split(b"-")[0]), fields[b"tokens"]) for entry, fields in found]
-
-    def _expected_journal(self, request: str) -> list[tuple[int, bytes]]:
-        held = self.model.requests.get(request)
-        return held.journal if held is not None else []
+            return [None] * len(HASH_FIELDS), []
+        return (
+            [str(getattr(held, name)) for name in HASH_FIELDS],
+            [(f"{end}-0".encode(), tokens) for end, tokens in held.journal],
+        )

@@ -1,4 +1,4 @@
-"""The scripts agree with the model in every history, and the model notices each guard that is taken out."""
+"""The scripts agree with the model in every history, and the model notices when a guard is taken out."""
 
 from __future__ import annotations
 
@@ -19,42 +19,19 @@ COMMON = settings(
     phases=[Phase.generate],
 )
 
-# What the guard's line reads in scripts.lua, and the same line without the guard.
+# The guard's text in scripts.lua, and the same text without the guard. `test_scripts.py` has an example for each
+# guard; here it is a random history that has to find the hole.
 GUARDS = {
     "fence": ("if not is_owner(epoch, row.epoch) then return 'FENCED' end", ""),
-    "unowned": ("epoch == held and epoch ~= UNOWNED_EPOCH", "epoch == held"),
-    "position": (
-        "position == row.start and digest == row.start_digest",
-        "digest == row.start_digest",
-    ),
+    "unowned epoch": ("epoch == held and epoch ~= UNOWNED_EPOCH", "epoch == held"),
+    "position": ("position == row.start and digest == row.start_digest", "digest == row.start_digest"),
     "digest": ("position == row.start and digest == row.start_digest", "position == row.start"),
-    "position and digest": (
-        "if not at_start and not at_stop and not behind then return 'FENCED' end",
-        "",
-    ),
-    "repeated commit": (
-        "if at_stop and (row.start ~= row.stop or status == 'finished') then return 'SAME' end",
-        "",
-    ),
-    "behind": ("if behind then return 'BEHIND' end", ""),
-    "ended": ("if TERMINAL[status] then return 'CANCELLED' end", ""),
     "live owner": (
         "if owner ~= '' and redis.call('EXISTS', prefix .. 'heartbeat:verifier:' .. owner) == 1 then",
         "if false then",
     ),
-    "claim compare-and-set": (
-        "if state.owner ~= owner or state.epoch ~= epoch then return 'OWNED' end",
-        "",
-    ),
-    "poison": ("if crash_claims(state, owner) >= POISON_AT then return 'POISON' end", ""),
-    "release epoch": ("if not is_owner(state[1], epoch) then return 'FENCED' end", ""),
-    "queue limit": ("if redis.call('XLEN', stream) >= limit then return 'FULL' end", ""),
-    "enqueue once": ("if redis.call('EXISTS', hash) == 1 then return 'EXISTS' end", ""),
-    "reseed longest wins": ("if here < tonumber(given.position) then return 'OK' end", "do return 'OK' end"),
-    "reseed fence": (
-        "if given.owner ~= '' and (state.owner ~= given.owner or state.epoch ~= given.epoch) then",
-        "if false then",
-    ),
+    "claim compare-and-set": ("if state.owner ~= owner or state.epoch ~= epoch then return 'OWNED' end", ""),
+    "longest chain wins": ("if here < tonumber(given.position) then return 'OK' end", "do return 'OK' end"),
 }
 
 
@@ -66,7 +43,7 @@ def machine_on(client: Redis, library: str) -> type[ProtocolMachine]:
 
 def test_every_history_agrees_with_the_model(redis_client: Redis) -> None:
     machine = machine_on(redis_client, LIBRARY)
-    run_state_machine_as_test(machine, settings=settings(COMMON, max_examples=60))
+    run_state_machine_as_test(machine, settings=settings(COMMON, max_examples=100))
 
 
 @pytest.mark.parametrize("guard", GUARDS)
