@@ -1,0 +1,99 @@
+"""Composition root of the gateway: `python -m services.gateway`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from types import FrameType
+
+import uvicorn
+import uvloop
+
+from services.gateway.app import create_app
+from services.gateway.handler import Gateway
+from services.gateway.settings import GatewaySettings
+from shared.errors import BusUnavailable, ConfigurationError
+from shared.heartbeat import new_member
+from shared.settings import EXIT_BUS_UNAVAILABLE, load, stop
+from shared.telemetry import configure
+from shared.tokenizer import load_tokenizer
+
+logger = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Serve until a signal; one line and an exit code other than 0 when that cannot start."""
+    settings = load(GatewaySettings)
+    logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings))
+    except ConfigurationError as error:
+        stop(error)
+    except BusUnavailable as error:
+        stop(error, EXIT_BUS_UNAVAILABLE)
+
+
+async def serve(settings: GatewaySettings) -> None:
+    """Build everything, then answer. Raises ConfigurationError, and BusUnavailable at the start only."""
+    tokenizer = load_tokenizer(settings.target)
+    member = new_member(settings.name)
+    with listen(settings.http_host, settings.http_port) as listener, configure("gateway", member) as telemetry:
+        gateway = Gateway(settings, member, tokenizer, telemetry)
+        try:
+            await gateway.start()
+            logger.info("%s on http://%s:%d", settings.model_id, *listener.getsockname()[:2])
+            await _Server(_config(settings, gateway)).serve(sockets=[listener])
+        finally:
+            await gateway.stop()
+
+
+def _config(settings: GatewaySettings, gateway: Gateway) -> uvicorn.Config:
+    return uvicorn.Config(
+        create_app(gateway),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=settings.drain_s,
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket (0: any free port). Raises ConfigurationError when the address cannot be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """The first signal drains, a second one ends at once."""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        # uvicorn raises the signal again when it has drained; the gateway must still get to stop then
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _ignore)
+        await super().serve(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.force_exit = self.should_exit
+        super().handle_exit(sig, frame)
+
+
+def _ignore(*_: object) -> None:
+    """A handler that does nothing."""
+
+
+if __name__ == "__main__":
+    main()

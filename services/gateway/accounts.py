@@ -1,0 +1,98 @@
+"""What a finished request cost and how fast it was: `usage` and `metrics` of a reply (API.md). Pure.
+
+Token times are those of the commits, on Redis' clock; the time to the first token is the client's, from the
+arrival of its request at this gateway to the arrival of the first token there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from services.gateway.slo import Slo
+from shared import slo as slo_rules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """One request's figures, in ms. ``stats`` are the verifier's; ``ttft_ms`` is None without any token."""
+
+    prompt_tokens: int
+    output_tokens: int
+    ttft_ms: float | None
+    first_ms: float | None
+    last_ms: float | None
+    stats: Mapping[str, float]
+    slo: Slo
+
+    @property
+    def generation_ms(self) -> float:
+        """From the first to the last commit."""
+        if self.first_ms is None or self.last_ms is None:
+            return 0.0
+        return max(0.0, self.last_ms - self.first_ms)
+
+    @property
+    def tpot_ms(self) -> float:
+        """Time per output token, 0 below two tokens."""
+        return slo_rules.tpot_ms(0.0, self.generation_ms, self.output_tokens)
+
+    @property
+    def has_target(self) -> bool:
+        return math.isfinite(self.slo.tpot_ms) or math.isfinite(self.slo.ttft_ms)
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the request attained its SLO; None without one."""
+        if not self.has_target:
+            return None
+        ttft = math.inf if self.ttft_ms is None else self.ttft_ms
+        return slo_rules.attained(
+            tpot=self.tpot_ms, tpot_target=self.slo.tpot_ms, ttft=ttft, ttft_target=self.slo.ttft_ms
+        )
+
+    def usage(self) -> dict[str, int]:
+        """Token counts; the stop token is one of the completion's."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.output_tokens,
+            "total_tokens": self.prompt_tokens + self.output_tokens,
+        }
+
+    def metrics(self) -> dict[str, Any]:
+        """Under vLLM's names where it has one, so that its tools read them."""
+        return {
+            "time_to_first_token_ms": _rounded(self.ttft_ms),
+            "generation_time_ms": _rounded(self.generation_ms),
+            "queue_time_ms": _rounded(self.stats.get("queue_ms")),
+            "mean_itl_ms": _rounded(self.tpot_ms),
+            "tokens_per_second": _rounded(1_000 / self.tpot_ms) if self.tpot_ms > 0 else None,
+            "speculative_decoding": self._speculation(),
+            "slo": {
+                "class": self.slo.name,
+                "tpot_target_ms": _rounded(self.slo.tpot_ms),
+                "ttft_target_ms": _rounded(self.slo.ttft_ms),
+                "tpot_ms": _rounded(self.tpot_ms),
+                "met": self.met,
+            },
+        }
+
+    def _speculation(self) -> dict[str, float | int | None]:
+        steps = int(self.stats.get("num_spec_steps", 0))
+        drafted = int(self.stats.get("num_draft_tokens", 0))
+        accepted = int(self.stats.get("num_accepted_draft_tokens", 0))
+        return {
+            # with the token that the target adds itself, as vLLM counts
+            "mean_acceptance_length": _rounded(1 + accepted / steps) if steps else None,
+            "draft_acceptance_rate": _rounded(accepted / drafted) if drafted else None,
+            "num_draft_tokens": drafted,
+            "num_accepted_draft_tokens": accepted,
+            "num_spec_steps": steps,
+        }
+
+
+def _rounded(value: float | None) -> float | None:
+    """To a microsecond; JSON has no infinity, so "no target" is null."""
+    return round(value, 3) if value is not None and math.isfinite(value) else None

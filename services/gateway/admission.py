@@ -1,0 +1,122 @@
+"""From a checked HTTP request to the work message, and into the queue."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.gateway.bus import Bus
+from services.gateway.errors import ApiError, invalid
+from services.gateway.schemas import AdaServeOptions, Sampling, SpeculationOptions
+from services.gateway.slo import Slo
+from shared import codec, scripts
+from shared.errors import BusUnavailable
+from shared.messages import Request
+from shared.topics import NUM_TIERS
+
+OPEN_TENANT = "default"  # everybody, until there are keys
+DEFAULT_TIER = NUM_TIERS // 2
+RETRY_AFTER_S = 1.0
+SEED_SPAN = 2**64
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLimits:
+    """What the served model takes; `default_max_tokens` is for requests that give none."""
+
+    vocab_size: int
+    context: int
+    default_max_tokens: int
+
+
+def new_request(body: Sampling, prompt: list[int], slo: Slo, limits: ModelLimits) -> Request:
+    """The work message. Raises ApiError 400 for what only the model's limits can tell."""
+    max_tokens = _max_tokens(body, len(prompt), limits)
+    speculation = (body.adaserve or AdaServeOptions()).speculation or SpeculationOptions()
+    return Request(
+        request=secrets.token_hex(16),
+        tenant=OPEN_TENANT,
+        slo_class=slo.name,
+        tier=DEFAULT_TIER,
+        prompt=np.array(prompt, np.int32),
+        max_tokens=max_tokens,
+        min_tokens=_min_tokens(body, max_tokens),
+        temperature=1.0 if body.temperature is None else float(body.temperature),
+        top_k=max(0, body.top_k or 0),
+        top_p=1.0 if body.top_p is None else float(body.top_p),
+        min_p=0.0 if body.min_p is None else float(body.min_p),
+        seed=secrets.randbits(63) if body.seed is None else body.seed % SEED_SPAN,
+        stop=tuple(body.stop),
+        stop_token_ids=_stop_token_ids(body, limits),
+        ignore_eos=bool(body.ignore_eos),
+        tpot_ms=float(slo.tpot_ms),
+        ttft_ms=float(slo.ttft_ms),
+        speculation=speculation.enabled,
+        max_depth=speculation.max_depth,
+    )
+
+
+async def enqueue(bus: Bus, request: Request, digest: bytes, traceparent: str | None, limit: int) -> None:
+    """Put it into its tier's queue. Raises ApiError 429 when that is full, 503 when Redis does not answer."""
+    call = scripts.enqueue(
+        bus.keys,
+        request=request.request,
+        tier=request.tier,
+        limit=limit,
+        body=codec.encode(request),
+        tenant=request.tenant,
+        position=len(request.prompt),
+        digest=digest.hex(),
+        seed=request.seed,
+        gateway=bus.gateway,
+        traceparent=traceparent,
+    )
+    try:
+        reply = await bus.call(call)
+    except BusUnavailable:
+        raise unavailable("the message bus does not answer") from None
+    if reply is scripts.Enqueued.FULL:
+        raise ApiError(
+            429, f"{limit} requests are waiting already", code="queue_full", retry_after_s=RETRY_AFTER_S
+        )
+
+
+def unavailable(reason: str) -> ApiError:
+    """503: no capacity now."""
+    return ApiError(503, f"No capacity now: {reason}", code="unavailable", retry_after_s=RETRY_AFTER_S)
+
+
+def _max_tokens(body: Sampling, prompt: int, limits: ModelLimits) -> int:
+    if prompt >= limits.context:
+        raise _too_long(
+            f"the prompt has {prompt} tokens; the context holds {limits.context} with at least 1 of output"
+        )
+    room = limits.context - prompt
+    if body.limit is None:
+        return min(room, limits.default_max_tokens)
+    if body.limit > room:
+        raise _too_long(
+            f"{prompt} prompt tokens + max_tokens {body.limit} exceed the context of {limits.context} tokens",
+            param="max_tokens",
+        )
+    return body.limit
+
+
+def _too_long(message: str, param: str = "prompt") -> ApiError:
+    return ApiError(400, message, code="context_length_exceeded", param=param)
+
+
+def _min_tokens(body: Sampling, max_tokens: int) -> int:
+    value = body.min_tokens or 0
+    if value > max_tokens:
+        raise invalid("min_tokens", f"{value} is more than max_tokens {max_tokens}")
+    return value
+
+
+def _stop_token_ids(body: Sampling, limits: ModelLimits) -> tuple[int, ...]:
+    ids = tuple(body.stop_token_ids or ())
+    if ids and max(ids) >= limits.vocab_size:
+        raise invalid("stop_token_ids", f"{max(ids)} is not a token id; they are 0 to {limits.vocab_size - 1}")
+    return ids

@@ -1,0 +1,150 @@
+"""The HTTP interface: OpenAI's two completion endpoints, the models, the probes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.exceptions import HTTPException
+
+from services.gateway import errors, unsupported
+from services.gateway.completion import Completion
+from services.gateway.errors import ApiError
+from services.gateway.handler import Gateway
+from services.gateway.middleware import CLIENT_CLOSED, BodyLimits, RequestContext
+from services.gateway.responses import ChatShape, CompletionShape, Shape
+from services.gateway.schemas import ChatRequest, CompletionRequest, Sampling
+from services.gateway.sse import EventStream, events
+from shared.health import PROMETHEUS_TEXT
+
+VERSION = version("adaserve")
+
+
+def create_app(gateway: Gateway) -> FastAPI:
+    """The application of one gateway; whoever calls it starts and stops the gateway."""
+    app = FastAPI(title="AdaServe", version=VERSION, docs_url=None, redoc_url=None)
+    app.add_middleware(BodyLimits)
+    app.add_middleware(RequestContext, telemetry=gateway.telemetry)
+    app.add_exception_handler(ApiError, errors.on_api_error)
+    app.add_exception_handler(RequestValidationError, errors.on_validation_error)
+    app.add_exception_handler(HTTPException, errors.on_http_error)
+    _add_completions(app, gateway)
+    _add_models(app, gateway)
+    _add_probes(app, gateway)
+    return app
+
+
+def _add_completions(app: FastAPI, gateway: Gateway) -> None:
+    @app.post("/v1/chat/completions", response_model=None)
+    async def chat(body: ChatRequest, request: Request) -> Response:
+        if None not in (body.max_tokens, body.max_completion_tokens) and body.max_tokens != body.limit:
+            raise errors.invalid("max_tokens", f"{body.max_tokens} contradicts max_completion_tokens {body.limit}")
+        return await _complete(gateway, body, request, ChatShape)
+
+    @app.post("/v1/completions", response_model=None)
+    async def completions(body: CompletionRequest, request: Request) -> Response:
+        return await _complete(gateway, body, request, CompletionShape)
+
+
+async def _complete(
+    gateway: Gateway, body: ChatRequest | CompletionRequest, request: Request, shape_type: type[Shape]
+) -> Response:
+    headers = unsupported.warning(unsupported.check(body))
+    with_usage = _wants_usage(body)
+    completion = await gateway.submit(body, request.headers)
+    shape = shape_type(
+        completion, gateway.settings.model_id, with_tokens=bool(body.return_token_ids), with_usage=with_usage
+    )
+    if body.stream:
+        chunks = events(completion, shape, keep_alive_s=gateway.settings.keep_alive_s, with_usage=with_usage)
+        return EventStream(chunks, completion.close, headers)
+    try:
+        return await _whole(completion, shape, request, headers)
+    finally:
+        completion.close()
+
+
+def _wants_usage(body: Sampling) -> bool:
+    if body.stream_options is None:
+        return False
+    if not body.stream:
+        raise errors.invalid("stream_options", "is only allowed when stream is true")
+    return body.stream_options.include_usage
+
+
+async def _whole(completion: Completion, shape: Shape, request: Request, headers: Mapping[str, str]) -> Response:
+    """The answer in one piece, unless the client leaves before it is there."""
+    collecting = asyncio.create_task(_collect(completion, shape))
+    leaving = asyncio.create_task(_left(request))
+    try:
+        await asyncio.wait((collecting, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not collecting.done():
+            return Response(status_code=CLIENT_CLOSED)  # nobody reads it
+        return JSONResponse(collecting.result(), headers=dict(headers))
+    finally:
+        for task in (collecting, leaving):
+            task.cancel()
+        await asyncio.gather(collecting, leaving, return_exceptions=True)
+
+
+async def _collect(completion: Completion, shape: Shape) -> dict[str, Any]:
+    texts: list[str] = []
+    tokens: list[int] = []
+    async for piece in completion.pieces(keep_alive_s=float("inf")):
+        if piece is not None:
+            texts.append(piece.text)
+            tokens += piece.tokens
+    return shape.body("".join(texts), tokens)
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _add_models(app: FastAPI, gateway: Gateway) -> None:
+    def about() -> dict[str, Any]:
+        return {
+            "id": gateway.settings.model_id,
+            "object": "model",
+            "created": gateway.started,
+            "owned_by": "adaserve",
+            "max_model_len": gateway.context_limit,
+        }
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [about()]}
+
+    @app.get("/v1/models/{model}")
+    async def model(model: str) -> dict[str, Any]:
+        if not gateway.serves(model):
+            raise ApiError(404, f"model: {model[:64]!r} is not served here", code="model_not_found", param="model")
+        return about()
+
+
+def _add_probes(app: FastAPI, gateway: Gateway) -> None:
+    @app.get("/live")
+    async def live() -> Response:
+        return _probe(gateway.is_alive)
+
+    @app.get("/ready")
+    async def ready() -> Response:
+        return _probe(await gateway.is_ready())
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(gateway.telemetry.prometheus(), media_type=PROMETHEUS_TEXT)
+
+    @app.get("/version")
+    async def about_version() -> dict[str, str]:
+        return {"version": VERSION}
+
+
+def _probe(holds: bool) -> Response:
+    return PlainTextResponse("ok\n" if holds else "no\n", 200 if holds else 503)

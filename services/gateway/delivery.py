@@ -1,0 +1,115 @@
+"""What one open request has received: in order, each token once, checked against the digest chain.
+
+Pure: events come in, an `Attached` journal heals what was lost, deltas go out. Times are Redis' clock in ms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from shared import digest as digests
+from shared.messages import TokenEvent
+from shared.replies import Attached
+from shared.topics import TOKENS
+
+ENDED_FROM_OUTSIDE = ("cancelled", "error", "detached")  # such an end may come at any position
+
+
+class BrokenChain(Exception):
+    """The tokens in Redis are not a continuation of those the client has seen."""
+
+
+class Gap(Exception):
+    """Events were lost: the journal has to be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Newly committed tokens; ``end`` is the terminal event with the last of them."""
+
+    tokens: list[int]
+    end: TokenEvent | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """The verified prefix of one request: ``position`` and ``digest`` start at the end of the prompt."""
+
+    request: str
+    position: int
+    digest: bytes
+    tokens: list[int] = field(default_factory=list)
+    first_ms: float | None = None
+    last_ms: float | None = None
+    end: TokenEvent | None = None
+
+    def receive(self, event: TokenEvent, committed_at: float) -> Delta | None:
+        """What this event adds; None for a copy of what is known. Raises Gap when something is missing."""
+        if self.end is not None:
+            return None
+        if event.finish in ENDED_FROM_OUTSIDE and len(event.tokens) == 0:
+            return self._finish([], event)
+        if event.start > self.position:
+            raise Gap
+        if event.end < self.position or (event.end == self.position and event.finish is None):
+            return None
+        new = event.tokens[self.position - event.start :].tolist()
+        if digests.extend(self.digest, new) != event.digest:
+            raise Gap  # not this chain: the journal tells which of the two is right
+        self._append(new, committed_at)
+        return self._finish(new, event)
+
+    def heal(self, journal: Attached, now_ms: float) -> Delta | None:
+        """What the journal adds. Raises BrokenChain when it is not a continuation of the prefix."""
+        if self.end is not None:
+            return None
+        new = self._missing(journal)
+        known = digests.extend(self.digest, new)
+        if self.position + len(new) == journal.position and known.hex() != journal.digest:
+            raise BrokenChain
+        if self.first_ms is None and new:
+            self.first_ms = journal.first_token_ms
+        self._append(new, now_ms)
+        return self._finish(new, TOKENS.decode(journal.terminal) if journal.terminal else None)
+
+    def _missing(self, journal: Attached) -> list[int]:
+        if journal.position < self.position:
+            raise BrokenChain
+        new: list[int] = []
+        for entry in journal.journal:
+            position = self.position + len(new)
+            if entry.start > position:
+                raise BrokenChain
+            new += np.frombuffer(entry.tokens, "<u4")[position - entry.start :].tolist()
+        return new
+
+    def _append(self, new: Sequence[int], at_ms: float) -> None:
+        if not new:
+            return
+        self.first_ms = at_ms if self.first_ms is None else self.first_ms
+        self.last_ms = max(at_ms, self.last_ms or at_ms)
+        self.position += len(new)
+        self.digest = digests.extend(self.digest, new)
+        self.tokens += new
+
+    def _finish(self, new: list[int], event: TokenEvent | None) -> Delta | None:
+        if event is not None and event.finish is not None:
+            self.end = event
+        return Delta(new, self.end) if new or self.end is not None else None
+
+
+def terminal(request: str, finish: str, error: str | None = None) -> TokenEvent:
+    """An end that carries no tokens."""
+    return TokenEvent(
+        request=request,
+        start=0,
+        tokens=np.empty(0, np.int32),
+        digest=digests.EMPTY,
+        finish=finish,
+        text_length=-1,
+        stats=None,
+        error=error,
+    )

@@ -1,0 +1,134 @@
+"""OpenAI's error shape, the one every path answers with: 404, 405, validation, mid-stream.
+
+    {"error": {"message": ..., "type": ..., "param": ..., "code": ...}}
+
+Messages name field, value and limit. Of a prompt, messages, a stop string and other free text they show the length
+only.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+logger = logging.getLogger(__name__)
+
+PRIVATE_FIELDS = frozenset(
+    {"prompt", "messages", "stop", "user", "metadata", "logit_bias", "response_format", "tools"}
+)
+MAX_SHOWN = 64
+
+_TYPES = {429: "rate_limit_error", 503: "service_unavailable_error"}
+_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+_LOCATIONS = ("body", "query", "path", "header")
+
+
+class ApiError(Exception):
+    """An answer other than success. ``code`` is a stable word, ``param`` the field at fault."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    def body(self) -> dict[str, Any]:
+        """The answer's JSON, and the data of an error event inside a stream."""
+        default = "server_error" if self.status >= 500 else "invalid_request_error"
+        kind = _TYPES.get(self.status, default)
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+    def headers(self) -> dict[str, str]:
+        if self.retry_after_s is None:
+            return {}
+        return {
+            "retry-after": str(max(1, round(self.retry_after_s))),
+            "retry-after-ms": str(max(1, round(self.retry_after_s * 1_000))),
+        }
+
+    def response(self) -> JSONResponse:
+        return JSONResponse(self.body(), self.status, self.headers())
+
+
+def invalid(param: str, message: str, *, code: str = "invalid_value") -> ApiError:
+    """400 for one field; ``message`` says what is wrong, the field's name is put before it."""
+    return ApiError(400, f"{param}: {message}", code=code, param=param)
+
+
+def internal() -> ApiError:
+    """500 that says nothing about the inside."""
+    return ApiError(
+        500, "Something broke inside the server; the request id finds it in the logs", code="internal_error"
+    )
+
+
+def of_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
+    """The first of pydantic's errors, as 400."""
+    error = errors[0]
+    path = [part for part in error["loc"] if part not in _LOCATIONS]
+    if error["type"] == "json_invalid":
+        reason = error.get("ctx", {}).get("error", "")
+        return ApiError(400, f"The body is not valid JSON: {reason}", code="invalid_json")
+    if not path:
+        return ApiError(400, "The body must be a JSON object", code="invalid_body")
+    param = ".".join(str(part) for part in path)
+    shown = _shown(str(path[0]), error.get("input"))
+    code = "missing_field" if error["type"] == "missing" else "invalid_value"
+    got = "" if code == "missing_field" else f" (got {shown})"
+    return ApiError(400, f"{param}: {error['msg']}{got}", code=code, param=param)
+
+
+def _shown(field: str, value: Any) -> str:
+    """A scalar as it is, of everything else and of private fields only kind and length."""
+    if isinstance(value, (str, list, tuple, dict)) and (field in PRIVATE_FIELDS or not isinstance(value, str)):
+        return f"{_kind(value)} of length {len(value)}"
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{_kind(value)} of length {len(text)}"
+
+
+def _kind(value: Any) -> str:
+    return {"str": "string", "dict": "object", "tuple": "list"}.get(type(value).__name__, type(value).__name__)
+
+
+async def on_api_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)
+    return error.response()
+
+
+async def on_validation_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return of_validation(error.errors()).response()
+
+
+async def on_http_error(request: Request, error: Exception) -> JSONResponse:
+    """404, 405 and what FastAPI itself refuses."""
+    assert isinstance(error, HTTPException)
+    where = f"{request.method} {request.url.path[:MAX_SHOWN]}"
+    message = {404: f"There is no {where}", 405: f"{where} is not allowed"}.get(
+        error.status_code, str(error.detail)
+    )
+    answer = ApiError(error.status_code, message, code=_CODES.get(error.status_code, "http_error"))
+    return JSONResponse(answer.body(), error.status_code, error.headers)
+
+
+def report_bug(request: str, error: Exception) -> None:
+    """Log type and frames, never the text: it may quote a prompt."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("request %s failed with %s\n%s", request, type(error).__name__, frames)

@@ -1,0 +1,144 @@
+"""The gateway without HTTP: checked requests in, completions out; the parts that live as long as the process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+from services.gateway import admission, slo
+from services.gateway.bus import Bus
+from services.gateway.completion import Completion
+from services.gateway.errors import ApiError
+from services.gateway.fleet import Fleet
+from services.gateway.prompts import Prompts, digest_of
+from services.gateway.schemas import ChatRequest, CompletionRequest
+from services.gateway.settings import GatewaySettings
+from services.gateway.streams import Streams
+from shared import signals
+from shared.heartbeat import Heartbeat
+from shared.messages import MAX_CONTEXT
+from shared.streams import OwnedStream
+from shared.telemetry import OpenSpan, Telemetry
+from shared.tokenizer import Tokenizer
+from shared.topics import Keys
+
+DEFAULT_ALIAS = "default"
+
+
+class Gateway:
+    """One gateway member of a cell. Built and started on the event loop that serves."""
+
+    def __init__(self, settings: GatewaySettings, member: str, tokenizer: Tokenizer, telemetry: Telemetry) -> None:
+        self.settings = settings
+        self.telemetry = telemetry
+        self.prompts = Prompts(tokenizer)
+        self.started = int(time.time())
+        keys = Keys(settings.cell)
+        self._tokenizer = tokenizer
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._bus = Bus(settings.redis_url, keys, member)
+        self._streams = Streams(settings.redis_url, self._bus, telemetry)
+        self._fleet = Fleet(settings.redis_url, keys, tokenizer.token_map_digest)
+        self._heartbeat = Heartbeat(
+            settings.redis_url,
+            keys,
+            "gateway",
+            member,
+            lambda: {"model": settings.model_id},
+            [OwnedStream(keys.tokens(member))],
+            on_recreated=lambda _: self._from_thread(self._streams.on_recreated),
+        )
+
+    async def start(self) -> None:
+        """Raises BusUnavailable when Redis does not answer."""
+        self._loop = asyncio.get_running_loop()
+        await self._bus.start()
+        await self._fleet.refresh()
+        self._heartbeat.start()
+        self._fleet.start()
+        self._streams.start()
+
+    async def stop(self) -> None:
+        await self._fleet.stop()
+        await self._bus.stop()
+        await self._streams.stop()
+        self._heartbeat.stop()
+
+    def _from_thread(self, action: Callable[[], None]) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(action)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process can do its work if Redis and a verifier are there."""
+        return self._streams.is_running and self._heartbeat.is_running
+
+    async def is_ready(self) -> bool:
+        """Whether a request would be served now: Redis takes writes and a warm verifier lives."""
+        return self._fleet.is_ready and await self._bus.can_write()
+
+    @property
+    def context_limit(self) -> int:
+        """Tokens of prompt and output together."""
+        known = [
+            limit for limit in (self._tokenizer.context_limit, self._fleet.context_limit) if limit is not None
+        ]
+        return min(known, default=MAX_CONTEXT)
+
+    def serves(self, model: str) -> bool:
+        return model in (DEFAULT_ALIAS, self.settings.model_id)
+
+    async def submit(self, body: ChatRequest | CompletionRequest, headers: Mapping[str, str]) -> Completion:
+        """Queue a request. Raises ApiError; whoever gets the completion closes it."""
+        arrived = time.monotonic()
+        span = self.telemetry.request(headers.get("traceparent"), signals.GATEWAY_REQUEST)
+        try:
+            completion = await self._prepare(body, headers, arrived, span)
+        except ApiError as error:
+            span.end(error=error.code)
+            raise
+        try:
+            await completion.enqueue(self.settings.queue_limit)
+        except BaseException as error:
+            completion.close(error.code if isinstance(error, ApiError) else type(error).__name__)
+            raise
+        return completion
+
+    async def _prepare(
+        self, body: ChatRequest | CompletionRequest, headers: Mapping[str, str], arrived: float, span: OpenSpan
+    ) -> Completion:
+        targets = slo.resolve(body.adaserve.slo if body.adaserve else None, headers)
+        slo.check_feasible(targets, self._fleet.zero_load_ms)
+        self._check_model(body.model)
+        patience_s = self.settings.verifier_patience_s
+        if self._fleet.silent_s > patience_s:
+            raise admission.unavailable(f"no verifier has been alive for {patience_s:g} s")
+        prompt = await self.prompts.of(body)
+        limits = admission.ModelLimits(
+            self._tokenizer.vocab_size, self.context_limit, self.settings.default_max_tokens
+        )
+        request = admission.new_request(body, prompt, targets, limits)
+        return Completion(
+            request,
+            targets,
+            digest=await digest_of(prompt),
+            arrived=arrived,
+            span=span,
+            bus=self._bus,
+            streams=self._streams,
+            fleet=self._fleet,
+            telemetry=self.telemetry,
+            tokenizer=self._tokenizer,
+            patience_s=patience_s,
+        )
+
+    def _check_model(self, model: str) -> None:
+        if not self.serves(model):
+            raise ApiError(
+                400,
+                f"model: {model[:64]!r} is not served here; there is {self.settings.model_id!r}, "
+                f"also called {DEFAULT_ALIAS!r}",
+                code="model_not_found",
+                param="model",
+            )

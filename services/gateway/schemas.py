@@ -1,0 +1,146 @@
+"""What a client may send: OpenAI's chat and completions requests with our extensions, every field bounded.
+
+Known fields whose behaviour does not exist yet are refused by name unless they carry their neutral value
+(`unsupported`); unknown fields are kept in `model_extra` and answered with a warning.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from shared.messages import MAX_CONTEXT, MAX_DEPTH
+
+MAX_STOPS = 16
+MAX_STOP_BYTES = 1024
+MAX_MESSAGES = 4096
+MAX_TARGET_MS = 3_600_000.0
+
+
+def _as_stops(value: Any) -> Any:
+    """One stop string or several, as a list."""
+    stops = [value] if isinstance(value, str) else value
+    if stops is None:
+        return []
+    if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
+        raise PydanticCustomError("stop", "must be a string or a list of strings")
+    if len(stops) > MAX_STOPS:
+        raise PydanticCustomError("stop", "at most {limit} stop strings", {"limit": MAX_STOPS})
+    if not all(1 <= len(stop.encode("utf-8", "replace")) <= MAX_STOP_BYTES for stop in stops):
+        raise PydanticCustomError("stop", "each must be 1 to {limit} bytes long", {"limit": MAX_STOP_BYTES})
+    return stops
+
+
+def _as_text(value: Any) -> Any:
+    """Message content: a string, or OpenAI's list of parts if all of them are text."""
+    if isinstance(value, list):
+        for part in value:
+            kind = part.get("type") if isinstance(part, dict) else None
+            if kind != "text":
+                raise PydanticCustomError("content", "only parts of type text are supported")
+            if not isinstance(part.get("text"), str):
+                raise PydanticCustomError("content", "a text part needs a text")
+        return "".join(part["text"] for part in value)
+    return value
+
+
+def _as_prompt(value: Any) -> Any:
+    """One prompt: text, token ids, or a list with one of these."""
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], (str, list)):
+        value = value[0]
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise PydanticCustomError("prompt", "must be a string or a list of token ids")
+    if value and all(isinstance(item, (str, list)) for item in value):
+        raise PydanticCustomError("prompt", "one prompt per request is supported")
+    if not all(type(item) is int for item in value):
+        raise PydanticCustomError("prompt", "token ids must be whole numbers")
+    return value
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(
+        extra="allow", strict=True, frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+
+class SloOptions(_Options):
+    """Targets of one request in ms."""
+
+    tpot_ms: float | None = Field(default=None, gt=0, le=MAX_TARGET_MS)
+    ttft_ms: float | None = Field(default=None, gt=0, le=MAX_TARGET_MS)
+
+
+class SpeculationOptions(_Options):
+    """Whether and how deep the draft model may guess. Never changes the tokens."""
+
+    enabled: bool = True
+    max_depth: int = Field(default=MAX_DEPTH, ge=0, le=MAX_DEPTH)
+
+
+class AdaServeOptions(_Options):
+    """Our own options, in one object."""
+
+    slo: SloOptions | None = None
+    speculation: SpeculationOptions | None = None
+
+
+class StreamOptions(_Options):
+    include_usage: bool = False
+
+
+class Message(_Options):
+    """One chat message; content is text."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[str, BeforeValidator(_as_text)]
+    name: str | None = Field(default=None, max_length=256)
+
+
+class Sampling(_Options):
+    """What chat and completions have in common."""
+
+    model: str = Field(default="default", max_length=256)
+    max_tokens: int | None = Field(default=None, ge=1, le=MAX_CONTEXT)
+    min_tokens: int | None = Field(default=None, ge=0, le=MAX_CONTEXT)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=-1, le=2**31 - 1, description="-1 and 0: all")
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    seed: int | None = Field(default=None, ge=-(2**63), le=2**64 - 1)
+    stop: Annotated[list[str], BeforeValidator(_as_stops)] = Field(default_factory=list)
+    stop_token_ids: list[Annotated[int, Field(ge=0, le=2**31 - 1)]] | None = Field(default=None, max_length=64)
+    ignore_eos: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    return_token_ids: bool | None = None
+    user: str | None = Field(default=None, max_length=512)
+    metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None = Field(
+        default=None, max_length=16
+    )
+    adaserve: AdaServeOptions | None = None
+
+    @property
+    def limit(self) -> int | None:
+        """How many tokens the client wants at most."""
+        return self.max_tokens
+
+
+class ChatRequest(Sampling):
+    """`POST /v1/chat/completions`."""
+
+    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=MAX_CONTEXT)
+
+    @property
+    def limit(self) -> int | None:
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+
+class CompletionRequest(Sampling):
+    """`POST /v1/completions`."""
+
+    prompt: Annotated[str | list[int], BeforeValidator(_as_prompt)]

@@ -1,0 +1,55 @@
+"""The gateway's settings, from `ADASERVE_*` variables."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from shared.messages import MAX_CONTEXT
+from shared.settings import Name, Port, ServiceSettings
+
+
+class GatewaySettings(ServiceSettings):
+    """What the gateway reads. `target` is a model directory or hub id: tokenizer and config, no weights."""
+
+    http_port: Port = 8000
+    target: str = Field(min_length=1)
+    served_name: Name | None = Field(default=None, description="model id; the directory's name by default")
+    default_max_tokens: int = Field(
+        default=MAX_CONTEXT,
+        ge=1,
+        le=MAX_CONTEXT,
+        description="for requests that give none; the context bounds it too",
+    )
+    queue_limit: int = Field(default=1024, ge=1, le=1_000_000, description="queued requests of one tier")
+    verifier_patience_s: float = Field(
+        default=30.0, gt=0, le=3600, description="how long a request waits while no verifier lives"
+    )
+    keep_alive_s: float = Field(default=15.0, gt=0, le=3600, description="between comments on a silent stream")
+    drain_s: int = Field(default=30, ge=0, le=3600, description="how long open streams may go on after SIGTERM")
+    unsafe_open_bind: bool = Field(
+        default=False, description="listen beyond loopback although nobody is asked for a key"
+    )
+
+    @property
+    def model_id(self) -> str:
+        """What clients call the model."""
+        return self.served_name or self.target.rstrip("/").rpartition("/")[2] or self.target
+
+    @field_validator("unsafe_open_bind")
+    @classmethod
+    def _stay_local_without_keys(cls, allowed: bool, info: ValidationInfo) -> bool:
+        host = info.data.get("http_host", "")
+        if not allowed and not _is_loopback(host):
+            raise ValueError(f"must be true to listen on {host}: it is not loopback and there are no API keys")
+        return allowed
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

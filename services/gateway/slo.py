@@ -1,0 +1,70 @@
+"""Which targets a request asks for: body, then headers, then none at all (best effort)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from services.gateway.errors import ApiError, invalid
+from services.gateway.schemas import MAX_TARGET_MS, SloOptions
+
+BEST_EFFORT = "best_effort"
+CUSTOM = "custom"
+HEADERS = {
+    "tpot_ms": ("x-slo-tpot-ms", "x-llm-d-slo-tpot-ms"),
+    "ttft_ms": ("x-slo-ttft-ms", "x-llm-d-slo-ttft-ms"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """Targets in ms, infinity where there is none."""
+
+    tpot_ms: float = math.inf
+    ttft_ms: float = math.inf
+
+    @property
+    def name(self) -> str:
+        """Class of the request; named classes come with a policy."""
+        return BEST_EFFORT if math.isinf(self.tpot_ms) and math.isinf(self.ttft_ms) else CUSTOM
+
+
+def resolve(options: SloOptions | None, headers: Mapping[str, str]) -> Slo:
+    """The request's targets, each from the body or else from a header. Raises ApiError 400 for an odd header."""
+    return Slo(
+        tpot_ms=_target("tpot_ms", options.tpot_ms if options else None, headers),
+        ttft_ms=_target("ttft_ms", options.ttft_ms if options else None, headers),
+    )
+
+
+def check_feasible(slo: Slo, zero_load_ms: float | None) -> None:
+    """Raises ApiError 400 for a TPOT that the hardware does not reach even when it is idle."""
+    if zero_load_ms is not None and slo.tpot_ms < zero_load_ms:
+        raise ApiError(
+            400,
+            f"adaserve.slo.tpot_ms: {slo.tpot_ms:g} is below the {zero_load_ms:.3g} ms a token of an idle server",
+            code="slo_unreachable",
+            param="adaserve.slo.tpot_ms",
+        )
+
+
+def _target(name: str, given: float | None, headers: Mapping[str, str]) -> float:
+    if given is not None:
+        return given
+    for header in HEADERS[name]:
+        if (text := headers.get(header)) is not None:
+            return _parse(header, text)
+    return math.inf
+
+
+def _parse(header: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= MAX_TARGET_MS:
+        raise invalid(
+            header, f"must be a number of milliseconds, above 0 and at most {MAX_TARGET_MS:g} (got {text[:32]!r})"
+        )
+    return value

@@ -1,0 +1,73 @@
+"""Server-sent events as OpenAI sends them, and a response that always notices its client leaving."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from services.gateway.completion import Completion
+from services.gateway.errors import ApiError, internal, report_bug
+from services.gateway.responses import Shape
+
+DONE = b"data: [DONE]\n\n"
+KEEP_ALIVE = b": keep-alive\n\n"
+HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+
+
+class EventStream(StreamingResponse):
+    """Calls ``on_close`` when the body has ended, for whatever reason: the end, an error, a client that left."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, events: AsyncIterator[bytes], on_close: Callable[[], None], headers: dict[str, str]
+    ) -> None:
+        super().__init__(events, headers={**HEADERS, **headers})
+        self._on_close = on_close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._on_close()
+
+
+async def events(
+    completion: Completion, shape: Shape, *, keep_alive_s: float, with_usage: bool
+) -> AsyncIterator[bytes]:
+    """The body of one stream. An ApiError becomes an event: a stream never ends without a word."""
+    position = len(completion.request.prompt)
+    try:
+        if (opening := shape.opening()) is not None:
+            yield _event(completion, position, opening)
+        async for piece in completion.pieces(keep_alive_s):
+            if piece is None:
+                yield KEEP_ALIVE
+                continue
+            position = piece.position
+            if (chunk := shape.piece(piece)) is not None:
+                yield _event(completion, position, chunk)
+        yield _event(completion, position, shape.closing())
+        if with_usage:
+            yield _event(completion, position, shape.usage(completion.account()))
+        yield DONE
+    except ApiError as error:
+        completion.close(error.code)
+        yield b"event: error\n" + _data(error.body())
+    except Exception as error:  # a bug: the client is told, the log gets the frames
+        report_bug(completion.id, error)
+        completion.close(type(error).__name__)
+        yield b"event: error\n" + _data(internal().body())
+
+
+def _event(completion: Completion, position: int, chunk: dict[str, Any]) -> bytes:
+    """``id`` is the request and the last position whose text has been sent."""
+    return f"id: {completion.id}:{position}\n".encode() + _data(chunk)
+
+
+def _data(chunk: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
