@@ -11,10 +11,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from shared.embedded_redis import EmbeddedRedis
+from shared.embedded_redis import MIN_VERSION, EmbeddedRedis
 from shared.errors import BusUnavailable, ConfigurationError
 
-MIN_VERSION = 7  # Redis functions
 _TIMEOUT_S = 3.0
 
 

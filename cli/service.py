@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cli.restarts import RestartPolicy, reason
+from shared.embedded_redis import die_with_parent
 
 MAX_LOG_LINE = 1 << 20  # bytes; asyncio's default of 64 KiB is shorter than some tracebacks of model code
 _PIPE_GRACE_S = 1.0
@@ -73,7 +72,6 @@ class Service:
             self._process.send_signal(number)
 
     async def _run_once(self) -> int:
-        # Always from the main thread: the kernel's parent-death signal follows the thread, not the process.
         self._process = await asyncio.create_subprocess_exec(
             *self.plan.command,
             env=dict(self.plan.environment),
@@ -82,7 +80,7 @@ class Service:
             stderr=asyncio.subprocess.STDOUT,
             limit=MAX_LOG_LINE,
             start_new_session=True,  # Ctrl-C comes to the launcher alone, which drains in order
-            preexec_fn=_die_with_launcher(),
+            preexec_fn=die_with_parent(signal.SIGKILL),  # Redis goes with the launcher, so nothing could drain
         )
         if self._stopping.is_set():  # told to stop while it was being started
             self._signal(signal.SIGTERM)
@@ -125,15 +123,3 @@ async def _answers_ok(host: str, port: int) -> bool:
                 writer.close()
     except (OSError, TimeoutError):
         return False
-
-
-def _die_with_launcher() -> Callable[[], None] | None:
-    """On Linux, what the child runs before exec so that it never outlives the launcher, however that ends."""
-    if sys.platform != "linux":
-        return None
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def arm() -> None:
-        libc.prctl(1, signal.SIGKILL)  # 1 = PR_SET_PDEATHSIG; Redis goes with the launcher, so nothing can drain
-
-    return arm

