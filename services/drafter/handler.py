@@ -98,6 +98,7 @@ def _candidates(message: DraftRequest, drafted: Drafted, traces: list[str], draf
         committed=message.committed,
         weight=message.weight,
         max_depth=message.max_depth,
+        warm=message.warm,
         trace_row=message.trace_row,
         traceparent=np.array([trace.encode() for trace in traces], TRACEPARENT),
         **columns,

@@ -92,9 +92,8 @@ def _bare_roots(batch: CandidateTrees, num_rows: int, settings: PolicySettings) 
 
 
 def _num_running(batch: CandidateTrees) -> int:
-    """Rows that put a root into the coming forward: all but those whose first token is still being prefilled."""
-    has_tree = np.diff(batch.tree_offsets) > 0
-    return int(((batch.committed > 0) | has_tree).sum())
+    """Rows that put a root into the coming forward: all but those still being prefilled."""
+    return int((~batch.warm).sum())
 
 
 def _candidates(batch: CandidateTrees) -> Candidates:

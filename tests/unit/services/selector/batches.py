@@ -46,6 +46,7 @@ def batch(trees: Sequence[TokenTree], **changes: Any) -> CandidateTrees:
         "committed": np.full(rows, 10, np.int32),
         "weight": np.ones(rows, np.float32),
         "max_depth": np.full(rows, 8, np.uint8),
+        "warm": np.zeros(rows, np.bool_),
         "tree_offsets": np.cumsum([0, *map(len, trees)], dtype=np.int32),
         "tokens": np.concatenate([EMPTY.tokens, *(t.tokens for t in trees)]),
         "parents": np.concatenate([EMPTY.parents, *(t.parents for t in trees)]),

@@ -66,7 +66,7 @@ def test_more_rows_than_budget_leave_bare_roots_and_the_least_speculation() -> N
 
 
 def test_rows_without_a_tree_pay_for_their_root_unless_still_prefilling() -> None:
-    message = batch([BUSHY, EMPTY, EMPTY], committed=np.array([5, 5, 0], np.int32))
+    message = batch([BUSHY, EMPTY, EMPTY], warm=np.array([False, False, True]))
     decision = decide(message, TABLE, SETTINGS)
     assert decision.budget_used == 8
     assert decision.selection.offsets.tolist() == [0, 6, 6, 6]
