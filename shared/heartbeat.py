@@ -137,10 +137,11 @@ class Heartbeat:
             ("SET", key, value, "PX", HEARTBEAT_TTL_MS),
             ("SADD", self._keys.members(self._kind), self._member),
         ]
+        is_first = self._last_beat is None
         check(send(self._client, commands))
         self._count(sent_at, self._clock())
         created = keep_alive(self._client, self._owned_streams)
-        if self._thread.is_alive():
+        if not is_first:
             self._tell(created)
 
     def _tell(self, created: Sequence[str]) -> None:

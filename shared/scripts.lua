@@ -240,7 +240,8 @@ local function cancel(keys, args)
   if reason ~= '' then
     redis.call('XADD', dead, '*', 'body', id, 'sent_at', at, 'reason', reason)
   end
-  redis.call('HSET', hash, 'status', status, 'finish', status, 'terminal', event, 'entry_id', '')
+  local finish = status == 'cancelled' and 'cancelled' or 'error'
+  redis.call('HSET', hash, 'status', status, 'finish', finish, 'terminal', event, 'entry_id', '')
   discard(state[3], state[4])
   if state[2] ~= '' then redis.call('SREM', prefix .. 'owned:' .. state[2], id) end
   publish(prefix, state[5], event, state[6], at)

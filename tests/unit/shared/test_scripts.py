@@ -309,6 +309,7 @@ def three_owners_dead_without_progress_are_poison(cell: Cell) -> None:
     letters: Any = cell.client.xrange(cell.keys.dead)
     assert (letters[0][1][b"body"], letters[0][1][b"reason"]) == (b"r", b"poison")
     assert cell.owned("v.3") == set()
+    assert (cell.hash("status"), cell.hash("finish")) == ("poisoned", "error")
 
 
 def test_progress_and_releases_are_no_crashes(cell: Cell) -> None:
