@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -117,3 +119,8 @@ ROW = PlanRow(context=slots(0), tokens=slots(5, 6), parents=slots(-1, 0), slots=
 def test_malformed_rows_are_refused(row: PlanRow, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         build_plan([ROW, row])
+
+
+def test_plans_and_blocks_need_no_torch() -> None:
+    code = "import sys, shared.inference.plan, shared.inference.blocks; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
