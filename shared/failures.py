@@ -20,7 +20,7 @@ _PASSING: Final = (
     "NOPERM",
     "UNBLOCKED",
     "NOREPLICAS",
-    "BUSY",
+    "BUSY Redis",
     "NOGROUP",
 )
 _PASSING_TYPES: Final = (
@@ -67,6 +67,14 @@ def kind_of(error: BaseException) -> str:
 def is_reply(error: Exception, code: str) -> bool:
     """Whether `error` is the server's error reply that starts with `code`, e.g. ``BUSYGROUP``."""
     return isinstance(error, exceptions.ResponseError) and str(error).startswith(code)
+
+
+def is_group_gone(error: Exception) -> bool:
+    """Whether a group read failed because the stream or its group does not exist (any more).
+
+    A blocked reader hears UNBLOCKED from Redis where Valkey says NOGROUP.
+    """
+    return is_reply(error, "NOGROUP") or is_reply(error, "UNBLOCKED")
 
 
 @contextmanager

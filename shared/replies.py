@@ -67,6 +67,14 @@ class Cancelled(StrEnum):
     """The request had ended before: nothing was changed."""
 
 
+class Forgotten(StrEnum):
+    """Outcome of forget_consumer."""
+
+    OK = "OK"
+    ALIVE = "ALIVE"
+    PENDING = "PENDING"
+
+
 class ReseedStatus(StrEnum):
     """Outcome of reseed."""
 

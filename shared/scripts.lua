@@ -10,7 +10,7 @@
 --
 -- Raise VERSION with every change: a client loads its library only where it finds none or an older one.
 
-local VERSION = 1
+local VERSION = 2
 
 local GROUP = 'verifiers'
 local RETAIN_MS = 600000
@@ -314,6 +314,15 @@ local function reseed(keys, args)
   return { 'OK', args[7], args[8] }
 end
 
+-- KEYS queue stream, heartbeat of the consumer. ARGV prefix, consumer. Deleting a consumer drops its pending entries:
+-- so it must have none at this very moment, and be dead.
+local function forget_consumer(keys, args)
+  if redis.call('EXISTS', keys[2]) == 1 then return 'ALIVE' end
+  if #redis.call('XPENDING', keys[1], GROUP, '-', '+', 1, args[2]) > 0 then return 'PENDING' end
+  redis.call('XGROUP', 'DELCONSUMER', keys[1], GROUP, args[2])
+  return 'OK'
+end
+
 redis.register_function { function_name = 'adaserve_version', callback = function() return VERSION end,
   flags = { 'no-writes' } }
 redis.register_function('adaserve_enqueue', enqueue)
@@ -324,3 +333,4 @@ redis.register_function('adaserve_release', release)
 redis.register_function { function_name = 'adaserve_cancel', callback = cancel, flags = { 'allow-oom' } }
 redis.register_function('adaserve_attach', attach)
 redis.register_function('adaserve_reseed', reseed)
+redis.register_function('adaserve_forget_consumer', forget_consumer)

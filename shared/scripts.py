@@ -8,6 +8,8 @@
     attach    gateway    become a request's reply gateway and read its journal
     reseed    both       restore what Redis has forgotten
 
+and one small help: `forget_consumer` deletes a dead verifier's consumer in the moment it has nothing pending.
+
 Epochs and digests are hex strings, positions count tokens with the prompt, times are Redis milliseconds. Every
 call may be repeated after a lost reply.
 """
@@ -28,6 +30,7 @@ from shared.replies import (
     Commit,
     CommitStatus,
     Enqueued,
+    Forgotten,
     JournalEntry,
     Released,
     Reseeded,
@@ -53,6 +56,7 @@ __all__ = [
     "CommitStatus",
     "Contradiction",
     "Enqueued",
+    "Forgotten",
     "JournalEntry",
     "Origin",
     "Released",
@@ -67,6 +71,7 @@ __all__ = [
     "claim",
     "commit",
     "enqueue",
+    "forget_consumer",
     "load_library",
     "new_epoch",
     "release",
@@ -287,4 +292,14 @@ def reseed(
         (keys.request(request), keys.journal(request), keys.released),
         (keys.prefix, request, owner, owner_epoch, epoch, *chain, *conflict, origin.tier, *origin._fields()),
         parse_reseeded,
+    )
+
+
+def forget_consumer(keys: Keys, *, stream: str, consumer: str) -> Call[Forgotten]:
+    """Deletes a verifier's consumer from one queue, if it has no heartbeat and nothing pending."""
+    return Call(
+        "adaserve_forget_consumer",
+        (stream, keys.heartbeat("verifier", consumer)),
+        (keys.prefix, consumer),
+        lambda reply: Forgotten(text(reply)),
     )

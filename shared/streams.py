@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 from redis.retry import Retry
 
-from shared.failures import bus_errors, classify, is_reply
+from shared.failures import bus_errors, classify, is_group_gone, is_reply
 from shared.functions import Command, execute, is_missing_function, load_library
 from shared.topics import HINT_MAXLEN, OWNED_STREAM_TTL_S
 
@@ -147,6 +147,12 @@ def block_argument(block_ms: float | None) -> Command:
     return ("BLOCK", max(1, min(MAX_BLOCK_MS, round(block_ms))))
 
 
+def read_command(cursors: Mapping[str, str], block_ms: float | None) -> Command:
+    """An XREAD of several streams, each after its cursor; `parse_streams` reads the reply."""
+    words: Command = ("COUNT", MAX_ENTRIES, *block_argument(block_ms))
+    return ("XREAD", *words, "STREAMS", *cursors, *cursors.values())
+
+
 def parse_streams(reply: Any) -> dict[str, list[Entry]]:
     """Entries by stream of an XREAD or XREADGROUP reply; deleted entries of a pending list are left out."""
     return {
@@ -173,10 +179,8 @@ class HintReader:
 
     def read(self, block_ms: float | None) -> dict[str, list[Entry]]:
         """New entries by stream; streams without any are absent. None does not wait."""
-        words: Command = ("COUNT", MAX_ENTRIES, *block_argument(block_ms))
         with bus_errors():
-            cursors = self._resolved()
-            reply = execute(self._client, ("XREAD", *words, "STREAMS", *cursors, *cursors.values()))
+            reply = execute(self._client, read_command(self._resolved(), block_ms))
         entries = parse_streams(reply)
         for stream, new in entries.items():
             if new:
@@ -198,9 +202,9 @@ class HintReader:
         try:
             about = self._client.xinfo_stream(stream)
         except ResponseError as error:
-            if is_reply(error, "no such key"):
-                return "0-0"
-            raise
+            if not is_reply(error, "no such key"):
+                raise
+            return "0-0"
         last: bytes = about["last-generated-id"]
         return last.decode()
 
@@ -221,7 +225,7 @@ class GroupReader:
             try:
                 reply = execute(self._client, ("XREADGROUP", *words, "NOACK", "STREAMS", self._stream, ">"))
             except ResponseError as error:
-                if not is_reply(error, "NOGROUP"):
+                if not is_group_gone(error):
                     raise
                 create_group(self._client, self._stream, self._group, at="$")
                 return {}

@@ -10,9 +10,10 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from shared.errors import BusUnavailable
-from shared.failures import bus_errors, is_reply
+from shared.failures import bus_errors, is_group_gone, is_reply
 from shared.functions import Command, execute
 from shared.replies import text
+from shared.scripts import call, forget_consumer
 from shared.streams import Entry, block_argument, check, create_group, parse_streams, send
 from shared.topics import NUM_TIERS, VERIFIER_GROUP, Keys
 
@@ -30,7 +31,7 @@ class WorkReader:
 
     def __init__(self, client: Redis, keys: Keys, consumer: str) -> None:
         self._client = client
-        self._dead = keys.dead
+        self._keys = keys
         self._consumer = consumer
         self._streams = [keys.released, *(keys.requests(tier) for tier in range(NUM_TIERS))]
         self._recovering = False
@@ -92,7 +93,7 @@ class WorkReader:
         try:
             reply = execute(self._client, ("XREADGROUP", *words, "STREAMS", *streams, *[start] * len(streams)))
         except ResponseError as error:
-            if not is_reply(error, "NOGROUP"):
+            if not is_group_gone(error):
                 raise
             self.num_recreated += 1
             self.create_groups()
@@ -118,27 +119,42 @@ class WorkReader:
         if entry.body and len(entry.body) <= MAX_ID_BYTES and entry.body.isascii():
             return True
         pipeline = self._client.pipeline(transaction=True)
-        pipeline.xadd(self._dead, {"reason": "queue entry names no request", "stream": stream, "entry": entry.id})
+        pipeline.xadd(
+            self._keys.dead, {"reason": "queue entry names no request", "stream": stream, "entry": entry.id}
+        )
         pipeline.xack(stream, VERIFIER_GROUP, entry.id)
         pipeline.xdel(stream, entry.id)
         pipeline.execute()
         return False
 
     def reclaim(self, live: Container[str]) -> Work:
-        """Takes over pending entries of consumers that are not in `live`. Raises BusUnavailable.
+        """Takes over pending entries of consumers that are not in `live`, and deletes those without any.
 
-        For a verifier whose own heartbeat has been on time for two TTLs. Consumers without entries stay: deleting
-        one would drop what it has read a moment ago, if it is only paused.
+        For a verifier whose own heartbeat has been on time for two TTLs. Raises BusUnavailable.
         """
         work: Work = []
         with bus_errors():
             for stream in self._streams:
-                for consumer in self._client.xinfo_consumers(stream, VERIFIER_GROUP):
-                    if consumer["pending"] and consumer["name"].decode() not in live:
-                        work += self._take(stream, consumer["name"], consumer["pending"])
+                for consumer, num_pending in self._consumers(stream):
+                    if consumer in live:
+                        continue
+                    if num_pending:
+                        work += self._take(stream, consumer, num_pending)
+                    else:
+                        call(self._client, forget_consumer(self._keys, stream=stream, consumer=consumer))
         return work
 
-    def _take(self, stream: str, consumer: bytes, count: int) -> Work:
+    def _consumers(self, stream: str) -> list[tuple[str, int]]:
+        """Name and number of pending entries of each; none where the stream or its group is gone."""
+        try:
+            found = self._client.xinfo_consumers(stream, VERIFIER_GROUP)
+        except ResponseError as error:
+            if not is_group_gone(error) and not is_reply(error, "no such key"):
+                raise
+            return []
+        return [(text(consumer["name"]), int(consumer["pending"])) for consumer in found]
+
+    def _take(self, stream: str, consumer: str, count: int) -> Work:
         pending = self._client.xpending_range(stream, VERIFIER_GROUP, "-", "+", count, consumername=consumer)
         ids = [item["message_id"] for item in pending]
         if not ids:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -87,9 +88,24 @@ def test_nothing_is_known_before_the_start() -> None:
         _ = server.pid
 
 
-def test_a_server_on_the_path_comes_before_the_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "which", {"valkey-server": "/opt/valkey-server"}.get)
-    assert find_binary() == "/opt/valkey-server"
+def test_a_server_that_hangs_is_killed(redis_binary: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded_redis, "_STOP_TIMEOUT_S", 0.02)
+    with EmbeddedRedis(binary=redis_binary) as server:
+        os.kill(server.pid, signal.SIGSTOP)
+
+
+def program(folder: Path, name: str, says: str) -> str:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\necho {says}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_server_on_the_path_comes_before_the_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new = program(tmp_path, "valkey-server", "Valkey server v=8.1.0")
+    found = {"redis-server": program(tmp_path, "redis-server", "Redis server v=6.0.16"), "valkey-server": new}
+    monkeypatch.setattr(shutil, "which", found.get)
+    assert find_binary() == new
     monkeypatch.setattr(shutil, "which", {}.get)
     assert find_binary().endswith("valkey-server")
     monkeypatch.setattr(embedded_redis, "find_spec", {}.get)

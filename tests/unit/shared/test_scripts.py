@@ -221,6 +221,28 @@ def test_an_error_reply_in_a_pipeline_is_raised_when_parsed(cell: Cell) -> None:
     assert is_missing_function(caught.value)
 
 
+async def test_an_error_of_the_server_is_not_taken_for_a_lost_library(redis_url: str, cell: Cell) -> None:
+    cell.client.set(cell.keys.request("r"), b"not a hash")
+    request = release(cell.keys, request="r", verifier="v.1", epoch="e")
+    client = connect_async(redis_url)
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        call(cell.client, request)
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await acall(client, request)
+    await client.aclose()
+
+
+async def test_a_version_that_cannot_be_asked_is_an_error(redis_url: str, redis_client: Redis) -> None:
+    line = f"local VERSION = {library_version(LIBRARY)}"
+    execute(redis_client, ("FUNCTION", "LOAD", LIBRARY.replace(line, "local VERSION = {err = 'broken'}")))
+    client = connect_async(redis_url)
+    with pytest.raises(ResponseError, match="broken"):
+        load_library(redis_client)
+    with pytest.raises(ResponseError, match="broken"):
+        await aload_library(client)
+    await client.aclose()
+
+
 def test_epochs_are_63_bits_of_hex_and_never_the_unowned_one() -> None:
     for epoch in (new_epoch() for _ in range(200)):
         assert 0 < int(epoch, 16) < 1 << 63

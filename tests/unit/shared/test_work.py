@@ -9,7 +9,7 @@ from redis import Redis
 from redis import exceptions as raised
 
 from shared.errors import BusUnavailable
-from shared.scripts import Claim, call, claim, enqueue
+from shared.scripts import Claim, Forgotten, call, claim, enqueue, forget_consumer
 from shared.topics import NUM_TIERS, VERIFIER_GROUP, Keys
 from shared.work import Orphan, Work, WorkReader, orphans
 
@@ -181,6 +181,11 @@ def test_a_bug_is_not_taken_for_an_outage(redis_client: Redis, keys: Keys, reade
     redis_client.set(keys.requests(0), "x")
     with pytest.raises(raised.ResponseError, match="WRONGTYPE"):
         reader.read(1)
+    redis_client.delete(keys.released)
+    redis_client.set(keys.released, "x")
+    reader.recover()
+    with pytest.raises(raised.ResponseError, match="WRONGTYPE"):
+        reader.read(1)
 
 
 def test_what_a_dead_consumer_has_read_is_taken_over(redis_client: Redis, keys: Keys, reader: WorkReader) -> None:
@@ -196,6 +201,34 @@ def test_what_a_dead_consumer_has_read_is_taken_over(redis_client: Redis, keys: 
     assert redis_client.xlen(keys.dead) == 1
     assert {found.status for found in take(redis_client, keys, taken, "v.2")} == {"OK"}
     assert other.reclaim({"v.2"}) == []
+    consumers: Any = redis_client.xinfo_consumers(keys.requests(0), VERIFIER_GROUP)
+    assert [consumer["name"] for consumer in consumers] == [b"v.2"]
+
+
+def test_a_consumer_is_forgotten_only_when_dead_and_without_pending_entries(
+    redis_client: Redis, keys: Keys, reader: WorkReader
+) -> None:
+    put(redis_client, keys, "a")
+    work = reader.read(1)
+    forget = forget_consumer(keys, stream=keys.requests(0), consumer="v.1")
+    assert call(redis_client, forget) is Forgotten.PENDING
+    take(redis_client, keys, work)
+    redis_client.set(keys.heartbeat("verifier", "v.1"), b"")
+    assert call(redis_client, forget) is Forgotten.ALIVE
+    redis_client.delete(keys.heartbeat("verifier", "v.1"))
+    assert call(redis_client, forget) is Forgotten.OK
+    assert redis_client.xinfo_consumers(keys.requests(0), VERIFIER_GROUP) == []
+
+
+def test_there_is_nothing_to_take_over_from_queues_that_are_gone(
+    redis_client: Redis, keys: Keys, reader: WorkReader
+) -> None:
+    redis_client.delete(keys.released)
+    redis_client.xgroup_destroy(keys.requests(0), VERIFIER_GROUP)
+    assert reader.reclaim(set()) == []
+    redis_client.set(keys.released, "x")
+    with pytest.raises(raised.ResponseError, match="WRONGTYPE"):
+        reader.reclaim(set())
 
 
 def test_the_requests_of_a_dead_verifier_are_found_with_their_epochs(
