@@ -7,6 +7,7 @@ row lets it see, so a wrong slot, mask, position or compaction changes the logit
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -28,12 +29,18 @@ class TableModel:
 
     def logits(self, context: list[int]) -> Float64:
         """float64 [vocab_size]."""
-        key = blake2b(np.array([*context, len(context)], np.int64).tobytes(), digest_size=8).digest()
-        number = int.from_bytes(key, "little")
-        base = np.random.default_rng([number, 0]).normal(0.0, 2.0, self.vocab_size)
-        if self.noise == 0.0:
-            return base
-        return base + np.random.default_rng([number, 1 + self.seed]).normal(0.0, self.noise, self.vocab_size)
+        return _logits(self, tuple(context))
+
+
+@lru_cache(maxsize=100_000)
+def _logits(model: TableModel, context: tuple[int, ...]) -> Float64:
+    key = blake2b(np.array([*context, len(context)], np.int64).tobytes(), digest_size=8).digest()
+    number = int.from_bytes(key, "little")
+    base = np.random.default_rng([number, 0]).normal(0.0, 2.0, model.vocab_size)
+    if model.noise > 0.0:
+        base += np.random.default_rng([number, 1 + model.seed]).normal(0.0, model.noise, model.vocab_size)
+    base.flags.writeable = False
+    return base
 
 
 class TableCache:

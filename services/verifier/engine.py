@@ -144,6 +144,8 @@ class Engine:
             return
         self._next_housekeeping_ms = now_ms + HOUSEKEEPING_MS
         self._speculator.choose(self._bus.live_drafters())
+        if not self._scheduler.running:
+            self._ask_alone()  # whoever left outside of a step, by a cancel say, still has a row at the drafter
         places = self._scheduler.num_free_places
         if places > 0 and self._on_time_for(2 * HEARTBEAT_TTL_MS):
             self._accept(self._bus.take_orphans(self._bus.live_verifiers(), places))
@@ -176,9 +178,7 @@ class Engine:
             return
         self._traces.admitted(admitted)
         if not self._speculator.is_outstanding:  # else the drafter hears of them with the next ask
-            asked = self._ask()
-            if asked is not None and not self._bus.ask(*asked):
-                self._speculator.not_asked("reader_gone")
+            self._ask_alone()
 
     def _forget(self, generation: Generation) -> None:
         self._traces.forgotten(generation)
@@ -230,6 +230,12 @@ class Engine:
         )
         return message, None, redis_ms
 
+    def _ask_alone(self) -> None:
+        """Ask where no commit goes out that the DraftRequest could travel with."""
+        asked = self._ask()
+        if asked is not None and not self._bus.ask(*asked):
+            self._speculator.not_asked("reader_gone")
+
     # -- the step ---------------------------------------------------------------------------------------------
     def _step(self, decoding: Sequence[Generation]) -> None:
         """One forward pass over roots, trees and prefill chunks, up to its commit."""
@@ -261,11 +267,12 @@ class Engine:
         for settlement in settlements:
             if settlement.finish is not None:
                 self._scheduler.remove(settlement.generation)
-        asked = self._ask_after_step(settlements)
         if not settlements:
-            if asked is not None and not self._bus.ask(*asked):
-                self._speculator.not_asked("reader_gone")
+            # Only prompts were fed: an outstanding request is as valid as it was.
+            if not self._speculator.is_outstanding:
+                self._ask_alone()
             return
+        asked = self._ask()
         committed = self._committer.commit(settlements, asked)
         if asked is not None and not committed.asked:
             self._speculator.not_asked("reader_gone")
@@ -275,12 +282,6 @@ class Engine:
             if settlement.finish is None:
                 self._forget(settlement.generation)
         self._count_finished(settlements, committed.lost)
-
-    def _ask_after_step(self, settlements: Sequence[Settlement]) -> Asked | None:
-        # A step that drew nothing leaves the outstanding request as valid as it was.
-        if not settlements and self._speculator.is_outstanding:
-            return None
-        return self._ask()
 
     def _pause_alive(self, seconds: float) -> None:
         """Waiting for Redis inside a commit is not being stuck."""

@@ -1,0 +1,324 @@
+"""The engine in a whole ring of table models: whatever happens to the hints, outputs are plain decoding's."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from redis import Redis
+
+from shared import codec
+from shared.messages import Request, SelectedTrees
+from shared.telemetry import Telemetry, configure
+from shared.tokenizer import Tokenizer, load_tokenizer
+from shared.topics import Keys
+from tests.requests import request
+from tests.ring import GATEWAY, TableRing, plain
+from tests.tiny_tokenizers import byte_level, save
+
+@pytest.fixture(scope="module")
+def telemetry() -> Iterator[Telemetry]:
+    with configure("verifier", "test") as configured:
+        yield configured
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    directory: Path = tmp_path_factory.mktemp("tokenizer")
+    return load_tokenizer(str(save(byte_level(), directory)))
+
+
+@pytest.fixture
+def build(redis_url: str, redis_client: Redis, telemetry: Telemetry, tokenizer: Tokenizer) -> Any:
+    cells = iter(range(10_000))
+
+    def make(**options: Any) -> TableRing:
+        return TableRing(redis_url, redis_client, Keys(f"ring{next(cells)}"), telemetry, tokenizer, **options)
+
+    return make
+
+
+def check(ring: TableRing, requests: list[Request]) -> None:
+    """Every request ended, with plain decoding's tokens; nothing is left behind."""
+    delivered = ring.run()
+    for asked in requests:
+        assert delivered[asked.request].tokens == plain(ring.model, asked)
+        assert delivered[asked.request].finish in ("stop", "length")
+    assert ring.pool.num_free == ring.pool.num_blocks
+    ring.bus.is_silent = False
+    ring.wait(1000.0)
+    ring.turn(2)  # an empty DraftRequest frees the drafter's rows
+    assert ring.draft_pool.num_free == ring.draft_pool.num_blocks
+
+
+def mixed(count: int, **changes: Any) -> list[Request]:
+    return [
+        request(
+            number,
+            prompt=[number % 12, *range(number % 11)],
+            temperature=[0.0, 0.7, 1.0][number % 3],
+            max_tokens=3 + 5 * (number % 4),
+            tpot_ms=[float("inf"), 20.0, 2.0][number % 3],
+            **changes,
+        )
+        for number in range(1, count + 1)
+    ]
+
+
+def test_a_batch_decodes_like_plain_decoding_and_really_speculates(build: Any) -> None:
+    ring = build(noise=0.3)
+    requests = mixed(8)
+    for asked in requests:
+        ring.submit(asked)
+    check(ring, requests)
+    stats = [delivery.stats for delivery in ring.delivered().values()]
+    assert all(entry is not None for entry in stats)
+    assert sum(entry["num_accepted_draft_tokens"] for entry in stats) > 20
+    assert ring.runner.num_forwards < sum(len(plain(ring.model, asked)) for asked in requests)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_whatever_becomes_of_the_hints_the_tokens_are_the_same(build: Any, seed: int) -> None:
+    chance = random.Random(seed)
+    ring = build(
+        noise=chance.choice([0.0, 0.5, 5.0]),
+        num_blocks=chance.choice([12, 64]),
+        draft_blocks=chance.choice([4, 64]),
+        max_running=chance.randint(1, 6),
+    )
+    kept: list[SelectedTrees] = []
+
+    def tamper(reply: SelectedTrees) -> SelectedTrees | None:
+        kept.append(reply)
+        fate = chance.choice(["as it is", "as it is", "lost", "an old one", "other tokens", "another row's"])
+        if fate == "lost":
+            return None
+        if fate == "an old one":
+            return dataclasses.replace(kept[0], step=reply.step)
+        if fate == "other tokens":
+            return dataclasses.replace(reply, tokens=(reply.tokens + 1) % 14)
+        if fate == "another row's" and len(reply.request):
+            return dataclasses.replace(reply, request=np.roll(reply.request, 1), epoch=np.roll(reply.epoch, 1))
+        return reply
+
+    ring.bus.tamper = tamper
+    requests = mixed(chance.randint(1, 7))
+    for asked in requests:
+        ring.submit(asked)
+        ring.turn(chance.randint(0, 3))
+        ring.bus.is_silent = chance.random() < 0.3
+        ring.wait(chance.choice([0.0, 300.0, 2000.0]))
+    check(ring, requests)
+
+
+def test_small_pools_preempt_and_recompute(build: Any) -> None:
+    ring = build(num_blocks=8, max_running=6)
+    requests = [request(number, prompt=[number] * 6, max_tokens=18) for number in range(1, 6)]
+    for asked in requests:
+        ring.submit(asked)
+    check(ring, requests)
+    assert ring.scheduler.num_preempted > 0
+
+
+def test_without_drafter_it_decodes_bare(build: Any) -> None:
+    ring = build()
+    ring.bus.is_silent = True
+    requests = mixed(3)
+    for asked in requests:
+        ring.submit(asked)
+    check_tokens = ring.run()
+    assert ring.ring.is_open
+    for asked in requests:
+        assert check_tokens[asked.request].tokens == plain(ring.model, asked)
+
+
+def test_speculation_resumes_when_answers_come_again(build: Any) -> None:
+    ring = build(noise=0.2)
+    ring.bus.is_silent = True
+    asked = request(1, max_tokens=200, prompt=[1])
+    ring.submit(asked)
+    ring.turn(10)
+    assert ring.ring.is_open
+    ring.bus.is_silent = False
+    ring.wait(1000.0)
+    delivered = ring.run()
+    assert not ring.ring.is_open
+    stats = delivered[asked.request].stats
+    assert stats is not None
+    assert stats["num_accepted_draft_tokens"] > 10
+
+
+def test_speculation_switched_off_by_the_client_verifies_no_node(build: Any) -> None:
+    ring = build(noise=0.0)
+    requests = [request(1, speculation=False), request(2)]
+    for asked in requests:
+        ring.submit(asked)
+    delivered = ring.run()
+    off, on = (delivered[asked.request].stats for asked in requests)
+    assert off is not None
+    assert on is not None
+    assert (off["num_draft_tokens"], off["num_steps"]) == (0, 8)
+    assert on["num_accepted_draft_tokens"] > 0
+
+
+def test_end_tokens_inside_an_accepted_path_end_the_request(build: Any) -> None:
+    ring = build(noise=0.0, eos=frozenset({3, 4, 5}))
+    requests = [request(number, prompt=[number], max_tokens=60, min_tokens=number % 4) for number in range(1, 8)]
+    for asked in requests:
+        ring.submit(asked)
+    delivered = ring.run()
+    for asked in requests:
+        expected = plain(ring.model, asked, frozenset({3, 4, 5}))
+        assert delivered[asked.request].tokens == expected
+        assert delivered[asked.request].finish == ("stop" if expected[-1] in (3, 4, 5) else "length")
+    assert any(len(delivered[asked.request].tokens) > 1 for asked in requests)
+
+
+def test_stop_strings_cut_the_text_and_commit_no_token_after_them(build: Any, tokenizer: Tokenizer) -> None:
+    ring = build(vocab_size=tokenizer.vocab_size, noise=0.0)
+    asked = request(1, prompt=[5, 6], max_tokens=40, temperature=1.0, stop=("e",))
+    ring.submit(asked)
+    delivery = ring.run()[asked.request]
+    full = plain(ring.model, asked)
+    text = tokenizer.decode(delivery.tokens)
+    assert delivery.tokens == full[: len(delivery.tokens)]
+    assert (delivery.finish == "stop") == ("e" in tokenizer.decode(full))
+    if delivery.finish == "stop":
+        assert delivery.text_length == text.index("e")
+        assert "e" not in tokenizer.decode(delivery.tokens[:-1])
+
+
+def test_a_cancelled_request_frees_its_kv_and_leaves_the_others_alone(build: Any) -> None:
+    ring = build()
+    gone, stays = request(1, max_tokens=200), request(2)
+    ring.submit(gone)
+    ring.submit(stays)
+    ring.turn(5)
+    ring.cancel(gone.request)
+    delivered = ring.run()
+    assert delivered[gone.request].finish == "cancelled"
+    assert delivered[stays.request].tokens == plain(ring.model, stays)
+    assert ring.pool.num_free == ring.pool.num_blocks
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"prompt": [99]}, "id that is not in 0..11"),
+        ({"max_tokens": 100_000}, "exceed"),
+        ({"prompt": []}, "empty"),
+    ],
+)
+def test_work_that_no_verifier_can_do_ends_with_its_reason(build: Any, changes: dict[str, Any], reason: str) -> None:
+    ring = build()
+    bad, good = request(1, **changes), request(2)
+    ring.submit(bad)
+    ring.submit(good)
+    delivered = ring.run()
+    assert delivered[bad.request].finish == "error"
+    assert reason in (delivered[bad.request].error or "")
+    assert delivered[good.request].tokens == plain(ring.model, good)
+    ((_, letter),) = ring.client.xrange(ring.keys.dead)
+    assert reason in letter[b"reason"].decode()
+
+
+def test_an_unreadable_body_is_a_dead_letter(build: Any) -> None:
+    ring = build()
+    asked = request(1)
+    ring.submit(asked)
+    ring.client.hset(ring.keys.request(asked.request), "body", b"\x81\xa1v\x63")
+    assert ring.run()[asked.request].finish == "error"
+    assert ring.client.xlen(ring.keys.dead) == 1
+
+
+def test_redis_forgetting_everything_between_steps_is_repaired(build: Any) -> None:
+    ring = build()
+    asked = request(1, max_tokens=30)
+    ring.submit(asked)
+    ring.turn(6)
+    done = len(ring.scheduler.running[0].tokens) - 3
+    assert 0 < done < 30
+    hash_key, journal = ring.keys.request(asked.request), ring.keys.journal(asked.request)
+    ring.client.delete(hash_key, journal)
+    ring.run()
+    entries = ring.client.xrange(journal)
+    tokens = [token for _, fields in entries for token in np.frombuffer(fields[b"tokens"], "<u4").tolist()]
+    assert tokens == plain(ring.model, asked)
+    assert ring.client.hget(hash_key, "status") == b"finished"
+
+
+def test_a_dead_verifiers_requests_go_on_where_the_journal_ends(build: Any) -> None:
+    ring = build()
+    asked = request(1, max_tokens=40, temperature=0.9, stop=("never there",))
+    ring.submit(asked)
+    ring.turn(8)
+    hash_key = ring.keys.request(asked.request)
+    ring.client.hset(hash_key, "owner", "verifier.dead")
+    ring.client.smove(ring.keys.owned("verifier.1"), ring.keys.owned("verifier.dead"), asked.request)
+    ring.client.sadd(ring.keys.members("verifier"), "verifier.dead")
+    for generation in ring.scheduler.generations:
+        ring.scheduler.remove(generation)
+    ring.wait(1000.0)
+    ring.turn(1)
+    assert len(ring.scheduler.generations) == 1
+    ring.run()
+    tokens: list[int] = []
+    for _, fields in ring.client.xrange(ring.keys.journal(asked.request)):
+        tokens += np.frombuffer(fields[b"tokens"], "<u4").tolist()
+    assert tokens == plain(ring.model, asked)
+
+
+def test_a_fenced_verifier_drops_the_request_and_sends_nothing(build: Any) -> None:
+    ring = build()
+    asked = request(1, max_tokens=40)
+    ring.submit(asked)
+    ring.turn(6)
+    before = ring.client.xlen(ring.keys.tokens(GATEWAY))
+    ring.client.hset(ring.keys.request(asked.request), mapping={"owner": "verifier.2", "epoch": "00ff"})
+    ring.turn(4)
+    assert ring.scheduler.generations == []
+    assert ring.client.xlen(ring.keys.tokens(GATEWAY)) == before
+
+
+def test_draining_gives_everything_back(build: Any) -> None:
+    ring = build()
+    asked = request(1, max_tokens=40)
+    ring.submit(asked)
+    ring.turn(5)
+    ring.engine.drain()
+    assert ring.scheduler.generations == []
+    assert ring.client.xlen(ring.keys.released) == 1
+    ring.turn(1)
+    ring.run()
+    tokens: list[int] = []
+    for _, fields in ring.client.xrange(ring.keys.journal(asked.request)):
+        tokens += np.frombuffer(fields[b"tokens"], "<u4").tolist()
+    assert tokens == plain(ring.model, asked)
+
+
+def test_unreadable_hints_are_counted_and_dropped(build: Any, telemetry: Telemetry) -> None:
+    ring = build()
+    asked = request(1)
+    ring.submit(asked)
+    ring.client.xadd(ring.bus.verify_stream, {"body": b"noise"})
+    ring.client.xadd(ring.keys.control, {"body": b"noise"})
+    ring.client.xadd(ring.keys.draft("drafter.1"), {"body": b"noise"})
+    ring.client.xadd(ring.keys.select, {"body": b"noise"})
+    assert ring.run()[asked.request].tokens == plain(ring.model, asked)
+    assert b'adaserve_hints_dropped_total{reason="unreadable"}' in telemetry.prometheus()
+
+
+def test_the_journal_equals_what_was_delivered(build: Any) -> None:
+    ring = build()
+    asked = request(1, max_tokens=25, temperature=1.0)
+    ring.submit(asked)
+    delivery = ring.run()[asked.request]
+    entries = ring.client.xrange(ring.keys.journal(asked.request))
+    journal = b"".join(fields[b"tokens"] for _, fields in entries)
+    assert np.frombuffer(journal, "<u4").tolist() == delivery.tokens
+    assert codec.decode(Request, ring.client.hget(ring.keys.request(asked.request), "body")).seed == 1
