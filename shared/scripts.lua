@@ -10,7 +10,7 @@
 --
 -- Raise VERSION with every change: a client loads its library only where it finds none or an older one.
 
-local VERSION = 2
+local VERSION = 3
 
 local GROUP = 'verifiers'
 local RETAIN_MS = 600000
@@ -85,11 +85,11 @@ local function enqueue(keys, args)
 end
 
 -- The crash claims this claim would make: one more when a dead owner made no progress since its own claim, none
--- after progress; a request that was given back or never claimed adds nothing.
-local function crash_claims(state, owner)
+-- after progress; a request that was given back, never claimed, or is the claimer's own adds nothing.
+local function crash_claims(state, verifier)
   if tonumber(state.position) > tonumber(state.claimed_position) then return 0 end
   local count = tonumber(state.crash_claims)
-  if owner ~= '' then count = count + 1 end
+  if state.owner ~= '' and state.owner ~= verifier then count = count + 1 end
   return count
 end
 
@@ -105,12 +105,17 @@ local function read_hash(hash)
   return state
 end
 
--- Whether this claim may take the request, and if not, why not.
-local function judge_claim(prefix, state, owner, epoch)
+local function is_alive(prefix, verifier)
+  return redis.call('EXISTS', prefix .. 'heartbeat:verifier:' .. verifier) == 1
+end
+
+-- Whether this claim may take the request, and if not, why not. A verifier may claim what it owns itself, under the
+-- epoch in the hash: that is how it gets hold of a request when the reply to its claim was lost.
+local function judge_claim(prefix, state, verifier, owner, epoch)
   if TERMINAL[state.status] then return state.status == 'finished' and 'FINISHED' or 'CANCELLED' end
   if state.owner ~= owner or state.epoch ~= epoch then return 'OWNED' end
-  if owner ~= '' and redis.call('EXISTS', prefix .. 'heartbeat:verifier:' .. owner) == 1 then return 'OWNED' end
-  if crash_claims(state, owner) >= POISON_AT then return 'POISON' end
+  if owner ~= '' and owner ~= verifier and is_alive(prefix, owner) then return 'OWNED' end
+  if crash_claims(state, verifier) >= POISON_AT then return 'POISON' end
   return 'OK'
 end
 
@@ -129,9 +134,9 @@ local function claim(keys, args)
   if state.owner == verifier and state.epoch == new_epoch then
     return claimed('OK', state, state.crash_claims, journal, at)
   end
-  local verdict = judge_claim(prefix, state, owner, epoch)
+  local verdict = judge_claim(prefix, state, verifier, owner, epoch)
   if verdict == 'POISON' then
-    return claimed('POISON', state, crash_claims(state, owner), journal, at)
+    return claimed('POISON', state, crash_claims(state, verifier), journal, at)
   end
   if verdict ~= 'OK' then
     -- The request is terminal, owned, or queued under another entry: this entry stands for no work.
@@ -139,10 +144,10 @@ local function claim(keys, args)
     if TERMINAL[state.status] and owner ~= '' then redis.call('SREM', prefix .. 'owned:' .. owner, id) end
     return { verdict }
   end
-  local crashes = crash_claims(state, owner)
+  local crashes = crash_claims(state, verifier)
   redis.call('HSET', hash, 'owner', verifier, 'epoch', new_epoch, 'status', 'running', 'entry_id', '',
     'claimed_position', state.position, 'crash_claims', crashes)
-  -- In this order: a verifier may take back what its own lapsed heartbeat has left.
+  -- In this order: the previous owner may be the new one.
   if owner ~= '' then redis.call('SREM', prefix .. 'owned:' .. owner, id) end
   redis.call('SADD', own, id)
   discard(stream, entry)

@@ -192,7 +192,8 @@ def claim(
     """Takes a request under the new `epoch`, if owner and epoch are still the expected ones.
 
     From a queue: pass the entry's id and stream, owner and epoch by default. From the `owned` set of a verifier
-    without heartbeat: pass that verifier and the epoch its hash holds, no entry. The entry is acknowledged and
+    without heartbeat, or from the own one when the reply to a claim was lost (`shared.work.owned_by`): pass that
+    verifier and the epoch its hash holds, no entry. The entry is acknowledged and
     deleted here and nowhere else.
     """
     return Call(

@@ -166,27 +166,29 @@ class WorkReader:
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """A request whose owner has no heartbeat; `epoch` is what its claim has to expect."""
+    """A request to be claimed from its owner; `epoch` is what the claim has to expect."""
 
     request: str
     owner: str
     epoch: str
 
 
-def orphans(client: Redis, keys: Keys, live: Container[str]) -> list[Orphan]:
-    """Requests owned by verifiers that are not in `live`. Raises BusUnavailable.
+def owned_by(client: Redis, keys: Keys, owner: str) -> list[Orphan]:
+    """Requests in a verifier's set. Raises BusUnavailable.
 
-    A request whose hash is gone has an empty epoch: claiming it takes it out of the set.
+    In its own set a verifier finds requests it does not know: their claim took effect and its reply was lost.
+    Nobody else can take them while it lives, so it has to look after every claim that failed. A request whose
+    hash is gone has an empty epoch: claiming it takes it out of the set.
     """
-    found: list[Orphan] = []
     with bus_errors():
-        members = [text(member) for member in client.smembers(keys.members("verifier"))]
-        for owner in (member for member in members if member not in live):
-            requests = sorted(text(request) for request in client.smembers(keys.owned(owner)))
-            epochs = send(client, [("HGET", keys.request(request), "epoch") for request in requests])
-            check(epochs)
-            found += [
-                Orphan(request, owner, (epoch or b"").decode())
-                for request, epoch in zip(requests, epochs, strict=True)
-            ]
-    return found
+        requests = sorted(text(request) for request in client.smembers(keys.owned(owner)))
+        epochs = send(client, [("HGET", keys.request(request), "epoch") for request in requests])
+        check(epochs)
+    return [Orphan(request, owner, text(epoch or b"")) for request, epoch in zip(requests, epochs, strict=True)]
+
+
+def orphans(client: Redis, keys: Keys, live: Container[str]) -> list[Orphan]:
+    """Requests owned by verifiers that are not in `live`. Raises BusUnavailable."""
+    with bus_errors():
+        members = sorted(text(member) for member in client.smembers(keys.members("verifier")))
+    return [orphan for owner in members if owner not in live for orphan in owned_by(client, keys, owner)]

@@ -136,6 +136,11 @@ class ProtocolMachine(RuleBasedStateMachine):
         owner, epoch = data.draw(st.sampled_from(self.epochs[request][::-1]))
         self._claim(request, verifier, owner, epoch, RELEASED, "")
 
+    @rule(request=requests, verifier=verifiers)
+    def take_over(self, request: str, verifier: str) -> None:
+        if (held := self.model.requests.get(request)) and held.owner:
+            self._claim(request, verifier, held.owner, held.epoch, RELEASED, "")
+
     def _claim(
         self, request: str, verifier: str, owner: str, expected: str, queue: str, entry: str, epoch: str = ""
     ) -> None:

@@ -92,7 +92,7 @@ class Model:
             return ClaimStatus.MISSING
         if (held.owner, held.epoch) == (verifier, epoch):
             return ClaimStatus.OK
-        verdict = self._judge_claim(held, owner, expected)
+        verdict = self._judge_claim(held, verifier, owner, expected)
         if verdict is ClaimStatus.POISON:
             return verdict
         if verdict is not ClaimStatus.OK:
@@ -101,7 +101,7 @@ class Model:
             if held.has_ended:
                 self.owned.get(owner, set()).discard(request)
             return verdict
-        held.crash_claims = self._crash_claims(held)
+        held.crash_claims = self._crash_claims(held, verifier)
         self._own(request, verifier)
         held.epoch, held.status, held.claimed_position = epoch, "running", held.position
         self._discard(queue, entry)
@@ -109,17 +109,17 @@ class Model:
         held.entry = None
         return ClaimStatus.OK
 
-    def _judge_claim(self, held: Held, owner: str, expected: str) -> ClaimStatus:
+    def _judge_claim(self, held: Held, verifier: str, owner: str, expected: str) -> ClaimStatus:
         if held.has_ended:
             return ClaimStatus.FINISHED if held.status == "finished" else ClaimStatus.CANCELLED
-        if (held.owner, held.epoch) != (owner, expected) or (owner and owner in self.live):
+        if (held.owner, held.epoch) != (owner, expected) or owner in self.live - {verifier}:
             return ClaimStatus.OWNED
-        return ClaimStatus.POISON if self._crash_claims(held) >= POISON_AT else ClaimStatus.OK
+        return ClaimStatus.POISON if self._crash_claims(held, verifier) >= POISON_AT else ClaimStatus.OK
 
-    def _crash_claims(self, held: Held) -> int:
+    def _crash_claims(self, held: Held, verifier: str) -> int:
         if held.position > held.claimed_position:
             return 0
-        return held.crash_claims + bool(held.owner)
+        return held.crash_claims + (held.owner not in ("", verifier))
 
     def commit(self, row: CommitRow) -> CommitStatus:
         held = self.requests.get(row.request)

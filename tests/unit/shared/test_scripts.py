@@ -306,6 +306,14 @@ def test_a_repeated_claim_gives_the_same_answer_and_counts_nothing(cell: Cell) -
     assert (again.status, again.crash_claims) == (ClaimStatus.OK, 0)
 
 
+def test_a_claim_whose_reply_and_epoch_were_lost_is_taken_back_by_its_owner(cell: Cell) -> None:
+    cell.begin()
+    cell.beat("v.1")
+    found = cell.claim("v.1", "e2", owner="v.1", expected="e1")
+    assert (found.status, found.crash_claims, cell.hash("epoch")) == (ClaimStatus.OK, 0, "e2")
+    assert cell.owned("v.1") == {b"r"}
+
+
 def a_request_of_a_live_owner_is_not_claimed(cell: Cell) -> None:
     cell.begin()
     cell.beat("v.1")
@@ -649,15 +657,15 @@ GUARDS: dict[Scenario, tuple[str, str]] = {
         "",
     ),
     a_request_of_a_live_owner_is_not_claimed: (
-        "if owner ~= '' and redis.call('EXISTS', prefix .. 'heartbeat:verifier:' .. owner) == 1 then",
-        "if false then",
+        "if owner ~= '' and owner ~= verifier and is_alive(prefix, owner) then return 'OWNED' end",
+        "",
     ),
     a_claim_with_an_old_epoch_or_owner_is_refused: (
         "if state.owner ~= owner or state.epoch ~= epoch then return 'OWNED' end",
         "",
     ),
     three_owners_dead_without_progress_are_poison: (
-        "if crash_claims(state, owner) >= POISON_AT then return 'POISON' end",
+        "if crash_claims(state, verifier) >= POISON_AT then return 'POISON' end",
         "",
     ),
     a_repeated_commit_is_success_without_effect: (

@@ -27,8 +27,8 @@ GUARDS = {
     "position": ("position == row.start and digest == row.start_digest", "digest == row.start_digest"),
     "digest": ("position == row.start and digest == row.start_digest", "position == row.start"),
     "live owner": (
-        "if owner ~= '' and redis.call('EXISTS', prefix .. 'heartbeat:verifier:' .. owner) == 1 then",
-        "if false then",
+        "if owner ~= '' and owner ~= verifier and is_alive(prefix, owner) then return 'OWNED' end",
+        "",
     ),
     "claim compare-and-set": ("if state.owner ~= owner or state.epoch ~= epoch then return 'OWNED' end", ""),
     "longest chain wins": ("if here < tonumber(given.position) then return 'OK' end", "do return 'OK' end"),
