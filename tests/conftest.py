@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from itertools import count
 
 import pytest
+from hypothesis import settings
 from redis import Redis
 
 from shared.embedded_redis import EmbeddedRedis
 from shared.streams import connect
 from shared.topics import Keys
+
+# A busy machine must not fail a property: the timeout of each test is the only clock.
+settings.register_profile("adaserve", deadline=None)
+settings.load_profile("adaserve")
 
 _cells = count()
 
