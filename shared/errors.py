@@ -1,11 +1,11 @@
 """Every exception AdaServe raises on purpose.
 
-    AdaServeError
-    ├── ConfigurationError        a setting, model directory or port the operator must change
-    │   └── ModelError            a model directory that is refused or unreadable
-    ├── UnreadableMessage         bytes on a stream that are not a valid message
-    ├── OutOfBlocks               the KV pool cannot hold what was asked for
-    └── BusUnavailable            Redis is away, read-only, loading or out of memory
+AdaServeError
+├── ConfigurationError        a setting, model directory or port the operator must change
+│   └── ModelError            a model directory that is refused or unreadable
+├── UnreadableMessage         bytes on a stream that are not a valid message
+├── OutOfBlocks               the KV pool cannot hold what was asked for
+└── BusUnavailable            Redis is away, read-only, loading or out of memory
 """
 
 from __future__ import annotations
