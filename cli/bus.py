@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -12,24 +14,44 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from shared.embedded_redis import MIN_VERSION, EmbeddedRedis
-from shared.errors import BusUnavailable, ConfigurationError
+from shared.errors import AdaServeError, BusUnavailable, ConfigurationError
 
 _TIMEOUT_S = 3.0
+_WATCH_S = 0.5
+
+
+class BusLost(AdaServeError):
+    """The embedded server ended, and with it everything it knew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bus:
+    """A Redis that answers; `words` describe it to the operator. `server` is set when it is ours."""
+
+    url: str
+    words: str
+    server: EmbeddedRedis | None = None
+
+    async def watch(self) -> None:
+        """Raises BusLost when our own server has ended; the operator's may come back, so it is not watched."""
+        while self.server is None or self.server.is_running:  # noqa: ASYNC110  a process sets no event
+            await asyncio.sleep(_WATCH_S)
+        raise BusLost("the embedded Redis has ended; start again")
 
 
 @contextmanager
-def running(url: str | None) -> Iterator[tuple[str, str]]:
-    """(URL, words for the operator) of `url` when given, else of an embedded server that ends with this block.
+def running(url: str | None) -> Iterator[Bus]:
+    """`url` when given, else an embedded server that ends with this block.
 
     Raises BusUnavailable when it does not answer, ConfigurationError when it is too old.
     """
     if url is not None:
         version = check(url)
-        yield url, f"Redis {version} at {without_password(url)}"
+        yield Bus(url, f"Redis {version} at {without_password(url)}")
         return
     with EmbeddedRedis() as server:
         version = check(server.url)
-        yield server.url, f"embedded Redis {version} (its data ends with this command)"
+        yield Bus(server.url, f"embedded Redis {version} (its data ends with this command)", server)
 
 
 def check(url: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 from cli.service import Service
 from shared.errors import AdaServeError
@@ -19,9 +20,15 @@ Say = Callable[[str, str], None]
 
 
 class Stack:
-    """Supervises `services` until a signal or until one of them cannot be kept running."""
+    """Supervises `services` until a signal or until one of them cannot be kept running.
 
-    def __init__(self, services: Sequence[Service], say: Say) -> None:
+    `watch` runs beside them; an AdaServeError it raises ends everything as well.
+    """
+
+    def __init__(
+        self, services: Sequence[Service], say: Say, watch: Callable[[], Coroutine[Any, Any, None]] | None = None
+    ) -> None:
+        self._watch = watch
         self._services = {service.plan.name: service for service in services}
         self._say = say
         self._signals = 0
@@ -34,17 +41,18 @@ class Stack:
         """
         self._listen()
         supervisors = [asyncio.create_task(service.supervise()) for service in self._services.values()]
-        failed = asyncio.create_task(_first_failure(supervisors))
+        watches = [asyncio.create_task(self._watch())] if self._watch is not None else []
+        failed = asyncio.create_task(_first_failure([*supervisors, *watches]))
         opening = asyncio.create_task(self._open(greet))
         stopped = asyncio.create_task(self._stop.wait())
         await asyncio.wait([failed, stopped], return_when=asyncio.FIRST_COMPLETED)
         failure = failed.result() if failed.done() else None
         if failure is not None:
             self._say("up", str(failure))
-        for task in (opening, stopped):
+        for task in (opening, stopped, *watches):
             task.cancel()
         await self._drain(supervisors)
-        await asyncio.gather(opening, failed, stopped, *supervisors, return_exceptions=True)
+        await asyncio.gather(opening, stopped, failed, *watches, *supervisors, return_exceptions=True)
         return 0 if failure is None else 1
 
     def _listen(self) -> None:
@@ -98,7 +106,7 @@ async def _first_failure(tasks: Sequence[asyncio.Task[None]]) -> AdaServeError |
     """The first task to raise; a bug's exception goes on."""
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     for task in done:
-        error = task.exception()
+        error = None if task.cancelled() else task.exception()
         if isinstance(error, AdaServeError):
             return error
         if error is not None:

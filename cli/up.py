@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cli import bus, models, ports, settings
+from cli.bus import Bus
 from cli.completion import Answer, Question, stream, summary
 from cli.service import Service, ServicePlan
 from cli.stack import Stack
@@ -46,20 +47,20 @@ def run(choices: Choices, console: Console) -> int:
     divided = settings.divide(environment, known)
     choose_models(choices, environment, divided, known)
     choose_ports(choices, environment, divided)
-    with bus.running(settings.redis_url(environment)) as (redis_url, words):
-        _say(console, "up", words)
+    with bus.running(settings.redis_url(environment)) as redis:
+        _say(console, "up", redis.words)
         for service in divided:
-            divided[service][f"{PREFIX}REDIS_URL"] = redis_url
-        return asyncio.run(_up(divided, console, started))
+            divided[service][f"{PREFIX}REDIS_URL"] = redis.url
+        return asyncio.run(_up(divided, redis, console, started))
 
 
-async def _up(divided: Mapping[str, Mapping[str, str]], console: Console, started: float) -> int:
+async def _up(divided: Mapping[str, Mapping[str, str]], redis: Bus, console: Console, started: float) -> int:
     def say(name: str, line: str) -> None:
         _say(console, name, line)
 
     plans = {service: _plan(service, divided[service]) for service in settings.SERVICES}
     url = f"http://{plans['gateway'].host}:{plans['gateway'].port}"
-    stack = Stack([Service(plan, say) for plan in plans.values()], say)
+    stack = Stack([Service(plan, say) for plan in plans.values()], say, redis.watch)
     return await stack.run(lambda: greet(console, url, started))
 
 

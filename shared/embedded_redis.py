@@ -100,6 +100,11 @@ class EmbeddedRedis:
             raise RuntimeError("the embedded Redis has not been started")
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the server has been started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Returns when the server answers. Raises ConfigurationError with its last words where it does not."""
         self._folder = tempfile.TemporaryDirectory(prefix="ada-")

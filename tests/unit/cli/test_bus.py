@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 from redis import Redis
 
@@ -10,19 +13,27 @@ from shared.errors import BusUnavailable, ConfigurationError
 
 
 def test_the_operators_redis_is_used_and_left_running(redis_url: str) -> None:
-    with bus.running(redis_url) as (url, words):
-        assert url == redis_url
-        assert redis_url in words
+    with bus.running(redis_url) as redis:
+        assert redis.url == redis_url
+        assert redis_url in redis.words
     bus.check(redis_url)
 
 
 def test_an_embedded_redis_ends_with_the_block() -> None:
-    with bus.running(None) as (url, words):
-        with Redis.from_url(url) as client:
+    with bus.running(None) as redis:
+        with Redis.from_url(redis.url) as client:
             assert client.ping()
-        assert "embedded" in words
+        assert "embedded" in redis.words
     with pytest.raises(BusUnavailable, match="does not answer"):
-        bus.check(url)
+        bus.check(redis.url)
+
+
+async def test_the_end_of_the_embedded_server_is_noticed() -> None:
+    with bus.running(None) as redis:
+        assert redis.server is not None
+        os.kill(redis.server.pid, signal.SIGKILL)
+        with pytest.raises(bus.BusLost, match="start again"):
+            await redis.watch()
 
 
 def test_an_unreachable_redis_is_named_without_its_password() -> None:

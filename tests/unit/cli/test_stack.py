@@ -126,6 +126,20 @@ async def test_a_configuration_error_stops_the_start(log: Log) -> None:
     assert log.said("up", "verifier cannot start with these settings")
 
 
+async def test_a_lost_bus_drains_what_is_left(log: Log) -> None:
+    async def watch() -> None:
+        await until(lambda: log.said("gateway", "started"))
+        raise AdaServeError("no bus any more")
+
+    assert await Stack([service("gateway", log)], log.say, watch).run(unheard) == 1
+    assert log.said("up", "no bus any more")
+    assert log.said("gateway", "draining")
+
+
+async def unheard() -> None:
+    """A greeting nobody waits for."""
+
+
 async def unreached() -> None:
     raise AssertionError("greeted although a service is not ready")
 
