@@ -7,7 +7,7 @@ what never was (other digests), and Redis may forget a request, a journal or the
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -15,6 +15,8 @@ from redis import Redis
 
 from shared import digest as chain
 from shared.scripts import (
+    Call,
+    Commit,
     CommitRow,
     Contradiction,
     Origin,
@@ -39,10 +41,13 @@ TIERS = ("0", "1")
 QUEUES = (*TIERS, RELEASED)
 HASH_FIELDS = ("status", "owner", "epoch", "position", "digest", "crash_claims", "gateway", "claimed_position")
 
+T = TypeVar("T")
+
 requests = st.sampled_from(REQUESTS)
 verifiers = st.sampled_from(VERIFIERS)
 gateways = st.sampled_from(GATEWAYS)
 token_lists = st.lists(st.integers(0, 3), max_size=2)
+seldom = st.sampled_from([False, False, True, False, False])  # what ends a request, or it would never get far
 
 
 def packed(tokens: list[int]) -> bytes:
@@ -57,6 +62,7 @@ class ProtocolMachine(RuleBasedStateMachine):
     """Set `client` (with the library to test loaded) on a subclass."""
 
     client: ClassVar[Redis]
+    reached: ClassVar[set[tuple[str, str]]]
     keys: ClassVar[Keys] = Keys("machine")
 
     def __init__(self) -> None:
@@ -88,6 +94,12 @@ class ProtocolMachine(RuleBasedStateMachine):
         found: Any = self.client.xrevrange(self._queue(queue), count=1)
         return found[0][0].decode() if found else ""
 
+    def _call(self, request: Call[T]) -> T:
+        reply = call(self.client, request)
+        statuses = reply.results if isinstance(reply, Commit) else [getattr(reply, "status", reply)]
+        self.reached.update((request.function.removeprefix("adaserve_"), str(status)) for status in statuses)
+        return reply
+
     def _next(self) -> bytes:
         self.serial += 1
         return f"event {self.serial}".encode()
@@ -101,19 +113,18 @@ class ProtocolMachine(RuleBasedStateMachine):
                 self.epochs[request].append((held.owner, held.epoch))
             self.past[request].append(copy.deepcopy(held))
 
-    @rule(request=requests, tier=st.sampled_from(TIERS), gateway=gateways)
-    def enqueue_request(self, request: str, tier: str, gateway: str) -> None:
-        self._enqueue(request, tier, gateway)
+    @rule(request=requests, tier=st.sampled_from(TIERS), gateway=gateways, limit=st.integers(0, 2))
+    def enqueue_request(self, request: str, tier: str, gateway: str, limit: int) -> None:
+        self._enqueue(request, tier, gateway, limit)
 
-    def _enqueue(self, request: str, tier: str, gateway: str) -> None:
+    def _enqueue(self, request: str, tier: str, gateway: str, limit: int = 2) -> None:
         digest = prompt_digest(request).hex()
-        real = call(
-            self.client,
+        real = self._call(
             enqueue(
                 self.keys,
                 request=request,
                 tier=int(tier),
-                limit=1,
+                limit=limit,
                 body=b"\xff body",
                 tenant="t",
                 position=PROMPT,
@@ -123,7 +134,7 @@ class ProtocolMachine(RuleBasedStateMachine):
                 traceparent=None,
             ),
         )
-        assert real == self.model.enqueue(request, tier, 1, PROMPT, digest, gateway, self._newest_entry(tier))
+        assert real == self.model.enqueue(request, tier, limit, PROMPT, digest, gateway, self._newest_entry(tier))
         self._remember(request)
 
     @rule(request=requests, verifier=verifiers, data=st.data())
@@ -141,13 +152,28 @@ class ProtocolMachine(RuleBasedStateMachine):
         if (held := self.model.requests.get(request)) and held.owner:
             self._claim(request, verifier, held.owner, held.epoch, RELEASED, "")
 
+    @rule(request=requests)
+    def crash(self, request: str) -> None:
+        """The owner dies, the other verifier takes over."""
+        if (held := self.model.requests.get(request)) and held.owner:
+            self._set_live(held.owner, False)
+            other = VERIFIERS[held.owner == VERIFIERS[0]]
+            self._claim(request, other, held.owner, held.epoch, RELEASED, "")
+
+    @rule(request=requests, gateway=gateways)
+    def begin_request(self, request: str, gateway: str) -> None:
+        """A request that is new or forgotten is queued and claimed."""
+        if request not in self.model.requests:
+            self._enqueue(request, TIERS[0], gateway)
+            for queue, entry in self.entries[request][-1:]:
+                self._claim(request, VERIFIERS[0], "", "0", queue, entry)
+
     def _claim(
         self, request: str, verifier: str, owner: str, expected: str, queue: str, entry: str, epoch: str = ""
     ) -> None:
         self.serial += 1
         epoch = epoch or f"e{self.serial}"
-        real = call(
-            self.client,
+        real = self._call(
             claim(
                 self.keys,
                 request=request,
@@ -181,10 +207,11 @@ class ProtocolMachine(RuleBasedStateMachine):
             self.client.delete(key)
             self.model.live.discard(verifier)
 
-    @rule(request=requests, tokens=token_lists, finish=st.booleans(), lie=st.integers(0, 9), data=st.data())
+    @rule(request=requests, tokens=token_lists, finish=seldom, lie=st.integers(0, 9), data=st.data())
     def commit_row(self, request: str, tokens: list[int], finish: bool, lie: int, data: st.DataObject) -> None:
         """An honest row in most cases, else one with an old epoch, another place or another digest."""
         held = self.model.requests.get(request) or Held("0", PROMPT, prompt_digest(request).hex(), "", PROMPT)
+        tokens = tokens if finish else tokens or [0]
         start, digest, epoch = held.position, bytes.fromhex(held.digest), held.epoch
         if lie == 0:
             epoch = data.draw(st.sampled_from(self.epochs[request]))[1]
@@ -215,7 +242,7 @@ class ProtocolMachine(RuleBasedStateMachine):
         self._commit(data.draw(st.lists(st.sampled_from(self.rows[::-1]), min_size=1, max_size=3)))
 
     def _commit(self, rows: list[CommitRow]) -> None:
-        real = call(self.client, commit(self.keys, verifier=self._owner_of(rows), rows=rows))
+        real = self._call(commit(self.keys, verifier=self._owner_of(rows), rows=rows))
         assert list(real.results) == [self.model.commit(row) for row in rows]
         self.rows += rows
         for row in rows:
@@ -228,22 +255,24 @@ class ProtocolMachine(RuleBasedStateMachine):
     @rule(request=requests, data=st.data())
     def give_back(self, request: str, data: st.DataObject) -> None:
         owner, epoch = data.draw(st.sampled_from(self.epochs[request][::-1]))
-        real = call(self.client, release(self.keys, request=request, verifier=owner or VERIFIERS[0], epoch=epoch))
+        real = self._call(release(self.keys, request=request, verifier=owner or VERIFIERS[0], epoch=epoch))
         assert real == self.model.release(request, epoch, self._newest_entry(RELEASED))
         self._remember(request)
 
-    @rule(request=requests, status=st.sampled_from(Terminal))
-    def end(self, request: str, status: Terminal) -> None:
+    @rule(request=requests, status=st.sampled_from(Terminal), really=seldom)
+    def end(self, request: str, status: Terminal, really: bool) -> None:
+        held = self.model.requests.get(request)
+        if not really and held is not None and not held.has_ended:
+            return
         event = self._next()
-        real = call(self.client, cancel(self.keys, request=request, event=event, status=status))
+        real = self._call(cancel(self.keys, request=request, event=event, status=status))
         assert real == self.model.cancel(request, status, event)
         self._remember(request)
 
     @rule(request=requests, gateway=gateways, position=st.integers(0, 6))
     def read_journal(self, request: str, gateway: str, position: int) -> None:
         event = self._next()
-        real = call(
-            self.client,
+        real = self._call(
             attach(self.keys, request=request, gateway=gateway, position=position, detached=event),
         )
         journal = [(entry.end, entry.tokens) for entry in real.journal]
@@ -251,9 +280,11 @@ class ProtocolMachine(RuleBasedStateMachine):
         if request in self.model.requests:
             assert real.terminal == self.model.requests[request].terminal
 
-    @rule(request=requests)
-    def forget_request(self, request: str) -> None:
+    @rule(request=requests, really=seldom)
+    def forget_request(self, request: str, really: bool) -> None:
         """Redis comes back from an older state, one without this request."""
+        if not really:
+            return
         held = self.model.requests.pop(request, None)
         if held is not None:
             self.client.delete(self.keys.request(request), self.keys.journal(request))
@@ -272,7 +303,7 @@ class ProtocolMachine(RuleBasedStateMachine):
 
     @rule(request=requests, data=st.data())
     def forget_commits(self, request: str, data: st.DataObject) -> None:
-        """Redis comes back from an older state, one without the last commits of this owner."""
+        """Redis comes back from an older state, one without the last commits; the owner commits on."""
         held = self.model.requests.get(request)
         past = [
             old
@@ -286,11 +317,22 @@ class ProtocolMachine(RuleBasedStateMachine):
         if held is None or not past:
             return
         old = data.draw(st.sampled_from(past))
+        row = CommitRow(
+            request=request,
+            epoch=held.epoch,
+            start=held.position,
+            start_digest=held.digest,
+            end=held.position + 1,
+            end_digest=chain.extend(bytes.fromhex(held.digest), [0]).hex(),
+            tokens=packed([0]),
+            event=self._next(),
+        )
         held.position, held.digest, held.journal = old.position, old.digest, list(old.journal)
         self.client.hset(self.keys.request(request), mapping={"position": old.position, "digest": old.digest})
         self.client.delete(self.keys.journal(request))
         for end, tokens in old.journal:
             self.client.xadd(self.keys.journal(request), {"tokens": tokens}, id=f"{end}-0")
+        self._commit([row])
 
     @rule(
         request=requests, tokens=token_lists, as_owner=st.booleans(), stale=st.booleans(), conflict=st.booleans()
@@ -305,8 +347,7 @@ class ProtocolMachine(RuleBasedStateMachine):
         contradiction = Contradiction(held.position, held.digest) if conflict and held is not None else None
         position = PROMPT + len(tokens)
         digest = chain.extend(prompt_digest(request), tokens).hex()
-        real = call(
-            self.client,
+        real = self._call(
             reseed(
                 self.keys,
                 request=request,
