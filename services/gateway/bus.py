@@ -9,6 +9,7 @@ import time
 from typing import Any, TypeVar
 
 from services.gateway.delivery import terminal
+from services.gateway.tasks import end
 from shared import scripts
 from shared.errors import BusUnavailable
 from shared.failures import bus_errors
@@ -43,8 +44,7 @@ class Bus:
         """Waits for cancels under way, then closes the connections."""
         if self._cancels:
             await asyncio.wait(self._cancels, timeout=2.0)
-        for task in self._cancels:
-            task.cancel()
+        await end(self._cancels)
         await self._client.aclose()
 
     async def call(self, request: Call[T]) -> T:

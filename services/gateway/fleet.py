@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from services.gateway.tasks import end
 from shared.errors import BusUnavailable
 from shared.heartbeat import live_members
 from shared.streams import connect
@@ -36,8 +37,7 @@ class Fleet:
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end([self._task])
         self._client.close()
 
     @property

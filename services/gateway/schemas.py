@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from shared.messages import MAX_CONTEXT, MAX_DEPTH
@@ -17,6 +17,18 @@ MAX_STOPS = 16
 MAX_STOP_BYTES = 1024
 MAX_MESSAGES = 4096
 MAX_TARGET_MS = 3_600_000.0
+
+
+def _is_text(text: str) -> str:
+    """JSON can escape half of a surrogate pair, which is no text and has no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("text", "must be valid Unicode") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_is_text)]
 
 
 def _as_stops(value: Any) -> Any:
@@ -28,7 +40,7 @@ def _as_stops(value: Any) -> Any:
         raise PydanticCustomError("stop", "must be a string or a list of strings")
     if len(stops) > MAX_STOPS:
         raise PydanticCustomError("stop", "at most {limit} stop strings", {"limit": MAX_STOPS})
-    if not all(1 <= len(stop.encode("utf-8", "replace")) <= MAX_STOP_BYTES for stop in stops):
+    if not all(1 <= len(_is_text(stop).encode()) <= MAX_STOP_BYTES for stop in stops):
         raise PydanticCustomError("stop", "each must be 1 to {limit} bytes long", {"limit": MAX_STOP_BYTES})
     return stops
 
@@ -96,7 +108,7 @@ class Message(_Options):
     """One chat message; content is text."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_as_text)]
+    content: Annotated[Text, BeforeValidator(_as_text)]
     name: str | None = Field(default=None, max_length=256)
 
 
@@ -143,4 +155,4 @@ class ChatRequest(Sampling):
 class CompletionRequest(Sampling):
     """`POST /v1/completions`."""
 
-    prompt: Annotated[str | list[int], BeforeValidator(_as_prompt)]
+    prompt: Annotated[Text | list[int], BeforeValidator(_as_prompt)]

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from services.gateway.bus import Bus
 from services.gateway.delivery import BrokenChain, Delivery, Delta, Gap, terminal
 from services.gateway.errors import ApiError
+from services.gateway.tasks import end
 from shared import scripts
 from shared.errors import BusUnavailable, UnreadableMessage
 from shared.failures import bus_errors
@@ -91,10 +92,7 @@ class Streams:
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._audit())]
 
     async def stop(self) -> None:
-        tasks = [*self._tasks, *self._attaches]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end([*self._tasks, *self._attaches])
         await self._client.aclose()
 
     @property

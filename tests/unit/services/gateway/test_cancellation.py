@@ -1,0 +1,221 @@
+"""A client that goes away is cancelled, in every phase; a request never waits for what cannot come."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+from openai import APIError
+
+from shared import codec
+from shared.messages import ControlEvent
+from tests.unit.services.gateway.conftest import Served
+from tests.unit.services.gateway.fake_verifier import Reply
+
+CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}]}
+
+
+def control_events(served: Served) -> list[ControlEvent]:
+    entries: Any = served.redis.xrange(served.keys.control)
+    return [codec.decode(ControlEvent, fields[b"body"]) for _, fields in entries]
+
+
+def _is_cancelled(served: Served, request: str) -> bool:
+    return served.status(request) == "cancelled"
+
+
+async def test_a_client_that_leaves_a_stream_is_cancelled(served: Served) -> None:
+    gate = asyncio.Event()
+    served.answers(Reply([[5], [6], [7]], gate=gate))
+    async with served.http.stream("POST", "/v1/chat/completions", json={**CHAT, "stream": True}) as response:
+        async for line in response.aiter_lines():
+            if '"content":"' in line and '"content":""' not in line:
+                break
+    request = served.verifier.requests[0].request
+    await served.until(lambda: served.status(request) == "cancelled")
+    await served.until(lambda: control_events(served))
+    assert [(event.kind, event.subject) for event in control_events(served)] == [("cancel", request)]
+    gate.set()
+    await served.until(lambda: "CANCELLED" in served.verifier.statuses)
+    assert served.gateway._streams._open == {}
+
+
+async def test_a_client_that_leaves_before_its_whole_answer_is_cancelled(served: Served) -> None:
+    served.answers(Reply([[5], [6]], gate=asyncio.Event()))
+    call = asyncio.create_task(served.http.post("/v1/chat/completions", json=CHAT))
+    await served.until(lambda: served.verifier.requests)
+    call.cancel()
+    request = served.verifier.requests[0].request
+    await served.until(lambda: served.status(request) == "cancelled")
+    assert served.gateway._streams._open == {}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_while_queued_is_taken_off_the_queue(served: Served, stream: bool) -> None:
+    await served.verifier.pause()
+    call = asyncio.create_task(served.http.post("/v1/chat/completions", json={**CHAT, "stream": stream}))
+    queue = served.keys.requests(2)
+    await served.until(lambda: served.redis.xlen(queue))
+    entries: Any = served.redis.xrange(queue)
+    request = entries[0][1][b"body"].decode()
+    call.cancel()
+    await served.until(lambda: served.redis.xlen(queue) == 0)
+    assert served.status(request) == "cancelled"
+
+
+async def test_a_handler_cancelled_during_enqueue_is_cancelled_after_it(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await served.verifier.pause()
+    bus = served.gateway._bus
+    original, entered, go_on = bus.call, asyncio.Event(), asyncio.Event()
+
+    async def slow(call: Any) -> Any:
+        if call.function == "adaserve_enqueue":
+            entered.set()
+            await go_on.wait()
+        return await original(call)
+
+    monkeypatch.setattr(bus, "call", slow)
+    from services.gateway.schemas import CompletionRequest
+
+    task = asyncio.create_task(served.gateway.submit(CompletionRequest(prompt="hello"), {}))
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert served.redis.keys(served.keys.request("*")) == []
+    go_on.set()
+    await served.until(lambda: served.redis.keys(served.keys.request("*")))
+    key = served.redis.keys(served.keys.request("*"))[0]
+    await served.until(lambda: served.redis.hget(key, "status") == b"cancelled")
+    assert served.redis.xlen(served.keys.requests(2)) == 0
+
+
+@pytest.mark.parametrize("options", [{"verifier_patience_s": 0.3}])
+async def test_without_a_verifier_waiting_ends_with_an_error(served: Served, options: dict[str, Any]) -> None:
+    served.answers(Reply([[5], [6]], gate=asyncio.Event()))
+    stream = await served.openai.chat.completions.create(**CHAT, stream=True)
+    whole = asyncio.create_task(served.http.post("/v1/chat/completions", json=CHAT))
+    await served.until(lambda: len(served.verifier.requests) == 2)
+    await served.verifier.stop()
+    with pytest.raises(APIError, match="no verifier"):
+        async for _ in stream:
+            pass
+    answer = await whole
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+    assert answer.headers["retry-after"] == "1"
+    for request in served.verifier.requests:
+        await served.until(partial(_is_cancelled, served, request.request))
+    refused = await served.http.post("/v1/chat/completions", json=CHAT)
+    assert refused.status_code == 503
+    await served.verifier.start()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_error_of_the_verifier_reaches_the_client(served: Served, stream: bool) -> None:
+    served.answers(Reply([[5], [6]], finish="error", error="the model broke"))
+    answer = await served.http.post("/v1/chat/completions", json={**CHAT, "stream": stream})
+    if stream:
+        assert answer.text.rpartition("event: error\n")[2].startswith(
+            'data: {"error":{"message":"the model broke"'
+        )
+        assert answer.text.endswith("\n\n")
+    else:
+        assert (answer.status_code, answer.json()["error"]["message"]) == (500, "the model broke")
+
+
+@pytest.mark.parametrize("options", [{"keep_alive_s": 0.2}])
+async def test_a_silent_stream_is_kept_alive(served: Served, options: dict[str, Any]) -> None:
+    gate = asyncio.Event()
+    served.answers(Reply([[5], [6]], gate=gate))
+    lines = []
+    async with served.http.stream("POST", "/v1/chat/completions", json={**CHAT, "stream": True}) as response:
+        async for line in response.aiter_lines():
+            lines.append(line)
+            if line == ": keep-alive":
+                gate.set()
+    assert ": keep-alive" in lines
+    assert lines[-2:] == ["data: [DONE]", ""]
+
+
+async def test_lost_events_are_read_from_the_journal(served: Served) -> None:
+    words = served.tokenizer.encode("how are you today, world?", special=False)
+    served.answers(Reply([words[:1], words[1:2], words[2:3], words[3:]], unreadable=frozenset({1})))
+    answer = await served.http.post("/v1/completions", json={"prompt": "hello", "return_token_ids": True})
+    assert answer.json()["choices"][0]["token_ids"] == words
+
+
+async def test_a_lost_last_event_is_found_by_asking(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    served.answers(Reply([[5], [6, 7]], finish="stop", unreadable=frozenset({0})))
+    streams = served.gateway._streams
+    monkeypatch.setattr(streams, "_dispatch", lambda entry: None)  # every event is lost
+    answer = await served.http.post("/v1/completions", json={"prompt": "hello", "return_token_ids": True})
+    assert answer.json()["choices"][0]["token_ids"] == [5, 6, 7]
+    assert answer.json()["choices"][0]["finish_reason"] == "stop"
+
+
+async def test_a_forgotten_request_ends_with_an_error(served: Served) -> None:
+    served.answers(Reply([[5], [6]], gate=asyncio.Event()))
+    call = asyncio.create_task(served.http.post("/v1/chat/completions", json=CHAT))
+    await served.until(lambda: served.verifier.statuses)
+    served.redis.delete(served.keys.request(served.verifier.requests[0].request))
+    served.gateway._streams.on_recreated()
+    answer = await call
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "request_lost")
+
+
+async def test_prompts_never_reach_the_log(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", logger="services")
+    canary = "canary-in-a-coal-mine"
+    served.answers(Reply([served.tokenizer.encode(canary, special=False)]))
+    for extra in ({"user": canary}, {"stop": [canary] * 20}, {canary: 1}):
+        await served.http.post("/v1/completions", json={"prompt": canary, **extra})
+    assert canary not in caplog.text
+    assert canary not in (await served.http.get("/metrics")).text
+
+
+async def test_redis_away_at_the_door_is_503(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    from shared.errors import BusUnavailable
+
+    async def away(call: Any) -> Any:
+        raise BusUnavailable("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(served.gateway._bus, "call", away)
+        answer = await served.http.post("/v1/chat/completions", json=CHAT)
+    assert (answer.status_code, answer.json()["error"]["type"]) == (503, "service_unavailable_error")
+    assert "retry-after" in answer.headers
+
+
+async def test_a_bug_is_a_500_in_the_one_shape(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: Any) -> Any:
+        raise RuntimeError("secret prompt")
+
+    monkeypatch.setattr(served.gateway, "submit", broken)
+    answer = await served.http.post("/v1/chat/completions", json=CHAT, headers={"x-request-id": "me"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
+    assert answer.headers["x-request-id"] == "me"
+    assert "secret" not in answer.text
+
+
+async def test_a_bug_inside_a_stream_is_an_error_event(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    from services.gateway.output import OutputText
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("secret prompt")
+
+    monkeypatch.setattr(OutputText, "push", broken)
+    try:
+        answer = await served.http.post("/v1/chat/completions", json={**CHAT, "stream": True})
+    except httpx.HTTPError as error:  # pragma: no cover
+        pytest.fail(f"the stream broke off: {error}")
+    last = answer.text.strip().split("\n\n")[-1]
+    assert last.startswith("event: error\ndata: ")
+    assert json.loads(last.partition("data: ")[2])["error"]["code"] == "internal_error"
+    request = served.verifier.requests[0].request
+    await served.until(lambda: served.status(request) in ("cancelled", "finished"))
