@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from shared.errors import ModelError
+from shared.tokenizer import load_tokenizer
 
 
 def embedded(role: str) -> str:
@@ -28,3 +29,14 @@ def checked(choice: str, option: str) -> str:
     except OSError as error:
         raise ModelError(f"{option} {choice}: no readable config.json in it ({error.strerror})") from None
     return str(path.resolve())
+
+
+def require_same_tokens(target: str, draft: str) -> None:
+    """Raises ModelError naming the first token id that means another token in the draft model.
+
+    Such a pair would run, but never speculate: the verifier ignores a drafter of another token map. Padded
+    embedding sizes may differ; they are not in the tokenizer.
+    """
+    difference = load_tokenizer(target).first_difference(load_tokenizer(draft).token_map)
+    if difference is not None:
+        raise ModelError(f"--target {target} and --draft {draft} do not share their tokens: {difference}")

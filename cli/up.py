@@ -45,8 +45,9 @@ def run(choices: Choices, console: Console) -> int:
     environment = settings.inherited()
     known = {service: known_variables(settings.settings_of(service)) for service in settings.SERVICES}
     divided = settings.divide(environment, known)
-    choose_models(choices, environment, divided, known)
+    pair = choose_models(choices, environment, divided, known)
     choose_ports(choices, environment, divided)
+    models.require_same_tokens(*pair)
     with bus.running(settings.redis_url(environment)) as redis:
         _say(console, "up", redis.words)
         for service in divided:
@@ -69,15 +70,18 @@ def choose_models(
     environment: Mapping[str, str],
     divided: Mapping[str, dict[str, str]],
     known: Mapping[str, frozenset[str]],
-) -> None:
-    """Put target and draft into the environment of the services that read them."""
-    for role, option in (("target", choices.target), ("draft", choices.draft)):
+) -> tuple[str, str]:
+    """Put target and draft into the environment of the services that read them; returns both."""
+
+    def choose(role: str, option: str | None) -> str:
         variable = f"{PREFIX}{role}".upper()
-        choice = option or environment.get(variable) or models.embedded(role)
-        checked = models.checked(choice, f"--{role}")
+        choice = models.checked(option or environment.get(variable) or models.embedded(role), f"--{role}")
         for service, names in known.items():
             if variable in names:
-                divided[service][variable] = checked
+                divided[service][variable] = choice
+        return choice
+
+    return choose("target", choices.target), choose("draft", choices.draft)
 
 
 def choose_ports(choices: Choices, environment: Mapping[str, str], divided: Mapping[str, dict[str, str]]) -> None:

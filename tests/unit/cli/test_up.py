@@ -16,6 +16,7 @@ from cli import ports
 from cli.main import app
 from cli.up import Choices, choose_models, choose_ports, greet
 from shared.errors import ConfigurationError
+from tests.tiny_tokenizers import byte_level, save
 from tests.unit.cli import fake_gateway
 
 WORKERS = ("drafter", "selector", "verifier")
@@ -43,7 +44,8 @@ def test_models_reach_only_the_services_that_read_them(tmp_path: Path) -> None:
     known = {"gateway": {"ADASERVE_TARGET"}, "verifier": {"ADASERVE_TARGET"}, "drafter": {"ADASERVE_DRAFT"}}
     divided = environments()
     frozen = {service: frozenset(names) for service, names in known.items()}
-    choose_models(choices(target=str(tmp_path)), {"ADASERVE_DRAFT": "org/draft"}, divided, frozen)
+    pair = choose_models(choices(target=str(tmp_path)), {"ADASERVE_DRAFT": "org/draft"}, divided, frozen)
+    assert pair == (str(tmp_path), "org/draft")
     assert divided["gateway"] == divided["verifier"] == {"ADASERVE_TARGET": str(tmp_path)}
     assert divided["drafter"] == {"ADASERVE_DRAFT": "org/draft"}
     assert divided["selector"] == {}
@@ -82,13 +84,15 @@ def up(*options: str, **environment: str) -> tuple[int, str]:
 
 
 def test_what_keeps_it_from_starting_is_one_line_and_an_exit_code(tmp_path: Path, taken: int) -> None:
-    (tmp_path / "config.json").write_text("{}")
+    save(byte_level(), tmp_path)
+    other = str(save(byte_level(vocab_size=300), tmp_path / "other"))
     pair = ("--target", str(tmp_path), "--draft", str(tmp_path))
     free = ("--port", str(ports.any_free("127.0.0.1")))
     cases = [
         (up("--target", str(tmp_path / "missing")), 2, "no readable config.json"),
         (up(*pair, "--port", str(taken)), 2, f"port {taken} on 127.0.0.1 is in use"),
         (up(*pair, *free, REDIS_URL="redis://127.0.0.1:1/0"), 3, "does not answer"),
+        (up("--target", str(tmp_path), "--draft", other, *free), 2, "do not share their tokens: token id"),
         (up(*pair, ADASERVE_TARGTE="x"), 2, "did you mean ADASERVE_TARGET"),
     ]
     for (code, line), expected, words in cases:
