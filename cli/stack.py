@@ -53,6 +53,8 @@ class Stack:
             task.cancel()
         await self._drain(supervisors)
         await asyncio.gather(opening, stopped, failed, *watches, *supervisors, return_exceptions=True)
+        if not opening.cancelled():
+            opening.result()  # raises what is a bug in it
         return 0 if failure is None else 1
 
     def _listen(self) -> None:

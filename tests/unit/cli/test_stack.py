@@ -126,6 +126,20 @@ async def test_a_configuration_error_stops_the_start(log: Log) -> None:
     assert log.said("up", "verifier cannot start with these settings")
 
 
+async def test_a_bug_in_the_greeting_is_not_hidden(log: Log) -> None:
+    said = asyncio.Event()
+
+    async def greet() -> None:
+        said.set()
+        raise KeyError("a bug")
+
+    run = asyncio.create_task(Stack([service("gateway", log)], log.say).run(greet))
+    await said.wait()
+    os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyError):
+        await run
+
+
 async def test_a_lost_bus_drains_what_is_left(log: Log) -> None:
     async def watch() -> None:
         await until(lambda: log.said("gateway", "started"))
