@@ -8,6 +8,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from models.architecture import draft_config, new_model
+from models.attention import use_training_attention
 from models.loop import Plan, Trainer, device_name, training_device
 from models.losses import distillation_loss
 from models.paths import CACHE, TARGET
@@ -16,8 +17,9 @@ from models.rollouts import prepare_rollouts
 from models.storage import load_model
 from models.tokens import Mixture, TokenArray, Windows
 
-ROLLOUT_TIME_SHARE = 0.2
+ROLLOUT_TIME_SHARE = 0.15
 ROLLOUT_BATCH_SHARE = 0.4
+BATCH_TOKENS = 4096
 DRAFT_LENGTHS = ((0.0, 512), (0.85, 1024))
 
 
@@ -29,12 +31,19 @@ def train_draft(tokens: TokenArray, *, budget_s: float, compiled: bool, choice_w
     target = load_model(TARGET, device)
     model = new_model(draft_config()).to(device)
     inherit_embeddings(model, target)
+    for each in (model, target):
+        use_training_attention(each)
     state = Trainer(
         name="draft",
         model=model,
         loss=partial(distillation_loss, model, target, choice_weight=choice_weight),
         windows=Mixture(Windows(tokens), Windows(rollouts), second_share=ROLLOUT_BATCH_SHARE),
-        plan=Plan(budget_s=budget_s - rollout_s, compiled=compiled, lengths=DRAFT_LENGTHS),
+        plan=Plan(
+            budget_s=budget_s - rollout_s,
+            batch_tokens=BATCH_TOKENS,
+            lengths=DRAFT_LENGTHS,
+            compiled=compiled,
+        ),
         checkpoint=CACHE / "draft.pt",
     ).run()
     save_record("draft", state, device=device_name())

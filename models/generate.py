@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from transformers import DynamicCache, LlamaForCausalLM
+from transformers import LlamaForCausalLM, StaticCache
 
 
 @torch.inference_mode()
@@ -11,7 +11,7 @@ def continue_text(
     model: LlamaForCausalLM, prompts: torch.Tensor, count: int, *, temperature: float = 0.0
 ) -> torch.Tensor:
     """[batch, prompt + count] ids: `count` tokens after each prompt, not stopping at end of text."""
-    cache = DynamicCache()
+    cache = StaticCache(config=model.config, max_cache_len=prompts.shape[1] + count)
     step, pieces = prompts, [prompts]
     for _ in range(count):
         logits = model(input_ids=step, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]

@@ -15,8 +15,8 @@ from models.storage import load_model
 from models.tokens import TokenArray, Windows, load_tokens, save_tokens
 
 PROMPT_TOKENS = 128
-NEW_TOKENS = 256
-BATCH = 128
+NEW_TOKENS = 192
+BATCH = 64
 TEMPERATURES = (0.0, 0.0, 0.7)
 PROMPT_SEED = 1
 

@@ -15,6 +15,7 @@ from models.tokenizer import save_tokenizer
 def store_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, destination: Path) -> None:
     """Write weights, configuration and tokenizer as one directory, atomically."""
     stored = copy.deepcopy(model).to("cpu", torch.bfloat16).eval()
+    stored.set_attn_implementation("sdpa")
     stored.generation_config = GenerationConfig(eos_token_id=0, pad_token_id=0, bos_token_id=0)
     with replaced_directory(destination) as directory:
         stored.save_pretrained(directory)

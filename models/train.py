@@ -16,6 +16,7 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from models.architecture import new_model, target_config
+from models.attention import use_training_attention
 from models.chat import chat_documents
 from models.corpus import load_corpus
 from models.distill import train_draft
@@ -75,6 +76,7 @@ def forget(cache: Path) -> None:
 def train_target(tokens: TokenArray, *, budget_s: float, compiled: bool) -> LlamaForCausalLM:
     """A target trained for `budget_s` wall-clock seconds."""
     model = new_model(target_config()).to(training_device())
+    use_training_attention(model)
     state = Trainer(
         name="target",
         model=model,
