@@ -83,7 +83,9 @@ def decode(
 ) -> tuple[list[int], list[npt.NDArray[np.floating[Any]]]]:
     """Output ids and the logits each was drawn from. ``forced`` ids replace the drawn ones (teacher forcing)."""
     cache = DynamicCache()
-    feed, output, seen = list(prompt), [], []
+    feed = list(prompt)
+    output: list[int] = []
+    seen: list[npt.NDArray[np.floating[Any]]] = []
     while len(output) < max_tokens:
         logits = model(torch.tensor([feed]), past_key_values=cache, use_cache=True).logits[0, -1].numpy()
         position = len(prompt) + len(output)

@@ -1,4 +1,4 @@
-"""The whole ring in one thread: real handlers, real scripts and streams, table models, a clock that only the test moves.
+"""The whole ring in one thread: real handlers, real scripts and streams, table models, a clock the test moves.
 
 The drafter's and the selector's workers run in burst mode whenever the verifier listens, unless the test has
 switched them off or tampers with their messages.
@@ -177,9 +177,7 @@ class TableRing:
             pause=self.wait,
             pulse=Pulse(),
         )
-        self.engine = Engine(
-            self.bus, self.runner, self.scheduler, speculator, intake, TABLE, telemetry, senses
-        )
+        self.engine = Engine(self.bus, self.runner, self.scheduler, speculator, intake, TABLE, telemetry, senses)
         self.beat(url)
 
     def beat(self, url: str) -> None:

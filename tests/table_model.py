@@ -96,7 +96,9 @@ class TableRunner:
         if mask is None:
             seen = keys[: len(keys) - (end - first) + fed - first + 1]
         else:
-            seen = keys[:committed] + [key for key, ok in zip(keys[committed:], mask[fed - first], strict=True) if ok]
+            seen = keys[:committed] + [
+                key for key, ok in zip(keys[committed:], mask[fed - first], strict=True) if ok
+            ]
         positions = self.cache.positions[seen].tolist()
         assert sorted(positions) == list(range(int(plan.positions[fed]) + 1)), "context is not one path"
         tokens: Any = self.cache.tokens[seen][np.argsort(positions)]

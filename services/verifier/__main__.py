@@ -45,7 +45,6 @@ def serve(settings: VerifierSettings) -> None:
         bus = VerifierBus(connect(url), connect(url, blocking=True), keys, member)
         bus.start()
         target = load_target(settings)
-        bus.publish_profile(target.table)
         scheduler = Scheduler(target.pool, max_running=settings.max_running, prefill_chunk=settings.prefill_chunk)
         pulse = Pulse()
         heartbeat = Heartbeat(

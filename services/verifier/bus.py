@@ -7,7 +7,7 @@ is answered again, an ask is not repeated at all.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,6 @@ from shared.functions import Command
 from shared.heartbeat import live_members
 from shared.latency import LatencyTable
 from shared.messages import ControlEvent, DraftRequest, SelectedTrees, TokenEvent
-from shared.replies import text
 from shared.scripts import (
     Claim,
     ClaimStatus,
@@ -41,10 +40,11 @@ from shared.scripts import (
 )
 from shared.streams import Entry, HintReader, hint, send
 from shared.topics import CONTROL, VERIFY, Keys
-from shared.work import WorkReader
+from shared.work import WorkReader, orphans, owned_by
 
 logger = logging.getLogger(__name__)
 
+PROFILE_TTL_S = 30
 _NO_TOKENS = np.empty(0, np.int32)
 
 
@@ -95,9 +95,10 @@ class VerifierBus:
         self._hints.reset(stream)
 
     def publish_profile(self, table: LatencyTable) -> None:
-        """Store the latency table under its version."""
+        """Store the latency table under its version, for PROFILE_TTL_S; repeat it before then."""
         with bus_errors():
-            self._client.set(self._keys.profile(self.verifier, table.version), table.to_bytes())
+            key = self._keys.profile(self.verifier, table.version)
+            self._client.set(key, table.to_bytes(), ex=PROFILE_TTL_S)
 
     # -- work -------------------------------------------------------------------------------------------------
     def take(self, count: int, block_ms: float | None = None) -> list[Claimed]:
@@ -107,19 +108,18 @@ class VerifierBus:
         entries = reader.read(count, start_lowest=self._num_reads % 16 == 0, block_ms=block_ms)
         return self._claim_entries(entries)
 
-    def take_orphans(self, live: Sequence[str], count: int) -> list[Claimed]:
-        """Claim what verifiers without a heartbeat own or have read. Raises BusUnavailable."""
-        claimed = self._claim_entries(self._work.reclaim(live))
-        with bus_errors():
-            members = [text(member) for member in self._client.smembers(self._keys.members("verifier"))]
-            for member in members:
-                if member not in live:
-                    claimed += self._claim_all_owned(member, count - len(claimed))
-        return claimed
+    def take_orphans(self, live: Collection[str], known: Container[str], count: int) -> list[Claimed]:
+        """Claim what verifiers without a heartbeat own or have read. Raises BusUnavailable.
 
-    def _claim_all_owned(self, owner: str, count: int) -> list[Claimed]:
-        requests = sorted(text(request) for request in self._client.smembers(self._keys.owned(owner)))
-        return [claimed for request in requests[: max(0, count)] for claimed in self._claim_owned(request, owner)]
+        Also what this verifier owns without being in ``known``: a claim of its own whose reply was lost.
+        """
+        claimed = self._claim_entries(self._work.reclaim(live))
+        mine = [lost for lost in owned_by(self._client, self._keys, self.verifier) if lost.request not in known]
+        taken = {claim.request for claim in claimed}
+        for orphan in [*mine, *orphans(self._client, self._keys, live)]:
+            if orphan.request not in taken and len(claimed) < count:
+                claimed += self._claim(orphan.request, expected_owner=orphan.owner, expected_epoch=orphan.epoch)
+        return claimed
 
     def _claim_entries(self, entries: list[tuple[str, Entry]]) -> list[Claimed]:
         claimed = []
@@ -131,10 +131,6 @@ class VerifierBus:
             self._idle_work.recover()
             logger.warning("claims interrupted: %d of %d entries claimed", len(claimed), len(entries))
         return claimed
-
-    def _claim_owned(self, request: str, owner: str) -> list[Claimed]:
-        epoch = self._client.hget(self._keys.request(request), "epoch")
-        return self._claim(request, expected_owner=owner, expected_epoch=text(epoch) if epoch else "")
 
     def _claim(self, request: str, **expected: str) -> list[Claimed]:
         epoch = new_epoch()

@@ -143,12 +143,14 @@ class Engine:
         if now_ms < self._next_housekeeping_ms:
             return
         self._next_housekeeping_ms = now_ms + HOUSEKEEPING_MS
+        self._bus.publish_profile(self._table)
         self._speculator.choose(self._bus.live_drafters())
         if not self._scheduler.running:
             self._ask_alone()  # whoever left outside of a step, by a cancel say, still has a row at the drafter
         places = self._scheduler.num_free_places
         if places > 0 and self._on_time_for(2 * HEARTBEAT_TTL_MS):
-            self._accept(self._bus.take_orphans(self._bus.live_verifiers(), places))
+            known = {generation.id for generation in self._scheduler.generations}
+            self._accept(self._bus.take_orphans(self._bus.live_verifiers(), known, places))
         self._report()
 
     def _take_work(self) -> None:

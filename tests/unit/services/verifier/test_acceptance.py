@@ -15,6 +15,7 @@ from tests.strategies import trees
 from tests.table_model import TableModel
 
 MODEL = TableModel(vocab_size=6)
+CONTEXTS = st.lists(st.integers(0, 5), min_size=1, max_size=5)
 PARAMS = st.builds(
     SamplingParams,
     temperature=st.sampled_from([0.0, 0.7, 1.5]),
@@ -43,7 +44,9 @@ def plain(context: list[int], params: SamplingParams, count: int) -> list[int]:
     return tokens[len(context) :]
 
 
-@given(tree=trees(max_nodes=20, vocab=6), params=PARAMS, context=st.lists(st.integers(0, 5), min_size=1, max_size=5))
+@given(
+    tree=trees(max_nodes=20, vocab=6), params=PARAMS, context=st.lists(st.integers(0, 5), min_size=1, max_size=5)
+)
 @settings(max_examples=300)
 def test_any_tree_gives_the_tokens_of_plain_decoding(
     tree: TokenTree, params: SamplingParams, context: list[int]
@@ -83,9 +86,7 @@ def test_banned_ids_end_with_the_minimum_length() -> None:
 def test_drawing_and_matching_reproduces_the_target_distribution() -> None:
     """Two tokens drawn through a tree against their exact joint distribution, over 20,000 seeds: chi-squared."""
     model = TableModel(vocab_size=3, seed=1)
-    tree = TokenTree(
-        np.array([0, 1, 2, 2], np.int32), np.array([-1, -1, 0, 1], np.int16), np.zeros(4, np.float32)
-    )
+    tree = TokenTree(np.array([0, 1, 2, 2], np.int32), np.array([-1, -1, 0, 1], np.int16), np.zeros(4, np.float32))
     context, count = [1], 20_000
     logits = np.array([model.logits(path) for path in node_contexts(context, tree)])
     after = {token: model.logits([*context, token]) for token in range(3)}

@@ -21,6 +21,7 @@ from tests.requests import request
 from tests.ring import GATEWAY, TableRing, plain
 from tests.tiny_tokenizers import byte_level, save
 
+
 @pytest.fixture(scope="module")
 def telemetry() -> Iterator[Telemetry]:
     with configure("verifier", "test") as configured:
@@ -214,7 +215,7 @@ def test_a_cancelled_request_frees_its_kv_and_leaves_the_others_alone(build: Any
         ({"prompt": []}, "empty"),
     ],
 )
-def test_work_that_no_verifier_can_do_ends_with_its_reason(build: Any, changes: dict[str, Any], reason: str) -> None:
+def test_impossible_work_ends_with_its_reason(build: Any, changes: dict[str, Any], reason: str) -> None:
     ring = build()
     bad, good = request(1, **changes), request(2)
     ring.submit(bad)
@@ -271,6 +272,15 @@ def test_a_dead_verifiers_requests_go_on_where_the_journal_ends(build: Any) -> N
     for _, fields in ring.client.xrange(ring.keys.journal(asked.request)):
         tokens += np.frombuffer(fields[b"tokens"], "<u4").tolist()
     assert tokens == plain(ring.model, asked)
+
+
+def test_a_claim_whose_reply_was_lost_is_found_again(build: Any) -> None:
+    ring = build()
+    asked = request(1)
+    ring.submit(asked)
+    assert len(ring.bus.take(1)) == 1  # claimed, and nobody knows of it
+    ring.turn(3)
+    assert ring.run()[asked.request].tokens == plain(ring.model, asked)
 
 
 def test_a_fenced_verifier_drops_the_request_and_sends_nothing(build: Any) -> None:

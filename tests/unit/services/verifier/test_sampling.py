@@ -27,7 +27,6 @@ def test_noise_of_known_inputs() -> None:
     assert gumbel_noise(7, 11, np.array([0, 1, 4095])).tolist() == pytest.approx(GOLDEN, abs=1e-13)
 
 
-
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[np.ndarray, SamplingParams, Sampling]:
     size = draw(st.integers(1, 30))
@@ -46,7 +45,9 @@ def cases(draw: st.DrawFn) -> tuple[np.ndarray, SamplingParams, Sampling]:
 @settings(max_examples=500)
 def test_draws_equal_the_reference(case: tuple[np.ndarray, SamplingParams, Sampling], position: int) -> None:
     logits, params, sampling = case
-    assert draw_tokens(logits[None], [Draw(params, position)]) == [int(np.argmax(perturbed(logits, sampling, position)))]
+    assert draw_tokens(logits[None], [Draw(params, position)]) == [
+        int(np.argmax(perturbed(logits, sampling, position)))
+    ]
 
 
 @given(case=cases())
