@@ -106,7 +106,7 @@ def all_end(pids: list[int]) -> bool:
 
 @pytest.mark.timeout(150)
 def test_it_streams_a_completion_stays_up_and_drains() -> None:
-    with up() as running:
+    with up(ADASERVE_DTYPE="float64") as running:  # in float32 a near tie may fall either way
         running.until("first token")
         running.until("adaserve complete")
         assert complete(running.url) == complete(running.url, "--no-speculation")
