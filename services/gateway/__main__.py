@@ -42,8 +42,8 @@ async def serve(settings: GatewaySettings) -> None:
     member = new_member(settings.name)
     with listen(settings.http_host, settings.http_port) as listener, configure("gateway", member) as telemetry:
         gateway = Gateway(settings, member, tokenizer, telemetry)
+        await gateway.start()
         try:
-            await gateway.start()
             logger.info("%s on http://%s:%d", settings.model_id, *listener.getsockname()[:2])
             await _Server(_config(settings, gateway)).serve(sockets=[listener])
         finally:
