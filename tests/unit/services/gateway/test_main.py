@@ -27,7 +27,7 @@ async def start(redis_url: str, keys: Keys, model_directory: Path) -> AsyncItera
     async def _start(**settings: str) -> asyncio.subprocess.Process:
         others = {name: value for name, value in os.environ.items() if not name.startswith(("ADASERVE_", "OTEL_"))}
         own = {
-            "ADASERVE_REDIS_URL": redis_url,
+            "REDIS_URL": redis_url,
             "ADASERVE_CELL": keys.cell,
             "ADASERVE_TARGET": str(model_directory),
         }
