@@ -111,3 +111,32 @@ def test_a_missing_directory_never_asks_the_network(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ModelError, match="not a directory"):
         load_tokenizer(tmp_path / "file")
+
+
+def test_a_hub_id_is_fetched_without_weights(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def snapshot_download(model_id: str, *, allow_patterns: list[str]) -> str:
+        asked.extend((model_id, *allow_patterns))
+        return str(directory)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert load_tokenizer("someone/tiny").vocab_size > 300
+    assert asked[0] == "someone/tiny"
+    assert "tokenizer.json" in asked
+    assert not any("safetensors" in str(name) for name in asked)
+
+
+def test_a_hub_id_that_cannot_be_fetched_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def snapshot_download(model_id: str, *, allow_patterns: list[str]) -> str:
+        raise OSError("no route\nmore detail")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    with pytest.raises(ModelError, match=r"can be downloaded \(no route\)"):
+        load_tokenizer("someone/gone")
+
+
+def test_a_chat_template_that_is_not_text_is_refused(directory: Path) -> None:
+    (directory / "chat_template.jinja").write_bytes(b"\xff")
+    with pytest.raises(ModelError, match=r"chat_template\.jinja: cannot be read"):
+        load_tokenizer(directory)

@@ -12,6 +12,7 @@ import pytest
 from openai import APIError
 
 from shared import codec
+from shared.errors import BusUnavailable
 from shared.messages import ControlEvent
 from tests.unit.services.gateway.conftest import Served
 from tests.unit.services.gateway.fake_verifier import Reply
@@ -180,8 +181,6 @@ async def test_prompts_never_reach_the_log(served: Served, caplog: pytest.LogCap
 
 
 async def test_redis_away_at_the_door_is_503(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    from shared.errors import BusUnavailable
-
     async def away(call: Any) -> Any:
         raise BusUnavailable("gone")
 
@@ -219,3 +218,52 @@ async def test_a_bug_inside_a_stream_is_an_error_event(served: Served, monkeypat
     assert json.loads(last.partition("data: ")[2])["error"]["code"] == "internal_error"
     request = served.verifier.requests[0].request
     await served.until(lambda: served.status(request) in ("cancelled", "finished"))
+
+
+async def test_after_trouble_with_redis_every_journal_is_read(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, streams = asyncio.Event(), served.gateway._streams
+    served.answers(Reply([[5], [6]], gate=gate))
+    original = streams._read_entries
+    broken = False
+
+    async def read() -> Any:
+        entries = await original()
+        if served.verifier.requests and not broken:
+            await asyncio.sleep(0.01)
+            raise BusUnavailable("connection lost with the reply")
+        return entries
+
+    monkeypatch.setattr(streams, "_read_entries", read)
+    call = asyncio.create_task(
+        served.http.post("/v1/completions", json={"prompt": "hello", "return_token_ids": True})
+    )
+    await served.until(lambda: served.verifier.statuses)
+    gate.set()
+    await served.until(lambda: len(served.verifier.statuses) == 2)
+    served.redis.xtrim(served.keys.tokens("gateway.test"), maxlen=0)
+    broken = True
+    assert (await call).json()["choices"][0]["token_ids"] == [5, 6]
+
+
+async def test_a_contradicting_journal_ends_the_stream(served: Served) -> None:
+    gate = asyncio.Event()
+    served.answers(Reply([[5], [6], [7]], gate=gate))
+    stream = await served.openai.completions.create(model="tiny", prompt="hello", stream=True)
+    opened = served.gateway._streams._open
+    await served.until(lambda: any(one.delivery.tokens for one in opened.values()))
+    delivery = next(iter(opened.values())).delivery
+    delivery.digest = bytes(8)  # as if the client had been shown something else
+    gate.set()
+    with pytest.raises(APIError, match="contradict"):
+        async for _ in stream:
+            pass
+
+
+async def test_content_parts_of_text_are_joined(served: Served) -> None:
+    parts = [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]
+    body = {"messages": [{"role": "user", "content": parts}]}
+    assert (await served.http.post("/v1/chat/completions", json=body)).status_code == 200
+    prompt = served.verifier.requests[0].prompt.tolist()
+    assert "user: hello\n" in served.tokenizer.decode(prompt)
