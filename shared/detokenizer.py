@@ -217,13 +217,23 @@ class _Pattern:
 
 
 class StopScanner:
-    """Which token completes a stop string, and how much of the text then remains."""
+    """Which token completes a stop string, and how much of the text then remains.
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
+    A stop string counts where its text begins after the first ``min_tokens`` tokens.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str], *, min_tokens: int = 0) -> None:
         self._detokenizer = Detokenizer(tokenizer)
         self._matcher = StopMatcher(stops)
+        self._num_exempt = min_tokens
+        self._exempt_length = 0  # characters of the exempt tokens
 
     def push(self, token: int) -> int | None:
         """Characters of output text to keep when this token completes a stop string, else None."""
-        released = self._matcher.push(self._detokenizer.push(token))
-        return self._matcher.kept if released.matched else None
+        text = self._detokenizer.push(token)
+        if self._num_exempt > 0:
+            self._num_exempt -= 1
+            self._exempt_length += len(text)
+            return None
+        released = self._matcher.push(text)
+        return self._exempt_length + self._matcher.kept if released.matched else None

@@ -18,9 +18,9 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import ResponseError
 
 from shared.failures import bus_errors, classify
+from shared.records import Argument
 
 T = TypeVar("T")
-Argument = str | bytes | int
 Command = tuple[Argument, ...]
 
 LIBRARY = Path(__file__).with_name("scripts.lua").read_text(encoding="utf-8")

@@ -157,13 +157,20 @@ class Heartbeat:
         self._last_beat = sent_at
 
     def _run(self) -> None:
+        is_failing = False
         while not self._stopping.wait(HEARTBEAT_PERIOD_MS / 1_000):
             if not self._healthy():
                 continue
             try:
                 self.beat()
             except BusUnavailable as error:
-                logger.warning("heartbeat of %s failed: %s", self._member, error)
+                if not is_failing:  # once per outage: four lines a second would bury everything else
+                    logger.warning("heartbeat of %s failed: %s", self._member, error)
+                is_failing = True
+            else:
+                if is_failing:
+                    logger.warning("heartbeat of %s is back", self._member)
+                is_failing = False
 
     def _leave(self) -> None:
         with bus_errors():

@@ -134,8 +134,8 @@ class DraftRequest(Message):
 
     Row r stands at context position ``base[r] + number of its tokens``. ``base`` is the last position this
     drafter acknowledged, ``digest`` the digest at the row's position. ``elapsed_ms`` counts from the commit of
-    the request's first token, ``committed`` its output tokens. ``warm`` rows are still prefilling and draw no token
-    in the coming step. ``last_step_ms`` is the verifier's last forward pass, planning included.
+    the request's first token, ``committed`` its output tokens. ``warm`` rows are still prefilling and draw no
+    token in the coming step. ``last_step_ms`` is the verifier's last forward pass, planning included.
     """
 
     verifier: str = declared(Text())

@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from shared.functions import Argument, Call, acall, aload_library, call, load_library
+from shared.functions import Call, acall, aload_library, call, load_library
+from shared.records import Argument, CommitRow, Origin
 from shared.replies import (
     Attached,
     Cancelled,
@@ -91,53 +92,6 @@ class Terminal(StrEnum):
     POISONED = "poisoned"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommitRow:
-    """One request's part of a commit: context[start:end] = tokens, between two points of its digest chain.
-
-    `tokens` is uint32 LE; `event` the encoded TokenEvent for the gateway; `finish` the reason, or "" to go on. A
-    finish without tokens has end == start. Raises ValueError where the counts contradict each other.
-    """
-
-    request: str
-    epoch: str
-    start: int
-    start_digest: str
-    end: int
-    end_digest: str
-    tokens: bytes
-    event: bytes
-    finish: str = ""
-
-    def __post_init__(self) -> None:
-        if len(self.tokens) != 4 * (self.end - self.start):
-            raise ValueError(f"{len(self.tokens)} bytes of tokens do not fill {self.start}..{self.end}")
-        if not self.tokens and (not self.finish or self.start_digest != self.end_digest):
-            raise ValueError("a row without tokens must finish its request and keep its digest")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """What a request was enqueued with: kept by the gateway and the owner, needed to restore a lost hash."""
-
-    body: bytes
-    tenant: str
-    tier: int
-    seed: int
-    gateway: str
-    traceparent: str | None
-
-    def _fields(self) -> tuple[Argument, ...]:
-        pairs: dict[str, Argument] = {
-            "body": self.body,
-            "tenant": self.tenant,
-            "seed": self.seed,
-            "gateway": self.gateway,
-            "traceparent": self.traceparent or "",
-        }
-        return tuple(item for pair in pairs.items() for item in pair)
-
-
 @dataclass(frozen=True, slots=True)
 class Contradiction:
     """Where Redis stands with a chain that is not the caller's, as an attach or a reseed has just told."""
@@ -173,7 +127,7 @@ def enqueue(
     return Call(
         "adaserve_enqueue",
         (keys.request(request), keys.requests(tier)),
-        (keys.prefix, request, tier, limit, position, digest, *origin._fields()),
+        (keys.prefix, request, tier, limit, position, digest, *origin.fields()),
         lambda reply: Enqueued(text(reply)),
     )
 
@@ -291,7 +245,7 @@ def reseed(
     return Call(
         "adaserve_reseed",
         (keys.request(request), keys.journal(request), keys.released),
-        (keys.prefix, request, owner, owner_epoch, epoch, *chain, *conflict, origin.tier, *origin._fields()),
+        (keys.prefix, request, owner, owner_epoch, epoch, *chain, *conflict, origin.tier, *origin.fields()),
         parse_reseeded,
     )
 

@@ -12,7 +12,7 @@ from services.verifier.stopping import StopRules
 from shared import codec
 from shared.inference.blocks import BlockPool, SequenceSlots
 from shared.messages import Request
-from shared.scripts import Origin
+from shared.records import Origin
 
 
 def request(number: int = 1, prompt: Sequence[int] = (1, 2, 3), **changes: Any) -> Request:

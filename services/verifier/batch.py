@@ -15,7 +15,7 @@ from services.verifier.stopping import judge
 from shared import codec
 from shared.inference.plan import ForwardPlan, PlanRow, build_plan, chain_row
 from shared.messages import TokenEvent
-from shared.scripts import CommitRow
+from shared.records import CommitRow
 from shared.tree import EMPTY, TokenTree
 
 Int32 = npt.NDArray[np.int32]

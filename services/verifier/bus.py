@@ -21,12 +21,11 @@ from shared.functions import Command
 from shared.heartbeat import live_members
 from shared.latency import LatencyTable
 from shared.messages import ControlEvent, DraftRequest, SelectedTrees, TokenEvent
+from shared.records import CommitRow, Origin
 from shared.scripts import (
     Claim,
     ClaimStatus,
     Commit,
-    CommitRow,
-    Origin,
     Released,
     Reseeded,
     Terminal,

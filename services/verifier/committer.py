@@ -11,7 +11,8 @@ from services.verifier.batch import Settlement
 from shared import signals
 from shared.errors import BusUnavailable
 from shared.messages import DraftRequest
-from shared.scripts import Commit, CommitRow, CommitStatus, Origin, Reseeded, ReseedStatus
+from shared.records import CommitRow, Origin
+from shared.replies import Commit, CommitStatus, Reseeded, ReseedStatus
 from shared.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)

@@ -258,7 +258,9 @@ class Engine:
     def _plan(self, decoding: Sequence[Generation]) -> Batch:
         granted = self._speculator.granted_prefill if decoding else None
         trees = self._speculator.take_trees(decoding) if decoding else {}
+        num_preempted = self._scheduler.num_preempted
         num_nodes = self._scheduler.make_room(list(decoding), lambda generation: len(trees[generation]))
+        self._telemetry.add(signals.PREEMPTIONS, self._scheduler.num_preempted - num_preempted)
         return build_batch(
             {generation: trees[generation].prefix(count) for generation, count in num_nodes.items()},
             self._scheduler.plan_prefill(granted),
@@ -274,12 +276,13 @@ class Engine:
             if not self._speculator.is_outstanding:
                 self._ask_alone()
             return
+        self._traces.settled(settlements)
         asked = self._ask()
         committed = self._committer.commit(settlements, asked)
         if asked is not None and not committed.asked:
             self._speculator.not_asked("reader_gone")
         self._redis_offset_ms = committed.time_ms - self._clock_ms()
-        self._traces.committed(settlements, start_ns, now_ns())
+        self._traces.committed(start_ns, now_ns())
         for settlement in committed.lost:
             if settlement.finish is None:
                 self._forget(settlement.generation)
@@ -309,5 +312,6 @@ class Engine:
         self._telemetry.set(signals.REQUESTS, len(scheduler.decoding), state="running")
         self._telemetry.set(signals.REQUESTS, len(scheduler.prefilling), state="prefilling")
         self._telemetry.set(signals.REQUESTS, len(scheduler.waiting), state="waiting")
+        self._telemetry.set(signals.BREAKER_OPEN, float(self._speculator.is_open), ring="0")
         self._telemetry.set(signals.KV_BLOCKS, scheduler.num_blocks_used, state="used")
         self._telemetry.set(signals.KV_BLOCKS, scheduler.num_blocks, state="total")

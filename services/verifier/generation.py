@@ -12,7 +12,7 @@ from services.verifier.stopping import Scanner, StopRules
 from shared import digest as digests
 from shared.inference.blocks import SequenceSlots
 from shared.messages import Request
-from shared.scripts import Origin
+from shared.records import Origin
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from shared.detokenizer import StopScanner
 from shared.errors import AdaServeError, UnreadableMessage
 from shared.inference.blocks import SequenceSlots
 from shared.messages import Request
-from shared.scripts import Origin
+from shared.records import Origin
 from shared.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Intake:
             epoch=claimed.epoch,
             rules=StopRules.of(request, self._eos_token_ids),
             slots=self._new_slots(),
-            scanner=StopScanner(self._tokenizer, request.stop) if request.stop else None,
+            scanner=self._scanner(request) if request.stop else None,
             first_token_ms=claim.first_token_ms,
         )
         generation.tally.queue_ms = claim.queued_ms
@@ -86,6 +86,9 @@ class Intake:
                 f"Request: prompt of {length} and max_tokens {request.max_tokens} exceed {self._context_limit}"
             )
         return request
+
+    def _scanner(self, request: Request) -> StopScanner:
+        return StopScanner(self._tokenizer, request.stop, min_tokens=request.min_tokens)
 
     def _replay(self, generation: Generation, tokens: list[int]) -> None:
         """Bring context and stop matching to where the previous owner left them."""

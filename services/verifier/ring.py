@@ -56,6 +56,11 @@ class Ring:
         return min(max(2.0 * p95, MIN_DEADLINE_MS), self.deadline_cap_ms)
 
     @property
+    def last_ms(self) -> float:
+        """The newest ring time, 0 before there is one."""
+        return self._times[-1] if self._times else 0.0
+
+    @property
     def typical_ms(self) -> float:
         """Median of recent ring times, 0 before there is one."""
         return sorted(self._times)[len(self._times) // 2] if self._times else 0.0

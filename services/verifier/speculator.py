@@ -135,6 +135,11 @@ class Speculator:
         return self._ring.is_waiting
 
     @property
+    def is_open(self) -> bool:
+        """Whether the breaker keeps decoding from waiting."""
+        return self._ring.is_open
+
+    @property
     def is_outstanding(self) -> bool:
         """Whether a DraftRequest is unanswered."""
         return self._ring.outstanding_step is not None
@@ -162,6 +167,7 @@ class Speculator:
         if not self._ring.answered(reply.step, now_ms):
             self._drop("late")
             return False
+        self._telemetry.record(signals.RING_SECONDS, self._ring.last_ms / 1000)
         self._reply = reply
         self._control = Control(depth=reply.depth, width=reply.width, stop_value=reply.stop_value)
         return True

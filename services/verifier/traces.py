@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from services.verifier.batch import Settlement
 from services.verifier.bus import Claimed
@@ -10,6 +11,16 @@ from services.verifier.generation import Generation
 from shared import signals
 from shared.messages import SelectedTrees
 from shared.telemetry import OpenSpan, Telemetry, is_sampled, now_ns
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """What one settled row's commit will close."""
+
+    settlement: Settlement
+    iteration: OpenSpan | None
+    selected: str | None
+    prefill_ns: int | None
 
 
 class Traces:
@@ -20,6 +31,7 @@ class Traces:
         self._iterations: dict[str, OpenSpan] = {}
         self._selected: dict[str, str] = {}  # request -> traceparent of its selector.select span
         self._prefill_ns: dict[str, int] = {}
+        self._ending: list[_Ending] = []
 
     def claimed(self, claimed: Claimed) -> None:
         """The request waited from its queue entry until now."""
@@ -39,7 +51,7 @@ class Traces:
         traces = []
         for index, generation in enumerate(rows):
             if generation.is_decoding and is_sampled(generation.origin.traceparent):
-                self._end_iteration(generation.id, {})  # one that was voided
+                self._void(generation.id)
                 span = self._telemetry.open(generation.origin.traceparent, signals.VERIFIER_ITERATION)
                 self._iterations[generation.id] = span
                 if span.traceparent is not None and is_sampled(span.traceparent):
@@ -51,32 +63,45 @@ class Traces:
         for row, traceparent in zip(reply.trace_row.tolist(), reply.traceparent.tolist(), strict=True):
             self._selected[reply.request[row].tobytes().hex()] = traceparent.decode("ascii", "replace")
 
-    def committed(self, settlements: Sequence[Settlement], start_ns: int, end_ns: int) -> None:
-        """The forward began at ``start_ns``, the commit was answered at ``end_ns``."""
-        if not (self._iterations or self._prefill_ns):
-            return
+    def settled(self, settlements: Sequence[Settlement]) -> None:
+        """Set the iterations that end with the coming commit aside, before new ones are opened for the next."""
         for settlement in settlements:
-            generation = settlement.generation
+            request = settlement.generation.id
+            self._ending.append(
+                _Ending(
+                    settlement,
+                    self._iterations.pop(request, None),
+                    self._selected.pop(request, None),
+                    self._prefill_ns.pop(request, None),
+                )
+            )
+
+    def committed(self, start_ns: int, end_ns: int) -> None:
+        """The forward of the settled rows began at ``start_ns``, their commit was answered at ``end_ns``."""
+        for ending in self._ending:
+            row = ending.settlement.row
             told = {
-                signals.POSITION: settlement.row.start,
-                signals.COMMITTED_TOKENS: settlement.row.end - settlement.row.start,
-                signals.NUM_ACCEPTED: settlement.num_accepted,
+                signals.POSITION: row.start,
+                signals.COMMITTED_TOKENS: row.end - row.start,
+                signals.NUM_ACCEPTED: ending.settlement.num_accepted,
             }
-            prefill_ns = self._prefill_ns.pop(generation.id, None)
-            if prefill_ns is not None:
-                self._telemetry.child(generation.origin.traceparent, signals.VERIFIER_PREFILL, prefill_ns, end_ns)
-            selected = self._selected.pop(generation.id, None)
-            if generation.id in self._iterations and selected is not None:
-                self._telemetry.child(selected, signals.VERIFIER_VERIFY, start_ns, end_ns, told)
-            self._end_iteration(generation.id, told)
+            parent = ending.settlement.generation.origin.traceparent
+            if ending.prefill_ns is not None:
+                self._telemetry.child(parent, signals.VERIFIER_PREFILL, ending.prefill_ns, end_ns)
+            if ending.iteration is not None:
+                if ending.selected is not None:
+                    self._telemetry.child(ending.selected, signals.VERIFIER_VERIFY, start_ns, end_ns, told)
+                ending.iteration.end(end_ns, told)
+        self._ending.clear()
 
     def forgotten(self, generation: Generation) -> None:
         """The request is gone from this verifier."""
-        self._end_iteration(generation.id, {})
+        self._void(generation.id)
         self._selected.pop(generation.id, None)
         self._prefill_ns.pop(generation.id, None)
 
-    def _end_iteration(self, request: str, told: dict[str, int]) -> None:
+    def _void(self, request: str) -> None:
+        """End an iteration that no commit has ended."""
         span = self._iterations.pop(request, None)
         if span is not None:
-            span.end(attributes=told)
+            span.end()

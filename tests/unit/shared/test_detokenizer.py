@@ -120,3 +120,13 @@ def test_a_stop_string_over_several_tokens() -> None:
     scanner = StopScanner(BYTE_LEVEL, ["€€"])
     kept = [scanner.push(token) for token in BYTE_LEVEL.encode("so €€ far", special=False)]
     assert next(value for value in kept if value is not None) == 3
+
+
+@given(st.text("ab", min_size=1, max_size=12), st.integers(0, 12))
+def test_stop_strings_begin_after_the_minimum_length(text: str, min_tokens: int) -> None:
+    scanner = StopScanner(BYTE_LEVEL, ["a"], min_tokens=min_tokens)
+    tokens = BYTE_LEVEL.encode(text, special=False)
+    found = next((kept for token in tokens if (kept := scanner.push(token)) is not None), None)
+    exempt = BYTE_LEVEL.decode(tokens[:min_tokens])
+    at = text.find("a", len(exempt))
+    assert found == (None if at < 0 else at)

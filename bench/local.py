@@ -1,0 +1,164 @@
+"""A real local stack for benchmarks and end-to-end tests: Redis and the four services as separate processes.
+
+Unlike `adaserve up` it restarts nothing: the caller kills and starts services as an experiment wants it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from bench.settings import inherited_environment
+from shared.embedded_redis import EmbeddedRedis
+from shared.heartbeat import live_members
+from shared.streams import connect
+from shared.topics import Keys
+
+MODELS = Path(__file__).resolve().parent.parent / "models"
+TARGET, DRAFT = str(MODELS / "target"), str(MODELS / "draft")
+SERVICES = ("selector", "drafter", "verifier", "gateway")
+CELL = "default"
+READY_S = 120.0
+
+
+@dataclass
+class LocalStack:
+    """``settings`` holds each service's ADASERVE_* variables without the prefix."""
+
+    redis_url: str
+    folder: Path
+    settings: Mapping[str, Mapping[str, str]]
+    ports: dict[str, int] = field(default_factory=dict)
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _logs: list[IO[bytes]] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """Of the gateway."""
+        return f"http://127.0.0.1:{self.ports['gateway']}"
+
+    def start(self, name: str) -> None:
+        """Start a service; a port it had before is kept."""
+        self.ports.setdefault(name, _free_port())
+        variables = {"REDIS_URL": self.redis_url, "HTTP_PORT": str(self.ports[name]), **self.settings[name]}
+        environment = {f"ADASERVE_{key}": value for key, value in variables.items()}
+        log = (self.folder / f"{name}.log").open("ab")
+        self._logs.append(log)
+        self.processes[name] = subprocess.Popen(
+            [sys.executable, "-m", f"services.{name}"],
+            env={**inherited_environment(), **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, as a crash."""
+        self.processes[name].kill()
+        self.processes[name].wait()
+
+    def log(self, name: str) -> str:
+        """What a service has printed."""
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def wait_ready(self, *names: str) -> None:
+        """Until /ready of the services answers 200. Raises RuntimeError with a service's last words."""
+        deadline = time.monotonic() + READY_S
+        for name in names:
+            while not self._is_ready(name):
+                if self.processes[name].poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"{name} did not become ready:\n{self.log(name)[-2000:]}")
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        """SIGTERM in the order gateway, verifier, others; SIGKILL for what does not end."""
+        for name in ("gateway", "verifier", "drafter", "selector"):
+            process = self.processes.get(name)
+            if process is None or process.poll() is not None:
+                continue
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for log in self._logs:
+            log.close()
+
+    def complete(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """One completion, not streamed. Raises RuntimeError with the answer of a refusal."""
+        request = urllib.request.Request(  # noqa: S310 - always our own http URL
+            f"{self.url}/v1/completions",
+            json.dumps({"model": "default", **body}).encode(),
+            {"content-type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=300) as response:  # noqa: S310
+                answer: dict[str, Any] = json.load(response)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise RuntimeError(f"{error.code}: {error.read().decode()[:500]}") from None
+        return answer
+
+    def zero_load_ms(self) -> float:
+        """The verifier's time for one token when idle, as its heartbeat tells it."""
+        with contextlib.closing(connect(self.redis_url)) as client:
+            (about,) = live_members(client, Keys(CELL), "verifier").values()
+        return float(about["zero_load_ms"])
+
+    def metrics(self, name: str) -> str:
+        """The body of a service's /metrics."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[name]}/metrics", timeout=5) as response:
+            text: str = response.read().decode()
+        return text
+
+    def _is_ready(self, name: str) -> bool:
+        with contextlib.suppress(OSError):
+            url = f"http://127.0.0.1:{self.ports[name]}/ready"
+            with urllib.request.urlopen(url, timeout=2) as response:
+                return bool(response.status == 200)
+        return False
+
+
+@contextmanager
+def local_stack(
+    settings: Mapping[str, Mapping[str, str]] | None = None,
+    *,
+    target: str = TARGET,
+    draft: str = DRAFT,
+) -> Iterator[LocalStack]:
+    """A stack that is ready, and stopped at the end. ``settings`` per service override the defaults."""
+    chosen = {
+        name: dict((settings or {}).get(name, {})) for name in ("selector", "drafter", "verifier", "gateway")
+    }
+    chosen["gateway"].setdefault("TARGET", target)
+    chosen["verifier"].setdefault("TARGET", target)
+    chosen["drafter"].setdefault("DRAFT", draft)
+    with tempfile.TemporaryDirectory(prefix="ada-logs-") as folder, EmbeddedRedis() as redis:
+        stack = LocalStack(redis.url, Path(folder), chosen)
+        try:
+            for name in chosen:
+                stack.start(name)
+            stack.wait_ready(*SERVICES)
+            yield stack
+        finally:
+            stack.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

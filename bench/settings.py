@@ -1,0 +1,15 @@
+"""The environment that benchmarks hand to the services they start."""
+
+from __future__ import annotations
+
+import os
+
+
+def inherited_environment() -> dict[str, str]:
+    """This process's environment without AdaServe's own variables: an experiment sets all of them itself."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith("ADASERVE_") and name != "REDIS_URL"
+    }
+    return {**kept, "HF_HUB_OFFLINE": "1"}

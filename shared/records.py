@@ -1,0 +1,55 @@
+"""What the scripts of `shared.scripts` are given, as plain data: no connection, no Redis library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Argument = str | bytes | int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitRow:
+    """One request's part of a commit: context[start:end] = tokens, between two points of its digest chain.
+
+    `tokens` is uint32 LE; `event` the encoded TokenEvent for the gateway; `finish` the reason, or "" to go on. A
+    finish without tokens has end == start. Raises ValueError where the counts contradict each other.
+    """
+
+    request: str
+    epoch: str
+    start: int
+    start_digest: str
+    end: int
+    end_digest: str
+    tokens: bytes
+    event: bytes
+    finish: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.tokens) != 4 * (self.end - self.start):
+            raise ValueError(f"{len(self.tokens)} bytes of tokens do not fill {self.start}..{self.end}")
+        if not self.tokens and (not self.finish or self.start_digest != self.end_digest):
+            raise ValueError("a row without tokens must finish its request and keep its digest")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What a request was enqueued with: kept by the gateway and the owner, needed to restore a lost hash."""
+
+    body: bytes
+    tenant: str
+    tier: int
+    seed: int
+    gateway: str
+    traceparent: str | None
+
+    def fields(self) -> tuple[Argument, ...]:
+        """Names and values of the hash, flat."""
+        pairs: dict[str, Argument] = {
+            "body": self.body,
+            "tenant": self.tenant,
+            "seed": self.seed,
+            "gateway": self.gateway,
+            "traceparent": self.traceparent or "",
+        }
+        return tuple(item for pair in pairs.items() for item in pair)
