@@ -80,9 +80,7 @@ class Verdict:
 def streams(num_prompts: int) -> list[Stream]:
     """Every prompt at every temperature, with its own seed, SLOs in turn."""
     return [
-        Stream(
-            prompt, Sampling(seed=1000 * index + rank, temperature=temperature), TPOT_TARGETS[(index + rank) % 4]
-        )
+        Stream(prompt, Sampling(seed=1000 * index + rank, temperature=value), TPOT_TARGETS[(index + rank) % 4])
         for index, prompt in enumerate(source_prompts(num_prompts))
         for rank, value in enumerate(TEMPERATURES)
     ]

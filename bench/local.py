@@ -50,15 +50,15 @@ class LocalStack:
         """Of the gateway."""
         return f"http://127.0.0.1:{self.ports['gateway']}"
 
-    def start(self, name: str) -> None:
-        """Start a service; a port it had before is kept."""
+    def start(self, name: str, module: str | None = None) -> None:
+        """Start a service, or ``module`` in its place; a port it had before is kept."""
         self.ports.setdefault(name, _free_port())
         variables = {"REDIS_URL": self.redis_url, "HTTP_PORT": str(self.ports[name]), **self.settings[name]}
         environment = {f"ADASERVE_{key}": value for key, value in variables.items()}
         log = (self.folder / f"{name}.log").open("ab")
         self._logs.append(log)
         self.processes[name] = subprocess.Popen(
-            [sys.executable, "-m", f"services.{name}"],
+            [sys.executable, "-m", module or f"services.{name}"],
             env={**inherited_environment(), **environment},
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -13,3 +13,11 @@ def inherited_environment() -> dict[str, str]:
         if not name.upper().startswith("ADASERVE_") and name != "REDIS_URL"
     }
     return {**kept, "HF_HUB_OFFLINE": "1"}
+
+
+SLOWDOWN = 100.0
+
+
+def take_slowdown(default: float) -> float:
+    """BENCH_SLOWDOWN, or the default."""
+    return float(os.environ.get("BENCH_SLOWDOWN", default))

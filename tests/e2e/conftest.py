@@ -1,0 +1,25 @@
+"""One real stack for the session: embedded pair, float64 target for exact tokens, traces exported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from bench.local import LocalStack, local_stack
+from tests.otlp import Collector, collector
+
+
+@pytest.fixture(scope="session")
+def traces() -> Iterator[Collector]:
+    with collector() as received:
+        yield received
+
+
+@pytest.fixture(scope="session")
+def stack(traces: Collector) -> Iterator[LocalStack]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"{traces.endpoint}/v1/traces")
+        patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
+        with local_stack({"verifier": {"DTYPE": "float64"}}) as running:
+            yield running
