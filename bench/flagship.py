@@ -105,6 +105,7 @@ def compare(dtype: str, wanted: Sequence[Stream], num_tokens: int, console: Cons
     with local_stack({"verifier": {"DTYPE": dtype}}) as stack:
         console.print(f"{dtype}: {len(wanted)} completions through the running system …")
         answers = served(stack, wanted, num_tokens)
+    torch.set_num_threads(1)  # with two, a tiny model waits ten times as long for a busy neighbour
     model = load_model(TARGET, device="cpu", dtype=dtype)
     error = packing_error(dtype)
     eos = load_tokenizer(TARGET).eos_token_ids
