@@ -29,7 +29,7 @@ from shared.heartbeat import Pulse
 from shared.inference.plan import ForwardPlan
 from shared.latency import LatencyTable
 from shared.telemetry import Telemetry, now_ns
-from shared.topics import HEARTBEAT_TTL_MS
+from shared.topics import HEARTBEAT_TTL_MS, NUM_TIERS
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ Int32 = npt.NDArray[np.int32]
 
 HOUSEKEEPING_MS = 1000.0
 IDLE_BLOCK_MS = 200.0
+FEW_PLACES_PAUSE_S = 0.01
 
 
 class Cache(Protocol):
@@ -157,7 +158,10 @@ class Engine:
         places = self._scheduler.num_free_places
         if places > 0:
             is_idle = not self._scheduler.running
-            self._accept(self._bus.take(places, IDLE_BLOCK_MS if is_idle else None))
+            claimed = self._bus.take(places, IDLE_BLOCK_MS if is_idle else None)
+            self._accept(claimed)
+            if is_idle and not claimed and places <= NUM_TIERS:
+                self._pause(FEW_PLACES_PAUSE_S)  # the read could not block: it may return one entry of each queue
 
     def _accept(self, batch: Sequence[Claimed]) -> None:
         for claimed in batch:
@@ -228,7 +232,7 @@ class Engine:
             redis_ms=redis_ms,
             last_step_ms=self._last_step_ms,
             prefill_tokens=self._scheduler.num_prefill_tokens,
-            prefill_slack_ms=0.0,
+            prefill_slack_ms=self._scheduler.prefill_slack_ms(redis_ms),
         )
         return message, None, redis_ms
 

@@ -59,6 +59,7 @@ class Generation:
     rules: StopRules
     slots: SequenceSlots
     scanner: Scanner | None = None
+    enqueued_ms: float = 0.0  # Redis clock
     first_token_ms: float | None = None  # Redis clock
     tokens: list[int] = field(default_factory=list)
     digest: bytes = digests.EMPTY
@@ -106,6 +107,10 @@ class Generation:
     def is_decoding(self) -> bool:
         """Whether only the last token is unfed, so that a step draws a token and may verify a tree."""
         return self.num_pending == 1
+
+    def ttft_slack_ms(self, redis_ms: float) -> float:
+        """Time left until the first token is late; infinite without a target, negative when it is late."""
+        return self.request.ttft_ms - (redis_ms - self.enqueued_ms)
 
     @property
     def wants_trees(self) -> bool:

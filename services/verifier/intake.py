@@ -61,6 +61,7 @@ class Intake:
             rules=StopRules.of(request, self._eos_token_ids),
             slots=self._new_slots(),
             scanner=self._scanner(request) if request.stop else None,
+            enqueued_ms=claim.enqueued_ms,
             first_token_ms=claim.first_token_ms,
         )
         generation.tally.queue_ms = claim.queued_ms

@@ -7,6 +7,7 @@ recomputed later; tree nodes only ever use what is free.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 
@@ -62,6 +63,11 @@ class Scheduler:
     def num_prefill_tokens(self) -> int:
         """Prompt tokens still to be fed, of running and waiting requests."""
         return sum(generation.num_pending for generation in [*self.prefilling, *self.waiting])
+
+    def prefill_slack_ms(self, redis_ms: float) -> float:
+        """Time until the first of the first tokens still owed is late; infinite when none has a deadline."""
+        owed = (generation for generation in [*self.prefilling, *self.waiting] if generation.num_output == 0)
+        return min((generation.ttft_slack_ms(redis_ms) for generation in owed), default=math.inf)
 
     def add(self, generation: Generation) -> None:
         """A claimed request joins the queue."""

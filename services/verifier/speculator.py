@@ -49,12 +49,16 @@ class Speculator:
         self._max_nodes = max_nodes
         self._reply: SelectedTrees | None = None
         self._has_rows = False  # whether the drafter may hold rows of this ring
+        self._refused: set[str] = set()
         self.drafter: str | None = None
 
     # -- which drafter ----------------------------------------------------------------------------------------
     def choose(self, live: Mapping[str, Mapping[str, Any]]) -> None:
         """Stay with a live drafter; otherwise, or while it misses, take the least loaded one of our token map."""
         fitting = {name: about for name, about in live.items() if about.get("token_map") == self._token_map}
+        for name in live.keys() - fitting.keys() - self._refused:
+            logger.warning("drafter %s has other token ids than the target: it is not used", name)
+            self._refused.add(name)
         if not fitting:
             self._change_to(None)
         elif self.drafter not in fitting or (self._ring.is_open and len(fitting) > 1):
