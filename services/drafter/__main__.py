@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-
 import torch
 
 from services.drafter.drafter import Drafter
 from services.drafter.handler import DraftHandler
 from services.drafter.settings import DrafterSettings
-from shared.errors import BusUnavailable, ConfigurationError
 from shared.health import HealthServer
 from shared.heartbeat import Heartbeat, live_members, new_member
 from shared.inference.blocks import BlockPool
 from shared.inference.kv import slots_for_memory
 from shared.inference.loading import DTYPES, load_model
 from shared.inference.runner import ModelRunner
-from shared.settings import EXIT_BUS_UNAVAILABLE, load, stop
+from shared.process import run
 from shared.streams import HintReader, OwnedStream, connect
 from shared.telemetry import configure
 from shared.tokenizer import load_tokenizer
@@ -26,14 +23,7 @@ from shared.worker import Worker
 
 def main() -> None:
     """Serve until a signal; one line and an exit code other than 0 when that cannot start."""
-    settings = load(DrafterSettings)
-    logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        serve(settings)
-    except ConfigurationError as error:
-        stop(error)
-    except BusUnavailable as error:
-        stop(error, EXIT_BUS_UNAVAILABLE)
+    run(DrafterSettings, serve)
 
 
 def serve(settings: DrafterSettings) -> None:

@@ -14,9 +14,9 @@ import uvloop
 from services.gateway.app import create_app
 from services.gateway.handler import Gateway
 from services.gateway.settings import GatewaySettings
-from shared.errors import BusUnavailable, ConfigurationError
+from shared.errors import ConfigurationError
 from shared.heartbeat import new_member
-from shared.settings import EXIT_BUS_UNAVAILABLE, load, stop
+from shared.process import run
 from shared.telemetry import configure
 from shared.tokenizer import load_tokenizer
 
@@ -25,15 +25,12 @@ logger = logging.getLogger(__name__)
 
 def main() -> None:
     """Serve until a signal; one line and an exit code other than 0 when that cannot start."""
-    settings = load(GatewaySettings)
-    logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings))
-    except ConfigurationError as error:
-        stop(error)
-    except BusUnavailable as error:
-        stop(error, EXIT_BUS_UNAVAILABLE)
+    run(GatewaySettings, _serve)
+
+
+def _serve(settings: GatewaySettings) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings))
 
 
 async def serve(settings: GatewaySettings) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-
 from services.selector.handler import Selector
 from services.selector.profiles import redis_loader
 from services.selector.settings import SelectorSettings
-from shared.errors import BusUnavailable, ConfigurationError
 from shared.health import HealthServer
 from shared.heartbeat import Heartbeat, new_member
-from shared.settings import EXIT_BUS_UNAVAILABLE, load, stop
+from shared.process import run
 from shared.streams import GroupReader, OwnedStream, connect
 from shared.telemetry import configure
 from shared.topics import SELECT, SELECTOR_GROUP, Keys
@@ -19,14 +16,7 @@ from shared.worker import Worker
 
 def main() -> None:
     """Serve until a signal; one line and an exit code other than 0 when that cannot start."""
-    settings = load(SelectorSettings)
-    logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        serve(settings)
-    except ConfigurationError as error:
-        stop(error)
-    except BusUnavailable as error:
-        stop(error, EXIT_BUS_UNAVAILABLE)
+    run(SelectorSettings, serve)
 
 
 def serve(settings: SelectorSettings) -> None:

@@ -14,10 +14,9 @@ from services.verifier.engine import Senses
 from services.verifier.scheduler import Scheduler
 from services.verifier.settings import VerifierSettings
 from services.verifier.target import load_target
-from shared.errors import BusUnavailable, ConfigurationError
 from shared.health import HealthServer
 from shared.heartbeat import Heartbeat, Pulse, new_member
-from shared.settings import EXIT_BUS_UNAVAILABLE, load, stop
+from shared.process import run
 from shared.streams import OwnedStream, connect
 from shared.telemetry import configure
 from shared.topics import Keys
@@ -27,14 +26,7 @@ logger = logging.getLogger(__name__)
 
 def main() -> None:
     """Serve until a signal; one line and an exit code other than 0 when that cannot start."""
-    settings = load(VerifierSettings)
-    logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        serve(settings)
-    except ConfigurationError as error:
-        stop(error)
-    except BusUnavailable as error:
-        stop(error, EXIT_BUS_UNAVAILABLE)
+    run(VerifierSettings, serve)
 
 
 def serve(settings: VerifierSettings) -> None:
