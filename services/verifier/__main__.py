@@ -44,7 +44,9 @@ def serve(settings: VerifierSettings) -> None:
             keys,
             "verifier",
             member,
-            describe=lambda: target.describe(load=len(scheduler.generations) / settings.max_running),
+            describe=lambda: target.describe(
+                load=len(scheduler.generations) / settings.max_running, zero_load_ms=engine.fastest_step_ms
+            ),
             owned_streams=[OwnedStream(bus.verify_stream)],
             healthy=pulse.healthy,
             on_recreated=bus.reset_hints,

@@ -97,6 +97,8 @@ class Engine:
         self._redis_offset_ms = senses.redis_ms() - senses.clock_ms()
         self._next_housekeeping_ms = 0.0
         self._last_step_ms = table.ms[0]
+        # The start-up sweep may have shared the machine with other starts; no step is faster than one token's.
+        self.fastest_step_ms = table.ms[0]
         self._away_s = 0.0
         self.pulse = senses.pulse
         self.num_steps = 0
@@ -252,6 +254,7 @@ class Engine:
         self.num_steps += 1
         logits = self._runner.logits(batch.plan)
         self._last_step_ms = self._clock_ms() - start_ms
+        self.fastest_step_ms = min(self.fastest_step_ms, self._last_step_ms)
         settlements, moves = settle_batch(batch, logits)
         self._runner.cache.move(*moves)
         self._count(batch, settlements)

@@ -34,12 +34,12 @@ class Target:
     context_limit: int
     eos_token_ids: frozenset[int]
 
-    def describe(self, load: float) -> dict[str, Any]:
-        """What the heartbeat says of this verifier."""
+    def describe(self, load: float, zero_load_ms: float) -> dict[str, Any]:
+        """What the heartbeat says of this verifier; ``zero_load_ms`` is the time of one token when idle."""
         return {
             "ready": True,
             "context_limit": self.context_limit,
-            "zero_load_ms": self.table.ms[0],
+            "zero_load_ms": zero_load_ms,
             "token_map": self.tokenizer.token_map_digest,
             "profile": self.table.version,
             "load": load,
