@@ -36,11 +36,12 @@ READY_S = 120.0
 
 @dataclass
 class LocalStack:
-    """``settings`` holds each service's ADASERVE_* variables without the prefix."""
+    """``settings`` holds each service's ADASERVE_* variables without the prefix, ``environment`` others for all."""
 
     redis_url: str
     folder: Path
     settings: Mapping[str, Mapping[str, str]]
+    environment: Mapping[str, str]
     ports: dict[str, int] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _logs: list[IO[bytes]] = field(default_factory=list)
@@ -59,7 +60,7 @@ class LocalStack:
         self._logs.append(log)
         self.processes[name] = subprocess.Popen(
             [sys.executable, "-m", module or f"services.{name}"],
-            env={**inherited_environment(), **environment},
+            env={**inherited_environment(), **self.environment, **environment},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -139,6 +140,7 @@ def local_stack(
     *,
     target: str = TARGET,
     draft: str = DRAFT,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[LocalStack]:
     """A stack that is ready, and stopped at the end. ``settings`` per service override the defaults."""
     chosen = {
@@ -148,7 +150,7 @@ def local_stack(
     chosen["verifier"].setdefault("TARGET", target)
     chosen["drafter"].setdefault("DRAFT", draft)
     with tempfile.TemporaryDirectory(prefix="ada-logs-") as folder, EmbeddedRedis() as redis:
-        stack = LocalStack(redis.url, Path(folder), chosen)
+        stack = LocalStack(redis.url, Path(folder), chosen, environment or {})
         try:
             for name in chosen:
                 stack.start(name)

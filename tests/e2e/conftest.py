@@ -18,8 +18,9 @@ def traces() -> Iterator[Collector]:
 
 @pytest.fixture(scope="session")
 def stack(traces: Collector) -> Iterator[LocalStack]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"{traces.endpoint}/v1/traces")
-        patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
-        with local_stack({"verifier": {"DTYPE": "float64"}}) as running:
-            yield running
+    exported = {
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{traces.endpoint}/v1/traces",
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
+    }
+    with local_stack({"verifier": {"DTYPE": "float64"}}, environment=exported) as running:
+        yield running
