@@ -36,7 +36,7 @@ READY_S = 120.0
 
 @dataclass
 class LocalStack:
-    """``settings`` holds each service's ADASERVE_* variables without the prefix, ``environment`` others for all."""
+    """``settings``: each service's ADASERVE_* variables without the prefix. ``environment``: others, for all."""
 
     redis_url: str
     folder: Path
