@@ -68,7 +68,7 @@ class Committer:
         pending, pause_s, is_asked = list(settlements), FIRST_PAUSE_S, asked is not None
         while True:
             try:
-                answer, has_reader = self._bus.commit([settlement.row for settlement in pending], asked)
+                answer, has_reader = self._bus.commit([current_row(settlement) for settlement in pending], asked)
                 is_asked = is_asked and has_reader
                 asked = None
                 pending = self._again(pending, answer, lost)
@@ -93,15 +93,14 @@ class Committer:
             elif status is CommitStatus.ERROR:
                 again.append(settlement)
             elif status in (CommitStatus.MISSING, CommitStatus.BEHIND):
-                restored = self._restore(settlement)
-                (again if restored else lost).append(restored or settlement)
+                (again if self._restore(settlement) else lost).append(settlement)
             else:
                 logger.info("request %s is not ours any more: %s", settlement.generation.id, status.value)
                 lost.append(settlement)
         return again
 
-    def _restore(self, settlement: Settlement) -> Settlement | None:
-        """Redis forgot: put the journal back as it was before this step; None when it is not ours to do."""
+    def _restore(self, settlement: Settlement) -> bool:
+        """Redis forgot: put the journal back as it was before this step; False when it is not ours to do."""
         generation, row = settlement.generation, settlement.row
         logger.warning("request %s: Redis forgot its journal, restoring it", generation.id)
         num_before = row.start - generation.num_prompt
@@ -116,6 +115,12 @@ class Committer:
             first_token_ms=generation.first_token_ms,
         )
         if answer.status is not ReseedStatus.OK:
-            return None
+            return False
         generation.epoch = epoch
-        return replace(settlement, row=replace(row, epoch=epoch))
+        return True
+
+
+def current_row(settlement: Settlement) -> CommitRow:
+    """The row under the epoch its request has now: a reseed since the step has changed it."""
+    epoch = settlement.generation.epoch
+    return settlement.row if settlement.row.epoch == epoch else replace(settlement.row, epoch=epoch)

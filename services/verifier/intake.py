@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -19,6 +20,8 @@ from shared.records import Origin
 from shared.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
+
+_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class Unservable(AdaServeError):
@@ -78,6 +81,8 @@ class Intake:
         length = len(request.prompt)
         if request.request != claimed.request:
             raise Unservable("Request: request is not the id it was queued under")
+        if not _ID.fullmatch(request.request):
+            raise Unservable("Request: request must be 32 hex digits")
         if length == 0:
             raise Unservable("Request: prompt is empty")
         if request.prompt.min() < 0 or request.prompt.max() >= self._vocab_size:

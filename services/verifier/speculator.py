@@ -81,10 +81,10 @@ class Speculator:
         return [row for row in running if row.is_decoding or row.wants_trees]
 
     def may_ask(self, rows: Sequence[Generation], now_ms: float) -> bool:
-        """Whether to ask for these rows now; once more for none, so that the drafter frees them."""
+        """Whether to ask for these rows now; once more when none wants a tree, so that the drafter frees them."""
         if self.drafter is None or not self._ring.may_ask(now_ms):
             return False
-        return any(may_draft(row, now_ms) for row in rows) or (not rows and self._has_rows)
+        return self._has_rows or any(may_draft(row, now_ms) for row in rows)
 
     def ask(
         self,
@@ -102,7 +102,7 @@ class Speculator:
         for row in rows:
             self._forget_if_changed(row)
         self._reply = None
-        self._has_rows = bool(rows)
+        self._has_rows = any(may_draft(row, now_ms) for row in rows)
         about = Circumstances(
             verifier=self._verifier,
             drafter=self.drafter,
@@ -115,7 +115,7 @@ class Speculator:
             redis_ms=redis_ms,
             now_ms=now_ms,
         )
-        if not rows:
+        if not self._has_rows:
             self._ring.void()  # there is nothing to wait for
         return draft_request(rows, traces, self._control, about)
 

@@ -61,7 +61,9 @@ class Traces:
     def answered(self, reply: SelectedTrees) -> None:
         """Remember under which span of the selector each row is verified."""
         for row, traceparent in zip(reply.trace_row.tolist(), reply.traceparent.tolist(), strict=True):
-            self._selected[reply.request[row].tobytes().hex()] = traceparent.decode("ascii", "replace")
+            request = reply.request[row].tobytes().hex()
+            if request in self._iterations:
+                self._selected[request] = traceparent.decode("ascii", "replace")
 
     def settled(self, settlements: Sequence[Settlement]) -> None:
         """Set the iterations that end with the coming commit aside, before new ones are opened for the next."""
