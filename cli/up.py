@@ -26,7 +26,7 @@ DEFAULT_PORT = 8000
 DRAIN_S = 10.0
 GATEWAY_DRAIN_S = 30.0  # what it takes by default (ADASERVE_DRAIN_S)
 COLORS = {"up": "bold", "gateway": "cyan", "selector": "magenta", "drafter": "yellow", "verifier": "green"}
-FIRST_PROMPT = 'def fibonacci(n):\n    """Return the n-th Fibonacci number."""\n'
+FIRST_PROMPT = 'class Stack:\n    """A stack of values."""\n\n    def __init__(self'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +128,7 @@ async def greet(console: Console, url: str, started: float) -> None:
     """Stream the first completion and say where to go next. Raises CompletionFailed."""
     _say(console, "up", f"ready after {time.monotonic() - started:.1f} s; the first completion:")
     answer = Answer()
-    question = Question(prompt=FIRST_PROMPT, max_tokens=48, temperature=0.0, tpot_ms=50)
+    question = Question(prompt=FIRST_PROMPT, max_tokens=64, temperature=0.6, seed=1, tpot_ms=250)
     console.print(Text(FIRST_PROMPT, style="dim"), end="")
     first_token_s = 0.0
     async for piece in stream(url, question, answer):

@@ -74,7 +74,7 @@ async def test_the_greeting_streams_and_says_where_to_go_next() -> None:
         gateway.events = [{"choices": [{"text": "    return n", "finish_reason": "length"}]}]
         await greet(Console(file=output, width=200, highlight=False), gateway.url, time.monotonic())
         assert gateway.asked[0]["stream"] is True
-    for part in ("def fibonacci", "return n", "first token", "curl -N", "OpenAI(base_url", "adaserve complete"):
+    for part in ("class Stack", "return n", "first token", "curl -N", "OpenAI(base_url", "adaserve complete"):
         assert part in output.getvalue()
 
 
