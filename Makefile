@@ -8,13 +8,13 @@ TYPED  := services shared cli bench models
 empty  :=
 comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
-DECIDING := services/drafter/expansion.py \
+DECIDING := services/gateway/delivery.py $(addprefix services/drafter/,draft.py expansion.py) \
   $(addprefix services/selector/,control.py policy.py ranking.py selection.py) \
   $(addprefix services/verifier/,acceptance.py ask.py batch.py generation.py ring.py sampling.py scheduler.py stopping.py)
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format flagship
+.PHONY: help install run test check format flagship breaker
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -36,6 +36,8 @@ test: install  ## the whole test suite, with coverage and its gate
 	$(BIN)/python -m coverage report
 	@echo "shared and everything that decides:"
 	$(BIN)/python -m coverage report --include='$(GATED)' --fail-under=95
+	@for module in $(DECIDING); do $(BIN)/python -m coverage report --include=$$module --fail-under=95 >/dev/null \
+	  || { echo "$$module is covered by less than 95 %" >&2; exit 1; }; done
 
 check: install  ## lint, formatting, types and import contracts
 	$(BIN)/ruff check .
@@ -46,6 +48,9 @@ check: install  ## lint, formatting, types and import contracts
 format: install  ## mend formatting and what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+breaker: install  ## throughput with a drafter slowed a hundredfold against speculation switched off
+	$(BIN)/python -m bench.breaker $(ARGS)
 
 flagship: install  ## tokens with speculation = tokens of plain decoding, at full size
 	$(BIN)/python -m bench.flagship $(ARGS)

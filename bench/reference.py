@@ -66,7 +66,8 @@ def perturbed(logits: npt.NDArray[np.floating[Any]], sampling: Sampling, positio
     scores = np.asarray(logits, np.float64)
     if sampling.temperature == 0.0:
         return scores
-    scores = scores / sampling.temperature
+    with np.errstate(over="ignore"):
+        scores = (scores - scores.max()) / sampling.temperature
     noisy = scores + gumbel(sampling.seed, position, len(scores))
     return np.where(keep_mask(scores, sampling), noisy, -np.inf)
 

@@ -111,6 +111,7 @@ class TokenEvent(Message):
     def __post_init__(self) -> None:
         # dataclass(slots=True) rebuilds the class, so zero-argument super() would look at the wrong one
         Message.__post_init__(self)
+        _check_not_negative("tokens", self.tokens)
         if self.finish is not None and self.finish not in FINISH_REASONS:
             raise FieldError(f"finish must be one of {', '.join(FINISH_REASONS)}")
 
@@ -169,6 +170,7 @@ class DraftRequest(Message):
 
     def __post_init__(self) -> None:
         Message.__post_init__(self)
+        _check_distinct(self.request)
         _check_not_negative("base", self.base)
         _check_not_negative("tokens", self.tokens)
         _check_traces(self.trace_row, rows=len(self.request))
@@ -227,6 +229,7 @@ class CandidateTrees(Message):
 
     def __post_init__(self) -> None:
         Message.__post_init__(self)
+        _check_distinct(self.request)
         _check_trees(self.tree_offsets, self.tokens, self.parents)
         _check_traces(self.trace_row, rows=len(self.request))
 
@@ -274,6 +277,7 @@ class SelectedTrees(Message):
 
     def __post_init__(self) -> None:
         Message.__post_init__(self)
+        _check_distinct(self.request)
         _check_trees(self.tree_offsets, self.tokens, self.parents)
         _check_traces(self.trace_row, rows=len(self.request))
 
@@ -298,6 +302,11 @@ def _check_trees(tree_offsets: Array, tokens: Array, parents: Array) -> None:
     first = np.repeat(tree_offsets[:-1], np.diff(tree_offsets))
     if not np.all((parents >= -1) & (parents < np.arange(len(parents)) - first)):
         raise FieldError("parents must come before their children")
+
+
+def _check_distinct(request: Array) -> None:
+    if len(set(request.tolist())) != len(request):
+        raise FieldError("request must not name a request twice")
 
 
 def _check_not_negative(name: str, values: Array) -> None:

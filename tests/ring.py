@@ -83,16 +83,18 @@ class InlineRing(VerifierBus):
         self.workers = list(workers)
         self.tamper: Callable[[SelectedTrees], SelectedTrees | None] = lambda reply: reply
         self.is_silent = False
-        self.on_block: Callable[[float], None] = lambda _: None
+        self.before_hearing: Callable[[], object] = lambda: None
+        self.on_block: Callable[[float], object] = lambda _: None
 
     def hear(self, block_ms: float | None) -> Heard:
         for worker in () if self.is_silent else self.workers:
             worker.run()
+        self.before_hearing()
         heard = super().hear(None)
         replies = [edited for reply in heard.replies if (edited := self.tamper(reply)) is not None]
         if block_ms is not None and not replies:
             self.on_block(block_ms)
-        return Heard(replies, heard.control, heard.num_unreadable, heard.num_superseded)
+        return Heard(replies, heard.control, heard.num_unreadable)
 
     def take(self, count: int, block_ms: float | None = None) -> Any:
         return super().take(count)
@@ -195,8 +197,9 @@ class TableRing:
         self.time_ms += 1.0
         return self.time_ms
 
-    def wait(self, ms: float) -> None:
+    def wait(self, ms: float) -> bool:
         self.time_ms += ms
+        return False
 
     def submit(self, request: Request) -> Enqueued:
         prompt = request.prompt.tolist()

@@ -87,7 +87,7 @@ def _column(name: str, spec: Column, lengths: dict[str, int], forest: list[Token
     if spec.dtype.kind in "VS":
         width = spec.dtype.itemsize
         one = st.text("0123456789abcdef-", min_size=width, max_size=width).map(str.encode)
-        return st.lists(one, min_size=length, max_size=length).map(
+        return st.lists(one, min_size=length, max_size=length, unique=name == "request").map(
             lambda items: np.frombuffer(b"".join(items), spec.dtype)
         )
     if spec.dtype.kind == "f":

@@ -130,6 +130,10 @@ class Drafter:
             if message.max_depth[row] == 0:
                 self._forget([key] if key in self._rows else [])
                 continue
+            if self._has_foreign_ids(message.row_tokens(row)):
+                self._forget([key] if key in self._rows else [])
+                acknowledged[row] = NO_ROOM  # not NEED_CONTEXT: the whole context would be sent again each step
+                continue
             try:
                 moves = self._fold(message, row, key)
             except OutOfBlocks:
@@ -144,13 +148,17 @@ class Drafter:
             self._runner.cache.move(np.concatenate(sources), np.concatenate(destinations))
         return acknowledged
 
+    def _has_foreign_ids(self, tokens: Int32) -> bool:
+        """Whether a token has no embedding here: a target may draw ids of its padding rows."""
+        return bool(tokens.size) and int(tokens.max()) >= self._runner.vocab_size
+
     def _fold(self, message: DraftRequest, row: int, key: Key) -> tuple[Int32, Int32] | None:
         """None when the row's prefix is not the one held here: the verifier is asked for all of it."""
         tokens, base = message.row_tokens(row), int(message.base[row])
         draft = self._rows.get(key)
         if draft is None:
             draft = self._rows[key] = Draft(SequenceSlots(self._pool))
-        if not draft.knows(base) or (tokens.size and int(tokens.max()) >= self._runner.vocab_size):
+        if not draft.knows(base):
             self._forget([key])
             return None
         draft.slots.reserve(base + len(tokens))

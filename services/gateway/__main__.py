@@ -22,6 +22,8 @@ from shared.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
+LAST_WORDS_S = 3  # after the drain: for the error event that ends each remaining stream
+
 
 def main() -> None:
     """Serve until a signal; one line and an exit code other than 0 when that cannot start."""
@@ -42,7 +44,7 @@ async def serve(settings: GatewaySettings) -> None:
         await gateway.start()
         try:
             logger.info("%s on http://%s:%d", settings.model_id, *listener.getsockname()[:2])
-            await _Server(_config(settings, gateway)).serve(sockets=[listener])
+            await _Server(gateway, settings).serve(sockets=[listener])
         finally:
             await gateway.stop()
 
@@ -54,7 +56,7 @@ def _config(settings: GatewaySettings, gateway: Gateway) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=settings.drain_s,
+        timeout_graceful_shutdown=settings.drain_s + LAST_WORDS_S,
     )
 
 
@@ -75,7 +77,19 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """The first signal drains, a second one ends at once."""
+    """The first signal drains, a second one ends at once. No stream is cut without a word."""
+
+    def __init__(self, gateway: Gateway, settings: GatewaySettings) -> None:
+        super().__init__(_config(settings, gateway))
+        self._gateway = gateway
+        self._drain_s = settings.drain_s
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        deadline = asyncio.get_running_loop().call_later(self._drain_s, self._gateway.end_streams)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            deadline.cancel()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         # uvicorn raises the signal again when it has drained; the gateway must still get to stop then

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from services.gateway.tasks import end
+from services.gateway.tasks import end, vital
 from shared.errors import BusUnavailable
 from shared.heartbeat import live_members
 from shared.streams import connect
@@ -33,12 +33,16 @@ class Fleet:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._poll())
+        self._task = vital(self._poll())
 
     async def stop(self) -> None:
         if self._task is not None:
             await end([self._task])
         self._client.close()
+
+    @property
+    def is_running(self) -> bool:
+        return self._task is not None and not self._task.done()
 
     @property
     def is_ready(self) -> bool:

@@ -59,6 +59,10 @@ class Gateway:
         self._fleet.start()
         self._streams.start()
 
+    def end_streams(self) -> None:
+        """Tell every client that is still waiting that this process goes."""
+        self._streams.fail_all(admission.unavailable("this server is being stopped; ask again"))
+
     async def stop(self) -> None:
         await self._fleet.stop()
         await self._bus.stop()
@@ -72,7 +76,7 @@ class Gateway:
     @property
     def is_alive(self) -> bool:
         """Whether the process can do its work if Redis and a verifier are there."""
-        return self._streams.is_running and self._heartbeat.is_running
+        return self._streams.is_running and self._fleet.is_running and self._heartbeat.is_running
 
     async def is_ready(self) -> bool:
         """Whether a request would be served now: Redis takes writes and a warm verifier lives."""

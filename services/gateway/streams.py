@@ -15,7 +15,7 @@ from collections.abc import Callable
 from services.gateway.bus import Bus
 from services.gateway.delivery import BrokenChain, Delivery, Delta, Gap, terminal
 from services.gateway.errors import ApiError
-from services.gateway.tasks import end
+from services.gateway.tasks import end, vital
 from shared import scripts
 from shared.errors import BusUnavailable, UnreadableMessage
 from shared.failures import bus_errors
@@ -89,7 +89,7 @@ class Streams:
         self._redis_offset_ms: float | None = None
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._audit())]
+        self._tasks = [vital(self._read()), vital(self._audit())]
 
     async def stop(self) -> None:
         await end([*self._tasks, *self._attaches])
@@ -109,6 +109,11 @@ class Streams:
         """Forget the request. Idempotent."""
         self._open.pop(request, None)
         self._telemetry.set(OPEN_STREAMS, len(self._open))
+
+    def fail_all(self, error: ApiError) -> None:
+        """Every open stream ends with this error."""
+        for stream in list(self._open.values()):
+            stream.put(error)
 
     def on_recreated(self) -> None:
         """Redis had forgotten the stream: read it from its beginning, and every journal."""
@@ -209,6 +214,8 @@ class Streams:
             stream.put(_lost("the tokens in Redis contradict those already sent"))
         except UnreadableMessage as error:
             stream.put(_lost(f"its last message is unreadable: {error}"))
+        except ValueError as error:  # a journal entry that is no list of tokens
+            stream.put(_lost(f"its journal is unreadable: {error}"))
 
     def _redis_now_ms(self) -> float:
         if self._redis_offset_ms is None:

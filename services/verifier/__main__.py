@@ -32,11 +32,11 @@ def main() -> None:
 def serve(settings: VerifierSettings) -> None:
     """Load the model, then verify. Raises ConfigurationError, and BusUnavailable at the start only."""
     url, keys, member = settings.redis_url, Keys(settings.cell), new_member(settings.name)
-    stopping = stop_on_signals()
     with configure("verifier", member) as telemetry:
         bus = VerifierBus(connect(url), connect(url, blocking=True), keys, member)
         bus.start()
         target = load_target(settings)
+        stopping = stop_on_signals()  # not before: a signal during a long download or load ends the process
         scheduler = Scheduler(target.pool, max_running=settings.max_running, prefill_chunk=settings.prefill_chunk)
         pulse = Pulse()
         heartbeat = Heartbeat(

@@ -58,12 +58,11 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What arrived: the newest reply of each ring, control events, and counts of the hints that were dropped."""
+    """What arrived, in order, and how many hints were unreadable. Which reply counts is for the ring to say."""
 
     replies: list[SelectedTrees]
     control: list[ControlEvent]
     num_unreadable: int = 0
-    num_superseded: int = 0
 
 
 class VerifierBus:
@@ -173,17 +172,14 @@ class VerifierBus:
     def hear(self, block_ms: float | None) -> Heard:
         """Read replies and control; None does not wait. Raises BusUnavailable."""
         entries = self._hints.read(block_ms)
-        newest: dict[int, SelectedTrees] = {}
-        num_unreadable = num_superseded = 0
+        replies: list[SelectedTrees] = []
+        num_unreadable = 0
         for entry in entries.get(self.verify_stream, ()):
             try:
-                reply = VERIFY.decode(entry.body)
+                replies.append(VERIFY.decode(entry.body))
             except UnreadableMessage as error:
                 logger.warning("dropped hint: %s", error)
                 num_unreadable += 1
-                continue
-            num_superseded += reply.ring in newest
-            newest[reply.ring] = reply
         control = []
         for entry in entries.get(self._keys.control, ()):
             try:
@@ -191,7 +187,7 @@ class VerifierBus:
             except UnreadableMessage as error:
                 logger.warning("dropped control event: %s", error)
                 num_unreadable += 1
-        return Heard(list(newest.values()), control, num_unreadable, num_superseded)
+        return Heard(replies, control, num_unreadable)
 
     def live_verifiers(self) -> list[str]:
         """Verifiers with a heartbeat. Raises BusUnavailable."""

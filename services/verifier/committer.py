@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Protocol
 
 from services.verifier.batch import Settlement
@@ -21,12 +22,15 @@ Asked = tuple[DraftRequest, str | None, float]
 
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 0.5
+MAX_REFUSALS = 8
 
 
 class CommitBus(Protocol):
     """The part of the bus that commits."""
 
     def commit(self, rows: Sequence[CommitRow], asked: Asked | None) -> tuple[Commit, bool]: ...
+
+    def give_up(self, request: str, reason: str, position: int, digest: str) -> None: ...
 
     def reseed(
         self,
@@ -54,7 +58,7 @@ class Committed:
 class Committer:
     """Commits until every row has a final answer. ``pause(seconds)`` is called between tries."""
 
-    def __init__(self, bus: CommitBus, telemetry: Telemetry, pause: Callable[[float], object]) -> None:
+    def __init__(self, bus: CommitBus, telemetry: Telemetry, pause: Callable[[float], bool]) -> None:
         self._bus = bus
         self._telemetry = telemetry
         self._pause = pause
@@ -65,25 +69,32 @@ class Committer:
         The ask goes out with the first try only; after a connection error it is void.
         """
         lost: list[Settlement] = []
-        pending, pause_s, is_asked = list(settlements), FIRST_PAUSE_S, asked is not None
-        while True:
+        pending, is_asked = list(settlements), asked is not None
+        for num_tries in count(1):
             try:
                 answer, has_reader = self._bus.commit([current_row(settlement) for settlement in pending], asked)
                 is_asked = is_asked and has_reader
                 asked = None
-                pending = self._again(pending, answer, lost)
+                again, gone = self._judge(pending, answer)
             except BusUnavailable as error:
                 logger.warning("commit of %d rows is repeated: %s", len(pending), error)
                 asked, is_asked = None, False
             else:
-                if not pending:
+                lost += gone
+                if again and num_tries >= MAX_REFUSALS and len(again) < len(settlements):
+                    lost += self._give_up(again)
+                    again = []
+                if not again:
                     return Committed(answer.time_ms, lost, is_asked)
-            self._pause(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                pending = again
+            if not self._pause(min(FIRST_PAUSE_S * 2 ** min(num_tries, 10), LONGEST_PAUSE_S)):
+                raise BusUnavailable(f"stopped while {len(pending)} rows were uncommitted")
+        raise AssertionError("count() has no end")
 
-    def _again(self, rows: list[Settlement], answer: Commit, lost: list[Settlement]) -> list[Settlement]:
-        """The rows to commit again: refused by the server, or restored after Redis forgot them."""
-        again = []
+    def _judge(self, rows: list[Settlement], answer: Commit) -> tuple[list[Settlement], list[Settlement]]:
+        """The rows to commit again, refused or restored after Redis forgot them, and the lost ones."""
+        again: list[Settlement] = []
+        lost: list[Settlement] = []
         for settlement, status in zip(rows, answer.results, strict=True):
             self._telemetry.add(signals.COMMITS, status=status.value)
             if status in (CommitStatus.OK, CommitStatus.SAME):
@@ -97,7 +108,18 @@ class Committer:
             else:
                 logger.info("request %s is not ours any more: %s", settlement.generation.id, status.value)
                 lost.append(settlement)
-        return again
+        return again, lost
+
+    def _give_up(self, refused: list[Settlement]) -> list[Settlement]:
+        """Rows the server refuses while it takes others must not hold these up for ever: end their requests.
+
+        Where it refuses everything, out of memory say, the whole step is held instead.
+        """
+        for settlement in refused:
+            row = settlement.row
+            self._telemetry.add(signals.DEAD_LETTERS, reason="poison")
+            self._bus.give_up(row.request, "Redis refuses its tokens", row.start, row.start_digest)
+        return refused
 
     def _restore(self, settlement: Settlement) -> bool:
         """Redis forgot: put the journal back as it was before this step; False when it is not ours to do."""

@@ -64,7 +64,7 @@ class Senses:
     clock_ms: Callable[[], float]  # monotonic
     redis_ms: Callable[[], float]  # first guess of Redis' clock; every commit corrects it
     on_time_for: Callable[[float], bool]  # whether the own heartbeat has been on time for so many ms
-    pause: Callable[[float], object]  # sleeps for seconds, less when the process is to stop
+    pause: Callable[[float], bool]  # sleeps for seconds; True, at once, when the process is to stop
     pulse: Pulse  # ticked once a turn
 
 
@@ -199,8 +199,6 @@ class Engine:
         generations = {generation.id: generation for generation in self._scheduler.generations}
         if heard.num_unreadable:
             self._telemetry.add(signals.HINTS_DROPPED, heard.num_unreadable, reason="unreadable")
-        if heard.num_superseded:
-            self._telemetry.add(signals.HINTS_DROPPED, heard.num_superseded, reason="superseded")
         for event in heard.control:
             if event.kind == "cancel" and event.subject in generations:
                 self._forget(generations.pop(event.subject))
@@ -295,10 +293,10 @@ class Engine:
                 self._forget(settlement.generation)
         self._count_finished(settlements, committed.lost)
 
-    def _pause_alive(self, seconds: float) -> None:
-        """Waiting for Redis inside a commit is not being stuck."""
+    def _pause_alive(self, seconds: float) -> bool:
+        """Waiting for Redis inside a commit is not being stuck. False when the process is to stop."""
         self.pulse.tick()
-        self._pause(seconds)
+        return not self._pause(seconds)
 
     # -- figures ----------------------------------------------------------------------------------------------
     def _count(self, batch: Batch, settlements: Sequence[Settlement]) -> None:

@@ -56,9 +56,7 @@ def draw_tokens(logits: npt.NDArray[np.floating[Any]], draws: Sequence[Draw]) ->
 
 
 def _draw(logits: npt.NDArray[np.floating[Any]], draw: Draw) -> int:
-    scores = logits.astype(np.float64)
-    if draw.banned:
-        scores[[token for token in draw.banned if token < len(scores)]] = -np.inf
+    scores = _permitted(logits.astype(np.float64), draw.banned)
     if draw.params.temperature == 0.0:
         return int(np.argmax(scores))
     ids, scores = filtered(scores, draw.params)
@@ -66,29 +64,40 @@ def _draw(logits: npt.NDArray[np.floating[Any]], draw: Draw) -> int:
     return int(ids[np.argmax(scores + noise)])
 
 
+def _permitted(scores: Float64, banned: frozenset[int]) -> Float64:
+    """``scores`` without the banned ids, unless that leaves none."""
+    ids = [token for token in banned if token < len(scores)]
+    if 0 < len(ids) < len(scores):
+        scores[ids] = -np.inf
+    return scores
+
+
 def filtered(scores: Float64, params: SamplingParams) -> tuple[npt.NDArray[np.intp], Float64]:
-    """Ids in rising order that may be drawn from ``scores`` [vocab], and their scores over the temperature."""
-    scores = scores / params.temperature
-    threshold = scores.max() - NOISE_SPAN
+    """Ids in rising order that may be drawn from ``scores`` [vocab], at least one.
+
+    Also their scores relative to the best one, over the temperature. Relative before the division: the quotient by
+    a tiny temperature then overflows downwards only, where it means what it should.
+    """
+    with np.errstate(over="ignore"):
+        scores = (scores - scores.max()) / params.temperature
+    threshold = -NOISE_SPAN
     if 0 < params.top_k < len(scores):
-        threshold = max(threshold, np.partition(scores, -params.top_k)[-params.top_k])
+        threshold = max(threshold, float(np.partition(scores, -params.top_k)[-params.top_k]))
     ids = np.flatnonzero(scores >= threshold)
     if params.top_p < 1.0:
         ids = ids[_nucleus(scores, ids, params)]
     if params.min_p > 0.0:
-        kept = scores[ids]
-        ids = ids[kept >= kept.max() + np.log(params.min_p)]
+        ids = ids[scores[ids] >= np.log(params.min_p)]
     return ids, scores[ids]
 
 
 def _nucleus(scores: Float64, ids: npt.NDArray[np.intp], params: SamplingParams) -> npt.NDArray[np.bool_]:
     """Whether each id is in the smallest set of likeliest ids whose probability reaches top_p: bool [ids]."""
-    kept = scores[ids]
+    kept = scores[ids]  # the best is 0
     # Ids beyond the noise span are below 1e-17 each, yet they count in the total, unless top_k cut them off.
     total_of = kept if params.top_k else scores
-    best = kept.max()
-    total = np.exp(total_of - best).sum()
-    probabilities = np.exp(kept - best)
+    total = np.exp(total_of).sum()
+    probabilities = np.exp(kept)
     falling = np.sort(probabilities)[::-1]
     size = int(np.searchsorted(np.cumsum(falling), params.top_p * total)) + 1
     least = falling[min(size, len(falling)) - 1]

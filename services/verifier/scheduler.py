@@ -15,6 +15,8 @@ from services.verifier.generation import Generation
 from shared.errors import OutOfBlocks
 from shared.inference.blocks import BlockPool
 
+LEAST_PREFILL = 16
+
 
 class Scheduler:
     """``waiting`` holds no KV, oldest first; ``running`` does, in order of admission."""
@@ -89,9 +91,12 @@ class Scheduler:
     def plan_prefill(self, granted: int | None = None) -> list[tuple[Generation, int]]:
         """The next chunk: (request, tokens to feed), oldest first.
 
-        At most ``prefill_chunk`` tokens in all, and no more than the selector ``granted``.
+        At most ``prefill_chunk`` tokens in all. What the selector ``granted`` is a hint: it may slow a prompt down
+        to LEAST_PREFILL tokens, never stop it.
         """
-        room = self._prefill_chunk if granted is None else min(granted, self._prefill_chunk)
+        room = self._prefill_chunk
+        if granted is not None:
+            room = min(room, max(granted, LEAST_PREFILL))
         chunks = []
         for generation in self.prefilling:
             size = min(room, generation.num_pending)

@@ -21,6 +21,8 @@ from shared.tokenizer import Tokenizer, load_tokenizer
 SWEEP = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 SWEEP_CONTEXT = 128
 SWEEP_ROWS = 16
+MIN_SAMPLES = 2  # of a latency table
+MIN_SLOTS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +62,22 @@ def load_target(settings: VerifierSettings) -> Target:
         raise ModelError(
             f"{settings.target}: the tokenizer has {tokenizer.vocab_size} ids, the model only {runner.vocab_size}"
         )
-    samples = measure_latency(
-        runner,
-        pool,
-        SWEEP,
-        context=min(SWEEP_CONTEXT, context_limit // 2),
-        clock=time.perf_counter,
-        rows=SWEEP_ROWS,
-    )
+    samples = _sweep(runner, pool, context_limit)
+    if len(samples) < MIN_SAMPLES:
+        raise ModelError(
+            f"{settings.target}: kv_memory_mb={settings.kv_memory_mb} holds {num_slots} tokens, "
+            f"at least {MIN_SLOTS} are needed"
+        )
     table = LatencyTable.from_samples(*zip(*samples, strict=True))
     eos = tokenizer.eos_token_ids | frozenset(runner.eos_token_ids)
     return Target(runner, pool, tokenizer, table, context_limit, eos)
+
+
+def _sweep(runner: ModelRunner, pool: BlockPool, context_limit: int) -> list[tuple[int, float]]:
+    """T(B) over many short contexts; over one where the pool is too small for that."""
+    context = min(SWEEP_CONTEXT, context_limit // 2)
+    for rows in (SWEEP_ROWS, 1):
+        samples = measure_latency(runner, pool, SWEEP, context=context, clock=time.perf_counter, rows=rows)
+        if len(samples) >= len(SWEEP) // 2:
+            break
+    return samples

@@ -16,12 +16,14 @@ RESULT = Evaluation(
     prompts=66,
     new_tokens=128,
     tokens_per_verification={"4x1": 2.0, "4x3": 3.25},
+    repeated_token_share=0.4,
+    fresh_tokens_per_verification={"4x1": 1.5, "4x3": 2.75},
 )
 
 
 def test_card_shows_the_measured_figures() -> None:
     record = Record(steps=2000, tokens=16_000_000, minutes=50.0, device="2 CPU threads")
     card = render_card(RESULT, {"target": record})
-    for figure in ("**1.200**", "| 4 × 3 | 3.25 |", "12%", "16.0 M", "not recorded"):
+    for figure in ("**1.200**", "| 4 × 3 | 3.25 | 2.75 |", "40%", "12%", "16.0 M", "not recorded"):
         assert figure in card
     assert "{" not in card

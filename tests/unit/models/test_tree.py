@@ -5,6 +5,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from models.tree import accepted_depths, count_verifications
+from models.tree_score import fresh_length
 
 VOCAB = 40
 
@@ -63,4 +64,12 @@ def greedy_text(draft: LlamaForCausalLM) -> torch.Tensor:
 
 
 def test_a_run_moves_by_accepted_tokens_and_the_bonus() -> None:
-    assert count_verifications([2, 9, 9, 0, 1, 9, 9], 5) == (6, 3)
+    assert count_verifications([2, 9, 9, 0, 1, 9, 9], 5) == 3
+
+
+def test_a_continuation_is_fresh_until_it_repeats_itself() -> None:
+    loop = list(range(10, 30))
+    assert fresh_length(torch.tensor([1, 2, 3, *loop, *loop, *loop])) == 23
+    assert fresh_length(torch.tensor([5] * 40)) == 1
+    assert fresh_length(torch.arange(1, 41)) == 40
+    assert fresh_length(torch.tensor([4, 5, 0, 6, 7])) == 3

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
 
 from services.drafter.drafter import Drafter
 from shared import digest
 from shared.inference.blocks import BlockPool
 from shared.messages import NEED_CONTEXT, NO_ROOM, DraftRequest, request_ids
+from tests.strategies import messages
 from tests.table_model import TableModel, TableRunner
 
 VOCAB = 9
@@ -101,17 +103,27 @@ def test_an_unknown_base_asks_for_the_context() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "answer"),
     [
-        {"digest": np.frombuffer(b"12345678", "V8")},
-        {"tokens": np.array([1, VOCAB, 3], np.int32)},
+        ({"digest": np.frombuffer(b"12345678", "V8")}, NEED_CONTEXT),
+        ({"tokens": np.array([1, VOCAB, 3], np.int32)}, NO_ROOM),
     ],
 )
-def test_corrupted_rows_are_forgotten(changes: dict[str, Any]) -> None:
+def test_rows_that_cannot_be_followed_are_forgotten(changes: dict[str, Any], answer: int) -> None:
     drafter = new_drafter()
-    assert drafter.draft(message([[1, 2, 3]], **changes)).acknowledged.tolist() == [NEED_CONTEXT]
+    assert drafter.draft(message([[1, 2, 3]], **changes)).acknowledged.tolist() == [answer]
     assert drafter.num_rows == 0
     assert not drafter.has_cold_rows
+
+
+@given(asked=messages(DraftRequest), again=messages(DraftRequest))
+def test_any_well_formed_message_gets_an_answer_for_every_row(asked: DraftRequest, again: DraftRequest) -> None:
+    drafter = new_drafter()
+    for heard in (asked, again, asked):
+        drafted = drafter.draft(heard)
+        assert len(drafted.trees) == len(drafted.acknowledged) == len(heard.request)
+        for _ in range(10):
+            drafter.warm()
 
 
 def test_rows_of_depth_zero_hold_nothing() -> None:

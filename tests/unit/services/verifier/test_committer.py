@@ -30,6 +30,7 @@ class Scripted:
 
     def __init__(self, *answers: Any, reseeds: Sequence[Any] = ()) -> None:
         self.answers, self.reseeds = list(answers), list(reseeds)
+        self.given_up: list[str] = []
         self.sent: list[tuple[list[str], Asked | None]] = []
 
     def commit(self, rows: Sequence[CommitRow], asked: Asked | None) -> tuple[Commit, bool]:
@@ -38,6 +39,9 @@ class Scripted:
         if isinstance(answer, Exception):
             raise answer
         return Commit(5000.0, tuple(answer)), True
+
+    def give_up(self, request: str, *_: Any) -> None:
+        self.given_up.append(request)
 
     def reseed(self, request: str, *_: Any, **__: Any) -> tuple[Reseeded, str]:
         answer = self.reseeds.pop(0)
@@ -74,7 +78,12 @@ def settlements(count: int) -> list[Settlement]:
 
 def run(bus: Scripted, rows: list[Settlement], telemetry: Telemetry, asked: Any = None) -> tuple[Any, list[float]]:
     pauses: list[float] = []
-    return Committer(bus, telemetry, pauses.append).commit(rows, asked), pauses
+
+    def pause(seconds: float) -> bool:
+        pauses.append(seconds)
+        return True
+
+    return Committer(bus, telemetry, pause).commit(rows, asked), pauses
 
 
 def test_the_first_commit_dates_the_first_token(telemetry: Telemetry) -> None:
@@ -137,3 +146,23 @@ def test_a_restored_row_keeps_its_new_epoch_when_another_reseed_fails(telemetry:
     committed, _ = run(bus, rows, telemetry)
     assert bus.sent[1][0] == ["new-1", rows[1].row.epoch]
     assert committed.lost == []
+
+
+def test_one_refused_row_is_given_up_before_it_holds_the_others_for_ever(telemetry: Telemetry) -> None:
+    rows = settlements(2)
+    bus = Scripted([OK, ERROR], *[[ERROR]] * 7)
+    committed, _ = run(bus, rows, telemetry)
+    assert committed.lost == rows[1:]
+    assert bus.given_up == [rows[1].row.request]
+
+
+def test_a_server_that_refuses_everything_is_waited_for(telemetry: Telemetry) -> None:
+    bus = Scripted(*[[ERROR, ERROR]] * 20, [OK, OK])
+    committed, _ = run(bus, settlements(2), telemetry)
+    assert committed.lost == []
+
+
+def test_a_process_that_is_to_stop_gives_up(telemetry: Telemetry) -> None:
+    bus = Scripted(BusUnavailable("gone"))
+    with pytest.raises(BusUnavailable, match="uncommitted"):
+        Committer(bus, telemetry, lambda _: False).commit(settlements(1), None)

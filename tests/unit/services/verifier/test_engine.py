@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
 from redis import Redis
 
 from shared import codec
@@ -19,6 +20,7 @@ from shared.tokenizer import Tokenizer, load_tokenizer
 from shared.topics import Keys
 from tests.requests import request
 from tests.ring import GATEWAY, TableRing, plain
+from tests.strategies import messages
 from tests.tiny_tokenizers import byte_level, save
 
 
@@ -124,6 +126,49 @@ def test_small_pools_preempt_and_recompute(build: Any) -> None:
         ring.submit(asked)
     check(ring, requests)
     assert ring.scheduler.num_preempted > 0
+
+
+def test_stale_copies_behind_the_awaited_reply_change_nothing(build: Any) -> None:
+    ring = build(noise=0.2)
+    asked = request(1, max_tokens=60)
+    ring.submit(asked)
+    ring.turn(3)
+    stale = ring.client.xrange(ring.bus.verify_stream)[0][1]
+    ring.bus.before_hearing = lambda: ring.client.xadd(ring.bus.verify_stream, stale)
+    delivery = ring.run()[asked.request]
+    assert delivery.tokens == plain(ring.model, asked)
+    assert not ring.ring.is_open
+    assert delivery.stats is not None
+    assert delivery.stats["num_spec_steps"] >= delivery.stats["num_steps"] - 3
+
+
+def test_a_selector_that_grants_no_prefill_stops_no_prompt(build: Any) -> None:
+    ring = build(prefill_chunk=100)
+    ring.bus.tamper = lambda reply: dataclasses.replace(reply, prefill_tokens=0)
+    requests = [request(1, max_tokens=100), request(2, prompt=[5] * 60)]
+    for asked in requests:
+        ring.submit(asked)
+        ring.turn(4)
+    check(ring, requests)
+
+
+@given(reply=messages(SelectedTrees))
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_well_formed_reply_breaks_the_engine(reply: SelectedTrees, seasoned: TableRing) -> None:
+    seasoned.client.xadd(seasoned.bus.verify_stream, {"body": codec.encode(reply)})
+    close = dataclasses.replace(reply, ring=0, drafter="drafter.1", step=seasoned.ring.num_steps)
+    seasoned.client.xadd(seasoned.bus.verify_stream, {"body": codec.encode(close)})
+    seasoned.turn(2)
+    assert len(seasoned.scheduler.generations) == 1
+
+
+@pytest.fixture
+def seasoned(build: Any) -> TableRing:
+    """A ring in the middle of one long request."""
+    ring: TableRing = build(num_blocks=2000)
+    ring.submit(request(1, max_tokens=5000))
+    ring.turn(5)
+    return ring
 
 
 def test_without_drafter_it_decodes_bare(build: Any) -> None:

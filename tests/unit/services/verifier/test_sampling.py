@@ -62,6 +62,26 @@ def test_filters_keep_what_the_reference_keeps(case: tuple[np.ndarray, SamplingP
     assert ids.tolist() == np.flatnonzero(keep_mask(scores, sampling) & drawable).tolist()
 
 
+@given(
+    temperature=st.floats(min_value=0.0, exclude_min=True, max_value=100.0),
+    top_p=st.floats(0.0, 1.0),
+    min_p=st.floats(0.0, 1.0),
+    position=st.integers(0, 1000),
+)
+def test_any_temperature_draws_and_tiny_ones_draw_the_best(
+    temperature: float, top_p: float, min_p: float, position: int
+) -> None:
+    logits = np.array([[1.0, 5.0, 20.0, -3.0]])
+    params = SamplingParams(temperature=temperature, top_p=top_p, min_p=min_p, seed=9)
+    (token,) = draw_tokens(logits, [Draw(params, position)])
+    assert token == 2 or temperature > 0.1
+
+
+def test_a_ban_of_everything_bans_nothing() -> None:
+    draw = Draw(SamplingParams(temperature=0.5, top_p=0.5), 0, frozenset({0, 1}))
+    assert draw_tokens(np.array([[3.0, 1.0]]), [draw]) == [0]
+
+
 def test_banned_ids_are_never_drawn() -> None:
     logits = np.array([[9.0, 1.0, 0.0], [9.0, 1.0, 0.0]])
     draws = [Draw(SamplingParams(temperature=t, seed=3), 5, frozenset({0, 77})) for t in (0.0, 0.5)]

@@ -47,8 +47,7 @@ def test_the_batch_is_bounded() -> None:
 def test_chunks_go_to_the_oldest_first_within_the_grant() -> None:
     plan, (first, second, third) = admitted(BlockPool(64, BLOCK), 7, 8, 9)
     assert plan.plan_prefill() == [(first, 7), (second, 3)]
-    assert plan.plan_prefill(granted=3) == [(first, 3)]
-    assert plan.plan_prefill(granted=0) == []
+    assert plan.plan_prefill(granted=9) == plan.plan_prefill()  # below the least, which is above the chunk here
     first.slots.length = 6
     assert plan.decoding == [first]
     assert plan.plan_prefill() == [(second, 8), (third, 2)]
@@ -128,3 +127,10 @@ def test_room_is_never_promised_twice(
     for one in made:
         plan.remove(one)
     assert pool.num_free == num_blocks
+
+
+def test_no_grant_stops_a_prompt() -> None:
+    pool = BlockPool(64, BLOCK)
+    plan, (first, second) = admitted(pool, 50, 9, prefill_chunk=100)
+    assert plan.plan_prefill(granted=0) == [(first, 16)]
+    assert plan.plan_prefill(granted=55) == [(first, 50), (second, 5)]
