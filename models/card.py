@@ -32,9 +32,13 @@ new tokens each (fewer where the target ends the text). The tree is the served o
 children of the root, each later step the best by path probability among the children of the last step;
 every node is verified. The bonus token is counted.
 
-| depth × width | tokens per verification |
-|---|---|
+| depth × width | whole continuation | before it repeats itself |
+|---|---|---|
 {tree_rows}
+
+A model of this size soon loops when it is decoded greedily, and loops are guessed almost perfectly:
+{repeated} of the tokens come after a continuation first repeated 12 tokens it had written before. The last
+column leaves them out and is the one to compare with other pairs.
 
 On the held-out text itself the draft's first choice is the target's first choice for {agreement} of the
 positions, and the target's first choice is among the draft's first three for {coverage}.
@@ -88,7 +92,8 @@ def render_card(result: Evaluation, records: dict[str, Record]) -> str:
         draft_bpb=f"{result.draft_bits_per_byte:.3f}",
         prompts=result.prompts,
         new_tokens=result.new_tokens,
-        tree_rows=tree_rows(result.tokens_per_verification),
+        tree_rows=tree_rows(result),
+        repeated=f"{result.repeated_token_share:.0%}",
         agreement=f"{result.top1_agreement:.1%}",
         coverage=f"{result.coverage_top3:.1%}",
         files=result.held_out_files,
@@ -109,6 +114,10 @@ def record_figures(name: str, record: Record | None) -> dict[str, str]:
     }
 
 
-def tree_rows(ratios: dict[str, float]) -> str:
+def tree_rows(result: Evaluation) -> str:
     """Table rows."""
-    return "\n".join(f"| {shape.replace('x', ' × ')} | {ratio:.2f} |" for shape, ratio in ratios.items())
+    fresh = result.fresh_tokens_per_verification
+    return "\n".join(
+        f"| {shape.replace('x', ' × ')} | {ratio:.2f} | {fresh[shape]:.2f} |"
+        for shape, ratio in result.tokens_per_verification.items()
+    )

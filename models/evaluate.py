@@ -33,13 +33,14 @@ def parse_arguments() -> argparse.Namespace:
 def evaluation_table(result: Evaluation) -> Table:
     """The figures as a two-column table."""
     figures = asdict(result)
-    ratios: dict[str, float] = figures.pop("tokens_per_verification")
     table = Table("figure", "value", title="Embedded pair on held-out files")
     for name, value in figures.items():
-        shown = f"{value:.3f}" if isinstance(value, float) else f"{value:,}"
-        table.add_row(name.replace("_", " "), shown)
-    for shape, ratio in ratios.items():
-        table.add_row(f"tokens per verification {shape}", f"{ratio:.2f}")
+        label = name.replace("_", " ")
+        if isinstance(value, dict):
+            for shape, ratio in value.items():
+                table.add_row(f"{label} {shape}", f"{ratio:.2f}")
+        else:
+            table.add_row(label, f"{value:.3f}" if isinstance(value, float) else f"{value:,}")
     return table
 
 

@@ -20,7 +20,10 @@ from models.tree_score import NEW_TOKENS, score_trees
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What the model card reports. Bits per byte count the text's UTF-8 bytes."""
+    """What the model card reports. Bits per byte count the text's UTF-8 bytes.
+
+    `fresh_...` counts each continuation up to where it starts to repeat itself.
+    """
 
     held_out_files: int
     held_out_bytes: int
@@ -35,6 +38,8 @@ class Evaluation:
     prompts: int
     new_tokens: int
     tokens_per_verification: dict[str, float]
+    repeated_token_share: float
+    fresh_tokens_per_verification: dict[str, float]
 
 
 def evaluate_pair(
@@ -49,7 +54,7 @@ def evaluate_pair(
     tokens = encode_documents(texts, tokenizer)
     score = score_text(target, draft, tokens)
     num_bytes = sum(len(text.encode()) for text in texts)
-    used, ratios = score_trees(target, draft, split_documents(texts, tokenizer), num_prompts)
+    trees = score_trees(target, draft, split_documents(texts, tokenizer), num_prompts)
     return Evaluation(
         held_out_files=len(texts),
         held_out_bytes=num_bytes,
@@ -61,9 +66,11 @@ def evaluate_pair(
         draft_bits_per_byte=bits_per_byte(score.draft_nats, score.tokens, len(tokens), num_bytes),
         top1_agreement=score.agreed / score.tokens,
         coverage_top3=score.covered / score.tokens,
-        prompts=used,
+        prompts=trees.prompts,
         new_tokens=NEW_TOKENS,
-        tokens_per_verification=ratios,
+        tokens_per_verification=trees.whole.ratios(),
+        repeated_token_share=1.0 - trees.fresh.num_tokens / trees.whole.num_tokens,
+        fresh_tokens_per_verification=trees.fresh.ratios(),
     )
 
 

@@ -114,10 +114,10 @@ def tree_mask(beam: Beam, roots: torch.Tensor, *, prefix: int) -> torch.Tensor:
     return mask.flatten(1, 2).unsqueeze(1)
 
 
-def count_verifications(depths: list[int], num_tokens: int) -> tuple[int, int]:
-    """(tokens, verifications) of a run over `num_tokens` positions with these accepted depths."""
+def count_verifications(depths: list[int], num_tokens: int) -> int:
+    """Verifications of a run over `num_tokens` positions with these accepted depths."""
     position = verifications = 0
     while position < num_tokens:
         position += depths[position] + 1
         verifications += 1
-    return position, verifications
+    return verifications

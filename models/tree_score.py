@@ -14,6 +14,7 @@ from models.tree import accepted_depths, count_verifications
 BATCH = 8
 PROMPT_LENGTHS = (128, 192, 256)
 NEW_TOKENS = 128
+REPEAT = 12
 SHAPES = ((4, 1), (4, 3), (6, 3), (8, 3))
 MAX_DEPTH = max(depth for depth, _ in SHAPES)
 
@@ -32,28 +33,41 @@ def text_length(continuation: torch.Tensor) -> int:
     return int(ends[0]) + 1 if len(ends) else NEW_TOKENS
 
 
+def fresh_length(continuation: torch.Tensor) -> int:
+    """Tokens before the text starts to repeat itself: before the first `REPEAT` ids seen already.
+
+    Small models loop when decoded greedily, and a loop is guessed almost perfectly.
+    """
+    ids = continuation[: text_length(continuation)].tolist()
+    seen: set[tuple[int, ...]] = set()
+    for end in range(REPEAT, len(ids) + 1):
+        gram = tuple(ids[end - REPEAT : end])
+        if gram in seen:
+            return end - REPEAT
+        seen.add(gram)
+    return len(ids)
+
+
 class TreeScore:
     """Tokens and verifications per tree shape."""
 
     def __init__(self) -> None:
         self.totals = dict.fromkeys(SHAPES, (0, 0))
 
-    def add(self, draft: LlamaForCausalLM, tokens: torch.Tensor, prompt_length: int) -> None:
-        """Account for [batch, length] prompts with their greedy continuations."""
-        for width in {width for _, width in SHAPES}:
-            accepted = accepted_depths(draft, tokens, first_root=prompt_length - 1, depth=MAX_DEPTH, width=width)
-            lengths = [text_length(row[prompt_length:]) for row in tokens]
-            for shape in SHAPES:
-                if shape[1] == width:
-                    self.count(shape, accepted[..., shape[0] - 1].tolist(), lengths)
+    def add(self, accepted: dict[int, torch.Tensor], lengths: Sequence[int]) -> None:
+        """Account for runs over the first `lengths` tokens; `accepted` is by width."""
+        for shape in SHAPES:
+            tokens, verifications = self.totals[shape]
+            depths = accepted[shape[1]][..., shape[0] - 1].tolist()
+            for row, length in zip(depths, lengths, strict=True):
+                tokens += length
+                verifications += count_verifications(row, length)
+            self.totals[shape] = (tokens, verifications)
 
-    def count(self, shape: tuple[int, int], depths: list[list[int]], lengths: list[int]) -> None:
-        """Add the runs over some continuations."""
-        tokens, verifications = self.totals[shape]
-        for row, length in zip(depths, lengths, strict=True):
-            more = count_verifications(row, length)
-            tokens, verifications = tokens + more[0], verifications + more[1]
-        self.totals[shape] = (tokens, verifications)
+    @property
+    def num_tokens(self) -> int:
+        """Tokens accounted for; the same for every shape."""
+        return self.totals[SHAPES[0]][0]
 
     def ratios(self) -> dict[str, float]:
         """Tokens per verification, the bonus token included, by "depth x width"."""
@@ -63,19 +77,39 @@ class TreeScore:
         }
 
 
+class ContinuationScore:
+    """Whole continuations, and each up to where it starts to repeat itself."""
+
+    def __init__(self) -> None:
+        self.prompts = 0
+        self.whole = TreeScore()
+        self.fresh = TreeScore()
+
+    def add(self, draft: LlamaForCausalLM, tokens: torch.Tensor, prompt_length: int) -> None:
+        """Account for [batch, length] prompts with their greedy continuations."""
+        first_root = prompt_length - 1
+        accepted = {
+            width: accepted_depths(draft, tokens, first_root=first_root, depth=MAX_DEPTH, width=width)
+            for width in {width for _, width in SHAPES}
+        }
+        continuations = tokens[:, prompt_length:]
+        self.prompts += len(tokens)
+        self.whole.add(accepted, [text_length(row) for row in continuations])
+        self.fresh.add(accepted, [fresh_length(row) for row in continuations])
+
+
 def score_trees(
     target: LlamaForCausalLM,
     draft: LlamaForCausalLM,
     documents: Sequence[list[int]],
     num_prompts: int,
-) -> tuple[int, dict[str, float]]:
-    """(prompts used, tokens per verification) over greedy continuations of held-out files."""
-    score, used = TreeScore(), 0
+) -> ContinuationScore:
+    """Score trees over greedy continuations of held-out files."""
+    score = ContinuationScore()
     per_length = math.ceil(num_prompts / len(PROMPT_LENGTHS))
     for index, length in enumerate(PROMPT_LENGTHS):
         prompts = choose_prompts(documents[index :: len(PROMPT_LENGTHS)], length, per_length)
         tokens = continue_text(target, prompts.to(target.device), NEW_TOKENS + MAX_DEPTH)
         for part in torch.split(tokens, BATCH):
             score.add(draft, part, length)
-        used += len(prompts)
-    return used, score.ratios()
+    return score
