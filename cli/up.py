@@ -60,9 +60,14 @@ async def _up(divided: Mapping[str, Mapping[str, str]], redis: Bus, console: Con
         _say(console, name, line)
 
     plans = {service: _plan(service, divided[service]) for service in settings.SERVICES}
-    url = f"http://{plans['gateway'].host}:{plans['gateway'].port}"
+    url = url_of(plans["gateway"].host, plans["gateway"].port)
     stack = Stack([Service(plan, say) for plan in plans.values()], say, redis.watch)
     return await stack.run(lambda: greet(console, url, started))
+
+
+def url_of(host: str, port: int) -> str:
+    """An IPv6 address stands in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def choose_models(
@@ -135,7 +140,10 @@ async def greet(console: Console, url: str, started: float) -> None:
         first_token_s = first_token_s or time.monotonic() - started
         console.print(Text(piece, style="bold green"), end="", soft_wrap=True)
     console.print()
-    _say(console, "up", f"first token {first_token_s:.1f} s after the command · {summary(answer)}")
+    first = (
+        f"first token {first_token_s:.1f} s after the command" if first_token_s else "the model had nothing to say"
+    )
+    _say(console, "up", f"{first} · {summary(answer)}")
     console.print(Text(next_steps(url)), soft_wrap=True)
 
 

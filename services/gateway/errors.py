@@ -87,7 +87,9 @@ def of_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
         reason = error.get("ctx", {}).get("error", "")
         return ApiError(400, f"The body is not valid JSON: {reason}", code="invalid_json")
     if not path:
-        return ApiError(400, "The body must be a JSON object", code="invalid_body")
+        return ApiError(
+            400, "The body must be a JSON object, sent with content-type: application/json", code="invalid_body"
+        )
     param = ".".join(str(part) for part in path)[:MAX_SHOWN].encode("utf-8", "replace").decode()
     shown = _shown(str(path[0]), error.get("input"))
     code = "missing_field" if error["type"] == "missing" else "invalid_value"

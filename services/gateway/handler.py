@@ -113,7 +113,7 @@ class Gateway:
         self, body: ChatRequest | CompletionRequest, headers: Mapping[str, str], arrived: float, span: OpenSpan
     ) -> Completion:
         targets = slo.resolve(body.adaserve.slo if body.adaserve else None, headers)
-        slo.check_feasible(targets, self._fleet.zero_load_ms)
+        slo.check_feasible(targets, self._fleet.zero_load_ms, speculation=_wants_speculation(body))
         self._check_model(body.model)
         patience_s = self.settings.verifier_patience_s
         if self._fleet.silent_s > patience_s:
@@ -146,3 +146,8 @@ class Gateway:
                 code="model_not_found",
                 param="model",
             )
+
+
+def _wants_speculation(body: ChatRequest | CompletionRequest) -> bool:
+    options = body.adaserve.speculation if body.adaserve else None
+    return options is None or (options.enabled and options.max_depth > 0)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from services.gateway.errors import ApiError, invalid
 from services.gateway.schemas import MAX_TARGET_MS, SloOptions
 
+MAX_TOKENS_PER_STEP = 9  # a path of depth 8, the selectors' default limit, and the target's own token
 BEST_EFFORT = "best_effort"
 CUSTOM = "custom"
 HEADERS = {
@@ -38,12 +39,20 @@ def resolve(options: SloOptions | None, headers: Mapping[str, str]) -> Slo:
     )
 
 
-def check_feasible(slo: Slo, zero_load_ms: float | None) -> None:
-    """Raises ApiError 400 for a TPOT that the hardware does not reach even when it is idle."""
-    if zero_load_ms is not None and slo.tpot_ms < zero_load_ms:
+def check_feasible(slo: Slo, zero_load_ms: float | None, *, speculation: bool) -> None:
+    """Raises ApiError 400 for a TPOT that the hardware cannot reach even when it is idle.
+
+    One token of an idle server takes ``zero_load_ms``; speculation can at best bring MAX_TOKENS_PER_STEP in that
+    time. Whether it will at this load is for admission to say, not for validation.
+    """
+    if zero_load_ms is None:
+        return
+    least_ms = zero_load_ms / (MAX_TOKENS_PER_STEP if speculation else 1)
+    if slo.tpot_ms < least_ms:
         raise ApiError(
             400,
-            f"adaserve.slo.tpot_ms: {slo.tpot_ms:g} is below the {zero_load_ms:.3g} ms a token of an idle server",
+            f"adaserve.slo.tpot_ms: {slo.tpot_ms:g} is below {least_ms:.3g}, the least an idle server could do"
+            + ("" if speculation else " without speculation"),
             code="slo_unreachable",
             param="adaserve.slo.tpot_ms",
         )

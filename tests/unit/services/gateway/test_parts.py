@@ -88,10 +88,13 @@ def test_body_comes_before_headers_and_own_headers_before_others() -> None:
 
 
 def test_a_target_below_zero_load_is_refused_where_that_is_known() -> None:
-    with pytest.raises(ApiError, match=r"3 is below the 4\.5 ms"):
-        check_feasible(Slo(tpot_ms=3), 4.5)
-    check_feasible(Slo(tpot_ms=3), None)
-    check_feasible(Slo(), 4.5)
+    with pytest.raises(ApiError, match=r"3 is below 4\.5, .* without speculation"):
+        check_feasible(Slo(tpot_ms=3), 4.5, speculation=False)
+    with pytest.raises(ApiError, match=r"0\.4 is below 0\.5"):
+        check_feasible(Slo(tpot_ms=0.4), 4.5, speculation=True)
+    check_feasible(Slo(tpot_ms=3), 4.5, speculation=True)
+    check_feasible(Slo(tpot_ms=3), None, speculation=False)
+    check_feasible(Slo(), 4.5, speculation=False)
 
 
 def account(**changes: Any) -> Account:
