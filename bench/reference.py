@@ -1,7 +1,7 @@
 """Plain decoding, one token at a time, with nothing of the serving system in it: what outputs are compared with.
 
-Written from PROTOCOL's rule alone and in another way than the verifier: logits are processed by sorting all ids,
-every step is one stock `transformers` forward over one request with the library's own cache.
+Written from the rule in docs/protocol.md alone and in another way than the verifier: logits are processed by
+sorting all ids, every step is one stock `transformers` forward over one request with the library's own cache.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""When two float32 computations may rightly draw different tokens (PROTOCOL: what may be claimed)."""
+"""When two float32 computations may rightly draw different tokens (docs/protocol.md, drawing tokens)."""
 
 from __future__ import annotations
 

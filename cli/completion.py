@@ -48,7 +48,7 @@ class Question:
 
 @dataclass(slots=True)
 class Answer:
-    """What has arrived: text, finish reason, and after the last event usage and metrics (API.md's names)."""
+    """What has arrived: text, finish reason, and after the last event usage and metrics (docs/api.md)."""
 
     text: str = ""
     finish_reason: str | None = None

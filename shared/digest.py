@@ -1,7 +1,7 @@
 """The hash chain over a request's tokens: which prefix a journal, an event or a draft row speaks of.
 
 digest_0 is eight zero bytes; digest_k = blake2b(digest_{k-1} || uint32 LE token, 8 bytes), from the first
-prompt token on (PROTOCOL: digest). Redis and the journal hold it as hex.
+prompt token on (docs/protocol.md, words). Redis and the journal hold it as hex.
 """
 
 from __future__ import annotations

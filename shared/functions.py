@@ -1,4 +1,4 @@
-"""Calls of the versioned function library that holds PROTOCOL.md's scripts.
+"""Calls of the versioned function library that holds the scripts of docs/protocol.md.
 
 Redis functions survive FLUSHALL and travel with the data to replicas, unlike EVAL scripts; FUNCTION FLUSH or an
 empty server still loses them, so every caller goes through `call` or `acall`, which load the library and try once

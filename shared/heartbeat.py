@@ -1,4 +1,4 @@
-"""Who is alive: members announce themselves by a key that expires (PROTOCOL.md, names).
+"""Who is alive: members announce themselves by a key that expires (docs/protocol.md, members).
 
 Liveness is the key alone; the sets only list candidates. A member beats from a thread with its own connection, so
 a long forward pass does not look like a death, and only while its loop turns, so a stuck loop does.

@@ -1,4 +1,4 @@
-"""What the four services say to each other (PROTOCOL: messages). Field order is the wire order.
+"""What the four services say to each other (docs/protocol.md, messages). Field order is the wire order.
 
 Work: ``Request``, ``TokenEvent``, ``ControlEvent``. Hints, one ring iteration: ``DraftRequest`` (verifier to
 drafter), ``CandidateTrees`` (drafter to selector), ``SelectedTrees`` (selector to verifier).

@@ -1,7 +1,7 @@
 #!lua name=adaserve
 
--- The only code that changes a request's state (PROTOCOL.md, scripts). Everything is a string: epochs and digests
--- are hex, because Lua's numbers are doubles and would round them.
+-- The only code that changes a request's state (docs/protocol.md, scripts). Everything is a string: epochs and
+-- digests are hex, because Lua's numbers are doubles and would round them.
 --
 -- Every function gets the cell's key prefix as ARGV[1] and derives from it the keys whose names stand only inside
 -- the request's hash: the reply gateway's stream, the previous owner's set. Such keys cannot be declared by the
@@ -160,8 +160,8 @@ local function is_owner(epoch, held)
   return epoch == held and epoch ~= UNOWNED_EPOCH
 end
 
--- PROTOCOL's order of checks. A position before the row's start is left to BEHIND, which comes last: there Redis
--- has forgotten a commit it once answered, and the digest says nothing about it.
+-- The order of checks in docs/protocol.md. A position before the row's start is left to BEHIND, which comes last:
+-- there Redis has forgotten a commit it once answered, and the digest says nothing about it.
 local function judge_commit(row, epoch, position, digest, status)
   if not epoch then return 'MISSING' end
   local at_start = position == row.start and digest == row.start_digest

@@ -1,4 +1,4 @@
-"""The seven functions of PROTOCOL.md as typed calls: pure builders and reply parsers, no connection.
+"""The seven functions of docs/protocol.md as typed calls: pure builders and reply parsers, no connection.
 
     enqueue   gateway    new request into its tier's queue
     claim     verifier   take a queued request, or one of a dead verifier

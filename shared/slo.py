@@ -1,6 +1,6 @@
 """Arithmetic of per-request targets: what this iteration owes, and whether a request got what it asked for.
 
-Pure; times are arguments in milliseconds. One definition of TPOT serves selection and report (API.md).
+Pure; times are arguments in milliseconds. One definition of TPOT serves selection and report (docs/api.md).
 """
 
 from __future__ import annotations

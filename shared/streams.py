@@ -1,4 +1,4 @@
-"""Connections to Redis Streams and the three ways of reading them (PROTOCOL.md, RELIABILITY.md).
+"""Connections to Redis Streams and the three ways of reading them (docs/protocol.md, Redis Streams rules).
 
     HintReader   XREAD, single reader: draft, verify, tokens, control
     GroupReader  XREADGROUP NOACK, any of several readers: select

@@ -1,4 +1,4 @@
-"""Every stream and key name of a cell, with the reason for each lifetime and bound (PROTOCOL.md).
+"""Every stream and key name of a cell, with the reason for each lifetime and bound (docs/protocol.md).
 
 All keys of a cell carry the same literal hash tag, ``{cell}:``, so that scripts over several keys stay legal on a
 Redis Cluster and one primary serves one cell. Nothing else in the tree spells a key.

@@ -1,4 +1,4 @@
-"""Candidate trees by beam search, all rows at once (algorithm 2, step 1; ALGORITHM A.1).
+"""Candidate trees by beam search, all rows at once (arXiv 2501.12162, algorithm 2, step 1).
 
 Level 1 keeps the ``width`` best children of each root, every later level the ``width`` best, by path
 probability, among the children of the level before. Pure numpy: the forward passes happen elsewhere.

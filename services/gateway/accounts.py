@@ -1,4 +1,4 @@
-"""What a finished request cost and how fast it was: `usage` and `metrics` of a reply (API.md). Pure.
+"""What a finished request cost and how fast it was: `usage` and `metrics` of a reply (docs/api.md). Pure.
 
 Token times are those of the commits, on Redis' clock; the time to the first token is the client's, from the
 arrival of its request at this gateway to the arrival of the first token there.

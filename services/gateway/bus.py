@@ -21,7 +21,7 @@ from shared.topics import CONTROL, CONTROL_MAXLEN, TOKENS, Keys
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-MAX_TRIES = 3  # of a call that may be repeated (RELIABILITY.md)
+MAX_TRIES = 3  # of a call that may be repeated (docs/protocol.md, Redis Streams rules)
 MAX_COMMANDS = 64  # at once; each holds a connection
 CANCEL_FOR_S = 60.0  # a cancel that Redis does not take for so long is given up
 

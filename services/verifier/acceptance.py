@@ -2,7 +2,7 @@
 
 At every node the next token is drawn from the target's own distribution. If it is a child in the tree, the walk
 descends; otherwise it is the request's own token for this step. No lossless rule accepts more from a tree that is
-a deterministic function of the context (ALGORITHM: verification).
+a deterministic function of the context (docs/adr/0004-sample-and-match.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Making a step's tokens real: the commit, answered or repeated until it is (RELIABILITY: the one rule)."""
+"""Making a step's tokens real: the commit, answered or repeated until it is (docs/protocol.md, scripts)."""
 
 from __future__ import annotations
 

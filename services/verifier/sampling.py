@@ -1,8 +1,8 @@
 """Drawing tokens: argmax of processed logits plus Gumbel noise keyed by (seed, position, token id).
 
 The noise is a function of the request alone, so a token does not depend on the tree, the batch, the drafter or a
-take-over (PROTOCOL: drawing tokens). Temperature 0 is plain argmax. All arithmetic is float64: logits perturbed by
-2e-5 then change 2e-5 of the draws, where inverse-CDF sampling would change 1e-3.
+take-over (docs/protocol.md, drawing tokens). Temperature 0 is plain argmax. All arithmetic is float64: logits
+perturbed by 2e-5 then change 2e-5 of the draws, where inverse-CDF sampling would change 1e-3.
 
 Processing order: min_tokens mask, temperature, top_k, top_p, min_p. Ties are kept by every filter and broken
 towards the smaller id by argmax, so no filter depends on the order of ids.

@@ -1,4 +1,4 @@
-"""The script contracts of PROTOCOL.md once more, as plain Python over dictionaries: what Redis must agree with."""
+"""The script contracts of docs/protocol.md as plain Python over dictionaries: what Redis must agree with."""
 
 from __future__ import annotations
 
