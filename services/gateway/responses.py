@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from services.gateway.accounts import Account
@@ -11,7 +12,7 @@ from services.gateway.output import Piece
 Json = dict[str, Any]
 
 
-class Shape:
+class Shape(ABC):
     """What both endpoints share; a subclass says how a choice looks."""
 
     id_prefix: str
@@ -25,21 +26,21 @@ class Shape:
         self._with_usage = with_usage
         self._has_begun = False
 
+    @abstractmethod
     def opening(self) -> Json | None:
         """The chunk before the first text, if there is one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def piece(self, piece: Piece) -> Json | None:
         """One chunk of text; None where there is nothing to tell."""
-        raise NotImplementedError
 
+    @abstractmethod
     def closing(self) -> Json:
         """The chunk that carries the finish reason."""
-        raise NotImplementedError
 
+    @abstractmethod
     def body(self, text: str, tokens: list[int]) -> Json:
         """The whole answer."""
-        raise NotImplementedError
 
     def usage(self, account: Account) -> Json:
         """The last chunk, without a choice."""
