@@ -42,17 +42,11 @@ VERIFIER_STEP = "verifier.step"
 # ---- attributes --------------------------------------------------------------------------------------------
 REQUEST_ID = "adaserve.request.id"
 TENANT = "adaserve.tenant"
-TIER = "adaserve.tier"
-STREAMING = "adaserve.streaming"
-HTTP_ROUTE = "http.route"
-HTTP_STATUS = "http.response.status_code"
 FINISH_REASON = "adaserve.finish_reason"
 PROMPT_TOKENS = "adaserve.tokens.prompt"
 OUTPUT_TOKENS = "adaserve.tokens.output"
 COMMITTED_TOKENS = "adaserve.tokens.committed"
-TTFT_MS = "adaserve.ttft_ms"
 TPOT_MS = "adaserve.tpot_ms"
-TPOT_TARGET_MS = "adaserve.slo.tpot_ms"
 POSITION = "adaserve.position"
 STEP = "adaserve.step"
 RING = "adaserve.ring"
@@ -64,8 +58,6 @@ NUM_ACCEPTED = "adaserve.tree.accepted"
 DEPTH = "adaserve.tree.depth"
 WIDTH = "adaserve.tree.width"
 BUDGET = "adaserve.budget"
-WEIGHT = "adaserve.weight"
-MISS_REASON = "adaserve.ring.miss"
 
 # ---- metrics -----------------------------------------------------------------------------------------------
 STEP_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -188,7 +180,6 @@ BUS_ERRORS = _counter(
         "NOPERM",
     ),
 )
-STREAMS_RECREATED = _counter("streams_recreated", "{stream}", "Owned streams or groups that Redis had forgotten")
 HTTP_REQUESTS = _counter(
     "http_requests",
     "{request}",
