@@ -30,7 +30,8 @@ def draw_children(rng: np.random.Generator, num_parents: int) -> NDArray[np.floa
     first = np.where(sure, rng.beta(30.0, 1.0, num_parents), rng.beta(3.0, 2.2, num_parents))
     share = rng.beta(2.0, 2.0, num_parents)
     children = np.stack([first, (1 - first) * share, (1 - first) * (1 - share)], axis=1)
-    return np.maximum(children, 1e-9)
+    floored: NDArray[np.float64] = np.maximum(children, 1e-9)
+    return floored
 
 
 def candidates(trees: list[TokenTree]) -> Candidates:
