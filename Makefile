@@ -14,7 +14,7 @@ DECIDING := services/gateway/delivery.py $(addprefix services/drafter/,draft.py 
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format flagship breaker
+.PHONY: help install run test check format flagship breaker optimality selection
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -54,3 +54,9 @@ breaker: install  ## throughput with a drafter slowed a hundredfold against spec
 
 flagship: install  ## tokens with speculation = tokens of plain decoding, at full size
 	$(BIN)/python -m bench.flagship $(ARGS)
+
+optimality: install  ## expected tokens and targets met by the selection against the optimal trees
+	$(BIN)/python -m bench.optimality $(ARGS)
+
+selection: install  ## microseconds of a selection, vectorised against heaps, and of each policy
+	$(BIN)/python -m bench.selection_speed $(ARGS)
