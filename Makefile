@@ -14,7 +14,7 @@ DECIDING := services/gateway/delivery.py $(addprefix services/drafter/,draft.py 
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format flagship breaker
+.PHONY: help install run test check format flagship breaker twin
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -54,3 +54,6 @@ breaker: install  ## throughput with a drafter slowed a hundredfold against spec
 
 flagship: install  ## tokens with speculation = tokens of plain decoding, at full size
 	$(BIN)/python -m bench.flagship $(ARGS)
+
+twin: install  ## an expensive target with the embedded target's outputs; ARGS=--measure for its speed
+	$(BIN)/python -m bench.twin $(ARGS)
