@@ -3,7 +3,8 @@
 With H the source's hidden size, W > H the new one and s = sqrt(H / W):
 
 - *Hidden state.* Its first H features are the source's. Feature H holds the constant c, which every embedding
-  row writes and nothing else touches; the rest is zero. Projections back into the hidden state have zero rows there.
+  row writes and nothing else touches; the rest is zero. Projections back into the hidden state have zero rows
+  there.
 - *RMSNorm* divides by the mean square over W features. Where S is the sum of the source's squares,
   (S + c²) / W + eps' = (S / H + eps) · H / W for eps' = (H · eps − c²) / W, so the constant takes over a part of
   eps and weights multiplied by s undo the rest, exactly. In the layers' norms the constant's weight is zero.
@@ -67,8 +68,8 @@ def enlarge(model: PreTrainedModel, shape: TwinShape) -> tuple[LlamaConfig, Weig
     """The enlarged model: its configuration, and its weights by name.
 
     ``model`` is the source, in float64. Weights have the shape's dtype, norms float64 because s is irrational.
-    Raises ModelError for a source or a shape that cannot be enlarged, and for a dtype that cannot hold the source's
-    weights exactly.
+    Raises ModelError for a source or a shape that cannot be enlarged, and for a dtype that cannot hold the
+    source's weights exactly.
     """
     check_source(model.config)
     check_shape(model.config, shape)
@@ -139,7 +140,7 @@ def suppression(config: LlamaConfig, state: Weights, width: int) -> float:
     """K, a power of two: with it padded logits lie MARGIN below any logit of the source. ``width`` is W.
 
     −K · c / rms is at most −K · c / (largest rms); no logit is below −(longest head row) · |normed|. The largest
-    rms follows from `_longest_hidden`. All of it are bounds, not estimates from samples.
+    rms follows from `_longest_hidden`. These are bounds, not estimates from samples.
     """
     longest_row = float(_head(state).norm(dim=1).max())
     lowest = longest_row * _longest_normed(config, state["model.norm.weight"])

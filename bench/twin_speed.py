@@ -62,7 +62,7 @@ def _median_ms(model: Any, cache: DynamicCache, count: int) -> float:
         start = time.perf_counter()
         model(ids, past_key_values=cache, use_cache=True)
         times.append((time.perf_counter() - start) * 1e3)
-        cache.crop(CONTEXT)
+        cache.crop(-count)
     return statistics.median(times[1:])
 
 
