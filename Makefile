@@ -14,7 +14,7 @@ DECIDING := services/gateway/delivery.py $(addprefix services/drafter/,draft.py 
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format flagship breaker optimality selection
+.PHONY: help install run test check format flagship breaker optimality selection twin
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -60,3 +60,5 @@ optimality: install  ## expected tokens and targets met by the selection against
 
 selection: install  ## microseconds of a selection, vectorised against heaps, and of each policy
 	$(BIN)/python -m bench.selection_speed $(ARGS)
+twin: install  ## an expensive target with the embedded target's outputs; ARGS=--measure for its speed
+	$(BIN)/python -m bench.twin $(ARGS)
