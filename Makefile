@@ -8,7 +8,8 @@ TYPED  := services shared cli bench models
 empty  :=
 comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
-DECIDING := services/gateway/delivery.py $(addprefix services/drafter/,draft.py expansion.py) \
+DECIDING := $(addprefix bench/,report.py traces.py) services/gateway/delivery.py \
+  $(addprefix services/drafter/,draft.py expansion.py) \
   $(addprefix services/selector/,control.py policy.py ranking.py selection.py) \
   $(addprefix services/verifier/,acceptance.py ask.py batch.py generation.py ring.py sampling.py scheduler.py stopping.py)
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))

@@ -2,7 +2,8 @@
 
 AdaServeError
 ├── ConfigurationError        a setting, model directory or port the operator must change
-│   └── ModelError            a model directory that is refused or unreadable
+│   ├── ModelError            a model directory that is refused or unreadable
+│   └── TraceError            a request trace, or the name of one, that is malformed
 ├── UnreadableMessage         bytes on a stream that are not a valid message
 ├── OutOfBlocks               the KV pool cannot hold what was asked for
 └── BusUnavailable            Redis is away, read-only, loading or out of memory
@@ -21,6 +22,10 @@ class ConfigurationError(AdaServeError):
 
 class ModelError(ConfigurationError):
     """A model directory or hub id is refused or cannot be read."""
+
+
+class TraceError(ConfigurationError):
+    """A request trace that is unreadable or malformed, or a workload that does not exist."""
 
 
 class UnreadableMessage(AdaServeError):
