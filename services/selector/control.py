@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-from shared.latency import LatencyTable
+from shared.latency import LatencyModel
 
 LONGEST_MS = 60_000.0  # no iteration takes a minute; a corrupted hint may say so
 MAX_SLOWDOWN = 2.0  # a forward that took longer than this × T was a stall, and says nothing about the next one
@@ -30,7 +30,7 @@ class PolicySettings:
 
 
 @lru_cache(maxsize=64)
-def token_budget(table: LatencyTable, settings: PolicySettings) -> int:
+def token_budget(table: LatencyModel, settings: PolicySettings) -> int:
     """B: tokens that one verification forward should hold, roots included."""
     return settings.budget or table.budget(settings.budget_ratio)
 
@@ -53,7 +53,7 @@ def prefill_grant(backlog: int, budget: int, settings: PolicySettings) -> int:
 
 
 def predict_period_ms(
-    table: LatencyTable, num_tokens: int, *, draft_ms: float, last_step_ms: float, hop_ms: float
+    table: LatencyModel, num_tokens: int, *, draft_ms: float, last_step_ms: float, hop_ms: float
 ) -> float:
     """t_spec in ms: from sending the DraftRequest to the commit, for a forward over `num_tokens`.
 

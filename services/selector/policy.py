@@ -22,7 +22,7 @@ from services.selector.control import (
 )
 from services.selector.ranking import Candidates
 from services.selector.selection import Selection, select
-from shared.latency import LatencyTable
+from shared.latency import LatencyModel
 from shared.messages import CandidateTrees
 from shared.slo import tokens_needed
 
@@ -41,7 +41,7 @@ class Decision:
     weight: NDArray[np.float32]
 
 
-def decide(batch: CandidateTrees, table: LatencyTable | None, settings: PolicySettings) -> Decision:
+def decide(batch: CandidateTrees, table: LatencyModel | None, settings: PolicySettings) -> Decision:
     """Algorithm 2 on one batch of candidate trees.
 
     Without a latency table there is neither a budget nor a prediction: no nodes, the shallowest speculation until

@@ -27,7 +27,7 @@ from shared import signals
 from shared.errors import BusUnavailable
 from shared.heartbeat import Pulse
 from shared.inference.plan import ForwardPlan
-from shared.latency import LatencyTable
+from shared.latency import LatencyModel
 from shared.telemetry import Telemetry, now_ns
 from shared.topics import HEARTBEAT_TTL_MS, NUM_TIERS
 
@@ -78,7 +78,7 @@ class Engine:
         scheduler: Scheduler,
         speculator: Speculator,
         intake: Intake,
-        table: LatencyTable,
+        table: LatencyModel,
         telemetry: Telemetry,
         senses: Senses,
     ) -> None:

@@ -15,7 +15,7 @@ from shared.inference.kv import slots_for_memory
 from shared.inference.loading import DTYPES, load_model
 from shared.inference.profile import measure_latency
 from shared.inference.runner import ModelRunner
-from shared.latency import LatencyTable
+from shared.latency import LatencyModel
 from shared.tokenizer import Tokenizer, load_tokenizer
 
 SWEEP = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
@@ -32,7 +32,7 @@ class Target:
     runner: ModelRunner
     pool: BlockPool
     tokenizer: Tokenizer
-    table: LatencyTable
+    table: LatencyModel
     context_limit: int
     eos_token_ids: frozenset[int]
 
@@ -68,7 +68,7 @@ def load_target(settings: VerifierSettings) -> Target:
             f"{settings.target}: kv_memory_mb={settings.kv_memory_mb} holds {num_slots} tokens, "
             f"at least {MIN_SLOTS} are needed"
         )
-    table = LatencyTable.from_samples(*zip(*samples, strict=True))
+    table = LatencyModel.from_samples(*zip(*samples, strict=True))
     eos = tokenizer.eos_token_ids | frozenset(runner.eos_token_ids)
     return Target(runner, pool, tokenizer, table, context_limit, eos)
 

@@ -11,20 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import UnreadableMessage
-from shared.latency import MAX_POINTS, LatencyTable
+from shared.latency import MAX_POINTS, LatencyModel
 
-TABLE = LatencyTable(tokens=(1, 16, 64), ms=(10.0, 13.0, 37.0))
+TABLE = LatencyModel(tokens=(1, 16, 64), ms=(10.0, 13.0, 37.0))
 
 
 @st.composite
-def tables(draw: st.DrawFn) -> LatencyTable:
+def tables(draw: st.DrawFn) -> LatencyModel:
     more = draw(st.lists(st.integers(2, 2000), min_size=1, max_size=12, unique=True))
     ms = draw(st.lists(st.floats(0.01, 500.0), min_size=len(more) + 1, max_size=len(more) + 1))
-    return LatencyTable(tokens=(1, *sorted(more)), ms=tuple(sorted(ms)))
+    return LatencyModel(tokens=(1, *sorted(more)), ms=tuple(sorted(ms)))
 
 
 @given(tables())
-def test_prediction_passes_through_the_points_and_never_falls(table: LatencyTable) -> None:
+def test_prediction_passes_through_the_points_and_never_falls(table: LatencyModel) -> None:
     counts = np.arange(table.tokens[-1] + 50)
     predicted = table.predict_ms(counts)
     np.testing.assert_allclose(predicted[list(table.tokens)], table.ms)
@@ -33,7 +33,7 @@ def test_prediction_passes_through_the_points_and_never_falls(table: LatencyTabl
 
 
 @given(tables(), st.floats(1.0, 10.0))
-def test_budget_is_the_largest_within_the_ratio(table: LatencyTable, ratio: float) -> None:
+def test_budget_is_the_largest_within_the_ratio(table: LatencyModel, ratio: float) -> None:
     budget = table.budget(ratio)
     fits = table.predict_ms(np.arange(1, table.tokens[-1] + 1)) <= ratio * table.ms[0]
     assert budget == int(fits.sum())
@@ -51,7 +51,7 @@ def test_budget_of_a_known_table() -> None:
 
 
 def test_budget_does_not_reach_beyond_what_was_measured() -> None:
-    assert LatencyTable(tokens=(1, 8), ms=(10.0, 10.0)).budget() == 8
+    assert LatencyModel(tokens=(1, 8), ms=(10.0, 10.0)).budget() == 8
 
 
 @pytest.mark.parametrize("ratio", [0.99, float("nan")])
@@ -61,25 +61,25 @@ def test_budget_ratio_below_one_is_refused(ratio: float) -> None:
 
 
 @given(tables())
-def test_bytes_round_trip_and_version_names_the_content(table: LatencyTable) -> None:
-    again = LatencyTable.from_bytes(table.to_bytes())
+def test_bytes_round_trip_and_version_names_the_content(table: LatencyModel) -> None:
+    again = LatencyModel.from_bytes(table.to_bytes())
     assert again == table
     assert again.version == table.version
-    slower = LatencyTable(tokens=table.tokens, ms=(*table.ms[:-1], table.ms[-1] + 1.0))
+    slower = LatencyModel(tokens=table.tokens, ms=(*table.ms[:-1], table.ms[-1] + 1.0))
     assert slower.version != table.version
 
 
 @given(st.lists(st.tuples(st.integers(2, 500), st.floats(0.1, 100.0)), min_size=1, max_size=30))
 def test_samples_become_the_lower_monotone_envelope(samples: list[tuple[int, float]]) -> None:
     tokens, ms = zip(*samples, (1, 5.0), strict=True)
-    table = LatencyTable.from_samples(tokens, ms)
+    table = LatencyModel.from_samples(tokens, ms)
     for count, time in zip(table.tokens, table.ms, strict=True):
         assert time == min(t for c, t in zip(tokens, ms, strict=True) if c >= count)
 
 
 def test_samples_of_different_length_are_refused() -> None:
     with pytest.raises(ValueError, match="shape"):
-        LatencyTable.from_samples([1, 2], [1.0])
+        LatencyModel.from_samples([1, 2], [1.0])
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_samples_of_different_length_are_refused() -> None:
 )
 def test_bad_tables_are_refused_by_name(tokens: tuple[int, ...], ms: tuple[float, ...], what: str) -> None:
     with pytest.raises(ValueError, match=what):
-        LatencyTable(tokens=tokens, ms=ms)
+        LatencyModel(tokens=tokens, ms=ms)
 
 
 def _packed(**changes: Any) -> bytes:
@@ -126,10 +126,10 @@ def _packed(**changes: Any) -> bytes:
 )
 def test_unreadable_bytes_are_refused_by_name(data: bytes, what: str) -> None:
     with pytest.raises(UnreadableMessage, match=what):
-        LatencyTable.from_bytes(data)
+        LatencyModel.from_bytes(data)
 
 
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_never_do_worse_than_unreadable(data: bytes) -> None:
     with pytest.raises(UnreadableMessage):
-        LatencyTable.from_bytes(data)
+        LatencyModel.from_bytes(data)

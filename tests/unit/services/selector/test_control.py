@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.selector.control import PolicySettings, next_depth, next_width, predict_period_ms, token_budget
-from shared.latency import LatencyTable
+from shared.latency import LatencyModel
 
 SETTINGS = PolicySettings()
-TABLE = LatencyTable(tokens=(1, 101), ms=(10.0, 110.0))
+TABLE = LatencyModel(tokens=(1, 101), ms=(10.0, 110.0))
 times = st.floats(0.0, math.inf)
 
 

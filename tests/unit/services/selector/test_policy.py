@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from services.selector.control import PolicySettings
 from services.selector.policy import decide
-from shared.latency import LatencyTable
+from shared.latency import LatencyModel
 from shared.messages import SLO_PHASE, CandidateTrees
 from shared.tree import EMPTY
 from tests.strategies import messages
 from tests.unit.services.selector.batches import batch, tree
 
-TABLE = LatencyTable(tokens=(1, 8, 64), ms=(10.0, 12.0, 26.0))
+TABLE = LatencyModel(tokens=(1, 8, 64), ms=(10.0, 12.0, 26.0))
 SETTINGS = PolicySettings(budget=8)
 BUSHY = tree([-1, -1, 0, 0, 2, 2], [0.7, 0.2, 0.42, 0.21, 0.294, 0.126])
 FLAT = tree([-1, -1, 0, 1, 2, 3], [0.5, 0.4, 0.35, 0.24, 0.14, 0.14])
@@ -25,7 +25,7 @@ FLAT = tree([-1, -1, 0, 1, 2, 3], [0.5, 0.4, 0.35, 0.24, 0.14, 0.14])
 
 @given(messages(CandidateTrees), st.none() | st.just(TABLE), st.integers(1, 20))
 def test_any_message_gets_a_decision_within_the_budget(
-    message: CandidateTrees, table: LatencyTable | None, budget: int
+    message: CandidateTrees, table: LatencyModel | None, budget: int
 ) -> None:
     decision = decide(message, table, PolicySettings(budget=budget))
     running = decision.budget_used - decision.selection.num_nodes
