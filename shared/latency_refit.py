@@ -36,7 +36,7 @@ class Operation(NamedTuple):
 
 
 class Refit:
-    """The profile with four coefficients that follow the measured steps: scale of the curve, context, rows, offset.
+    """The profile with four coefficients that follow the measured steps: curve's scale, context, rows, offset.
 
     Least squares on errors relative to the profile, with exponential forgetting and a ridge towards the profile. A
     step far off the present model is clipped, so that a stall moves little; once most recent steps are as far off,

@@ -67,6 +67,7 @@ def test_worked_example_arrives_in_selection_order_with_raw_probabilities(teleme
         elapsed_ms=np.full(3, 10.0, np.float32),
         tpot_ms=np.array([27 / 1.6, 27 / 1.8, 1.0], np.float32),  # t_spec = 4 + 12 + 1
         committed=np.array([1, 1, 0], np.int32),
+        overhead_ms=1.0,
         warm=np.array([False, False, True]),
     )
     reply = answer(message, telemetry)
