@@ -68,7 +68,7 @@ def _quantile_regression(design: Float64, ms: Float64) -> Float64:
     weights = ones
     for _ in range(_ROUNDS):
         root = np.sqrt(weights)
-        coefficients: Float64 = np.linalg.lstsq(design * root[:, None], ones * root)[0]
+        coefficients = np.linalg.lstsq(design * root[:, None], ones * root)[0].astype(np.float64)
         errors = 1.0 - design @ coefficients
         weights = np.where(errors > 0.0, _QUANTILE, 1.0 - _QUANTILE) / np.maximum(np.abs(errors), 1e-3)
     return coefficients

@@ -16,8 +16,9 @@ MEMORY = 20  # steps: each one weighs 1/e of its first weight after so many more
 QUICK_MEMORY = 6  # steps, while the model is off
 OFF = 0.15  # relative error, in the median of the last SURPRISES steps, with which the model counts as off
 RIDGE = 0.02  # pull towards the profile, as a share of what the steps say
+LEAST_RIDGE = 1e-9
 SURPRISES = 7  # steps whose median error tells a change from a stall: a stall is one of them
-CLIP = 2.0  # an error beyond so many typical ones counts as if it were no larger
+MOST_MOVED = 0.35  # typical errors by which a step may move its own prediction
 LEAST_ERROR = 0.03  # what is typical at least, of relative errors
 MOST_TIMES = 100.0  # a step as many times slower than the profile counts as one just so slow
 LEAST_SCALE = 0.05
@@ -39,8 +40,8 @@ class Refit:
     """The profile with four coefficients that follow the measured steps: curve's scale, context, rows, offset.
 
     Least squares on errors relative to the profile, with exponential forgetting and a ridge towards the profile. A
-    step far off the present model is clipped, so that a stall moves little; once most recent steps are as far off,
-    it is the machine that has changed: they count in full, and what came before is forgotten sooner.
+    step may move its prediction by a share of the typical error only, so that a stall moves little; once most
+    recent steps are as far off, it is the machine that has changed: they count, and older ones are forgotten sooner.
     """
 
     def __init__(self, profile: LatencyModel) -> None:
@@ -71,7 +72,7 @@ class Refit:
         parts = self._parts(operation) / expected_ms
         taken = min(ms / expected_ms, MOST_TIMES)
         predicted = float(parts @ self._coefficients)
-        weight = self._weight((taken - predicted) / max(predicted, LEAST_SCALE))
+        weight = self._weight(parts, (taken - predicted) / max(predicted, LEAST_SCALE))
         fade = math.exp(-1.0 / (QUICK_MEMORY if self._is_off() else MEMORY))
         self._squares = fade * self._squares + weight * np.outer(parts, parts)
         self._products = fade * self._products + weight * parts * taken
@@ -99,23 +100,34 @@ class Refit:
             ]
         )
 
-    def _weight(self, error: float) -> float:
-        """Huber's: 1 within the clip, falling with the error beyond it."""
+    def _weight(self, parts: Float64, error: float) -> float:
+        """1, or less where the step would move its own prediction too far.
+
+        With leverage h a step of weight w moves it by error · w·h / (1 + w·h).
+        """
         self._errors.append(error)
         typical = max(_median([abs(error) for error in self._errors]), LEAST_ERROR)
-        return min(1.0, CLIP * typical / max(abs(error), 1e-9))
+        excess = abs(error) - MOST_MOVED * typical
+        if excess <= 0.0:
+            return 1.0
+        left, _ = self._normal()
+        leverage = float(parts @ np.linalg.solve(left, parts))
+        return min(1.0, MOST_MOVED * typical / (leverage * excess))
 
     def _is_off(self) -> bool:
         return abs(_median(self._errors)) > OFF
 
-    def _solved(self) -> Float64:
-        """Minimum over coefficients that are not negative, found by fixing those that would be, worst first.
+    def _normal(self) -> tuple[Float64, Float64]:
+        """Both sides of the normal equations, [4, 4] and [4].
 
         The ridge is in proportion to how much the steps say about each coefficient, so it knows no units.
         """
-        ridge = RIDGE * self._squares.diagonal() + 1e-12
-        left = self._squares + np.diag(ridge)
-        right = self._products + ridge * self._prior
+        ridge = RIDGE * self._squares.diagonal() + LEAST_RIDGE
+        return self._squares + np.diag(ridge), self._products + ridge * self._prior
+
+    def _solved(self) -> Float64:
+        """Minimum over coefficients that are not negative, found by fixing those that would be, worst first."""
+        left, right = self._normal()
         least = np.array([LEAST_SCALE, 0.0, 0.0, 0.0])
         solved, free = least.copy(), [0, 1, 2, 3]
         while free:

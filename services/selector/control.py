@@ -53,7 +53,7 @@ def prefill_grant(backlog: int, budget: int, settings: PolicySettings) -> int:
 def predict_period_ms(
     table: LatencyModel, num_tokens: int, *, context_tokens: int, rows: int, draft_ms: float, overhead_ms: float
 ) -> float:
-    """t_spec in ms: from sending the DraftRequest to the commit, for a forward over `num_tokens` of `rows` requests.
+    """t_spec in ms: from sending the DraftRequest to the commit, for a forward over `num_tokens` of `rows`.
 
     Draft time as the drafter measured it, plus T(n, S, rows), plus what the verifier measured that an iteration
     costs besides the two.

@@ -1,4 +1,4 @@
-"""What an iteration costs besides drafting and its forward pass: hops, waiting, selection, acceptance, commit. Pure."""
+"""What an iteration costs besides drafting and its forward pass: hops, selection, acceptance, commit. Pure."""
 
 from __future__ import annotations
 
