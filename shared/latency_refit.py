@@ -41,11 +41,11 @@ class Refit:
 
     Least squares on errors relative to the profile, with exponential forgetting and a ridge towards the profile. A
     step may move its prediction by a share of the typical error only, so that a stall moves little; once most
-    recent steps are as far off, it is the machine that has changed: they count, and older ones are forgotten sooner.
+    recent steps are as far off, it is the machine that has changed: they count, and older ones fade sooner.
     """
 
     def __init__(self, profile: LatencyModel) -> None:
-        self._profile = profile
+        self.profile = profile
         self._prior = np.array([1.0, profile.context_ms, profile.row_ms, 0.0])
         self._coefficients = self._prior
         self._squares = np.zeros((4, 4))
@@ -57,7 +57,7 @@ class Refit:
     def model(self) -> LatencyModel:
         """The model now."""
         scale, context_ms, row_ms, offset_ms = self._coefficients.tolist()
-        return self._profile.corrected(scale=scale, context_ms=context_ms, row_ms=row_ms, offset_ms=offset_ms)
+        return self.profile.corrected(scale=scale, context_ms=context_ms, row_ms=row_ms, offset_ms=offset_ms)
 
     def predict_ms(self, tokens: int, *, context_tokens: int, rows: int) -> float:
         """T of the model now, without building it."""
@@ -87,13 +87,13 @@ class Refit:
         return max((abs(mine - theirs) / theirs for mine, theirs in pairs), default=0.0)
 
     def _expected_ms(self, operation: Operation) -> float:
-        return _predict_ms(self._profile, operation)
+        return _predict_ms(self.profile, operation)
 
     def _parts(self, operation: Operation) -> Float64:
         """What each coefficient is multiplied with: [curve(n), S / 1000, rows, 1]."""
         return np.array(
             [
-                self._profile.predict_ms(operation.tokens),
+                self.profile.predict_ms(operation.tokens),
                 operation.context_tokens / 1e3,
                 float(operation.rows),
                 1.0,
