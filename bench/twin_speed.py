@@ -1,6 +1,7 @@
 """How fast a twin is beside its source: forward passes, and one stream through the real stack.
 
-A section of `python -m bench.twin --measure`. Medians; every forward pass gives the logits of all fed tokens.
+A section of `python -m bench.twin --measure`. Every forward pass gives the logits of all fed tokens; the prompts
+of the streams are prefilled within the measured time. Other work on the machine shows in the ranges.
 """
 
 from __future__ import annotations
@@ -40,10 +41,13 @@ def print_speed(source: Path, twin: Path) -> None:
             for kind, measured in (("transformers", stock_ms(path)), ("ModelRunner", runner_ms(path))):
                 print(f"{name:8} {kind:12} {threads} threads {''.join(f'{ms:8.1f}' for ms in measured)}")
     torch.set_num_threads(before)
-    print(f"tokens/s of one greedy stream through the stack, median of {STREAMS}, 1 thread a service")
+    print(f"tokens/s of one greedy stream through the stack, median (range) of {STREAMS}, 1 thread a service")
     for name, path in (("embedded", source), ("twin", twin)):
-        on, off = stream_speed(path)
-        print(f"{name:8} speculation on {on:7.1f}   off {off:7.1f}   ratio {on / off:.2f}")
+        on, off = stream_speeds(path)
+        ratios = [one / other for one, other in zip(on, off, strict=True)]
+        print(
+            f"{name:8} speculation on {_spread(on, 1)}   off {_spread(off, 1)}   paired ratio {_spread(ratios, 2)}"
+        )
 
 
 @torch.inference_mode()
@@ -77,14 +81,18 @@ def runner_ms(directory: Path) -> list[float]:
     return [ms for _, ms in measured]
 
 
-def stream_speed(directory: Path) -> tuple[float, float]:
-    """Tokens per second with and without speculation: each prompt alone, both sides in turn."""
+def stream_speeds(directory: Path) -> tuple[list[float], list[float]]:
+    """Tokens per second of each prompt alone, with and without speculation, both sides in turn."""
     prompts = source_prompts(STREAMS, seed=3)
+    on, off = [], []
     with local_stack(target=str(directory)) as stack:
         tokens_per_second(stack, prompts[:1], 16, speculation=True)  # the drafter is chosen, the paths are warm
+        for prompt in prompts:
+            on.append(tokens_per_second(stack, [prompt], STREAM_TOKENS, speculation=True))
+            off.append(tokens_per_second(stack, [prompt], STREAM_TOKENS, speculation=False))
+    return on, off
 
-        def speeds(prompt: str) -> Sequence[float]:
-            return [tokens_per_second(stack, [prompt], STREAM_TOKENS, speculation=on) for on in (True, False)]
 
-        on, off = zip(*map(speeds, prompts), strict=True)
-    return statistics.median(on), statistics.median(off)
+def _spread(values: Sequence[float], digits: int) -> str:
+    median, low, high = (f"{value:.{digits}f}" for value in (statistics.median(values), min(values), max(values)))
+    return f"{median} ({low} to {high})"
