@@ -10,6 +10,7 @@ are timed in turn on the same batches; medians. The heaps get their trees as Pyt
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import math
 import statistics
@@ -88,14 +89,16 @@ def selections(batch: CandidateTrees, budget: int) -> tuple[Call, Call]:
 
 
 def time_in_turn(sides: dict[str, Sequence[Call]], repetitions: int) -> dict[str, list[float]]:
-    """µs of every call; each round calls each side once."""
+    """µs of every call; each round calls each side once. No garbage collection meanwhile, as in timeit."""
     times: dict[str, list[float]] = {name: [] for name in sides}
+    gc.disable()
     for repetition in range(repetitions):
         for name, calls in sides.items():
             call = calls[repetition % len(calls)]
             start = time.perf_counter()
             call()
             times[name].append((time.perf_counter() - start) * 1e6)
+    gc.enable()
     return times
 
 
