@@ -12,7 +12,7 @@ from bench.simulator.request import SimRequest
 from bench.simulator.world import Chunks, World
 from services.selector.control import PolicySettings
 from services.selector.policy import Decision, decide
-from shared.latency import LatencyTable
+from shared.latency import LatencyModel
 from shared.messages import REQUEST_ID, TRACEPARENT, CandidateTrees
 from shared.tree import EMPTY
 
@@ -35,7 +35,7 @@ class Ring:
     """
 
     def __init__(
-        self, drafter: SimDrafter, settings: PolicySettings, table: LatencyTable, *, depth: int, width: int
+        self, drafter: SimDrafter, settings: PolicySettings, table: LatencyModel, *, depth: int, width: int
     ) -> None:
         self._drafter = drafter
         self._settings = settings
@@ -54,7 +54,9 @@ class Ring:
         ready_ms = max(asked_ms, self._drafter_free_ms) + draft_ms
         self._drafter_free_ms = ready_ms
         self._wait(world, ready_ms + world.hardware.hop_ms, draft_ms)
-        self._verify(world, decoding, drafted, decide(message, self._table, self._settings))
+        decision = decide(message, self._table, self._settings)
+        world.log.append((len(decoding), drafted.num_levels, decision.selection.num_nodes, len(world.scheduler.waiting)))
+        self._verify(world, decoding, drafted, decision)
 
     def _draft(self, world: World, decoding: list[SimRequest]) -> tuple[Drafted, float]:
         depths = np.array([min(self._control.depth, r.max_tokens - r.num_output - 1) for r in decoding])
@@ -101,8 +103,9 @@ class Ring:
             prefill_tokens=world.scheduler.num_prefill_tokens,
             prefill_slack_ms=world.scheduler.prefill_slack_ms(asked_ms),
             profile="p",
-            last_step_ms=0.0,
+            overhead_ms=world.hardware.hop_ms,
             draft_ms=draft_ms,
+            level_ms=world.hardware.draft_step_ms,
             request=np.arange(2 * rows, dtype=np.uint64).view(REQUEST_ID),
             epoch=np.ones(rows, np.uint64),
             position=np.array([request.position for request in decoding], np.int32),

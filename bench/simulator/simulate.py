@@ -29,6 +29,7 @@ class Run:
     requests: tuple[SimRequest, ...]
     spent: Spent
     duration_ms: float
+    log: list = None
 
 
 def simulate(
@@ -60,7 +61,7 @@ def simulate(
     for _ in range(MAX_TURNS):
         world.admit()
         if world.is_over:
-            return Run(requests=tuple(requests), spent=world.spent, duration_ms=world.now_ms)
+            return Run(requests=tuple(requests), spent=world.spent, duration_ms=world.now_ms, log=world.log)
         system.turn(world)
     raise RuntimeError(f"{spec.name} did not finish {trace.name} in {MAX_TURNS} turns")
 

@@ -23,7 +23,7 @@ from bench.simulator.hardware import Hardware, Target
 from bench.simulator.ring import Ring
 from services.selector.control import PolicySettings
 from shared.errors import ConfigurationError
-from shared.latency import LatencyTable
+from shared.latency import LatencyModel
 
 Build = Callable[[Hardware, SimDrafter], System]
 
@@ -72,9 +72,10 @@ def _vllm_spec(rule: Callable[[Hardware], TreeRule], name: str) -> SystemSpec:
     return SystemSpec(name=name, build=build)
 
 
-def curve(target: Target, context: int, rows: int) -> LatencyTable:
+def curve(target: Target, context: int, rows: int) -> LatencyModel:
     tokens = tuple([1, *range(8, 129, 8), *range(160, 513, 32), *range(640, 2049, 128)])
-    return LatencyTable(tokens=tokens, ms=tuple(target.forward_ms(n, context, rows) for n in tokens))
+    c=target.forward_ms(1,1000,1)-target.forward_ms(1,0,1); r=target.forward_ms(1,0,2)-target.forward_ms(1,0,1)
+    return LatencyModel(tokens=tokens, ms=tuple(target.forward_ms(n, 0, 0) for n in tokens), context_ms=c, row_ms=r)
 
 
 def ring(name: str, settings: Callable[[Hardware], PolicySettings], **more) -> SystemSpec:
@@ -86,9 +87,9 @@ def ring(name: str, settings: Callable[[Hardware], PolicySettings], **more) -> S
 
 def paper_settings(hardware: Hardware, **more) -> PolicySettings:
     low, high = hardware.depths
-    values = dict(
+    values = dict(policy='paper',
         min_depth=low, max_depth=high, max_width=3, draft_tokens_per_step=hardware.draft_tokens_per_step,
-        budget=hardware.budget, hop_ms=hardware.hop_ms)
+        budget=hardware.budget)
     return PolicySettings(**{**values, **more})
 
 

@@ -40,6 +40,7 @@ class World:
         self.hardware = hardware
         self.target = target
         self.now_ms = 0.0
+        self.log = []
         self.spent = Spent()
         self.ended: list[SimRequest] = []
         self.pool = BlockPool(hardware.kv_tokens // BLOCK_SIZE, BLOCK_SIZE)
