@@ -129,6 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--draft", default=DRAFT)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
+    load = os.getloadavg()[0]  # what others do on this machine is in every figure
     seconds = min(options.seconds, LONGEST_S / 2)
     steps, start, arrival = recorded_steps(options.target, options.draft, seconds, options.clients)
     beside = [step for step in steps if arrival <= step.at < arrival + seconds]
@@ -136,8 +137,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     back = steps_until_close(beside)
     holds = phases[0].refit_error <= GOAL and back is not None and back <= MOST_STEPS
     if options.json:
-        print(json.dumps({"phases": [asdict(each) for each in phases], "steps_until_close": back, "holds": holds}))
+        figures = {"load": load, "phases": [asdict(each) for each in phases], "steps_until_close": back}
+        print(json.dumps({**figures, "holds": holds}))
     else:
+        print(f"load average before the start {load:.1f} on {os.cpu_count()} cores")
         for each in phases:
             print(describe(each))
         print(f"error over {WINDOW} steps within {GOAL:.0%} again after {back} steps; goal {MOST_STEPS}")

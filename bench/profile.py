@@ -23,7 +23,7 @@ from rich.table import Table
 
 from bench.levels import Level, measure_levels
 from bench.local import DRAFT, TARGET
-from shared.errors import AdaServeError
+from shared.errors import ModelError
 from shared.inference.blocks import BlockPool
 from shared.inference.kv import slots_for_memory
 from shared.inference.loading import DTYPES, load_model
@@ -31,6 +31,7 @@ from shared.inference.profile import CONTEXT, sweep
 from shared.inference.runner import ModelRunner
 from shared.latency import LatencyModel
 from shared.latency_fit import Sample, fit
+from shared.settings import EXIT_CONFIGURATION
 
 DRAFT_WIDTH = 3
 KV_MEMORY_MB = 256  # the services' default
@@ -71,7 +72,7 @@ def profile(role: str, path: str, options: argparse.Namespace) -> Profile:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 1 when a model cannot be loaded."""
+    """Exit code 2 when a model cannot be loaded."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", default=TARGET)
     parser.add_argument("--draft", default=DRAFT)
@@ -83,9 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     try:
         profiles = [profile(role, getattr(options, role), options) for role in ("target", "draft")]
-    except AdaServeError as error:
+    except ModelError as error:
         print(f"adaserve: {error}", file=sys.stderr)
-        return 1
+        return EXIT_CONFIGURATION
     if options.json:
         print(json.dumps([as_json(each) for each in profiles]))
     else:

@@ -26,5 +26,5 @@ def test_a_missing_model_is_one_line() -> None:
     done = subprocess.run(
         [*ADASERVE, "profile", "--target", "./nowhere"], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith("adaserve: --target ./nowhere: no readable config")
