@@ -16,7 +16,7 @@ DECIDING := services/gateway/delivery.py $(addprefix services/drafter/,draft.py 
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format flagship breaker optimality selection twin
+.PHONY: help install run test check format flagship breaker optimality selection twin latency
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -53,6 +53,9 @@ format: install  ## mend formatting and what ruff can mend
 
 breaker: install  ## throughput with a drafter slowed a hundredfold against speculation switched off
 	$(BIN)/python -m bench.breaker $(ARGS)
+
+latency: install  ## predicted against measured forward times, alone and beside a busy neighbour
+	$(BIN)/python -m bench.latency_error $(ARGS)
 
 flagship: install  ## tokens with speculation = tokens of plain decoding, at full size
 	$(BIN)/python -m bench.flagship $(ARGS)

@@ -101,6 +101,24 @@ async def _complete(url: str, question: Question, *, as_json: bool) -> None:
 
 
 @app.command()
+def profile(
+    target: Annotated[str | None, typer.Option(help="Target model: directory or hub id.")] = None,
+    draft: Annotated[str | None, typer.Option(help="Draft model: directory or hub id.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:<index>.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float64.")] = "float32",
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of a forward pass.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array instead of tables.")] = False,
+) -> None:
+    """Measure how long the models' forward passes take here, and fit the latency model to them."""
+    from cli.profile import Choices, run
+
+    choices = Choices(target=target, draft=draft, device=device, dtype=dtype, threads=threads, as_json=as_json)
+    with _one_line_errors():
+        code = run(choices)
+    raise typer.Exit(code)
+
+
+@app.command()
 def version() -> None:
     """The installed version."""
     typer.echo(installed_version("adaserve"))

@@ -1,4 +1,4 @@
-"""CandidateTrees in, SelectedTrees out. Stateless but for a cache of latency tables."""
+"""CandidateTrees in, SelectedTrees out. Stateless but for a cache of latency models."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class SelectorSettings(ServiceSettings):
     width_offset: int = Field(default=DEFAULTS.width_offset, ge=0, le=MAX_WIDTH, description="c2 of eq. 9")
     draft_tokens_per_step: int = Field(default=DEFAULTS.draft_tokens_per_step, ge=1, le=65_536, description="B2")
     budget: int | None = Field(
-        default=DEFAULTS.budget, ge=1, le=65_536, description="B; from the verifier's latency table when absent"
+        default=DEFAULTS.budget, ge=1, le=65_536, description="B; from the verifier's latency model when absent"
     )
     budget_ratio: float = Field(
         default=DEFAULTS.budget_ratio, ge=1.0, le=100.0, description="B is the largest with T(B) <= ratio * T(1)"

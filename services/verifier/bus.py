@@ -93,7 +93,7 @@ class VerifierBus:
         self._hints.reset(stream)
 
     def publish_profile(self, table: LatencyModel) -> None:
-        """Store the latency table under its version, for PROFILE_TTL_S; repeat it before then."""
+        """Store the latency model under its version, for PROFILE_TTL_S; repeat it before then."""
         with bus_errors():
             key = self._keys.profile(self.verifier, table.version)
             self._client.set(key, table.to_bytes(), ex=PROFILE_TTL_S)

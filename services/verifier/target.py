@@ -63,7 +63,7 @@ def load_target(settings: VerifierSettings) -> Target:
         raise ModelError(
             f"{settings.target}: the tokenizer has {tokenizer.vocab_size} ids, the model only {runner.vocab_size}"
         )
-    samples = sweep(runner, pool, context_limit, clock=time.perf_counter)
+    samples = sweep(runner.logits, pool, context_limit=context_limit, clock=time.perf_counter)
     if len({sample.tokens for sample in samples}) < MIN_COUNTS:
         raise ModelError(
             f"{settings.target}: kv_memory_mb={settings.kv_memory_mb} holds {num_slots} tokens, "
