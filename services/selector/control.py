@@ -11,6 +11,7 @@ import numpy as np
 
 from shared.latency import LatencyModel
 
+PROBE_STEPS = 32  # while speculation does not pay, one step in so many drafts a level to see whether it would
 GRANT_STEPS = 65  # a grant of prompt tokens need not be exact
 LONGEST_MS = 60_000.0  # no iteration takes a minute; a corrupted hint may say so
 
@@ -35,12 +36,10 @@ class PolicySettings:
     slo_aware: bool = True  # off: no SLO phase, no weights
     cost_aware_budget: bool = True  # off: the fixed budget above
     cost_aware_depth: bool = True  # off: eq. 8
-    rescue: bool = True  # off: requests beyond rescue compete like all others
+    plain_decoding: bool = True  # off: at least min_depth levels are always drafted
     prefill_urgency: bool = True  # off: prompts get their share whatever their deadline
     least_weight: float = 0.2  # of a request far ahead of its schedule, or without one
     slack_tokens: float = 16.0  # how far ahead that is
-    rescue_tokens: float = 250.0  # tokens within which a request must be able to catch up
-    optimism: float = 1.5
     prefill_share: float = 2.0  # prompts may stretch an iteration by this share of its length
 
 
@@ -68,7 +67,7 @@ def prefill_grant(backlog: int, budget: int, settings: PolicySettings) -> int:
 
 
 def prefill_within(model: LatencyModel, num_rows: int, backlog: int, allowed_ms: float) -> int:
-    """Most of the `backlog` prompt tokens that lengthen a forward over `num_rows` roots by at most `allowed_ms`."""
+    """Most of the `backlog` prompt tokens that lengthen a forward over `num_rows` by `allowed_ms` at most."""
     sizes = np.unique(np.linspace(0, backlog, GRANT_STEPS).astype(np.int64))
     longer_ms = model.predict_ms(sizes + max(num_rows, 1)) - model.predict_ms(max(num_rows, 1))
     return int(sizes[np.searchsorted(longer_ms, allowed_ms, side="right") - 1])

@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.selector.control import (
     LONGEST_MS,
+    PROBE_STEPS,
     PolicySettings,
     next_depth,
     next_width,
@@ -20,15 +22,13 @@ from services.selector.control import (
 )
 from services.selector.decision import Decision, candidates_of, context_tokens, num_running
 from services.selector.pricing import (
-    Bools,
     Purchase,
-    beyond_rescue,
     buy,
     schedule_weights,
     worthwhile_depth,
 )
 from services.selector.ranking import Candidates, Float64, Int64, Ranking, node_depths, rank
-from services.selector.selection import Selection, take
+from services.selector.selection import ROOT_GAIN, Selection, take
 from shared.latency import LatencyModel
 from shared.messages import CandidateTrees
 from shared.slo import tokens_owed
@@ -44,7 +44,7 @@ class Market:
     probabilities: Float64  # [nodes]
     periods_ms: Float64
     least: int
-    draws: Bools  # [rows]
+    draws: NDArray[np.bool_]  # [rows]
 
 
 def decide_cost_aware(
@@ -57,8 +57,8 @@ def decide_cost_aware(
     ranking = rank(trees, flat_parents)
     prefill_tokens = _prefill_tokens(batch, model, settings, num_rows)
     market = _market(batch, ranking, model, settings, num_rows + prefill_tokens, num_rows)
-    weights, late, bought, period_ms = _bargain(batch, market, settings)
-    selection = take(ranking, flat_parents, bought.taken, late=late)
+    weights, owed, bought, period_ms = _bargain(batch, market, settings)
+    selection = take(ranking, flat_parents, bought.taken, late=owed > ranking.depth + ROOT_GAIN)
     return Decision(
         selection=selection,
         budget_used=num_rows + selection.num_nodes,
@@ -116,28 +116,22 @@ def _market(
 
 def _bargain(
     batch: CandidateTrees, market: Market, settings: PolicySettings
-) -> tuple[Float64, Bools, Purchase, float]:
-    """Weights, rows beyond rescue, the purchase and its period: a fixed point, approached in PASSES passes."""
+) -> tuple[Float64, Float64, Purchase, float]:
+    """Weights, tokens owed, the purchase and its period: a fixed point, approached in PASSES passes."""
     target_ms = batch.tpot_ms.astype(np.float64)
     elapsed_ms = batch.elapsed_ms.astype(np.float64)
-    earned = np.maximum(batch.committed - 1.0, 0.0)
-    whole = 1.0 + np.bincount(market.rows, weights=market.probabilities, minlength=len(target_ms))
+    earned = np.maximum(batch.committed.astype(np.float64) - 1.0, 0.0)
     period_ms = float(market.periods_ms[len(market.periods_ms) // 4])
     for _ in range(PASSES):
-        late = beyond_rescue(elapsed_ms, target_ms, earned, settings.optimism * whole / period_ms, horizon=settings.rescue_tokens)
         owed = tokens_owed(elapsed_ms, period_ms, target_ms, earned)
-        if settings.rescue:
-            owed = np.where(late, -np.inf, owed)
-        weights = market.draws * (
-            schedule_weights(owed, floor=settings.least_weight, horizon=settings.slack_tokens)
-            if settings.slo_aware
-            else 1.0
-        )
+        weights = market.draws.astype(np.float64)
+        if settings.slo_aware:
+            weights *= schedule_weights(owed, floor=settings.least_weight, horizon=settings.slack_tokens)
         values = weights[market.rows] * market.probabilities
         order = np.argsort(-values, kind="stable")[: len(market.periods_ms) - 1]
         bought = buy(market.rows, values, order, weights, market.periods_ms, market.least)
         period_ms = float(market.periods_ms[int(bought.taken.sum())])
-    return weights, late, bought, period_ms
+    return weights, owed, bought, period_ms
 
 
 def _depth(
@@ -163,4 +157,6 @@ def _depth(
         drafted=batch.depth,
         max_depth=settings.max_depth,
     )
+    if settings.plain_decoding and depth == 0:
+        return int(batch.step % PROBE_STEPS == 0)
     return max(depth, settings.min_depth)

@@ -1,12 +1,12 @@
 """What a token is worth to whom, and how many of them to buy. Pure numpy.
 
-Every row has a weight: 1 for a request that is at or behind its schedule, less for one with time to spare. The nodes of
-all rows are ordered by weight × path probability, and of that order the prefix is taken that maximises
+Every row has a weight: 1 for a request that is at or behind its schedule, less for one with time to spare. The
+nodes of all rows are ordered by weight × path probability, and of that order the prefix is taken that maximises
 
     rate = Σ weight · expected tokens / period,    period = draft + T(n, S, rows) + overhead.
 
-The sum is concave in the prefix and T is convex, so the rate has one peak; where a shape bucket makes T flat the peak
-is at its end, which is free; and no node at all is a possible answer (docs/selection.md).
+The sum is concave in the prefix and T is convex, so the rate has one peak; where a shape bucket makes T flat the
+peak is at its end, which is free; and no node at all is a possible answer (docs/selection.md).
 """
 
 from __future__ import annotations
@@ -14,19 +14,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from services.selector.ranking import Float64, Int64
-
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Purchase:
     """The nodes bought.
 
-    `taken` int64 [rows] counts them of each row's ranking; `rate` is weighted tokens per ms; `price` the worth of the
-    least one, 0 without any.
+    `taken` int64 [rows] counts them of each row's ranking; `rate` is weighted tokens per ms; `price` the worth of
+    the least one, 0 without any.
     """
 
     taken: Int64
@@ -56,27 +53,14 @@ def buy(
 
 
 def schedule_weights(owed: Float64, *, floor: float, horizon: float) -> Float64:
-    """[rows] from `floor`, for a request `horizon` tokens or more ahead of its schedule, up to 1 for one behind it.
+    """[rows] from `floor`, for a request `horizon` tokens or more ahead of its schedule, to 1 for one behind it.
 
-    `owed` [rows] is A(r) of the paper before it is cut at 0: tokens owed at the end of the coming iteration, negative
-    when the request is ahead, −inf for best effort. What a request is ahead by carries over from iteration to
-    iteration.
+    `owed` [rows] is A(r) of the paper before it is cut at 0: tokens owed at the end of the coming iteration,
+    negative when the request is ahead, −inf for best effort. What it is ahead by carries over to the next ones.
+    A request behind its schedule weighs no more than one that is just on it, however far it is behind; in the
+    paper A(r) grows with the arrears, so that requests beyond rescue eat the budget of those that can still be served.
     """
     return floor + (1.0 - floor) * np.clip(1.0 + owed / horizon, 0.0, 1.0)
-
-
-def beyond_rescue(
-    elapsed_ms: Float64, target_ms: Float64, earned: Float64, tokens_per_ms: Float64, *, horizon: float
-) -> Bools:
-    """[rows] whether even `horizon` more tokens at the highest rate would leave the request behind its target.
-
-    All [rows]: time since the first token, target (inf: none), output tokens after the first, and the rate that the
-    whole candidate tree would give.
-    """
-    has_target = np.isfinite(target_ms)
-    left_ms = (earned + horizon) * np.where(has_target, target_ms, 0.0) - elapsed_ms
-    late: Bools = has_target & (horizon > tokens_per_ms * left_ms)
-    return late
 
 
 def worthwhile_depth(

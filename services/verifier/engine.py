@@ -78,7 +78,7 @@ class Engine:
         self,
         bus: VerifierBus,
         runner: Runner,
-        scheduler: Scheduler,
+        scheduler: Scheduler[Generation],
         speculator: Speculator,
         intake: Intake,
         table: LatencyModel,
