@@ -32,7 +32,7 @@ from shared.messages import REQUEST_ID, TRACEPARENT, CandidateTrees
 from shared.tree import TokenTree
 
 SIZES = [(1, 16), (16, 128), (64, 256), (64, 512), (256, 512), (256, 1024)]  # n requests, B tokens
-POLICIES = {"paper": PolicySettings()}
+POLICIES = {"paper": PolicySettings(policy="paper"), "adaserve": PolicySettings()}
 GOALS_US = {"paper": {64: 150.0, 256: 400.0}, "adaserve": {64: 500.0, 256: 1000.0}}  # of a decision
 TABLE = LatencyModel(tokens=(1, 64, 512, 2048), ms=(20.0, 24.0, 45.0, 150.0))
 NUM_BATCHES = 8  # timed in turn, so that no side lives on one batch's branches and cache lines

@@ -1,8 +1,8 @@
 """What the draft proposes and what the target says, as random variables that no system can influence.
 
-Every context has three likely next tokens. It is "easy" (the target draws the first one nearly always, Beta(30, 1)) or
-"hard" (Beta by hardware); the rest is split by Beta(2, 2). The outcome at every output position is drawn once per
-seed, so all systems of a comparison meet the same text, as under sample-and-match.
+Every context has three likely next tokens. It is "easy" (the target nearly always draws the first, Beta(30, 1)) or
+"hard" (Beta by hardware); the rest is split by Beta(2, 2). The outcome at every output position is drawn once
+per seed, so all systems of a comparison meet the same text, as under sample-and-match.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Distortion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acceptance:
-    """How often a draft is right: share of easy contexts, Beta of the others' first child; and how it misjudges."""
+    """How often a draft is right: share of easy contexts, Beta of the others' first child; its errors."""
 
     easy_share: float
     hard_beta: tuple[float, float]
@@ -49,8 +49,9 @@ class Acceptance:
 class Text:
     """One seed's world.
 
-    ``choice`` int8 [requests, positions]: rank of the target's token among the draft's, or MISS; ``claimed`` float32 [requests, positions, WIDTH]: log-probabilities under the draft on the target's path;
-    ``stray`` float32 [NUM_STRAY, WIDTH]: the same for contexts beside it.
+    ``choice`` int8 [requests, positions]: rank of the target's token among the draft's, or MISS.
+    ``claimed`` float32 [requests, positions, WIDTH]: log-probabilities under the draft on the target's path. ``stray`` float32
+    [NUM_STRAY, WIDTH]: the same for contexts beside it.
     """
 
     choice: npt.NDArray[np.int8]

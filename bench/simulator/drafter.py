@@ -39,7 +39,7 @@ class SimDrafter:
         weights: npt.NDArray[np.float32],
         stop_value: float,
     ) -> Drafted:
-        """Trees of at most ``depths`` [requests] levels; stops as the drafter does, when a level would earn little."""
+        """Trees of at most ``depths`` [requests] levels; stops, as the drafter does, when a level earns little."""
         width = min(width, WIDTH)
         expansion = Expansion(depths, width)
         indices = np.array([request.index for request in requests])

@@ -2,8 +2,8 @@
 
     python -m bench.simulator.fidelity --traces FOLDER [--seeds 5] [--json]
 
-FOLDER holds the traces of the paper's evaluation (they are not part of this repository). The machines' constants were
-fitted on the traces of 2.6 and 4.0 requests per second; all others are held out.
+FOLDER holds the traces of the paper's evaluation, which are not part of this repository. The machines' constants
+were fitted on the traces of 2.6 and 4.0 requests per second; all others are held out.
 """
 
 from __future__ import annotations
