@@ -10,7 +10,7 @@ comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
 DECIDING := services/gateway/delivery.py $(addprefix services/drafter/,draft.py expansion.py) \
   $(addprefix services/selector/,control.py policy.py ranking.py selection.py) \
-  $(addprefix services/verifier/,acceptance.py ask.py batch.py generation.py ring.py sampling.py scheduler.py stopping.py)
+  $(addprefix services/verifier/,acceptance.py ask.py batch.py generation.py labels.py ring.py sampling.py scheduler.py stopping.py)
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help

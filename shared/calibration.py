@@ -75,7 +75,7 @@ class Calibration:
 
         ``buckets`` int [rows] are the trees' temperatures.
         """
-        with np.errstate(invalid="ignore", over="ignore"):  # odd hints: −∞ below −∞, sums beyond float32
+        with np.errstate(invalid="ignore", over="ignore"):
             edges = self._look_up(-forest.edges(logprobs), forest.depths, forest.each_node(_table_starts(buckets)))
             # In float64, where these sums are exact and so in the same order along every path.
             sums = forest.sum_paths(edges.astype(np.float64))

@@ -137,6 +137,7 @@ class DraftRequest(Message):
     drafter acknowledged, ``digest`` the digest at the row's position. ``elapsed_ms`` counts from the commit of
     the request's first token, ``committed`` its output tokens. ``warm`` rows are still prefilling and draw no
     token in the coming step. ``last_step_ms`` is the verifier's last forward pass, planning included.
+    ``calibration`` is the model pair "<draft>:<target>" whose label counts correct the draft, "" for none.
     """
 
     verifier: str = declared(Text())
@@ -149,6 +150,7 @@ class DraftRequest(Message):
     prefill_tokens: int = declared(Integer())
     prefill_slack_ms: float = declared(Number(-UNBOUNDED))
     profile: str = declared(Text(64))
+    calibration: str = declared(Text())
     last_step_ms: float = declared(Number(0.0))
 
     request: Array = column(REQUEST_ID)
@@ -204,6 +206,7 @@ class CandidateTrees(Message):
     prefill_tokens: int = declared(Integer())
     prefill_slack_ms: float = declared(Number(-UNBOUNDED))
     profile: str = declared(Text(64))
+    calibration: str = declared(Text())
     last_step_ms: float = declared(Number(0.0))
     draft_ms: float = declared(Number(0.0))
 

@@ -101,7 +101,8 @@ class Forest:
 
     def edges(self, values: Float32) -> Float32:
         """float32 [nodes]: what each node's value adds to its parent's; a root's is 0."""
-        added: Float32 = values - np.append(values, np.float32(0.0))[self.parents]
+        with np.errstate(invalid="ignore", over="ignore"):  # odd hints: −∞ below −∞, more than float32 holds
+            added: Float32 = values - np.append(values, np.float32(0.0))[self.parents]
         return added
 
 

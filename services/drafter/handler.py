@@ -86,6 +86,7 @@ def _candidates(message: DraftRequest, drafted: Drafted, traces: list[str], draf
         prefill_tokens=message.prefill_tokens,
         prefill_slack_ms=message.prefill_slack_ms,
         profile=message.profile,
+        calibration=message.calibration,
         last_step_ms=message.last_step_ms,
         draft_ms=draft_ms,
         request=message.request,

@@ -22,9 +22,11 @@ from services.selector.control import (
 )
 from services.selector.ranking import Candidates
 from services.selector.selection import Selection, select
+from shared.calibration import Calibration
 from shared.latency import LatencyTable
 from shared.messages import CandidateTrees
 from shared.slo import tokens_needed
+from shared.tree import Forest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,8 +43,13 @@ class Decision:
     weight: NDArray[np.float32]
 
 
-def decide(batch: CandidateTrees, table: LatencyTable | None, settings: PolicySettings) -> Decision:
-    """Algorithm 2 on one batch of candidate trees.
+def decide(
+    batch: CandidateTrees,
+    table: LatencyTable | None,
+    settings: PolicySettings,
+    calibration: Calibration | None = None,
+) -> Decision:
+    """Algorithm 2 on one batch of candidate trees. With a `calibration`, f(v) is what it makes of the draft's.
 
     Without a latency table there is neither a budget nor a prediction: no nodes, the shallowest speculation until
     the table is there, and as much prefill as the verifier's own chunk allows.
@@ -60,7 +67,7 @@ def decide(batch: CandidateTrees, table: LatencyTable | None, settings: PolicySe
         hop_ms=settings.hop_ms,
     )
     selection = select(
-        _candidates(batch),
+        _candidates(batch, calibration),
         tokens_needed(batch.elapsed_ms, predicted_ms, batch.tpot_ms, batch.committed),
         room=max(budget - num_rows, 0),
         max_slo_nodes=math.ceil(settings.slo_nodes_factor * budget / max(num_rows, 1)),
@@ -80,7 +87,7 @@ def decide(batch: CandidateTrees, table: LatencyTable | None, settings: PolicySe
 def _bare_roots(batch: CandidateTrees, num_rows: int, settings: PolicySettings) -> Decision:
     needed = np.zeros(len(batch.request))
     return Decision(
-        selection=select(_candidates(batch), needed, room=0, max_slo_nodes=0),
+        selection=select(_candidates(batch, None), needed, room=0, max_slo_nodes=0),
         budget_used=num_rows,
         predicted_ms=min(batch.last_step_ms, LONGEST_MS),
         prefill_tokens=batch.prefill_tokens,
@@ -96,8 +103,12 @@ def _num_running(batch: CandidateTrees) -> int:
     return int((~batch.warm).sum())
 
 
-def _candidates(batch: CandidateTrees) -> Candidates:
-    return Candidates(offsets=batch.tree_offsets, parents=batch.parents, logprobs=batch.logprobs)
+def _candidates(batch: CandidateTrees, calibration: Calibration | None) -> Candidates:
+    logprobs = batch.logprobs
+    if calibration is not None:
+        forest = Forest.of(batch.tree_offsets, batch.parents)
+        logprobs = calibration.paths(forest, logprobs, batch.temperature_bucket)
+    return Candidates(offsets=batch.tree_offsets, parents=batch.parents, logprobs=logprobs)
 
 
 def _unit_weights(batch: CandidateTrees) -> NDArray[np.float32]:

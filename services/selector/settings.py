@@ -17,6 +17,7 @@ class SelectorSettings(ServiceSettings):
     """The selector's settings; those of the policy have the bounds that keep its arithmetic meaningful."""
 
     http_port: Port = 9102
+    calibration: bool = Field(default=True, description="correct draft probabilities by what was accepted")
     min_depth: int = Field(default=DEFAULTS.min_depth, ge=1, le=MAX_DEPTH, description="D_min of eq. 8")
     max_depth: int = Field(default=DEFAULTS.max_depth, ge=1, le=MAX_DEPTH, description="D_max of eq. 8")
     max_width: int = Field(default=DEFAULTS.max_width, ge=1, le=MAX_WIDTH, description="W_max of eq. 9")

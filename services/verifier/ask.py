@@ -31,6 +31,7 @@ class Circumstances:
     ring: int
     step: int
     profile: str
+    calibration: str
     last_step_ms: float
     prefill_tokens: int
     prefill_slack_ms: float
@@ -63,6 +64,7 @@ def draft_request(
         prefill_tokens=about.prefill_tokens,
         prefill_slack_ms=about.prefill_slack_ms,
         profile=about.profile,
+        calibration=about.calibration,
         last_step_ms=about.last_step_ms,
         request=request_ids([row.id for row in rows]),
         epoch=_column([int(row.epoch, 16) for row in rows], np.uint64),

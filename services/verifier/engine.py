@@ -22,6 +22,7 @@ from services.verifier.generation import Generation
 from services.verifier.intake import Intake, Unservable
 from services.verifier.scheduler import Scheduler
 from services.verifier.speculator import Speculator
+from services.verifier.teacher import Teacher
 from services.verifier.traces import Traces
 from shared import signals
 from shared.errors import BusUnavailable
@@ -90,6 +91,7 @@ class Engine:
         self._table = table
         self._telemetry = telemetry
         self._traces = Traces(telemetry)
+        self._teacher = Teacher(bus, telemetry)
         self._clock_ms = senses.clock_ms
         self._on_time_for = senses.on_time_for
         self._pause = senses.pause
@@ -147,6 +149,7 @@ class Engine:
             return
         self._next_housekeeping_ms = now_ms + HOUSEKEEPING_MS
         self._bus.publish_profile(self._table)
+        self._teacher.exchange()
         self._speculator.choose(self._bus.live_drafters())
         if not self._scheduler.running:
             self._ask_alone()  # whoever left outside of a step, by a cancel say, still has a row at the drafter
@@ -255,6 +258,7 @@ class Engine:
         self.fastest_step_ms = min(self.fastest_step_ms, self._last_step_ms)
         settlements, moves = settle_batch(batch, logits)
         self._runner.cache.move(*moves)
+        self._teacher.observe(self._speculator.pair, batch)
         self._count(batch, settlements)
         self._commit(settlements, start_ns)
         self._telemetry.record(signals.STEP_TIME, self._last_step_ms / 1000, part="forward")

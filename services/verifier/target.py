@@ -11,6 +11,7 @@ import torch
 from services.verifier.settings import VerifierSettings
 from shared.errors import ModelError
 from shared.inference.blocks import BlockPool
+from shared.inference.identity import model_name
 from shared.inference.kv import slots_for_memory
 from shared.inference.loading import DTYPES, load_model
 from shared.inference.profile import measure_latency
@@ -29,6 +30,7 @@ MIN_SLOTS = 32
 class Target:
     """The loaded target: model, pool, tokenizer, and how long its forward passes take."""
 
+    name: str
     runner: ModelRunner
     pool: BlockPool
     tokenizer: Tokenizer
@@ -70,7 +72,7 @@ def load_target(settings: VerifierSettings) -> Target:
         )
     table = LatencyTable.from_samples(*zip(*samples, strict=True))
     eos = tokenizer.eos_token_ids | frozenset(runner.eos_token_ids)
-    return Target(runner, pool, tokenizer, table, context_limit, eos)
+    return Target(model_name(settings.target), runner, pool, tokenizer, table, context_limit, eos)
 
 
 def _sweep(runner: ModelRunner, pool: BlockPool, context_limit: int) -> list[tuple[int, float]]:

@@ -120,6 +120,7 @@ def example_draft_request() -> DraftRequest:
         prefill_tokens=0,
         prefill_slack_ms=0.0,
         profile="p1",
+        calibration="draft:target",
         last_step_ms=3.5,
         request=request_ids(["ab" * 16]),
         **ones,

@@ -174,6 +174,7 @@ def test_constants_of_both_languages_agree() -> None:
     assert f"local GROUP = '{VERIFIER_GROUP}'" in LIBRARY
     assert f"local RETAIN_MS = {RETAIN_MS}" in LIBRARY
     assert f"local TOKENS_MAXLEN = {topics.TOKENS_MAXLEN}" in LIBRARY
+    assert f"local CALIBRATION_TTL_S = {topics.CALIBRATION_TTL_S}" in LIBRARY
 
 
 def test_a_library_without_a_version_is_refused() -> None:

@@ -91,6 +91,7 @@ class Verifier:
             prefill_tokens=0,
             prefill_slack_ms=0.0,
             profile="",
+            calibration="",
             last_step_ms=0.0,
             request=request_ids([f"{number:032x}" for number in present]),
             epoch=np.array([row.epoch for row in rows], np.uint64),

@@ -34,6 +34,7 @@ def batch(trees: Sequence[TokenTree], **changes: Any) -> CandidateTrees:
         "prefill_tokens": 0,
         "prefill_slack_ms": math.inf,
         "profile": "abc",
+        "calibration": "",
         "last_step_ms": 0.0,
         "draft_ms": 4.0,
         "request": ids,
