@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
+from services.verifier.acceptance import Walk
 from services.verifier.batch import Batch
 from services.verifier.labels import learn
 from shared import signals
@@ -16,6 +17,8 @@ from shared.reliability import RAW, brier_score, calibration_error
 from shared.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
+
+ENOUGH_WALKS = 128  # looked at together: per walk half the time of sixteen, and less than a millisecond in all
 
 
 class LabelBus(Protocol):
@@ -37,6 +40,7 @@ class Teacher:
 
     def _turn_to(self, pair: str) -> None:
         self._pair = pair
+        self._walks: list[tuple[int, Walk]] = []
         self._new = LabelCounts.none()
         self._packed: Packed = {}
         self._calibration = Calibration.fit(self._new)
@@ -45,9 +49,16 @@ class Teacher:
         """The walks of a step whose trees this pair's draft has made."""
         if pair != self._pair:
             self._turn_to(pair)
-        if not pair or not any(len(walk.tree) for _, walk in batch.walks):
+        if not pair:
             return
-        walks = [(generation.temperature_bucket, walk) for generation, walk in batch.walks]
+        self._walks += [
+            (generation.temperature_bucket, walk) for generation, walk in batch.walks if len(walk.tree)
+        ]
+        if len(self._walks) >= ENOUGH_WALKS:
+            self._learn()
+
+    def _learn(self) -> None:
+        walks, self._walks = self._walks, []
         lesson = learn(walks, self._calibration)
         self._new += lesson.counts
         self._telemetry.add(signals.DRAFT_LABELS, lesson.counts.num_labels)
@@ -62,6 +73,7 @@ class Teacher:
         """
         if not self._pair:
             return
+        self._learn()
         new, self._new = self._new, LabelCounts.none()
         packed = self._bus.exchange_labels(self._pair, new)
         if packed == self._packed:
