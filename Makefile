@@ -9,11 +9,11 @@ empty  :=
 comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
 DECIDING := $(addprefix bench/,report.py traces.py) services/gateway/delivery.py \
-  $(addprefix services/drafter/,draft.py expansion.py) \
-DECIDING := services/gateway/delivery.py $(addprefix services/drafter/,draft.py expansion.py level_time.py) \
+  $(addprefix services/drafter/,draft.py expansion.py level_time.py) \
   $(addprefix services/selector/,control.py cost_aware.py decision.py paper.py policy.py pricing.py ranking.py \
     selection.py) \
-  $(addprefix services/verifier/,acceptance.py ask.py batch.py generation.py overhead.py ring.py sampling.py scheduler.py stopping.py)
+  $(addprefix services/verifier/,acceptance.py ask.py batch.py generation.py labels.py overhead.py ring.py sampling.py \
+    scheduler.py stopping.py)
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help

@@ -50,8 +50,8 @@ class Text:
     """One seed's world.
 
     ``choice`` int8 [requests, positions]: rank of the target's token among the draft's, or MISS.
-    ``claimed`` float32 [requests, positions, WIDTH]: log-probabilities under the draft on the target's path. ``stray`` float32
-    [NUM_STRAY, WIDTH]: the same for contexts beside it.
+    ``claimed`` float32 [requests, positions, WIDTH]: log-probabilities under the draft on the target's path.
+    ``stray`` float32 [NUM_STRAY, WIDTH]: the same for contexts beside it.
     """
 
     choice: npt.NDArray[np.int8]

@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _print(cells: Sequence[Comparison], errors: dict[str, dict[str, float]]) -> None:
     print(
-        f"{'trace':16} {'hardware':16} {'system':15} {'simulated':>14} {'paper':>6} {'error':>6}  tokens/verification"
+        f"{'trace':16} {'hardware':16} {'system':15} {'simulated':>14} {'paper':>6} {'error':>6}  tokens per pass"
     )
     for cell in cells:
         spread = f" ± {cell.ci95:3.1f}" if cell.ci95 is not None else ""
@@ -130,8 +130,8 @@ def _print(cells: Sequence[Comparison], errors: dict[str, dict[str, float]]) -> 
             "" if cell.tokens_error is None else f"{cell.tokens:.2f} ({cell.tokens_error:+.0%} of the paper's)"
         )
         print(
-            f"{cell.trace:16} {cell.hardware:16} {cell.system:15} {cell.simulated:6.1f}{spread:>8} {cell.paper:6.1f} "
-            f"{cell.error:+6.1f}  {tokens}{'' if cell.is_held_out else '  (fitted)'}"
+            f"{cell.trace:16} {cell.hardware:16} {cell.system:15} {cell.simulated:6.1f}{spread:>8} "
+            f"{cell.paper:6.1f} {cell.error:+6.1f}  {tokens}{'' if cell.is_held_out else '  (fitted)'}"
         )
     for family, parts in errors.items():
         text = ", ".join(f"{name} {value:.1f}" for name, value in parts.items())

@@ -1,4 +1,4 @@
-"""The paper's SLO attainment in percent (arXiv 2501.12162, figures 8, 10 and 11), by trace, hardware and system."""
+"""The paper's SLO attainment in percent (arXiv 2501.12162, figures 8, 10, 11), by trace, hardware and system."""
 
 from __future__ import annotations
 

@@ -105,6 +105,7 @@ class Ring:
             prefill_tokens=world.scheduler.num_prefill_tokens,
             prefill_slack_ms=world.scheduler.prefill_slack_ms(asked_ms),
             profile="p",
+            calibration="",
             overhead_ms=world.hardware.hop_ms,
             draft_ms=draft_ms,
             level_ms=world.hardware.draft_step_ms,

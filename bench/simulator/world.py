@@ -1,4 +1,4 @@
-"""The simulated verifier: its clock, the real scheduler over a real block pool, and passes that take T(n, S, r)."""
+"""The simulated verifier: its clock, the real scheduler over a real block pool, and passes of T(n, S, r)."""
 
 from __future__ import annotations
 

@@ -20,18 +20,19 @@ from services.selector.control import (
     prefill_within,
     token_budget,
 )
-from services.selector.decision import Decision, candidates_of, context_tokens, num_running
+from services.selector.decision import Decision, context_tokens, num_running
 from services.selector.pricing import (
     Purchase,
     buy,
     schedule_weights,
     worthwhile_depth,
 )
-from services.selector.ranking import Candidates, Float64, Int64, Ranking, node_depths, rank
+from services.selector.ranking import Candidates, Float64, Int64, Ranking, rank
 from services.selector.selection import ROOT_GAIN, Selection, take
 from shared.latency import LatencyModel
 from shared.messages import CandidateTrees
 from shared.slo import tokens_owed
+from shared.tree import node_depths
 
 PASSES = 2  # A(r) depends on the period and the period on what is bought: the second pass moves it by little
 
@@ -48,13 +49,12 @@ class Market:
 
 
 def decide_cost_aware(
-    batch: CandidateTrees, model: LatencyModel, settings: PolicySettings, candidates: Candidates | None = None
+    batch: CandidateTrees, model: LatencyModel, settings: PolicySettings, candidates: Candidates
 ) -> Decision:
     """The nodes, prompt tokens, depth and width that promise most weighted tokens per ms."""
     num_rows = num_running(batch)
-    trees = candidates_of(batch) if candidates is None else candidates
-    flat_parents = trees.flat_parents()
-    ranking = rank(trees, flat_parents)
+    flat_parents = candidates.flat_parents()
+    ranking = rank(candidates, flat_parents)
     prefill_tokens = _prefill_tokens(batch, model, settings, num_rows)
     market = _market(batch, ranking, model, settings, num_rows + prefill_tokens, num_rows)
     weights, owed, bought, period_ms = _bargain(batch, market, settings)
@@ -64,7 +64,7 @@ def decide_cost_aware(
         budget_used=num_rows + selection.num_nodes,
         predicted_ms=min(period_ms, LONGEST_MS),
         prefill_tokens=prefill_tokens,
-        depth=_depth(batch, model, settings, selection, flat_parents, weights, bought, trees),
+        depth=_depth(batch, model, settings, selection, flat_parents, weights, bought, candidates),
         width=next_width(num_rows, settings),
         stop_value=bought.rate * batch.level_ms if settings.cost_aware_depth else 0.0,
         weight=weights.astype(np.float32),
@@ -142,12 +142,12 @@ def _depth(
     flat_parents: Int64,
     weights: Float64,
     bought: Purchase,
-    trees: Candidates,
+    candidates: Candidates,
 ) -> int:
     if not settings.cost_aware_depth:
         return next_depth(num_running(batch), token_budget(model, settings), settings)
     rows = np.repeat(np.arange(len(weights)), np.diff(selection.offsets))
-    values = weights[rows] * np.exp(np.minimum(trees.logprobs[selection.nodes], 0.0).astype(np.float64))
+    values = weights[rows] * np.exp(np.minimum(candidates.logprobs[selection.nodes], 0.0).astype(np.float64))
     depth = worthwhile_depth(
         values,
         node_depths(flat_parents)[selection.nodes],

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from services.selector.control import LONGEST_MS, PolicySettings
 from services.selector.ranking import Candidates
 from services.selector.selection import Selection, select
+from shared.calibration import Calibration
 from shared.messages import CandidateTrees
+from shared.tree import Forest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,9 +57,13 @@ def context_tokens(batch: CandidateTrees) -> int:
     return int(np.maximum(batch.position, 0).sum(dtype=np.int64))
 
 
-def candidates_of(batch: CandidateTrees) -> Candidates:
-    """The trees as the draft judged them."""
-    return Candidates(offsets=batch.tree_offsets, parents=batch.parents, logprobs=batch.logprobs)
+def candidates_of(batch: CandidateTrees, calibration: Calibration | None = None) -> Candidates:
+    """The trees with the draft's path probabilities, or with what the calibration makes of them."""
+    logprobs = batch.logprobs
+    if calibration is not None:
+        forest = Forest.of(batch.tree_offsets, batch.parents)
+        logprobs = calibration.paths(forest, logprobs, batch.temperature_bucket)
+    return Candidates(offsets=batch.tree_offsets, parents=batch.parents, logprobs=logprobs)
 
 
 def unit_weights(batch: CandidateTrees) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from services.selector.control import (
     prefill_grant,
     token_budget,
 )
-from services.selector.decision import Decision, candidates_of, context_tokens, num_running, unit_weights
+from services.selector.decision import Decision, context_tokens, num_running, unit_weights
 from services.selector.ranking import Candidates
 from services.selector.selection import select
 from shared.latency import LatencyModel
@@ -23,7 +23,7 @@ from shared.slo import tokens_needed
 
 
 def decide_paper(
-    batch: CandidateTrees, model: LatencyModel, settings: PolicySettings, candidates: Candidates | None = None
+    batch: CandidateTrees, model: LatencyModel, settings: PolicySettings, candidates: Candidates
 ) -> Decision:
     """Algorithm 2, steps 2 and 3, on one batch."""
     num_rows = num_running(batch)
@@ -39,7 +39,7 @@ def decide_paper(
     )
     needed = tokens_needed(batch.elapsed_ms, predicted_ms, batch.tpot_ms, batch.committed)
     selection = select(
-        candidates_of(batch) if candidates is None else candidates,
+        candidates,
         needed if settings.slo_aware else np.zeros_like(needed),
         room=max(budget - num_rows, 0),
         max_slo_nodes=math.ceil(settings.slo_nodes_factor * budget / max(num_rows, 1)),

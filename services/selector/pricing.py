@@ -58,7 +58,7 @@ def schedule_weights(owed: Float64, *, floor: float, horizon: float) -> Float64:
     `owed` [rows] is A(r) of the paper before it is cut at 0: tokens owed at the end of the coming iteration,
     negative when the request is ahead, −inf for best effort. What it is ahead by carries over to the next ones.
     A request behind its schedule weighs no more than one that is just on it, however far it is behind; in the
-    paper A(r) grows with the arrears, so that requests beyond rescue eat the budget of those that can still be served.
+    paper A(r) grows with the arrears, so that requests beyond rescue eat the budget of those that can be served.
     """
     return floor + (1.0 - floor) * np.clip(1.0 + owed / horizon, 0.0, 1.0)
 

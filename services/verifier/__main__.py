@@ -34,7 +34,7 @@ def serve(settings: VerifierSettings) -> None:
     """Load the model, then verify. Raises ConfigurationError, and BusUnavailable at the start only."""
     url, keys, member = settings.redis_url, Keys(settings.cell), new_member(settings.name)
     with configure("verifier", member) as telemetry:
-        bus = VerifierBus(connect(url), connect(url, blocking=True), keys, member)
+        bus = VerifierBus(connect(url), connect(url, blocking=True), keys, member, max_labels=settings.max_labels)
         bus.start()
         target = load_target(settings)
         stopping = stop_on_signals()  # not before: a signal during a long download or load ends the process

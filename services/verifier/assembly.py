@@ -30,6 +30,7 @@ def build_engine(
         telemetry,
         verifier=bus.verifier,
         token_map=target.tokenizer.token_map_digest,
+        model=target.name,
         profile=target.table.version,
         control=Control(depth=settings.depth, width=settings.width),
         vocab_size=target.runner.vocab_size,

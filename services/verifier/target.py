@@ -11,6 +11,7 @@ import torch
 from services.verifier.settings import VerifierSettings
 from shared.errors import ModelError
 from shared.inference.blocks import BlockPool
+from shared.inference.identity import model_name
 from shared.inference.kv import slots_for_memory
 from shared.inference.loading import DTYPES, load_model
 from shared.inference.profile import sweep
@@ -27,6 +28,7 @@ MIN_SLOTS = 32
 class Target:
     """The loaded target: model, pool, tokenizer, and how long its forward passes take."""
 
+    name: str
     runner: ModelRunner
     pool: BlockPool
     tokenizer: Tokenizer
@@ -70,4 +72,4 @@ def load_target(settings: VerifierSettings) -> Target:
             f"at least {MIN_SLOTS} are needed"
         )
     eos = tokenizer.eos_token_ids | frozenset(runner.eos_token_ids)
-    return Target(runner, pool, tokenizer, fit(samples), context_limit, eos)
+    return Target(model_name(settings.target), runner, pool, tokenizer, fit(samples), context_limit, eos)
