@@ -14,7 +14,7 @@ DECIDING := services/gateway/delivery.py $(addprefix services/drafter/,draft.py 
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format flagship breaker
+.PHONY: help install run test check format flagship breaker calibration
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -48,6 +48,9 @@ check: install  ## lint, formatting, types and import contracts
 format: install  ## mend formatting and what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+calibration: install  ## how far draft probabilities and calibrated ones are from what is accepted
+	$(BIN)/python -m bench.calibration $(ARGS)
 
 breaker: install  ## throughput with a drafter slowed a hundredfold against speculation switched off
 	$(BIN)/python -m bench.breaker $(ARGS)
