@@ -17,7 +17,7 @@ DECIDING := $(addprefix bench/,report.py traces.py) services/gateway/delivery.py
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format flagship breaker optimality selection twin latency
+.PHONY: help install run test check format flagship breaker optimality selection twin latency calibration
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -51,6 +51,9 @@ check: install  ## lint, formatting, types and import contracts
 format: install  ## mend formatting and what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+calibration: install  ## how far draft probabilities and calibrated ones are from what is accepted
+	$(BIN)/python -m bench.calibration $(ARGS)
 
 breaker: install  ## throughput with a drafter slowed a hundredfold against speculation switched off
 	$(BIN)/python -m bench.breaker $(ARGS)

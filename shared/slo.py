@@ -39,7 +39,8 @@ def tokens_owed(
     target = np.asarray(tpot_target_ms, dtype=np.float64)
     has_target = (target > 0.0) & (target < math.inf)
     spent = np.asarray(elapsed_ms, dtype=np.float64) + np.asarray(t_spec_ms, dtype=np.float64)
-    owed = spent / np.where(has_target, target, 1.0) - np.asarray(earned, dtype=np.float64)
+    with np.errstate(over="ignore"):  # a corrupted hint may carry a target of almost nothing
+        owed = spent / np.where(has_target, target, 1.0) - np.asarray(earned, dtype=np.float64)
     return np.where(has_target, owed, -math.inf)
 
 

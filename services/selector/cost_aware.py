@@ -66,7 +66,7 @@ def decide_cost_aware(
         prefill_tokens=prefill_tokens,
         depth=_depth(batch, model, settings, selection, flat_parents, weights, bought, candidates),
         width=next_width(num_rows, settings),
-        stop_value=bought.rate * batch.level_ms if settings.cost_aware_depth else 0.0,
+        stop_value=bought.rate * min(batch.level_ms, LONGEST_MS) if settings.cost_aware_depth else 0.0,
         weight=weights.astype(np.float32),
     )
 
@@ -75,7 +75,7 @@ def _prefill_tokens(batch: CandidateTrees, model: LatencyModel, settings: Policy
     """Prompt tokens that stretch the iteration by no more than the settings allow, or than their deadline asks."""
     if not batch.prefill_tokens:
         return 0
-    period_ms = batch.draft_ms + batch.overhead_ms + model.predict_ms(max(num_rows, 1))
+    period_ms = _fixed_ms(batch) + model.predict_ms(max(num_rows, 1))
     granted = prefill_within(model, num_rows, batch.prefill_tokens, settings.prefill_share * period_ms)
     if not settings.prefill_urgency or not np.isfinite(batch.prefill_slack_ms):
         return granted
@@ -83,6 +83,11 @@ def _prefill_tokens(batch: CandidateTrees, model: LatencyModel, settings: Policy
     slack_ms = batch.prefill_slack_ms - backlog_ms
     urgent = batch.prefill_tokens * min(1.0, period_ms / max(slack_ms, period_ms))
     return min(batch.prefill_tokens, max(granted, int(urgent)))
+
+
+def _fixed_ms(batch: CandidateTrees) -> float:
+    """What the iteration costs besides its forward pass; a corrupted hint may say anything."""
+    return min(batch.draft_ms, LONGEST_MS) + min(batch.overhead_ms, LONGEST_MS)
 
 
 def _market(
@@ -98,12 +103,8 @@ def _market(
     least = 0
     if not settings.cost_aware_budget:
         least = num_nodes = min(num_nodes, max(token_budget(model, settings) - num_rows, 0))
-    periods_ms = (
-        batch.draft_ms
-        + batch.overhead_ms
-        + model.predict_ms(
-            num_fed + np.arange(num_nodes + 1), context_tokens=context_tokens(batch), rows=len(batch.request)
-        )
+    periods_ms = _fixed_ms(batch) + model.predict_ms(
+        num_fed + np.arange(num_nodes + 1), context_tokens=context_tokens(batch), rows=len(batch.request)
     )
     return Market(
         rows=rows,
@@ -152,7 +153,7 @@ def _depth(
         values,
         node_depths(flat_parents)[selection.nodes],
         price=bought.price,
-        level_cost=bought.rate * batch.level_ms,
+        level_cost=bought.rate * min(batch.level_ms, LONGEST_MS),
         roots=float(weights.sum()),
         drafted=batch.depth,
         max_depth=settings.max_depth,

@@ -45,6 +45,7 @@ class Target:
             "ready": True,
             "context_limit": self.context_limit,
             "zero_load_ms": zero_load_ms,
+            "model": self.name,
             "token_map": self.tokenizer.token_map_digest,
             "profile": profile,
             "load": load,

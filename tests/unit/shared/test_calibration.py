@@ -22,7 +22,7 @@ from shared.labels import (
     bins,
 )
 from shared.regression import fit_scaling, isotonic, sigmoid
-from shared.reliability import RAW, brier_score, calibration_error, expected_accepted
+from shared.reliability import RAW, brier_score, calibration_error, expected_accepted, sampling_error
 from shared.tree import Forest, TokenTree
 from tests.strategies import trees
 
@@ -224,4 +224,18 @@ def test_figures_by_hand() -> None:
     counts.accepted[0, 0, :2] = [8, 6]
     assert calibration_error(counts, half) == pytest.approx(0.2)
     assert brier_score(counts, half) == pytest.approx(0.25)
-    assert expected_accepted(counts, half) == 10
+    counts.labels[5, 0, 0] = 20
+    assert calibration_error(counts, half) == pytest.approx((4 + 10) / 40)
+    assert calibration_error(counts, half, pooled=True) == pytest.approx((10 - 4) / 40)
+    assert expected_accepted(counts, half) == 20
+
+
+def test_right_predictions_err_by_chance_as_much_as_is_said() -> None:
+    chance = np.random.default_rng(0)
+    found = LabelCounts(np.full(SHAPE, 20.0), np.zeros(SHAPE))
+    for pooled in (False, True):
+        errors = []
+        for _ in range(30):
+            found.accepted[:] = chance.binomial(20, RAW)
+            errors.append(calibration_error(found, RAW, pooled=pooled))
+        assert np.mean(errors) == pytest.approx(sampling_error(found, RAW, pooled=pooled), rel=0.15)

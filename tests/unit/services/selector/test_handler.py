@@ -27,7 +27,7 @@ from tests.strategies import messages
 from tests.unit.services.selector.batches import batch, tree
 
 TABLE = LatencyModel(tokens=(1, 8, 64), ms=(10.0, 12.0, 26.0))
-SETTINGS = PolicySettings(budget=8)
+SETTINGS = PolicySettings(policy="paper", budget=8)
 BUSHY = tree([-1, -1, 0, 0, 2, 2], [0.7, 0.2, 0.42, 0.21, 0.294, 0.126])
 FLAT = tree([-1, -1, 0, 1, 2, 3], [0.5, 0.4, 0.35, 0.24, 0.14, 0.14])
 SAMPLED = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
@@ -90,7 +90,7 @@ def test_calibrated_order_chooses_and_raw_probabilities_are_sent(telemetry: Tele
     counts.accepted[4] = 900
     labels = {str(bucket).encode(): data for bucket, data in counts.pack().items()}
     selector = Selector(
-        Keys("test"), PolicySettings(budget=4), lambda verifier, version: TABLE, telemetry, lambda pair: labels
+        Keys("test"), PolicySettings(policy="paper", budget=4), lambda verifier, version: TABLE, telemetry, lambda pair: labels
     )
     rows = [tree([-1, 0], [0.9, 0.8]), tree([-1, -1], [0.3, 0.2])]
     message = batch(rows, calibration="d:t", temperature_bucket=np.array([0, 4], np.uint8))

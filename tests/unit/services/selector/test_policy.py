@@ -1,4 +1,4 @@
-"""The decision for one batch (services/selector/policy.py)."""
+"""The paper's decision for one batch (services/selector/policy.py, paper.py)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.strategies import messages
 from tests.unit.services.selector.batches import batch, tree
 
 TABLE = LatencyModel(tokens=(1, 8, 64), ms=(10.0, 12.0, 26.0))
-SETTINGS = PolicySettings(budget=8)
+SETTINGS = PolicySettings(policy="paper", budget=8)
 BUSHY = tree([-1, -1, 0, 0, 2, 2], [0.7, 0.2, 0.42, 0.21, 0.294, 0.126])
 FLAT = tree([-1, -1, 0, 1, 2, 3], [0.5, 0.4, 0.35, 0.24, 0.14, 0.14])
 
@@ -27,7 +27,7 @@ FLAT = tree([-1, -1, 0, 1, 2, 3], [0.5, 0.4, 0.35, 0.24, 0.14, 0.14])
 def test_any_message_gets_a_decision_within_the_budget(
     message: CandidateTrees, table: LatencyModel | None, budget: int
 ) -> None:
-    decision = decide(message, table, PolicySettings(budget=budget))
+    decision = decide(message, table, PolicySettings(policy="paper", budget=budget))
     running = decision.budget_used - decision.selection.num_nodes
     assert decision.budget_used <= max(budget, running)
     assert running <= len(message.request)
@@ -94,5 +94,5 @@ def test_context_and_rows_count_in_the_prediction() -> None:
 
 
 def test_empty_batch_asks_for_the_deepest_speculation() -> None:
-    decision = decide(batch([]), TABLE, PolicySettings(budget=64))
+    decision = decide(batch([]), TABLE, PolicySettings(policy="paper", budget=64))
     assert (decision.depth, decision.width, decision.budget_used) == (8, 3, 0)
