@@ -10,12 +10,13 @@ comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
 DECIDING := $(addprefix bench/,report.py traces.py) services/gateway/delivery.py \
   $(addprefix services/drafter/,draft.py expansion.py) \
+DECIDING := services/gateway/delivery.py $(addprefix services/drafter/,draft.py expansion.py level_time.py) \
   $(addprefix services/selector/,control.py policy.py ranking.py selection.py) \
-  $(addprefix services/verifier/,acceptance.py ask.py batch.py generation.py ring.py sampling.py scheduler.py stopping.py)
+  $(addprefix services/verifier/,acceptance.py ask.py batch.py generation.py overhead.py ring.py sampling.py scheduler.py stopping.py)
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format flagship breaker
+.PHONY: help install run test check format flagship breaker optimality selection twin
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -55,3 +56,11 @@ breaker: install  ## throughput with a drafter slowed a hundredfold against spec
 
 flagship: install  ## tokens with speculation = tokens of plain decoding, at full size
 	$(BIN)/python -m bench.flagship $(ARGS)
+
+optimality: install  ## expected tokens and targets met by the selection against the optimal trees
+	$(BIN)/python -m bench.optimality $(ARGS)
+
+selection: install  ## microseconds of a selection, vectorised against heaps, and of each policy
+	$(BIN)/python -m bench.selection_speed $(ARGS)
+twin: install  ## an expensive target with the embedded target's outputs; ARGS=--measure for its speed
+	$(BIN)/python -m bench.twin $(ARGS)

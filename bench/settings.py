@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 
 def inherited_environment() -> dict[str, str]:
@@ -16,6 +17,11 @@ def inherited_environment() -> dict[str, str]:
 
 
 SLOWDOWN = 100.0
+
+
+def take_record_path() -> Path:
+    """BENCH_RECORD, where a recorded verifier writes."""
+    return Path(os.environ["BENCH_RECORD"])
 
 
 def take_slowdown(default: float) -> float:

@@ -15,14 +15,14 @@ CACHE = MODELS / ".cache"
 
 
 @contextmanager
-def replaced_directory(destination: Path) -> Iterator[Path]:
-    """Yield an empty directory which takes the place of `destination` on success.
+def replaced_directory(destination: Path, *, staging: Path = CACHE) -> Iterator[Path]:
+    """Yield an empty directory, under `staging`, which takes the place of `destination` on success.
 
     A reader sees the old files or the new ones; the gap between the two renames is
-    microseconds. On an exception `destination` is left as it was.
+    microseconds. On an exception `destination` is left as it was. Both must be on one file system.
     """
-    CACHE.mkdir(exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f"{destination.name}-", dir=CACHE))
+    staging.mkdir(exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f"{destination.name}-", dir=staging))
     try:
         new, old = staging / "new", staging / "old"
         new.mkdir()

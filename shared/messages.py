@@ -136,7 +136,8 @@ class DraftRequest(Message):
     Row r stands at context position ``base[r] + number of its tokens``. ``base`` is the last position this
     drafter acknowledged, ``digest`` the digest at the row's position. ``elapsed_ms`` counts from the commit of
     the request's first token, ``committed`` its output tokens. ``warm`` rows are still prefilling and draw no
-    token in the coming step. ``last_step_ms`` is the verifier's last forward pass, planning included.
+    token in the coming step. ``overhead_ms`` is what an iteration usually costs besides drafting and the
+    forward pass, as the verifier measured it.
     """
 
     verifier: str = declared(Text())
@@ -149,7 +150,7 @@ class DraftRequest(Message):
     prefill_tokens: int = declared(Integer())
     prefill_slack_ms: float = declared(Number(-UNBOUNDED))
     profile: str = declared(Text(64))
-    last_step_ms: float = declared(Number(0.0))
+    overhead_ms: float = declared(Number(0.0))
 
     request: Array = column(REQUEST_ID)
     epoch: Array = column(np.uint64)
@@ -192,7 +193,8 @@ class CandidateTrees(Message):
     """Drafter to selector: one candidate tree per row, in level order, and the rows' SLO state passed through.
 
     ``acknowledged`` is the position the drafter holds, NEED_CONTEXT or NO_ROOM. ``draft_ms`` is the drafter's
-    time from reading the request to sending this.
+    time from reading the request to sending this, ``level_ms`` what one more level of trees costs it at this batch
+    size, 0 before it knows.
     """
 
     verifier: str = declared(Text())
@@ -204,8 +206,9 @@ class CandidateTrees(Message):
     prefill_tokens: int = declared(Integer())
     prefill_slack_ms: float = declared(Number(-UNBOUNDED))
     profile: str = declared(Text(64))
-    last_step_ms: float = declared(Number(0.0))
+    overhead_ms: float = declared(Number(0.0))
     draft_ms: float = declared(Number(0.0))
+    level_ms: float = declared(Number(0.0))
 
     request: Array = column(REQUEST_ID)
     epoch: Array = column(np.uint64)

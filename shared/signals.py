@@ -63,6 +63,7 @@ BUDGET = "adaserve.budget"
 STEP_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 WAIT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 TPOT_BUCKETS_MS = (5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 75.0, 100.0, 150.0, 250.0, 500.0, 1000.0)
+RELATIVE_ERRORS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 TOKEN_COUNTS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 
 
@@ -137,6 +138,9 @@ STEP_TIME = _histogram(
     "Time of one step by part",
     STEP_SECONDS,
     part=("plan", "forward", "accept", "commit", "draft", "select", "total"),
+)
+PREDICTION_ERROR = _histogram(
+    "prediction_error", "", "|predicted - measured| / measured time of a forward pass", RELATIVE_ERRORS
 )
 STEP_TOKENS = _histogram("step_tokens", "{token}", "Tokens in one packed forward pass", TOKEN_COUNTS)
 TOKENS_COMMITTED = _counter("tokens_committed", "{token}", "Output tokens committed")

@@ -29,7 +29,7 @@ from services.verifier.speculator import Speculator
 from shared import codec, digest
 from shared.heartbeat import Heartbeat, Pulse
 from shared.inference.blocks import BlockPool, SequenceSlots
-from shared.latency import LatencyTable
+from shared.latency import LatencyModel
 from shared.messages import ControlEvent, Request, SelectedTrees, TokenEvent
 from shared.scripts import Enqueued, call, cancel, enqueue, load_library
 from shared.streams import GroupReader, HintReader, OwnedStream, broadcast, connect, keep_alive, parse_streams
@@ -39,7 +39,7 @@ from shared.topics import CONTROL, CONTROL_MAXLEN, DRAFT, SELECT, SELECTOR_GROUP
 from shared.worker import Worker
 from tests.table_model import TableModel, TableRunner
 
-TABLE = LatencyTable(tokens=(1, 32, 64), ms=(1.0, 2.0, 4.0))
+TABLE = LatencyModel(tokens=(1, 32, 64), ms=(1.0, 2.0, 4.0))
 GATEWAY = "gateway.1"
 DRAFTER = "drafter.1"
 VERIFIER = "verifier.1"

@@ -6,7 +6,8 @@ sends when it is told NEED_CONTEXT.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from services.drafter.draft import Draft
 from services.drafter.expansion import Expansion, fit_width_depth
+from services.drafter.level_time import LevelTime
 from shared.errors import OutOfBlocks
 from shared.inference.blocks import BlockPool, SequenceSlots
 from shared.inference.plan import ForwardPlan, PlanRow, build_plan, chain_row
@@ -47,10 +49,14 @@ class Runner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Drafted:
-    """One round's outcome, a value per row of the request: ``acknowledged`` int32 [rows] and a tree each."""
+    """One round's outcome, a value per row of the request: ``acknowledged`` int32 [rows] and a tree each.
+
+    ``level_ms`` is what one more level usually takes for a round of this size, 0 where there is no experience.
+    """
 
     acknowledged: Int32
     trees: list[TokenTree]
+    level_ms: float
 
 
 class Drafter:
@@ -58,16 +64,26 @@ class Drafter:
 
     ``max_tokens`` bounds the tree nodes fed per level, ``catch_up`` the context tokens a row may be behind and
     still be drafted at once; rows further behind are warmed ``warm_chunk`` tokens at a time between rounds.
+    ``clock`` returns seconds; it measures levels and decides nothing.
     """
 
     def __init__(
-        self, runner: Runner, pool: BlockPool, *, max_tokens: int, catch_up: int, warm_chunk: int
+        self,
+        runner: Runner,
+        pool: BlockPool,
+        *,
+        max_tokens: int,
+        catch_up: int,
+        warm_chunk: int,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._runner = runner
         self._pool = pool
         self._max_tokens = max_tokens
         self._catch_up = catch_up
         self._warm_chunk = warm_chunk
+        self._clock = clock
+        self._level_time = LevelTime()
         self._rows: dict[Key, Draft] = {}
 
     @property
@@ -102,7 +118,8 @@ class Drafter:
         trees = [EMPTY] * len(keys)
         for row, tree in zip(ready, self._expand(message, keys, ready, acknowledged), strict=True):
             trees[row] = tree
-        return Drafted(acknowledged, trees)
+        width, _ = fit_width_depth(len(ready), message.width, message.depth, self._max_tokens)
+        return Drafted(acknowledged, trees, self._level_time.typical_ms(len(ready) * width))
 
     def warm(self) -> None:
         """Feed one bounded chunk of the first row that lags behind."""
@@ -217,6 +234,7 @@ class Drafter:
             drafts[row].slots.length = len(drafts[row].tokens)
 
     def _feed_level(self, drafts: list[Draft], expansion: Expansion, width: int) -> None:
+        start, num_nodes = self._clock(), len(expansion.frontier.row)
         trees = expansion.trees()
         plan_rows = []
         for row in np.unique(expansion.frontier.row).tolist():
@@ -224,6 +242,7 @@ class Drafter:
             plan_rows.append(_level_row(draft, tree))
             draft.num_fed = len(tree)
         expansion.grow(*self._runner.top(build_plan(plan_rows), width))
+        self._level_time.observe(num_nodes, (self._clock() - start) * 1e3)
 
 
 def _context_row(draft: Draft, end: int, *, last_logits: bool) -> PlanRow:

@@ -52,6 +52,11 @@ class Expansion:
         """Levels grown so far."""
         return len(self._levels)
 
+    @property
+    def newest(self) -> Level:
+        """The level grown last, with the rows that go no deeper. Raises IndexError before the first."""
+        return self._levels[-1]
+
     def grow(self, tokens: IntArray, logprobs: Float32) -> None:
         """Adds a level: ``tokens`` and ``logprobs`` [frontier, k] are each frontier node's likeliest children.
 

@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-from shared.latency import LatencyTable
+from shared.latency import LatencyModel
 
 LONGEST_MS = 60_000.0  # no iteration takes a minute; a corrupted hint may say so
-MAX_SLOWDOWN = 2.0  # a forward that took longer than this × T was a stall, and says nothing about the next one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,15 +21,14 @@ class PolicySettings:
     depth_offset: int = 0  # c1
     width_offset: int = 0  # c2
     draft_tokens_per_step: int = 96  # B2
-    budget: int | None = None  # B (and B1); None: from the verifier's latency table
+    budget: int | None = None  # B (and B1); None: from the verifier's latency model
     budget_ratio: float = 2.5  # largest B with T(B) ≤ ratio · T(1)
     slo_nodes_factor: float = 1.2  # n_max = ⌈factor · B / n⌉
     prefill_factor: float = 2.0  # prompt tokens per iteration ≤ ⌈factor · B⌉; the artifact has 1024 beside B = 512
-    hop_ms: float = 1.0  # three hops, the selection and the commit: what an iteration costs besides its two models
 
 
 @lru_cache(maxsize=64)
-def token_budget(table: LatencyTable, settings: PolicySettings) -> int:
+def token_budget(table: LatencyModel, settings: PolicySettings) -> int:
     """B: tokens that one verification forward should hold, roots included."""
     return settings.budget or table.budget(settings.budget_ratio)
 
@@ -53,13 +51,12 @@ def prefill_grant(backlog: int, budget: int, settings: PolicySettings) -> int:
 
 
 def predict_period_ms(
-    table: LatencyTable, num_tokens: int, *, draft_ms: float, last_step_ms: float, hop_ms: float
+    table: LatencyModel, num_tokens: int, *, context_tokens: int, rows: int, draft_ms: float, overhead_ms: float
 ) -> float:
-    """t_spec in ms: from sending the DraftRequest to the commit, for a forward over `num_tokens`.
+    """t_spec in ms: from sending the DraftRequest to the commit, for a forward over `num_tokens` of `rows`.
 
-    Draft time as the drafter measured it, plus T(num_tokens), plus the hops. Where the last forward took longer
-    than T says (a busy neighbour since the table was measured), that counts, up to MAX_SLOWDOWN.
+    Draft time as the drafter measured it, plus T(n, S, rows), plus what the verifier measured that an iteration
+    costs besides the two.
     """
-    expected_ms = table.predict_ms(num_tokens)
-    verify_ms = min(max(last_step_ms, expected_ms), MAX_SLOWDOWN * expected_ms)
-    return min(draft_ms + verify_ms + hop_ms, LONGEST_MS)
+    verify_ms = table.predict_ms(num_tokens, context_tokens=context_tokens, rows=rows)
+    return min(draft_ms + verify_ms + overhead_ms, LONGEST_MS)

@@ -22,7 +22,7 @@ from services.selector.control import (
 )
 from services.selector.ranking import Candidates
 from services.selector.selection import Selection, select
-from shared.latency import LatencyTable
+from shared.latency import LatencyModel
 from shared.messages import CandidateTrees
 from shared.slo import tokens_needed
 
@@ -41,11 +41,11 @@ class Decision:
     weight: NDArray[np.float32]
 
 
-def decide(batch: CandidateTrees, table: LatencyTable | None, settings: PolicySettings) -> Decision:
+def decide(batch: CandidateTrees, table: LatencyModel | None, settings: PolicySettings) -> Decision:
     """Algorithm 2 on one batch of candidate trees.
 
-    Without a latency table there is neither a budget nor a prediction: no nodes, the shallowest speculation until
-    the table is there, and as much prefill as the verifier's own chunk allows.
+    Without a latency model there is neither a budget nor a prediction: no nodes, the shallowest speculation until
+    the model is there, and as much prefill as the verifier's own chunk allows.
     """
     num_rows = _num_running(batch)
     if table is None:
@@ -55,9 +55,10 @@ def decide(batch: CandidateTrees, table: LatencyTable | None, settings: PolicySe
     predicted_ms = predict_period_ms(
         table,
         max(budget, num_rows) + prefill_tokens,
+        context_tokens=int(np.maximum(batch.position, 0).sum(dtype=np.int64)),
+        rows=len(batch.request),
         draft_ms=batch.draft_ms,
-        last_step_ms=batch.last_step_ms,
-        hop_ms=settings.hop_ms,
+        overhead_ms=batch.overhead_ms,
     )
     selection = select(
         _candidates(batch),
@@ -82,7 +83,7 @@ def _bare_roots(batch: CandidateTrees, num_rows: int, settings: PolicySettings) 
     return Decision(
         selection=select(_candidates(batch), needed, room=0, max_slo_nodes=0),
         budget_used=num_rows,
-        predicted_ms=min(batch.last_step_ms, LONGEST_MS),
+        predicted_ms=min(batch.draft_ms + batch.overhead_ms, LONGEST_MS),
         prefill_tokens=batch.prefill_tokens,
         depth=settings.min_depth,
         width=1,

@@ -11,14 +11,14 @@ from redis import Redis
 from shared.errors import UnreadableMessage
 from shared.failures import bus_errors
 from shared.functions import execute
-from shared.latency import LatencyTable
+from shared.latency import LatencyModel
 from shared.topics import Keys
 
 logger = logging.getLogger(__name__)
 
 MAX_CACHED = 256  # a version is a content hash: replicas of one deployment share a few
 
-LoadProfile = Callable[[str, str], LatencyTable | None]
+LoadProfile = Callable[[str, str], LatencyModel | None]
 
 
 class ProfileCache:
@@ -26,10 +26,10 @@ class ProfileCache:
 
     def __init__(self, load: LoadProfile) -> None:
         self._load = load
-        self._tables: OrderedDict[str, LatencyTable] = OrderedDict()
+        self._tables: OrderedDict[str, LatencyModel] = OrderedDict()
         self._reported: tuple[str, str] | None = None
 
-    def get(self, verifier: str, version: str) -> LatencyTable | None:
+    def get(self, verifier: str, version: str) -> LatencyModel | None:
         """The table, or None when Redis has none that can be read (reported once in a row).
 
         A verifier that has not measured yet sends no version.
@@ -50,13 +50,13 @@ class ProfileCache:
 def redis_loader(client: Redis, keys: Keys) -> LoadProfile:
     """Reads `profile:<verifier>:<version>`. The result raises BusUnavailable while Redis is away."""
 
-    def load(verifier: str, version: str) -> LatencyTable | None:
+    def load(verifier: str, version: str) -> LatencyModel | None:
         with bus_errors():
             data = execute(client, ("GET", keys.profile(verifier, version)))
         if data is None:
             return None
         try:
-            return LatencyTable.from_bytes(data)
+            return LatencyModel.from_bytes(data)
         except UnreadableMessage as error:
             logger.warning("latency table %s of verifier %s: %s", version, verifier, error)
             return None

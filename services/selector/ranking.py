@@ -43,7 +43,7 @@ class Candidates:
     @property
     def sizes(self) -> Integers:
         """int [rows]: nodes of each row."""
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]  # np.diff costs 2 µs, this 0.5
 
     def flat_parents(self) -> Int64:
         """int64 [nodes]: parents as flat indices; the root of any row is `num_nodes`."""
@@ -66,7 +66,7 @@ class Ranking:
     @property
     def sizes(self) -> Int64:
         """int64 [rows]: usable nodes of each row."""
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]
 
     def rows(self) -> Int64:
         """int64 [usable]: the row of each node."""
@@ -88,42 +88,50 @@ def rank(candidates: Candidates, flat_parents: Int64) -> Ranking:
     index_bits = num_nodes.bit_length()
     if num_rows.bit_length() + COST_BITS + index_bits > KEY_BITS:
         raise ValueError(f"{num_rows} rows of {num_nodes} nodes do not fit a {KEY_BITS}-bit sort key")
-    costs = _costs(candidates.logprobs, flat_parents)
+    costs, depths = _costs(candidates.logprobs, flat_parents), node_depths(flat_parents)
+    keys = costs.astype(np.int64)
+    keys <<= index_bits
+    keys |= np.arange(num_nodes)
+    keys |= np.repeat(np.arange(num_rows) << (COST_BITS + index_bits), candidates.sizes)
+    offsets = candidates.offsets.astype(np.int64)
     usable = costs < INFINITE
-    rows = np.repeat(np.arange(num_rows), candidates.sizes)
-    keys = (((rows << COST_BITS) | costs) << index_bits) | np.arange(num_nodes)
-    sizes = candidates.sizes
     if not usable.all():
-        keys, sizes = keys[usable], np.bincount(rows[usable], minlength=num_rows)
+        keys, depths = keys[usable], depths * usable
+        offsets = np.concatenate(([0], np.cumsum(usable)))[offsets]
     keys.sort()
-    return Ranking(
-        offsets=np.concatenate(([0], np.cumsum(sizes, dtype=np.int64))),
-        keys=keys & ((1 << (COST_BITS + index_bits)) - 1),
-        index_bits=index_bits,
-        depth=_row_depths(node_depths(flat_parents) * usable, candidates),
-    )
+    keys &= (1 << (COST_BITS + index_bits)) - 1
+    return Ranking(offsets=offsets, keys=keys, index_bits=index_bits, depth=_row_depths(depths, candidates))
 
 
 def node_depths(flat_parents: Int64) -> Int64:
     """int64 [nodes]: 1 for a child of the root. Pointer doubling: log₂(depth) passes."""
     num_nodes = len(flat_parents)
-    hop = np.append(flat_parents, num_nodes)
+    hop = _with_root(flat_parents, num_nodes)
     depths = np.ones(num_nodes + 1, dtype=np.int64)
     depths[-1] = 0
     while hop.min() < num_nodes:
-        depths += depths[hop]
-        hop = hop[hop]
+        depths += depths.take(hop)
+        hop = hop.take(hop)
     return depths[:-1]
+
+
+def _with_root(flat_parents: Int64, num_nodes: int) -> Int64:
+    """int64 [nodes + 1]: the parents, and the root as its own parent."""
+    hop = np.empty(num_nodes + 1, dtype=np.int64)
+    hop[:-1], hop[-1] = flat_parents, num_nodes
+    return hop
 
 
 def _costs(logprobs: NDArray[np.float32], flat_parents: Int64) -> Int32:
     """int32 [nodes]: bits of −log f, at least the parent's; INFINITE and above for −inf and NaN."""
-    costs = np.append(np.abs(np.minimum(logprobs, np.float32(0.0))), np.float32(0.0)).view(np.int32)
-    hop = np.append(flat_parents, len(flat_parents))
+    losses = np.zeros(len(flat_parents) + 1, dtype=np.float32)  # the root's stays 0
+    np.abs(np.minimum(logprobs, np.float32(0.0)), out=losses[:-1])
+    costs = losses.view(np.int32)
+    hop = _with_root(flat_parents, len(flat_parents))
     # rounding in the drafter's sums may put a child above its parent; doubling carries the maximum down the path
-    while (costs < costs[hop]).any():
-        costs = np.maximum(costs, costs[hop])
-        hop = hop[hop]
+    while (costs < (above := costs.take(hop))).any():
+        costs = np.maximum(costs, above)
+        hop = hop.take(hop)
     return costs[:-1]
 
 

@@ -38,7 +38,6 @@ class SelectorSettings(ServiceSettings):
         le=100.0,
         description="prompt tokens per iteration, as multiple of B",
     )
-    hop_ms: float = Field(default=DEFAULTS.hop_ms, ge=0.0, le=1000.0, description="hops, selection and commit")
 
     @field_validator("max_depth")
     @classmethod

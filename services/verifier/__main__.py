@@ -45,7 +45,9 @@ def serve(settings: VerifierSettings) -> None:
             "verifier",
             member,
             describe=lambda: target.describe(
-                load=len(scheduler.generations) / settings.max_running, zero_load_ms=engine.fastest_step_ms
+                load=len(scheduler.generations) / settings.max_running,
+                zero_load_ms=engine.fastest_step_ms,
+                profile=engine.profile.version,
             ),
             owned_streams=[OwnedStream(bus.verify_stream)],
             healthy=pulse.healthy,
@@ -66,7 +68,7 @@ def serve(settings: VerifierSettings) -> None:
             live=lambda: heartbeat.is_running and pulse.healthy(),
             metrics=telemetry.prometheus,
         )
-        logger.info("T(1) = %.2f ms, context limit %d", target.table.ms[0], target.context_limit)
+        logger.info("T(1) = %.2f ms, context limit %d", engine.fastest_step_ms, target.context_limit)
         with heartbeat:
             health.start()
             try:

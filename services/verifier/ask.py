@@ -31,7 +31,7 @@ class Circumstances:
     ring: int
     step: int
     profile: str
-    last_step_ms: float
+    overhead_ms: float
     prefill_tokens: int
     prefill_slack_ms: float
     redis_ms: float
@@ -63,7 +63,7 @@ def draft_request(
         prefill_tokens=about.prefill_tokens,
         prefill_slack_ms=about.prefill_slack_ms,
         profile=about.profile,
-        last_step_ms=about.last_step_ms,
+        overhead_ms=about.overhead_ms,
         request=request_ids([row.id for row in rows]),
         epoch=_column([int(row.epoch, 16) for row in rows], np.uint64),
         base=_column(bases, np.int32),

@@ -14,6 +14,7 @@ from services.verifier.generation import Generation
 from services.verifier.stopping import judge
 from shared import codec
 from shared.inference.plan import ForwardPlan, PlanRow, build_plan, chain_row
+from shared.latency_refit import Operation
 from shared.messages import TokenEvent
 from shared.records import CommitRow
 from shared.tree import EMPTY, TokenTree
@@ -31,8 +32,13 @@ class Batch:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens in the forward pass, T of the latency table."""
+        """Tokens in the forward pass."""
         return self.plan.num_tokens
+
+    @property
+    def operation(self) -> Operation:
+        """What the forward pass is to the latency model."""
+        return Operation(self.plan.num_tokens, len(self.plan.context_slots), self.plan.num_rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from shared.errors import BusUnavailable, UnreadableMessage
 from shared.failures import bus_errors, classify
 from shared.functions import Command
 from shared.heartbeat import live_members
-from shared.latency import LatencyTable
+from shared.latency import LatencyModel
 from shared.messages import ControlEvent, DraftRequest, SelectedTrees, TokenEvent
 from shared.records import CommitRow, Origin
 from shared.scripts import (
@@ -92,7 +92,7 @@ class VerifierBus:
         """The own stream was recreated: read it from its beginning."""
         self._hints.reset(stream)
 
-    def publish_profile(self, table: LatencyTable) -> None:
+    def publish_profile(self, table: LatencyModel) -> None:
         """Store the latency table under its version, for PROFILE_TTL_S; repeat it before then."""
         with bus_errors():
             key = self._keys.profile(self.verifier, table.version)

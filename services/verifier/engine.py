@@ -20,6 +20,7 @@ from services.verifier.bus import Claimed, VerifierBus
 from services.verifier.committer import Asked, Committer
 from services.verifier.generation import Generation
 from services.verifier.intake import Intake, Unservable
+from services.verifier.overhead import Overhead
 from services.verifier.scheduler import Scheduler
 from services.verifier.speculator import Speculator
 from services.verifier.traces import Traces
@@ -27,7 +28,8 @@ from shared import signals
 from shared.errors import BusUnavailable
 from shared.heartbeat import Pulse
 from shared.inference.plan import ForwardPlan
-from shared.latency import LatencyTable
+from shared.latency import LatencyModel
+from shared.latency_refit import Refit
 from shared.telemetry import Telemetry, now_ns
 from shared.topics import HEARTBEAT_TTL_MS, NUM_TIERS
 
@@ -38,6 +40,7 @@ Int32 = npt.NDArray[np.int32]
 HOUSEKEEPING_MS = 1000.0
 IDLE_BLOCK_MS = 200.0
 FEW_PLACES_PAUSE_S = 0.01
+PROFILE_MOVED = 0.03  # relative change of predictions that is worth a new version for the selectors
 
 
 class Cache(Protocol):
@@ -78,7 +81,7 @@ class Engine:
         scheduler: Scheduler,
         speculator: Speculator,
         intake: Intake,
-        table: LatencyTable,
+        table: LatencyModel,
         telemetry: Telemetry,
         senses: Senses,
     ) -> None:
@@ -87,7 +90,9 @@ class Engine:
         self._scheduler = scheduler
         self._speculator = speculator
         self._intake = intake
-        self._table = table
+        self._refit = Refit(table)
+        self.profile = table  # as published
+        self._overhead = Overhead()
         self._telemetry = telemetry
         self._traces = Traces(telemetry)
         self._clock_ms = senses.clock_ms
@@ -96,9 +101,8 @@ class Engine:
         self._committer = Committer(bus, telemetry, self._pause_alive)
         self._redis_offset_ms = senses.redis_ms() - senses.clock_ms()
         self._next_housekeeping_ms = 0.0
-        self._last_step_ms = table.ms[0]
         # The start-up sweep may have shared the machine with other starts; no step is faster than one token's.
-        self.fastest_step_ms = table.ms[0]
+        self.fastest_step_ms = table.predict_ms(1, rows=1)
         self._away_s = 0.0
         self.pulse = senses.pulse
         self.num_steps = 0
@@ -146,7 +150,7 @@ class Engine:
         if now_ms < self._next_housekeeping_ms:
             return
         self._next_housekeeping_ms = now_ms + HOUSEKEEPING_MS
-        self._bus.publish_profile(self._table)
+        self._publish_profile()
         self._speculator.choose(self._bus.live_drafters())
         if not self._scheduler.running:
             self._ask_alone()  # whoever left outside of a step, by a cancel say, still has a row at the drafter
@@ -155,6 +159,13 @@ class Engine:
             known = {generation.id for generation in self._scheduler.generations}
             self._accept(self._bus.take_orphans(self._bus.live_verifiers(), known, places))
         self._report()
+
+    def _publish_profile(self) -> None:
+        """Before any DraftRequest names its version; what selectors read before stays until its time is over."""
+        if self._refit.differs_from(self.profile) > PROFILE_MOVED:
+            self.profile = self._refit.model
+        self._bus.publish_profile(self.profile)
+        self._speculator.profile = self.profile.version
 
     def _take_work(self) -> None:
         places = self._scheduler.num_free_places
@@ -205,6 +216,7 @@ class Engine:
         for reply in heard.replies:
             if self._speculator.hear(reply, generations, now_ms):
                 self._traces.answered(reply)
+                self._overhead.answered(now_ms - self._speculator.ring_ms, reply.draft_ms)
         self._speculator.check_deadline(now_ms)
 
     def _must_wait(self) -> bool:
@@ -214,7 +226,11 @@ class Engine:
         chunks = self._scheduler.plan_prefill()
         if not chunks:
             return False
-        predicted_ms = self._table.predict_ms(sum(size for _, size in chunks))
+        predicted_ms = self._refit.predict_ms(
+            sum(size for _, size in chunks),
+            context_tokens=sum(generation.slots.length for generation, _ in chunks),
+            rows=len(chunks),
+        )
         return predicted_ms <= self._speculator.expected_ms(self._clock_ms())
 
     def _ask(self) -> Asked | None:
@@ -230,7 +246,7 @@ class Engine:
             traces,
             now_ms=now_ms,
             redis_ms=redis_ms,
-            last_step_ms=self._last_step_ms,
+            overhead_ms=self._overhead.typical_ms,
             prefill_tokens=self._scheduler.num_prefill_tokens,
             prefill_slack_ms=self._scheduler.prefill_slack_ms(redis_ms),
         )
@@ -251,14 +267,22 @@ class Engine:
             return
         self.num_steps += 1
         logits = self._runner.logits(batch.plan)
-        self._last_step_ms = self._clock_ms() - start_ms
-        self.fastest_step_ms = min(self.fastest_step_ms, self._last_step_ms)
+        forward_ms = self._clock_ms() - start_ms
+        self._learn(batch, forward_ms)
         settlements, moves = settle_batch(batch, logits)
         self._runner.cache.move(*moves)
         self._count(batch, settlements)
-        self._commit(settlements, start_ns)
-        self._telemetry.record(signals.STEP_TIME, self._last_step_ms / 1000, part="forward")
+        self._commit(settlements, start_ns, forward_ms)
+        self._telemetry.record(signals.STEP_TIME, forward_ms / 1000, part="forward")
         self._telemetry.record(signals.STEP_TIME, (self._clock_ms() - start_ms) / 1000, part="total")
+
+    def _learn(self, batch: Batch, forward_ms: float) -> None:
+        """From what the forward pass took, planning included."""
+        tokens, context_tokens, rows = batch.operation
+        published_ms = self.profile.predict_ms(tokens, context_tokens=context_tokens, rows=rows)
+        self._telemetry.record(signals.PREDICTION_ERROR, abs(published_ms - forward_ms) / max(forward_ms, 1e-3))
+        self._refit.observe(tokens, context_tokens, rows, forward_ms)
+        self.fastest_step_ms = min(self.fastest_step_ms, forward_ms)
 
     def _plan(self, decoding: Sequence[Generation]) -> Batch:
         granted = self._speculator.granted_prefill if decoding else None
@@ -271,7 +295,7 @@ class Engine:
             self._scheduler.plan_prefill(granted),
         )
 
-    def _commit(self, settlements: list[Settlement], start_ns: int) -> None:
+    def _commit(self, settlements: list[Settlement], start_ns: int, forward_ms: float) -> None:
         """Rows finished here leave first: they are not in the DraftRequest that goes out in the same write."""
         for settlement in settlements:
             if settlement.finish is not None:
@@ -286,7 +310,9 @@ class Engine:
         committed = self._committer.commit(settlements, asked)
         if asked is not None and not committed.asked:
             self._speculator.not_asked("reader_gone")
-        self._redis_offset_ms = committed.time_ms - self._clock_ms()
+        now_ms = self._clock_ms()
+        self._redis_offset_ms = committed.time_ms - now_ms
+        self._overhead.committed(now_ms, forward_ms)
         self._traces.committed(start_ns, now_ns())
         for settlement in committed.lost:
             if settlement.finish is None:

@@ -10,27 +10,53 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
-from services.verifier.generation import Generation
 from shared.errors import OutOfBlocks
-from shared.inference.blocks import BlockPool
+from shared.inference.blocks import BlockPool, SequenceSlots
 
 LEAST_PREFILL = 16
 
 
-class Scheduler:
+class Schedulable(Protocol):
+    """A request as the scheduler sees it; the verifier's are `Generation`s, a simulation has its own."""
+
+    @property
+    def slots(self) -> SequenceSlots: ...
+
+    @property
+    def position(self) -> int: ...
+
+    @property
+    def num_output(self) -> int: ...
+
+    @property
+    def num_pending(self) -> int: ...
+
+    @property
+    def is_decoding(self) -> bool: ...
+
+    def ttft_slack_ms(self, redis_ms: float, /) -> float: ...
+
+    def give_up_kv(self) -> None: ...
+
+
+R = TypeVar("R", bound=Schedulable)
+
+
+class Scheduler(Generic[R]):
     """``waiting`` holds no KV, oldest first; ``running`` does, in order of admission."""
 
     def __init__(self, pool: BlockPool, *, max_running: int, prefill_chunk: int) -> None:
         self._pool = pool
         self._max_running = max_running
         self._prefill_chunk = prefill_chunk
-        self.waiting: deque[Generation] = deque()
-        self.running: list[Generation] = []
+        self.waiting: deque[R] = deque()
+        self.running: list[R] = []
         self.num_preempted = 0
 
     @property
-    def generations(self) -> list[Generation]:
+    def generations(self) -> list[R]:
         """Everyone served here."""
         return [*self.running, *self.waiting]
 
@@ -52,12 +78,12 @@ class Scheduler:
         return self._max_running - len(self.running)
 
     @property
-    def decoding(self) -> list[Generation]:
+    def decoding(self) -> list[R]:
         """Running requests whose next step draws a token."""
         return [generation for generation in self.running if generation.is_decoding]
 
     @property
-    def prefilling(self) -> list[Generation]:
+    def prefilling(self) -> list[R]:
         """Running requests with more than one unfed token."""
         return [generation for generation in self.running if not generation.is_decoding]
 
@@ -71,11 +97,11 @@ class Scheduler:
         owed = (generation for generation in [*self.prefilling, *self.waiting] if generation.num_output == 0)
         return min((generation.ttft_slack_ms(redis_ms) for generation in owed), default=math.inf)
 
-    def add(self, generation: Generation) -> None:
+    def add(self, generation: R) -> None:
         """A claimed request joins the queue."""
         self.waiting.append(generation)
 
-    def admit(self) -> list[Generation]:
+    def admit(self) -> list[R]:
         """Move waiting requests to running while their whole context fits; returns those admitted."""
         admitted = []
         while self.waiting and len(self.running) < self._max_running:
@@ -88,7 +114,7 @@ class Scheduler:
             admitted.append(generation)
         return admitted
 
-    def plan_prefill(self, granted: int | None = None) -> list[tuple[Generation, int]]:
+    def plan_prefill(self, granted: int | None = None) -> list[tuple[R, int]]:
         """The next chunk: (request, tokens to feed), oldest first.
 
         At most ``prefill_chunk`` tokens in all. What the selector ``granted`` is a hint: it may slow a prompt down
@@ -107,8 +133,8 @@ class Scheduler:
         return chunks
 
     def make_room(
-        self, decoding: list[Generation], num_nodes: Callable[[Generation], int]
-    ) -> dict[Generation, int]:
+        self, decoding: list[R], num_nodes: Callable[[R], int]
+    ) -> dict[R, int]:
         """Reserve a slot for each request's next token, then as many of its tree's nodes as are free.
 
         Returns the number of nodes each still running request may verify. Others were preempted.
@@ -119,7 +145,7 @@ class Scheduler:
         survivors = [generation for generation in decoding if generation in self.running]
         return {generation: self._reserve_nodes(generation, num_nodes(generation)) for generation in survivors}
 
-    def remove(self, generation: Generation) -> None:
+    def remove(self, generation: R) -> None:
         """The request has ended here: free its KV."""
         generation.slots.free()
         if generation in self.running:
@@ -127,7 +153,7 @@ class Scheduler:
         else:
             self.waiting.remove(generation)
 
-    def _reserve_root(self, generation: Generation) -> None:
+    def _reserve_root(self, generation: R) -> None:
         while True:
             try:
                 generation.slots.reserve(generation.position)
@@ -141,7 +167,7 @@ class Scheduler:
             else:
                 return
 
-    def _reserve_nodes(self, generation: Generation, wanted: int) -> int:
+    def _reserve_nodes(self, generation: R, wanted: int) -> int:
         room = generation.slots.capacity - generation.position + self._pool.num_free * self._pool.block_size
         granted = min(wanted, room)
         generation.slots.reserve(generation.position + granted)
@@ -154,7 +180,7 @@ class Scheduler:
             generation.slots.trim(generation.position)
         return self._pool.num_free > before
 
-    def _preempt(self, generation: Generation) -> None:
+    def _preempt(self, generation: R) -> None:
         self.running.remove(generation)
         generation.give_up_kv()
         self.waiting.appendleft(generation)

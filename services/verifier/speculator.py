@@ -43,7 +43,7 @@ class Speculator:
         self._telemetry = telemetry
         self._verifier = verifier
         self._token_map = token_map
-        self._profile = profile
+        self.profile = profile  # version of the latency model that the next DraftRequest names
         self._control = control
         self._vocab_size = vocab_size
         self._max_nodes = max_nodes
@@ -93,7 +93,7 @@ class Speculator:
         *,
         now_ms: float,
         redis_ms: float,
-        last_step_ms: float,
+        overhead_ms: float,
         prefill_tokens: int,
         prefill_slack_ms: float,
     ) -> DraftRequest:
@@ -108,8 +108,8 @@ class Speculator:
             drafter=self.drafter,
             ring=self._ring.index,
             step=self._ring.asked(now_ms),
-            profile=self._profile,
-            last_step_ms=last_step_ms,
+            profile=self.profile,
+            overhead_ms=overhead_ms,
             prefill_tokens=prefill_tokens,
             prefill_slack_ms=prefill_slack_ms,
             redis_ms=redis_ms,
@@ -190,6 +190,11 @@ class Speculator:
                 state.retry_ms = now_ms + NO_ROOM_RETRY_MS
             elif acknowledged[row] < NEED_CONTEXT:
                 self._drop("invalid_row")
+
+    @property
+    def ring_ms(self) -> float:
+        """How long the newest reply took, from its DraftRequest on."""
+        return self._ring.last_ms
 
     @property
     def granted_prefill(self) -> int | None:

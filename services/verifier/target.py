@@ -13,15 +13,13 @@ from shared.errors import ModelError
 from shared.inference.blocks import BlockPool
 from shared.inference.kv import slots_for_memory
 from shared.inference.loading import DTYPES, load_model
-from shared.inference.profile import measure_latency
+from shared.inference.profile import sweep
 from shared.inference.runner import ModelRunner
-from shared.latency import LatencyTable
+from shared.latency import LatencyModel
+from shared.latency_fit import fit
 from shared.tokenizer import Tokenizer, load_tokenizer
 
-SWEEP = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-SWEEP_CONTEXT = 128
-SWEEP_ROWS = 16
-MIN_SAMPLES = 2  # of a latency table
+MIN_COUNTS = 2  # different token counts, of a latency model
 MIN_SLOTS = 32
 
 
@@ -32,18 +30,21 @@ class Target:
     runner: ModelRunner
     pool: BlockPool
     tokenizer: Tokenizer
-    table: LatencyTable
+    table: LatencyModel
     context_limit: int
     eos_token_ids: frozenset[int]
 
-    def describe(self, load: float, zero_load_ms: float) -> dict[str, Any]:
-        """What the heartbeat says of this verifier; ``zero_load_ms`` is the time of one token when idle."""
+    def describe(self, load: float, zero_load_ms: float, profile: str) -> dict[str, Any]:
+        """What the heartbeat says of this verifier.
+
+        ``zero_load_ms`` is the time of one token when idle, ``profile`` the version of its latency model now.
+        """
         return {
             "ready": True,
             "context_limit": self.context_limit,
             "zero_load_ms": zero_load_ms,
             "token_map": self.tokenizer.token_map_digest,
-            "profile": self.table.version,
+            "profile": profile,
             "load": load,
         }
 
@@ -62,22 +63,11 @@ def load_target(settings: VerifierSettings) -> Target:
         raise ModelError(
             f"{settings.target}: the tokenizer has {tokenizer.vocab_size} ids, the model only {runner.vocab_size}"
         )
-    samples = _sweep(runner, pool, context_limit)
-    if len(samples) < MIN_SAMPLES:
+    samples = sweep(runner, pool, context_limit, clock=time.perf_counter)
+    if len({sample.tokens for sample in samples}) < MIN_COUNTS:
         raise ModelError(
             f"{settings.target}: kv_memory_mb={settings.kv_memory_mb} holds {num_slots} tokens, "
             f"at least {MIN_SLOTS} are needed"
         )
-    table = LatencyTable.from_samples(*zip(*samples, strict=True))
     eos = tokenizer.eos_token_ids | frozenset(runner.eos_token_ids)
-    return Target(runner, pool, tokenizer, table, context_limit, eos)
-
-
-def _sweep(runner: ModelRunner, pool: BlockPool, context_limit: int) -> list[tuple[int, float]]:
-    """T(B) over many short contexts; over one where the pool is too small for that."""
-    context = min(SWEEP_CONTEXT, context_limit // 2)
-    for rows in (SWEEP_ROWS, 1):
-        samples = measure_latency(runner, pool, SWEEP, context=context, clock=time.perf_counter, rows=rows)
-        if len(samples) >= len(SWEEP) // 2:
-            break
-    return samples
+    return Target(runner, pool, tokenizer, fit(samples), context_limit, eos)

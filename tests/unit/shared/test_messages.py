@@ -120,7 +120,7 @@ def example_draft_request() -> DraftRequest:
         prefill_tokens=0,
         prefill_slack_ms=0.0,
         profile="p1",
-        last_step_ms=3.5,
+        overhead_ms=3.5,
         request=request_ids(["ab" * 16]),
         **ones,
         token_offsets=np.array([0, 2], np.int32),

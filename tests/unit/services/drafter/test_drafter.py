@@ -42,7 +42,7 @@ def message(contexts: list[list[int]], base: list[int] | None = None, **changes:
         "prefill_tokens": 0,
         "prefill_slack_ms": 0.0,
         "profile": "",
-        "last_step_ms": 0.0,
+        "overhead_ms": 0.0,
         "request": request_ids([f"{row + 1:032x}" for row in range(rows)]),
         "epoch": np.ones(rows, np.uint64),
         "base": np.array(bases, np.int32),

@@ -91,7 +91,7 @@ class Verifier:
             prefill_tokens=0,
             prefill_slack_ms=0.0,
             profile="",
-            last_step_ms=0.0,
+            overhead_ms=0.0,
             request=request_ids([f"{number:032x}" for number in present]),
             epoch=np.array([row.epoch for row in rows], np.uint64),
             base=np.array([row.acknowledged for row in rows], np.int32),

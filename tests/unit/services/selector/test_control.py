@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.selector.control import PolicySettings, next_depth, next_width, predict_period_ms, token_budget
-from shared.latency import LatencyTable
+from shared.latency import LatencyModel
 
 SETTINGS = PolicySettings()
-TABLE = LatencyTable(tokens=(1, 101), ms=(10.0, 110.0))
+TABLE = LatencyModel(tokens=(1, 101), ms=(10.0, 110.0))
 times = st.floats(0.0, math.inf)
 
 
@@ -46,23 +47,18 @@ def test_budget_comes_from_the_table_unless_set() -> None:
     assert token_budget(TABLE, PolicySettings(budget=512)) == 512
 
 
-@pytest.mark.parametrize(
-    ("last_step_ms", "expected"),
-    [
-        (0.0, 5.0 + 20.0 + 2.0),  # no history
-        (12.0, 5.0 + 20.0 + 2.0),  # a smaller forward
-        (31.0, 5.0 + 31.0 + 2.0),  # slower than the table says
-        (500.0, 5.0 + 40.0 + 2.0),  # a stall
-    ],
-)
-def test_period_is_drafting_plus_verification_plus_hops(last_step_ms: float, expected: float) -> None:
-    predicted = predict_period_ms(TABLE, 11, draft_ms=5.0, last_step_ms=last_step_ms, hop_ms=2.0)
-    assert predicted == pytest.approx(expected)
+def test_period_is_drafting_plus_verification_plus_overhead() -> None:
+    model = replace(TABLE, context_ms=3.0, row_ms=0.5)
+    predicted = predict_period_ms(model, 11, context_tokens=2000, rows=4, draft_ms=5.0, overhead_ms=2.0)
+    assert predicted == pytest.approx(5.0 + (20.0 + 2 * 3.0 + 4 * 0.5) + 2.0)
 
 
-@given(st.integers(0, 2**31), times, times, st.floats(0.0, 1000.0))
+@given(st.integers(0, 2**31), st.integers(0, 2**43), times, times)
 def test_period_is_finite_whatever_a_hint_claims(
-    num_tokens: int, draft_ms: float, last_step_ms: float, hop_ms: float
+    num_tokens: int, context_tokens: int, draft_ms: float, overhead_ms: float
 ) -> None:
-    predicted = predict_period_ms(TABLE, num_tokens, draft_ms=draft_ms, last_step_ms=last_step_ms, hop_ms=hop_ms)
+    model = replace(TABLE, context_ms=3.0, row_ms=0.5)
+    predicted = predict_period_ms(
+        model, num_tokens, context_tokens=context_tokens, rows=4, draft_ms=draft_ms, overhead_ms=overhead_ms
+    )
     assert 10.0 <= predicted < math.inf

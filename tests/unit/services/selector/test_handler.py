@@ -14,7 +14,7 @@ from services.selector.control import PolicySettings
 from services.selector.handler import Selector
 from services.selector.profiles import redis_loader
 from shared import codec, signals
-from shared.latency import LatencyTable
+from shared.latency import LatencyModel
 from shared.messages import SLO_PHASE, TRACEPARENT, CandidateTrees, SelectedTrees
 from shared.streams import GroupReader, HintReader, OwnedStream, hint, keep_alive, send
 from shared.telemetry import Telemetry, configure
@@ -25,7 +25,7 @@ from tests.otlp import collector
 from tests.strategies import messages
 from tests.unit.services.selector.batches import batch, tree
 
-TABLE = LatencyTable(tokens=(1, 8, 64), ms=(10.0, 12.0, 26.0))
+TABLE = LatencyModel(tokens=(1, 8, 64), ms=(10.0, 12.0, 26.0))
 SETTINGS = PolicySettings(budget=8)
 BUSHY = tree([-1, -1, 0, 0, 2, 2], [0.7, 0.2, 0.42, 0.21, 0.294, 0.126])
 FLAT = tree([-1, -1, 0, 1, 2, 3], [0.5, 0.4, 0.35, 0.24, 0.14, 0.14])
@@ -38,7 +38,7 @@ def telemetry() -> Iterator[Telemetry]:
         yield telemetry
 
 
-def answer(message: CandidateTrees, telemetry: Telemetry, table: LatencyTable | None = TABLE) -> SelectedTrees:
+def answer(message: CandidateTrees, telemetry: Telemetry, table: LatencyModel | None = TABLE) -> SelectedTrees:
     """What the verifier decodes."""
     selector = Selector(Keys("test"), SETTINGS, lambda verifier, version: table, telemetry)
     [out] = selector.handle(codec.decode(CandidateTrees, codec.encode(message)))
@@ -49,7 +49,7 @@ def answer(message: CandidateTrees, telemetry: Telemetry, table: LatencyTable | 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(message=messages(CandidateTrees), table=st.none() | st.just(TABLE))
 def test_any_message_is_answered_by_one_that_echoes_it(
-    message: CandidateTrees, table: LatencyTable | None, telemetry: Telemetry
+    message: CandidateTrees, table: LatencyModel | None, telemetry: Telemetry
 ) -> None:
     reply = answer(message, telemetry, table)
     for echoed in ("verifier", "drafter", "ring", "step", "draft_ms"):
@@ -67,6 +67,7 @@ def test_worked_example_arrives_in_selection_order_with_raw_probabilities(teleme
         elapsed_ms=np.full(3, 10.0, np.float32),
         tpot_ms=np.array([27 / 1.6, 27 / 1.8, 1.0], np.float32),  # t_spec = 4 + 12 + 1
         committed=np.array([1, 1, 0], np.int32),
+        overhead_ms=1.0,
         warm=np.array([False, False, True]),
     )
     reply = answer(message, telemetry)

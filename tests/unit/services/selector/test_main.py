@@ -18,12 +18,12 @@ from services.selector.__main__ import serve
 from services.selector.settings import SelectorSettings
 from shared.errors import ConfigurationError
 from shared.heartbeat import live_members
-from shared.latency import LatencyTable
+from shared.latency import LatencyModel
 from shared.streams import HintReader, OwnedStream, hint, keep_alive, send
 from shared.topics import SELECT, VERIFY, Keys
 from tests.unit.services.selector.batches import batch, tree
 
-TABLE = LatencyTable(tokens=(1, 64), ms=(10.0, 26.0))
+TABLE = LatencyModel(tokens=(1, 64), ms=(10.0, 26.0))
 
 
 def environment(redis_url: str, keys: Keys, **more: str) -> dict[str, str]:

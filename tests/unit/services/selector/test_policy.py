@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from services.selector.control import PolicySettings
 from services.selector.policy import decide
-from shared.latency import LatencyTable
+from shared.latency import LatencyModel
 from shared.messages import SLO_PHASE, CandidateTrees
 from shared.tree import EMPTY
 from tests.strategies import messages
 from tests.unit.services.selector.batches import batch, tree
 
-TABLE = LatencyTable(tokens=(1, 8, 64), ms=(10.0, 12.0, 26.0))
+TABLE = LatencyModel(tokens=(1, 8, 64), ms=(10.0, 12.0, 26.0))
 SETTINGS = PolicySettings(budget=8)
 BUSHY = tree([-1, -1, 0, 0, 2, 2], [0.7, 0.2, 0.42, 0.21, 0.294, 0.126])
 FLAT = tree([-1, -1, 0, 1, 2, 3], [0.5, 0.4, 0.35, 0.24, 0.14, 0.14])
@@ -25,7 +25,7 @@ FLAT = tree([-1, -1, 0, 1, 2, 3], [0.5, 0.4, 0.35, 0.24, 0.14, 0.14])
 
 @given(messages(CandidateTrees), st.none() | st.just(TABLE), st.integers(1, 20))
 def test_any_message_gets_a_decision_within_the_budget(
-    message: CandidateTrees, table: LatencyTable | None, budget: int
+    message: CandidateTrees, table: LatencyModel | None, budget: int
 ) -> None:
     decision = decide(message, table, PolicySettings(budget=budget))
     running = decision.budget_used - decision.selection.num_nodes
@@ -40,12 +40,13 @@ def test_any_message_gets_a_decision_within_the_budget(
 
 
 def test_target_decides_the_slo_phase() -> None:
-    """T(8) = 12 ms, 4 ms of drafting and 1 ms of hops: t_spec is 17 ms, so 27 ms after the first token."""
+    """T(8) = 12 ms, 4 ms of drafting and 1 ms of overhead: t_spec is 17 ms, so 27 ms after the first token."""
     message = batch(
         [BUSHY, FLAT],
         elapsed_ms=np.array([10.0, 10.0], np.float32),
         tpot_ms=np.array([27 / 1.8, np.inf], np.float32),
         committed=np.array([1, 1], np.int32),
+        overhead_ms=1.0,
     )
     decision = decide(message, TABLE, SETTINGS)
     assert decision.predicted_ms == 17.0
@@ -72,18 +73,24 @@ def test_rows_without_a_tree_pay_for_their_root_unless_still_prefilling() -> Non
     assert decision.selection.offsets.tolist() == [0, 6, 6, 6]
 
 
-def test_without_a_latency_table_there_are_no_nodes() -> None:
-    decision = decide(batch([BUSHY, FLAT], last_step_ms=33.0, prefill_tokens=70), None, SETTINGS)
+def test_without_a_latency_model_there_are_no_nodes() -> None:
+    decision = decide(batch([BUSHY, FLAT], overhead_ms=33.0, prefill_tokens=70), None, SETTINGS)
     assert decision.selection.offsets.tolist() == [0, 0, 0]
     assert (decision.depth, decision.width, decision.budget_used) == (1, 1, 2)
-    assert (decision.predicted_ms, decision.prefill_tokens) == (33.0, 70)
+    assert (decision.predicted_ms, decision.prefill_tokens) == (4.0 + 33.0, 70)
 
 
 @pytest.mark.parametrize(("factor", "granted"), [(2.0, 16), (0.6, 5), (100.0, 70)])
 def test_prefill_is_granted_in_chunks_and_counted_in_the_prediction(factor: float, granted: int) -> None:
     decision = decide(batch([FLAT], prefill_tokens=70), TABLE, replace(SETTINGS, prefill_factor=factor))
     assert decision.prefill_tokens == granted
-    assert decision.predicted_ms == pytest.approx(4.0 + TABLE.predict_ms(8 + granted) + 1.0)
+    assert decision.predicted_ms == pytest.approx(4.0 + TABLE.predict_ms(8 + granted))
+
+
+def test_context_and_rows_count_in_the_prediction() -> None:
+    model = replace(TABLE, context_ms=10.0, row_ms=2.0)
+    decision = decide(batch([FLAT] * 3, overhead_ms=1.0), model, SETTINGS)
+    assert decision.predicted_ms == pytest.approx(4.0 + 12.0 + 10.0 * 3 * 50 / 1000 + 2.0 * 3 + 1.0)
 
 
 def test_empty_batch_asks_for_the_deepest_speculation() -> None:

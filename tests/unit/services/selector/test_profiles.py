@@ -9,21 +9,21 @@ from redis import Redis
 
 from services.selector.profiles import MAX_CACHED, ProfileCache, redis_loader
 from shared.errors import BusUnavailable
-from shared.latency import LatencyTable
+from shared.latency import LatencyModel
 from shared.streams import connect
 from shared.topics import Keys
 
-TABLE = LatencyTable(tokens=(1, 64), ms=(10.0, 26.0))
+TABLE = LatencyModel(tokens=(1, 64), ms=(10.0, 26.0))
 
 
 class Shelf:
     """A loader over a dict that remembers what it was asked for."""
 
     def __init__(self) -> None:
-        self.tables: dict[str, LatencyTable] = {}
+        self.tables: dict[str, LatencyModel] = {}
         self.asked: list[str] = []
 
-    def load(self, verifier: str, version: str) -> LatencyTable | None:
+    def load(self, verifier: str, version: str) -> LatencyModel | None:
         self.asked.append(version)
         return self.tables.get(version)
 

@@ -39,8 +39,6 @@ def test_environment_reaches_the_policy(monkeypatch: pytest.MonkeyPatch) -> None
         ("BUDGET_RATIO", "nan", "1"),
         ("SLO_NODES_FACTOR", "0", "0"),
         ("PREFILL_FACTOR", "0", "0"),
-        ("HOP_MS", "-1", "0"),
-        ("HOP_MS", "inf", "1000"),
         ("MAX_WIDTH", "three", "integer"),
     ],
 )

@@ -14,13 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from redis import Redis
 
 from shared import codec
+from shared.inference.plan import ForwardPlan
 from shared.messages import Request, SelectedTrees
 from shared.telemetry import Telemetry, configure
 from shared.tokenizer import Tokenizer, load_tokenizer
-from shared.topics import Keys
+from shared.topics import DRAFT, Keys
 from tests.requests import request
 from tests.ring import GATEWAY, TableRing, plain
 from tests.strategies import messages
+from tests.table_model import TableRunner
 from tests.tiny_tokenizers import byte_level, save
 
 
@@ -366,6 +368,41 @@ def test_unreadable_hints_are_counted_and_dropped(build: Any, telemetry: Telemet
     ring.client.xadd(ring.keys.select, {"body": b"noise"})
     assert ring.run()[asked.request].tokens == plain(ring.model, asked)
     assert b'adaserve_hints_dropped_total{reason="unreadable"}' in telemetry.prometheus()
+
+
+def test_a_slower_machine_becomes_a_new_profile_that_the_next_request_names(
+    build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = build(num_blocks=2000)
+    measured = ring.engine.profile
+    forward = TableRunner.logits
+
+    def slow(runner: TableRunner, plan: ForwardPlan) -> Any:
+        ring.wait(30.0 if runner is ring.runner else 0.0)
+        return forward(runner, plan)
+
+    monkeypatch.setattr(TableRunner, "logits", slow)
+    ring.submit(request(1, max_tokens=5000))
+    ring.turn(60)
+    ring.wait(1000.0)
+    ring.turn(4)
+    assert ring.engine.profile.version != measured.version
+    context = len(ring.scheduler.running[0].tokens)
+    predicted = ring.engine.profile.predict_ms(8, context_tokens=context, rows=1)
+    assert predicted == pytest.approx(31.0, rel=0.1)
+    for model in (measured, ring.engine.profile):
+        assert ring.client.get(ring.keys.profile("verifier.1", model.version)) == model.to_bytes()
+    _, newest = ring.client.xrevrange(ring.keys.draft("drafter.1"), count=1)[0]
+    asked = DRAFT.decode(newest[b"body"])
+    assert asked.profile == ring.engine.profile.version
+    assert 0.0 < asked.overhead_ms < 30.0  # the clock moves with every reading
+
+
+def test_the_error_of_each_prediction_is_told(build: Any, telemetry: Telemetry) -> None:
+    ring = build()
+    ring.submit(request(1))
+    ring.run()
+    assert b"adaserve_prediction_error_count" in telemetry.prometheus()
 
 
 def test_the_journal_equals_what_was_delivered(build: Any) -> None:

@@ -1,0 +1,122 @@
+"""The simulated ring: the real policy, over the real messages, with a drafter that has a clock of its own."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.simulator.drafter import Drafted, SimDrafter
+from bench.simulator.request import SimRequest
+from bench.simulator.world import Chunks, World
+from services.selector.control import PolicySettings
+from services.selector.policy import Decision, decide
+from shared.latency import LatencyTable
+from shared.messages import REQUEST_ID, TRACEPARENT, CandidateTrees
+from shared.tree import EMPTY
+
+_NO_TRACES = {"trace_row": np.empty(0, np.int32), "traceparent": np.empty(0, TRACEPARENT)}
+
+
+@dataclass(slots=True)
+class Control:
+    """What the selector said of the next iteration."""
+
+    depth: int
+    width: int
+    stop_value: float = 0.0
+
+
+class Ring:
+    """AdaServe: DraftRequest → drafter → selector → one forward pass, with prompt chunks inside it.
+
+    While the verifier waits for trees it feeds a prompt chunk if that fits the wait, as the engine does.
+    """
+
+    def __init__(
+        self, drafter: SimDrafter, settings: PolicySettings, table: LatencyTable, *, depth: int, width: int
+    ) -> None:
+        self._drafter = drafter
+        self._settings = settings
+        self._table = table
+        self._control = Control(depth, width)
+        self._drafter_free_ms = 0.0
+
+    def turn(self, world: World) -> None:
+        decoding = world.scheduler.decoding
+        if not decoding:
+            world.forward({}, world.scheduler.plan_prefill())
+            return
+        asked_ms = world.now_ms
+        drafted, draft_ms = self._draft(world, decoding)
+        message = self._message(world, decoding, drafted, draft_ms, asked_ms)
+        ready_ms = max(asked_ms, self._drafter_free_ms) + draft_ms
+        self._drafter_free_ms = ready_ms
+        self._wait(world, ready_ms + world.hardware.hop_ms, draft_ms)
+        self._verify(world, decoding, drafted, decide(message, self._table, self._settings))
+
+    def _draft(self, world: World, decoding: list[SimRequest]) -> tuple[Drafted, float]:
+        depths = np.array([min(self._control.depth, r.max_tokens - r.num_output - 1) for r in decoding])
+        weights = np.array([request.weight for request in decoding], np.float32)
+        drafted = self._drafter.draft(decoding, depths, self._control.width, weights, self._control.stop_value)
+        return drafted, drafted.num_levels * world.hardware.draft_step_ms
+
+    def _wait(self, world: World, until_ms: float, draft_ms: float) -> None:
+        """Feed prompts while they fit; then the trees are there."""
+        while True:
+            chunks = world.scheduler.plan_prefill()
+            if not chunks or world.now_ms + world.forward_ms({}, chunks) > until_ms:
+                break
+            world.forward({}, chunks)
+            world.admit()
+        world.spent.speculation += draft_ms
+        world.spent.scheduling += world.hardware.hop_ms
+        world.now_ms = max(world.now_ms, until_ms)
+        world.admit()
+
+    def _verify(self, world: World, asked: list[SimRequest], drafted: Drafted, decision: Decision) -> None:
+        selection = decision.selection
+        rows = np.repeat(np.arange(len(asked)), np.diff(selection.offsets)[: len(asked)])
+        hits = np.bincount(rows[drafted.accepted[selection.nodes]], minlength=len(asked)).tolist()
+        counts = dict(zip(asked, np.diff(selection.offsets).tolist(), strict=False))
+        for request, weight in zip(asked, decision.weight.tolist(), strict=False):
+            request.weight = weight
+        nodes = world.make_room(world.scheduler.decoding, counts)
+        chunks = world.scheduler.plan_prefill(decision.prefill_tokens)
+        world.forward(nodes, chunks, dict(zip(asked, hits, strict=True)))
+        self._control = Control(decision.depth, decision.width, decision.stop_value)
+
+    def _message(
+        self, world: World, decoding: list[SimRequest], drafted: Drafted, draft_ms: float, asked_ms: float
+    ) -> CandidateTrees:
+        trees, rows = drafted.trees, len(decoding)
+        return CandidateTrees(
+            verifier="v",
+            drafter="d",
+            ring=0,
+            step=0,
+            depth=drafted.num_levels,
+            width=self._control.width,
+            prefill_tokens=world.scheduler.num_prefill_tokens,
+            prefill_slack_ms=world.scheduler.prefill_slack_ms(asked_ms),
+            profile="p",
+            last_step_ms=0.0,
+            draft_ms=draft_ms,
+            request=np.arange(2 * rows, dtype=np.uint64).view(REQUEST_ID),
+            epoch=np.ones(rows, np.uint64),
+            position=np.array([request.position for request in decoding], np.int32),
+            acknowledged=np.zeros(rows, np.int32),
+            temperature_bucket=np.zeros(rows, np.uint8),
+            tpot_ms=np.array([request.target_ms for request in decoding], np.float32),
+            elapsed_ms=np.array([request.elapsed_ms(asked_ms) for request in decoding], np.float32),
+            committed=np.array([request.num_output for request in decoding], np.int32),
+            weight=np.array([request.weight for request in decoding], np.float32),
+            max_depth=np.full(rows, 8, np.uint8),
+            warm=np.zeros(rows, np.bool_),
+            tree_offsets=np.cumsum([0, *map(len, trees)], dtype=np.int32),
+            tokens=np.concatenate([EMPTY.tokens, *(tree.tokens for tree in trees)]),
+            parents=np.concatenate([EMPTY.parents, *(tree.parents for tree in trees)]),
+            logprobs=np.concatenate([EMPTY.logprobs, *(tree.logprobs for tree in trees)]),
+            **_NO_TRACES,
+        )
