@@ -9,14 +9,13 @@ empty  :=
 comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
 DECIDING := $(addprefix bench/,report.py traces.py) services/gateway/delivery.py \
-  $(addprefix services/drafter/,draft.py expansion.py) \
-DECIDING := services/gateway/delivery.py $(addprefix services/drafter/,draft.py expansion.py level_time.py) \
+  $(addprefix services/drafter/,draft.py expansion.py level_time.py) \
   $(addprefix services/selector/,control.py policy.py ranking.py selection.py) \
   $(addprefix services/verifier/,acceptance.py ask.py batch.py generation.py overhead.py ring.py sampling.py scheduler.py stopping.py)
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format flagship breaker optimality selection twin
+.PHONY: help install run test check format flagship breaker optimality selection twin rivals
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -62,5 +61,9 @@ optimality: install  ## expected tokens and targets met by the selection against
 
 selection: install  ## microseconds of a selection, vectorised against heaps, and of each policy
 	$(BIN)/python -m bench.selection_speed $(ARGS)
+
 twin: install  ## an expensive target with the embedded target's outputs; ARGS=--measure for its speed
 	$(BIN)/python -m bench.twin $(ARGS)
+
+rivals: install  ## the running system against its own rivals, load by load, in paired rounds
+	$(BIN)/python -m bench.rivals $(ARGS)
