@@ -1,8 +1,8 @@
 """The running system against its own rivals, under open-loop load in steps up to saturation.
 
-    python -m bench.rivals [--target DIR --draft DIR] [--systems adaserve chain4 plain] [--loads 1 2 4] [--rounds 3]
+    python -m bench.rivals [--target DIR --draft DIR] [--systems adaserve chain4 plain] [--loads 1 2 4]
                            [--workload relative:seconds=20,lengths=0.25,coding=6,chatbot=8,summarization=24]
-                           [--out DIR] [--json]
+                           [--rounds 3] [--out DIR] [--json]
 
 At each load, every round replays one trace (same arrivals, prompts and seeds) on each system in turn, on the same
 running stack; who is first changes with the round. Prints both sides of every figure, the ceiling that the load
