@@ -17,7 +17,7 @@ DECIDING := $(addprefix bench/,report.py traces.py) services/gateway/delivery.py
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format flagship breaker optimality selection twin latency calibration
+.PHONY: help install run test check format flagship breaker optimality selection twin latency calibration rivals
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -69,5 +69,9 @@ optimality: install  ## expected tokens and targets met by the selection against
 
 selection: install  ## microseconds of a selection, vectorised against heaps, and of each policy
 	$(BIN)/python -m bench.selection_speed $(ARGS)
+
 twin: install  ## an expensive target with the embedded target's outputs; ARGS=--measure for its speed
 	$(BIN)/python -m bench.twin $(ARGS)
+
+rivals: install  ## the running system against its own rivals, load by load, in paired rounds
+	$(BIN)/python -m bench.rivals $(ARGS)

@@ -71,6 +71,12 @@ class LocalStack:
         self.processes[name].kill()
         self.processes[name].wait()
 
+    def restart(self, name: str, settings: Mapping[str, str]) -> None:
+        """Kill a service and start it with other settings, on the port it had."""
+        self.kill(name)
+        self.settings = {**self.settings, name: settings}
+        self.start(name)
+
     def log(self, name: str) -> str:
         """What a service has printed."""
         return (self.folder / f"{name}.log").read_text(errors="replace")

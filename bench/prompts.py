@@ -15,6 +15,18 @@ def _sources() -> tuple[str, ...]:
     return tuple(path.read_text(encoding="utf-8", errors="ignore") for path in files)
 
 
+def source_text(num_chars: int, *, seed: int | str) -> str:
+    """One piece of exactly that many characters that begins a line; files follow each other as needed."""
+    chance = random.Random(seed)
+    text = ""
+    while not text.strip():  # the beginning of an empty or deeply indented line, for another try
+        source = chance.choice(_sources())
+        text = source[source.find("\n", chance.randrange(len(source))) + 1 :][:num_chars]
+    while len(text) < num_chars:
+        text += chance.choice(_sources())
+    return text[:num_chars]
+
+
 def source_prompts(count: int, *, seed: int = 0, min_chars: int = 20, max_chars: int = 600) -> list[str]:
     """``count`` pieces that begin at a line's start, of varied length."""
     chance = random.Random(seed)

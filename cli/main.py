@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from enum import StrEnum
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
     from cli.completion import Question
 
 EXIT_FAILED = 1
+
+
+class System(StrEnum):
+    """What `adaserve replay` asks the server to be."""
+
+    SPECULATION = "speculation"
+    PLAIN = "plain"
+
 
 app = typer.Typer(
     help="Serve a language model to users with different latency targets.",
@@ -116,6 +125,62 @@ def profile(
     choices = Choices(target=target, draft=draft, device=device, dtype=dtype, threads=threads, as_json=as_json)
     with _one_line_errors():
         code = run(choices)
+    raise typer.Exit(code)
+
+
+@app.command()
+def replay(
+    trace: Annotated[
+        str, typer.Option(help="CSV file, or a workload made here, such as paper:rps=4.0 or urgent:share=0.3.")
+    ],
+    url: Annotated[str, typer.Option(help="Where the gateway is.")] = "http://127.0.0.1:8000",
+    speed: Annotated[float, typer.Option(min=0.001, max=1000, help="Arrivals so many times as dense.")] = 1.0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many requests.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0, help="Only what the trace has until then.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="JSON lines (.gz) with prompt_id and prompt; else the library's source.")
+    ] = None,
+    zero_load_ms: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Idle ms per token, for relative targets.", show_default="measured"),
+    ] = None,
+    goodput: Annotated[
+        list[str] | None, typer.Option(help="Targets for all instead of the trace's: ttft:300 tpot:50 e2el:2000.")
+    ] = None,
+    more_goodput: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    system: Annotated[System, typer.Option(help="With speculation or without.")] = System.SPECULATION,
+    seed: Annotated[list[int] | None, typer.Option(min=0, max=2**31, help="May be repeated.")] = None,
+    temperature: Annotated[float, typer.Option(min=0, max=2, help="Of all requests.")] = 1.0,
+    timeout: Annotated[float, typer.Option(min=0.1, max=86_400, help="Seconds for one request.")] = 120.0,
+    max_open: Annotated[int, typer.Option(min=1, max=65_536, help="Most requests open at a time.")] = 1024,
+    metrics: Annotated[
+        list[str] | None, typer.Option(help="/metrics of the other services, for the shares of their time.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Send a trace's requests at its times to a running gateway; report attainment, goodput and latencies."""
+    from cli.replay import Choices, run
+
+    choices = Choices(
+        trace=trace,
+        url=url,
+        speed=speed,
+        limit=limit,
+        seconds=seconds,
+        prompts=prompts,
+        zero_load_ms=zero_load_ms,
+        goodput=goodput or (),
+        more_goodput=more_goodput or (),
+        system=system.value,
+        seeds=seed or (0,),
+        temperature=temperature,
+        timeout_s=timeout,
+        max_open=max_open,
+        metrics_urls=metrics or (),
+        as_json=as_json,
+    )
+    with _one_line_errors():
+        code = asyncio.run(run(choices, Console(highlight=False)))
     raise typer.Exit(code)
 
 

@@ -204,4 +204,14 @@ HTTP_REQUESTS = _counter(
 OPEN_STREAMS = _gauge("open_streams", "{stream}", "Requests the gateway is delivering")
 TTFT = _histogram("ttft", "s", "Arrival to first token, as the client sees it", WAIT_SECONDS)
 TPOT = _histogram("tpot", "ms", "(last token - first token) / (tokens - 1) of a request", TPOT_BUCKETS_MS)
-SLO_REQUESTS = _counter("slo_requests", "{request}", "Finished requests with a target", met=("true", "false"))
+SLO_CLASSES = ("best_effort", "custom")
+SLO_REQUESTS = _counter(
+    "slo_requests",
+    "{request}",
+    "Finished requests with a target",
+    slo_class=SLO_CLASSES,
+    met=("true", "false"),
+)
+GOODPUT_TOKENS = _counter(
+    "goodput_tokens", "{token}", "Output tokens of requests that attained their SLO", slo_class=SLO_CLASSES
+)

@@ -130,12 +130,7 @@ class Completion:
     def _report(self, error: str | None) -> None:
         account = self.account()
         if self.finish_reason is not None:
-            if self._ttft_ms is not None:
-                self._telemetry.record(signals.TTFT, self._ttft_ms / 1_000)
-            if account.output_tokens > 1:
-                self._telemetry.record(signals.TPOT, account.tpot_ms)
-            if account.met is not None:
-                self._telemetry.add(signals.SLO_REQUESTS, met="true" if account.met else "false")
+            self._measure(account)
         if self._first_ns:
             self._telemetry.child(self._span.traceparent, signals.GATEWAY_DELIVER, self._first_ns, now_ns())
         self._span.end(
@@ -148,6 +143,17 @@ class Completion:
             },
             error=error,
         )
+
+    def _measure(self, account: Account) -> None:
+        """Count a request that finished; one without a target has no SLO to attain."""
+        if self._ttft_ms is not None:
+            self._telemetry.record(signals.TTFT, self._ttft_ms / 1_000)
+        if account.output_tokens > 1:
+            self._telemetry.record(signals.TPOT, account.tpot_ms)
+        if account.met is not None:
+            name = self.slo.name
+            self._telemetry.add(signals.SLO_REQUESTS, slo_class=name, met="true" if account.met else "false")
+            self._telemetry.add(signals.GOODPUT_TOKENS, account.output_tokens * account.met, slo_class=name)
 
 
 def _finish_reason(end: TokenEvent) -> str:

@@ -104,6 +104,19 @@ async def test_metrics_ride_beside_usage(served: Served) -> None:
     assert metrics["slo"]["met"] is (metrics["slo"]["tpot_ms"] <= 40)
 
 
+async def test_attainment_and_goodput_are_counted_by_class(served: Served) -> None:
+    usage = [
+        (await served.http.post("/v1/chat/completions", json={**CHAT, "adaserve": {"slo": slo}})).json()["usage"]
+        for slo in ({"ttft_ms": 60_000}, {"ttft_ms": 1e-6}, None)
+    ]
+    metrics = (await served.http.get("/metrics")).text.splitlines()
+    tokens = usage[0]["completion_tokens"]
+    assert 'adaserve_slo_requests_total{met="true",slo_class="custom"} 1.0' in metrics
+    assert 'adaserve_slo_requests_total{met="false",slo_class="custom"} 1.0' in metrics
+    assert f'adaserve_goodput_tokens_total{{slo_class="custom"}} {tokens}.0' in metrics
+    assert not any("best_effort" in line for line in metrics)  # it has no SLO
+
+
 async def test_request_fields_reach_the_verifier(served: Served) -> None:
     body = {
         **CHAT,

@@ -90,7 +90,11 @@ def test_calibrated_order_chooses_and_raw_probabilities_are_sent(telemetry: Tele
     counts.accepted[4] = 900
     labels = {str(bucket).encode(): data for bucket, data in counts.pack().items()}
     selector = Selector(
-        Keys("test"), PolicySettings(policy="paper", budget=4), lambda verifier, version: TABLE, telemetry, lambda pair: labels
+        Keys("test"),
+        PolicySettings(policy="paper", budget=4),
+        lambda verifier, version: TABLE,
+        telemetry,
+        lambda pair: labels,
     )
     rows = [tree([-1, 0], [0.9, 0.8]), tree([-1, -1], [0.3, 0.2])]
     message = batch(rows, calibration="d:t", temperature_bucket=np.array([0, 4], np.uint8))

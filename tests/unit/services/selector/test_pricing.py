@@ -53,7 +53,9 @@ def test_what_a_bucket_leaves_free_is_filled() -> None:
 
 
 def test_nothing_is_bought_where_nothing_pays() -> None:
-    bought = buy(np.zeros(2, np.int64), np.array([0.1, 0.1]), np.arange(2), np.ones(1), np.array([10.0, 20.0, 30.0]))
+    bought = buy(
+        np.zeros(2, np.int64), np.array([0.1, 0.1]), np.arange(2), np.ones(1), np.array([10.0, 20.0, 30.0])
+    )
     assert (bought.taken.tolist(), bought.price) == ([0], 0.0)
 
 

@@ -1,0 +1,52 @@
+"""`adaserve replay` and the comparison of rivals on the running system: figures are those of the server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bench import rivals
+from bench.local import LocalStack
+from cli.main import app
+
+# Twelve requests of which the summaries have all the time of the world and the chats next to none.
+TRACE = "relative:rps=2,seconds=6,lengths=0.1,coding=8,chatbot=0.5,summarization=1000"
+
+
+def test_a_replays_figures_equal_the_servers_own(stack: LocalStack) -> None:
+    result = CliRunner().invoke(
+        app,
+        [
+            *("replay", "--trace", TRACE, "--url", stack.url, "--json", "--seed", "1"),
+            *("--zero-load-ms", str(stack.zero_load_ms())),
+            *("--metrics", f"http://127.0.0.1:{stack.ports['drafter']}/metrics"),
+            *("--metrics", f"http://127.0.0.1:{stack.ports['verifier']}/metrics"),
+        ],
+    )
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.output)
+    (tally,) = report["replay"]["tally"]
+    assert report["replay"]["failures"] == {}
+    assert tally["client"] == tally["server"]
+    assert tally["server"]["judged"] == report["replay"]["requests"] == 12
+    assert 0 < tally["server"]["attained"] < 12
+    assert report["attainment"]["by_category"]["summarization"] == 100.0
+    assert report["tokens_per_verification"] >= 1.0
+    assert report["time_share"]["verification"] > 0
+    assert report["ttft_ms"]["p50"] <= report["replay"]["seen_by_client"]["ttft_ms"]["p50"]
+
+
+def test_rivals_are_compared_on_one_stack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workload = "relative:seconds=2,lengths=0.1,coding=1000,chatbot=1000,summarization=1000"
+    options = ["--loads", "2", "--rounds", "1", "--workload", workload, "--out", str(tmp_path), "--json"]
+    assert rivals.main(["--systems", "chain3", "plain", *options]) == 0
+    (load,) = json.loads(capsys.readouterr().out)
+    chain, plain = load["reports"]
+    assert (chain["system"], plain["system"]) == ("chain3", "plain")
+    assert chain["tokens_per_verification"] >= 1.0
+    assert plain["tokens_per_verification"] is None
+    assert load["differences"]["plain"]["attainment"]["mean"] == 0.0
+    assert (tmp_path / "rivals.svg").exists()
