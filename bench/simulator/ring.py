@@ -12,9 +12,12 @@ from bench.simulator.request import SimRequest
 from bench.simulator.world import World
 from services.selector.control import PolicySettings
 from services.selector.policy import Decision, decide
+from services.selector.selection import Selection
+from shared.calibration import Calibration
+from shared.labels import LabelCounts
 from shared.latency import LatencyModel
 from shared.messages import REQUEST_ID, TRACEPARENT, CandidateTrees
-from shared.tree import EMPTY
+from shared.tree import EMPTY, Forest
 
 _NO_TRACES: dict[str, Any] = {"trace_row": np.empty(0, np.int32), "traceparent": np.empty(0, TRACEPARENT)}
 
@@ -28,6 +31,33 @@ class Control:
     stop_value: float = 0.0
 
 
+CALIBRATION_PERIOD_MS = 1000.0  # how often selectors read the labels
+
+
+class Teaching:
+    """The labels of verified edges, and the calibration that is fitted to them once a second, as in the system."""
+
+    def __init__(self) -> None:
+        self.calibration = Calibration.fit(LabelCounts.none())
+        self._counts = LabelCounts.none()
+        self._next_ms = 0.0
+
+    def observe(self, message: CandidateTrees, drafted: Drafted, selection: Selection, now_ms: float) -> None:
+        """Count the selected nodes whose parent was reached."""
+        forest = Forest.of(message.tree_offsets, message.parents)
+        reached = np.append(drafted.accepted, True)  # the root is reached always
+        judged = selection.nodes[reached[forest.parents[selection.nodes]]]
+        self._counts += LabelCounts.of(
+            forest.each_node(message.temperature_bucket)[judged],
+            forest.depths[judged],
+            forest.edges(message.logprobs)[judged],
+            drafted.accepted[judged],
+        )
+        if now_ms >= self._next_ms:
+            self._next_ms = now_ms + CALIBRATION_PERIOD_MS
+            self.calibration = Calibration.fit(self._counts)
+
+
 class Ring:
     """AdaServe: DraftRequest → drafter → selector → one forward pass, with prompt chunks inside it.
 
@@ -35,8 +65,16 @@ class Ring:
     """
 
     def __init__(
-        self, drafter: SimDrafter, settings: PolicySettings, model: LatencyModel, *, depth: int, width: int
+        self,
+        drafter: SimDrafter,
+        settings: PolicySettings,
+        model: LatencyModel,
+        teaching: Teaching | None,
+        *,
+        depth: int,
+        width: int,
     ) -> None:
+        self._teaching = teaching
         self._drafter = drafter
         self._settings = settings
         self._model = model
@@ -56,7 +94,10 @@ class Ring:
         ready_ms = max(asked_ms, self._drafter_free_ms) + draft_ms
         self._drafter_free_ms = ready_ms
         self._wait(world, ready_ms + world.hardware.hop_ms, draft_ms)
-        decision = decide(message, self._model, self._settings)
+        calibration = self._teaching.calibration if self._teaching else None
+        decision = decide(message, self._model, self._settings, calibration)
+        if self._teaching:
+            self._teaching.observe(message, drafted, decision.selection, world.now_ms)
         self._verify(world, decoding, drafted, decision)
 
     def _draft(self, world: World, decoding: list[SimRequest]) -> tuple[Drafted, float]:

@@ -20,8 +20,8 @@ from bench.report import Report, percentiles
 from bench.simulator.hardware import PROFILES
 from bench.simulator.simulate import reports
 
-BUDGETS = (128, 192, 256, 384)
-RIVALS = ("sarathi", "vllm", "vllm-spec-4", "vllm-spec-6", "vllm-adaptive", "eagle2")
+BUDGETS = (128, 192, 256)
+RIVALS = ("sarathi", "sarathi-capped", "vllm", "vllm-spec-4", "vllm-spec-6", "vllm-adaptive")
 OURS, PAPER = "adaserve", "adaserve-paper"
 FIXED = tuple(f"{PAPER}:budget={budget}" for budget in BUDGETS)
 

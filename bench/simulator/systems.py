@@ -22,7 +22,7 @@ from bench.simulator.baselines import (
 )
 from bench.simulator.drafter import SimDrafter
 from bench.simulator.hardware import Engine, Hardware, latency_model
-from bench.simulator.ring import Ring
+from bench.simulator.ring import Ring, Teaching
 from services.selector.control import PolicySettings
 from shared.errors import ConfigurationError
 
@@ -61,7 +61,7 @@ def drafted(name: str, rule: Callable[[Hardware], TreeRule]) -> SystemSpec:
     return SystemSpec(name=name, build=build, engine=lambda h: h.vllm)
 
 
-def ring(name: str, **changes: Any) -> SystemSpec:
+def ring(name: str, *, calibration: bool, **changes: Any) -> SystemSpec:
     """The real policy. The paper's has the artifact's constants; ours starts from its defaults."""
 
     def build(hardware: Hardware, drafter: SimDrafter) -> System:
@@ -75,6 +75,7 @@ def ring(name: str, **changes: Any) -> SystemSpec:
             drafter,
             PolicySettings(**{**constants, **changes}),
             latency_model(hardware.adaserve),
+            Teaching() if calibration else None,
             depth=low,
             width=3,
         )
@@ -82,13 +83,17 @@ def ring(name: str, **changes: Any) -> SystemSpec:
     return SystemSpec(name=name, build=build, engine=lambda h: h.adaserve, cap=None, prefill_chunk=RING_CHUNK)
 
 
-RINGS: Mapping[str, Mapping[str, Any]] = {"adaserve-paper": {"policy": "paper"}, "adaserve": {}}
-_SETTINGS = tuple(field.name for field in fields(PolicySettings))
+RINGS: Mapping[str, Mapping[str, Any]] = {
+    "adaserve-paper": {"policy": "paper", "calibration": False},
+    "adaserve": {"calibration": True},
+}
+_SETTINGS = ("calibration", *(field.name for field in fields(PolicySettings)))
 SYSTEMS: Mapping[str, SystemSpec] = {
     spec.name: spec
     for spec in (
         SystemSpec(name="vllm", build=lambda _h, _d: PrefillFirst(VLLM_BATCH), engine=lambda h: h.vllm),
         chunked("sarathi", lambda _: Sarathi(CHUNK_BATCH)),
+        chunked("sarathi-capped", lambda _: Sarathi(CHUNK_BATCH), cap=None),  # with AdaServe's cap of requests
         drafted("vllm-spec-4", lambda _: Chain(4)),
         drafted("vllm-spec-6", lambda _: Chain(6)),
         drafted("vllm-spec-8", lambda _: Chain(8)),
