@@ -141,7 +141,14 @@ class TableRing:
         )
         selecting = Worker(
             KeepGroup(client, keys.select, SELECTOR_GROUP, "selector.1"),
-            Selector(keys, PolicySettings(), redis_loader(client, keys), telemetry, redis_labels(client, keys)),
+            # The paper's policy speculates whatever it costs: a table model has no costs to weigh.
+            Selector(
+                keys,
+                PolicySettings(policy="paper"),
+                redis_loader(client, keys),
+                telemetry,
+                redis_labels(client, keys),
+            ),
             client=client,
             decode=SELECT.decode,
             key=lambda message: (message.verifier, message.ring),

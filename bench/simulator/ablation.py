@@ -2,8 +2,8 @@
 
     python -m bench.simulator.ablation [--hardware qwen32b-2xa100] [--seeds 5] [--traces FOLDER] [--json]
 
-Cost is busy seconds of verifier and drafter per 1,000 tokens of goodput. With FOLDER the paper's own traces take the
-place of the generated ones that imitate them.
+Cost is busy seconds of verifier and drafter per 1,000 tokens of goodput. With FOLDER the paper's own traces take
+the place of the generated ones that imitate them.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.selector.control import (
+    FIRST_DEPTH,
     LONGEST_MS,
     PROBE_STEPS,
     PolicySettings,
@@ -147,6 +148,8 @@ def _depth(
 ) -> int:
     if not settings.cost_aware_depth:
         return next_depth(num_running(batch), token_budget(model, settings), settings)
+    if not candidates.num_nodes:
+        return _unseen_depth(batch, settings)
     rows = np.repeat(np.arange(len(weights)), np.diff(selection.offsets))
     values = weights[rows] * np.exp(np.minimum(candidates.logprobs[selection.nodes], 0.0).astype(np.float64))
     depth = worthwhile_depth(
@@ -158,6 +161,17 @@ def _depth(
         drafted=batch.depth,
         max_depth=settings.max_depth,
     )
-    if settings.plain_decoding and depth == 0:
-        return int(batch.step % PROBE_STEPS == 0)
-    return max(depth, settings.min_depth)
+    return max(depth, 0 if settings.plain_decoding else settings.min_depth)
+
+
+def _unseen_depth(batch: CandidateTrees, settings: PolicySettings) -> int:
+    """Without candidates there is nothing to judge.
+
+    Before requests decode the next ones start afresh; while decoding is plain, a level is probed now and then; and
+    a drafter that is not ready yet will be.
+    """
+    if not num_running(batch):
+        return min(FIRST_DEPTH, settings.max_depth)
+    if batch.depth == 0:
+        return int(batch.step % PROBE_STEPS == 0 or not settings.plain_decoding)
+    return min(batch.depth, settings.max_depth)

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.selector.control import PROBE_STEPS, PolicySettings
+from services.selector.control import FIRST_DEPTH, PROBE_STEPS, PolicySettings
 from services.selector.policy import decide
 from shared.latency import LatencyModel
 from shared.messages import CandidateTrees
+from shared.tree import EMPTY
 from tests.strategies import messages
 from tests.unit.services.selector.batches import batch, tree
 
@@ -77,11 +78,18 @@ def test_rows_still_being_prefilled_weigh_nothing() -> None:
 
 def test_depth_falls_to_none_where_drafting_costs_more_than_it_brings_and_is_probed() -> None:
     dear = {"level_ms": 50.0, "depth": 1, "draft_ms": 50.0}
-    none = decide(batch([WILD], step=1, **dear), FLAT, SETTINGS)
-    probe = decide(batch([WILD], step=PROBE_STEPS, **dear), FLAT, SETTINGS)
-    always = decide(batch([WILD], step=1, **dear), FLAT, replace(SETTINGS, plain_decoding=False))
-    assert (none.depth, probe.depth, always.depth) == (0, 1, 1)
+    none = decide(batch([WILD], **dear), FLAT, SETTINGS)
+    always = decide(batch([WILD], **dear), FLAT, replace(SETTINGS, plain_decoding=False))
+    assert (none.depth, always.depth) == (0, 1)
+    plain = [decide(batch([EMPTY], step=step, depth=0), FLAT, SETTINGS).depth for step in range(2 * PROBE_STEPS)]
+    assert [step for step, depth in enumerate(plain) if depth] == [0, PROBE_STEPS]
     assert none.stop_value == pytest.approx(none.weight[0] * (1 + 0.35) / (60.05) * 50.0, rel=0.01)
+
+
+def test_without_candidates_the_depth_stays_and_new_requests_start_afresh() -> None:
+    assert decide(batch([EMPTY], depth=3), FLAT, SETTINGS).depth == 3
+    assert decide(batch([EMPTY], depth=0, warm=np.array([True])), FLAT, SETTINGS).depth == FIRST_DEPTH
+    assert decide(batch([]), FLAT, SETTINGS).depth == FIRST_DEPTH
 
 
 def test_fixed_budget_and_depth_by_equation_8_for_ablation() -> None:
