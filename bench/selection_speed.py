@@ -27,11 +27,14 @@ from bench.listings import algorithm_2
 from services.selector.control import PolicySettings
 from services.selector.policy import decide
 from services.selector.selection import select
+from shared.calibration import Calibration
+from shared.labels import LabelCounts
 from shared.latency import LatencyModel
 from shared.messages import REQUEST_ID, TRACEPARENT, CandidateTrees
 from shared.tree import TokenTree
 
 SIZES = [(1, 16), (16, 128), (64, 256), (64, 512), (256, 512), (256, 1024)]  # n requests, B tokens
+CALIBRATIONS = {"paper": None, "adaserve": Calibration.fit(LabelCounts.none())}
 POLICIES = {"paper": PolicySettings(policy="paper"), "adaserve": PolicySettings()}
 GOALS_US = {"paper": {64: 150.0, 256: 400.0}, "adaserve": {64: 500.0, 256: 1000.0}}  # of a decision
 TABLE = LatencyModel(tokens=(1, 64, 512, 2048), ms=(20.0, 24.0, 45.0, 150.0))
@@ -59,7 +62,10 @@ def measure(rng: np.random.Generator, num_rows: int, budget: int, repetitions: i
     vectorised, heaps = zip(*(selections(batch, budget) for batch in batches), strict=True)
     sides: dict[str, Sequence[Call]] = {"noise": [partial(np.sort, rng.random(4096))], "select": vectorised}
     for name, settings in POLICIES.items():
-        sides[name] = [partial(decide, batch, TABLE, replace(settings, budget=budget)) for batch in batches]
+        sides[name] = [
+            partial(decide, batch, TABLE, replace(settings, budget=budget), CALIBRATIONS[name])
+            for batch in batches
+        ]
     times = time_in_turn(sides, repetitions)
     times |= time_in_turn({"heaps": heaps}, max(NUM_BATCHES, round(HEAP_SHARE * repetitions)))
     medians = {name: statistics.median(values) for name, values in times.items()}
@@ -117,6 +123,8 @@ def draw_batch(rng: np.random.Generator, num_rows: int) -> CandidateTrees:
         prefill_slack_ms=math.inf,
         profile="bench",
         overhead_ms=40.0,
+        calibration="",
+        level_ms=2.0,
         draft_ms=8.0,
         request=np.frombuffer(rng.bytes(16 * num_rows), REQUEST_ID),
         epoch=np.arange(1, num_rows + 1, dtype=np.uint64),

@@ -24,6 +24,7 @@ from services.selector.control import (
 from services.selector.decision import Decision, context_tokens, num_running
 from services.selector.pricing import (
     Purchase,
+    best_first,
     buy,
     schedule_weights,
     worthwhile_depth,
@@ -33,9 +34,10 @@ from services.selector.selection import ROOT_GAIN, Selection, take
 from shared.latency import LatencyModel
 from shared.messages import CandidateTrees
 from shared.slo import tokens_owed
-from shared.tree import node_depths
 
-PASSES = 2  # A(r) depends on the period and the period on what is bought: the second pass moves it by little
+PASSES = 3  # A(r) depends on the period and the period on what is bought: a fixed point
+NODES_PER_ROW = 2  # a first guess of what is bought
+TOLERANCE = 0.1  # of the period; it moves A(r) by a fraction of a token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,7 +67,7 @@ def decide_cost_aware(
         budget_used=num_rows + selection.num_nodes,
         predicted_ms=min(period_ms, LONGEST_MS),
         prefill_tokens=prefill_tokens,
-        depth=_depth(batch, model, settings, selection, flat_parents, weights, bought, candidates),
+        depth=_depth(batch, model, settings, selection, weights, bought, candidates),
         width=next_width(num_rows, settings),
         stop_value=bought.rate * min(batch.level_ms, LONGEST_MS) if settings.cost_aware_depth else 0.0,
         weight=weights.astype(np.float32),
@@ -123,16 +125,19 @@ def _bargain(
     target_ms = batch.tpot_ms.astype(np.float64)
     elapsed_ms = batch.elapsed_ms.astype(np.float64)
     earned = np.maximum(batch.committed.astype(np.float64) - 1.0, 0.0)
-    period_ms = float(market.periods_ms[len(market.periods_ms) // 4])
+    guess = min(NODES_PER_ROW * len(target_ms), len(market.periods_ms) - 1)
+    period_ms = float(market.periods_ms[guess])
     for _ in range(PASSES):
         owed = tokens_owed(elapsed_ms, period_ms, target_ms, earned)
         weights = market.draws.astype(np.float64)
         if settings.slo_aware:
             weights *= schedule_weights(owed, floor=settings.least_weight, horizon=settings.slack_tokens)
         values = weights[market.rows] * market.probabilities
-        order = np.argsort(-values, kind="stable")[: len(market.periods_ms) - 1]
+        order = best_first(values)[: len(market.periods_ms) - 1]
         bought = buy(market.rows, values, order, weights, market.periods_ms, market.least)
-        period_ms = float(market.periods_ms[int(bought.taken.sum())])
+        expected_ms, period_ms = period_ms, float(market.periods_ms[int(bought.taken.sum())])
+        if abs(period_ms - expected_ms) <= TOLERANCE * period_ms:
+            break
     return weights, owed, bought, period_ms
 
 
@@ -141,7 +146,6 @@ def _depth(
     model: LatencyModel,
     settings: PolicySettings,
     selection: Selection,
-    flat_parents: Int64,
     weights: Float64,
     bought: Purchase,
     candidates: Candidates,
@@ -154,7 +158,7 @@ def _depth(
     values = weights[rows] * np.exp(np.minimum(candidates.logprobs[selection.nodes], 0.0).astype(np.float64))
     depth = worthwhile_depth(
         values,
-        node_depths(flat_parents)[selection.nodes],
+        candidates.forest.depths[selection.nodes],
         price=bought.price,
         level_cost=bought.rate * min(batch.level_ms, LONGEST_MS),
         roots=float(weights.sum()),

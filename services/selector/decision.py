@@ -12,7 +12,6 @@ from services.selector.ranking import Candidates
 from services.selector.selection import Selection, select
 from shared.calibration import Calibration
 from shared.messages import CandidateTrees
-from shared.tree import Forest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,11 +58,8 @@ def context_tokens(batch: CandidateTrees) -> int:
 
 def candidates_of(batch: CandidateTrees, calibration: Calibration | None = None) -> Candidates:
     """The trees with the draft's path probabilities, or with what the calibration makes of them."""
-    logprobs = batch.logprobs
-    if calibration is not None:
-        forest = Forest.of(batch.tree_offsets, batch.parents)
-        logprobs = calibration.paths(forest, logprobs, batch.temperature_bucket)
-    return Candidates(offsets=batch.tree_offsets, parents=batch.parents, logprobs=logprobs)
+    candidates = Candidates(offsets=batch.tree_offsets, parents=batch.parents, logprobs=batch.logprobs)
+    return candidates if calibration is None else candidates.judged_by(calibration, batch.temperature_bucket)
 
 
 def unit_weights(batch: CandidateTrees) -> NDArray[np.float32]:

@@ -17,6 +17,8 @@ import numpy as np
 
 from services.selector.ranking import Float64, Int64
 
+INDEX_BITS = 31
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Purchase:
@@ -50,6 +52,18 @@ def buy(
         rate=float(rates[best]),
         price=float(sorted_values[best - 1]) if best else 0.0,
     )
+
+
+def best_first(values: Float64) -> Int64:
+    """int64 [nodes]: indices in descending value, ties in order. One sort of unique integers, as in `ranking`."""
+    last = len(values) - 1
+    keys = values.astype(np.float32).view(np.int32).astype(np.int64)  # positive floats order like their bits
+    keys <<= INDEX_BITS
+    keys |= np.arange(last, -1, -1)
+    keys.sort()
+    keys &= (1 << INDEX_BITS) - 1
+    order: Int64 = last - keys[::-1]
+    return order
 
 
 def schedule_weights(owed: Float64, *, floor: float, horizon: float) -> Float64:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from services.selector.pricing import buy, schedule_weights, worthwhile_depth
+from services.selector.pricing import best_first, buy, schedule_weights, worthwhile_depth
 
 VALUES = arrays(np.float64, st.integers(0, 30), elements=st.floats(0.001, 1.0))
 
@@ -63,6 +63,12 @@ def test_a_fixed_number_of_nodes_is_bought_whatever_it_costs() -> None:
     periods = np.array([1.0, 100.0, 1000.0])
     bought = buy(np.zeros(2, np.int64), np.array([0.2, 0.1]), np.arange(2), np.ones(1), periods, least=2)
     assert (bought.taken.tolist(), bought.price) == ([2], 0.1)
+
+
+@given(VALUES)
+def test_best_first_is_a_stable_descending_sort(values: np.ndarray) -> None:
+    rounded = values.astype(np.float32)
+    assert best_first(values).tolist() == np.argsort(-rounded, kind="stable").tolist()
 
 
 @given(st.floats(0.01, 1.0), st.floats(0.1, 100.0), st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=9))

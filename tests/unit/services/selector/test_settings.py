@@ -39,6 +39,10 @@ def test_environment_reaches_the_policy(monkeypatch: pytest.MonkeyPatch) -> None
         ("BUDGET_RATIO", "nan", "1"),
         ("SLO_NODES_FACTOR", "0", "0"),
         ("PREFILL_FACTOR", "0", "0"),
+        ("LEAST_WEIGHT", "0", "0"),
+        ("SLACK_TOKENS", "0", "0"),
+        ("PREFILL_SHARE", "0", "0"),
+        ("POLICY", "fastest", "paper"),
         ("MAX_WIDTH", "three", "integer"),
     ],
 )
