@@ -60,6 +60,7 @@ def _request(context: list[int], rows: int, width: int) -> DraftRequest:
         prefill_slack_ms=0.0,
         profile="",
         overhead_ms=0.0,
+        calibration="",
         request=request_ids([f"{row:032x}" for row in range(rows)]),
         epoch=np.zeros(rows, np.uint64),
         base=np.zeros(rows, np.int32),

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
 WIDTH = 3  # children the draft sees at each node
 MISS = WIDTH  # the target draws none of them
 EASY_BETA = (30.0, 1.0)
@@ -41,6 +42,7 @@ class Acceptance:
     """How often a draft is right: share of easy contexts, Beta of the others' first child; its errors."""
 
     easy_share: float
+    easy_concentration: float  # of the Beta that a request's own share of easy contexts is drawn from
     hard_beta: tuple[float, float]
     distortion: Distortion
 
@@ -62,8 +64,10 @@ class Text:
 def draw_text(acceptance: Acceptance, num_requests: int, num_positions: int, seed: int) -> Text:
     """All that happens to ``num_requests`` requests of at most ``num_positions`` output tokens."""
     chance = np.random.default_rng([seed, 1])
-    true = _children(acceptance, (num_requests, num_positions), chance)
-    stray = _children(acceptance, (NUM_STRAY,), chance)
+    mean, concentration = acceptance.easy_share, acceptance.easy_concentration
+    shares = chance.beta(mean * concentration, (1 - mean) * concentration, (num_requests, 1))
+    true = _children(acceptance, shares, (num_requests, num_positions), chance)
+    stray = _children(acceptance, mean, (NUM_STRAY,), chance)
     uniform = chance.random((num_requests, num_positions, 1), dtype=np.float32)
     choice = (uniform >= np.cumsum(true, axis=-1)).sum(axis=-1).astype(np.int8)
     return Text(
@@ -73,9 +77,11 @@ def draw_text(acceptance: Acceptance, num_requests: int, num_positions: int, see
     )
 
 
-def _children(acceptance: Acceptance, shape: tuple[int, ...], chance: np.random.Generator) -> Float32:
+def _children(
+    acceptance: Acceptance, easy_share: Float64 | float, shape: tuple[int, ...], chance: np.random.Generator
+) -> Float32:
     """Probabilities of the draft's three children under the target, [*shape, WIDTH]."""
-    is_easy = chance.random(shape) < acceptance.easy_share
+    is_easy = chance.random(shape) < easy_share
     first = np.where(is_easy, chance.beta(*EASY_BETA, shape), chance.beta(*acceptance.hard_beta, shape))
     second = (1 - first) * chance.beta(*SPLIT_BETA, shape)
     third = (1 - first - second) * chance.beta(*SPLIT_BETA, shape)
