@@ -12,7 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from bench.report import Report
-from bench.simulator.hardware import hardware_named
+from bench.simulator.machines import hardware_named
 from bench.simulator.simulate import reports
 from bench.simulator.sweep import plot, sweep_named
 from bench.simulator.systems import system_named

@@ -19,7 +19,6 @@ from typing import Protocol
 import numpy as np
 
 from bench.simulator.acceptance import Acceptance, Distortion
-from shared.errors import ConfigurationError
 from shared.latency import LatencyModel
 
 KIB = 1024.0
@@ -202,10 +201,3 @@ def latency_model(engine: Engine) -> LatencyModel:
         context_ms=engine.forward_ms(1, 1000, 0) - alone,
         row_ms=engine.forward_ms(1, 0, 1) - alone,
     )
-
-
-def hardware_named(name: str) -> Hardware:
-    """Raises ConfigurationError for a name that is not in PROFILES."""
-    if name not in PROFILES:
-        raise ConfigurationError(f"hardware {name!r} is not known; there are {', '.join(PROFILES)}")
-    return PROFILES[name]

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from bench.report import Outcome, Report, goodput_tokens
 from bench.simulator.acceptance import draw_text
 from bench.simulator.drafter import SimDrafter
-from bench.simulator.hardware import Hardware, hardware_named
+from bench.simulator.hardware import Hardware
+from bench.simulator.machines import hardware_named
 from bench.simulator.request import SimRequest
 from bench.simulator.systems import SystemSpec, system_named
 from bench.simulator.world import Spent, World

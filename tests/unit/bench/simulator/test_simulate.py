@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from bench.simulator.hardware import LLAMA_70B, PROFILES, hardware_named, latency_model
+from bench.simulator.hardware import LLAMA_70B, PROFILES, latency_model
+from bench.simulator.machines import hardware_named
 from bench.simulator.paper_figures import ATTAINMENT
 from bench.simulator.simulate import Run, output_lengths, report, simulate
 from bench.simulator.systems import SYSTEMS, system_named
