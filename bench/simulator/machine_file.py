@@ -12,7 +12,7 @@ from shared.errors import ConfigurationError
 from shared.latency import LatencyModel
 
 BATCH_ROWS, TREE_WIDTH = 16, 3  # the measured tree level that stands for all
-# A profile measures time only; how often drafts are right is assumed to be as with the smaller of the paper's pairs.
+# A profile measures time only; acceptance is assumed as with the smaller of the paper's pairs.
 ASSUMED = Acceptance(
     easy_share=0.42,
     easy_concentration=15.0,
