@@ -10,12 +10,14 @@ comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
 DECIDING := $(addprefix bench/,report.py traces.py) services/gateway/delivery.py \
   $(addprefix services/drafter/,draft.py expansion.py level_time.py) \
-  $(addprefix services/selector/,control.py policy.py ranking.py selection.py) \
-  $(addprefix services/verifier/,acceptance.py ask.py batch.py generation.py overhead.py ring.py sampling.py scheduler.py stopping.py)
+  $(addprefix services/selector/,control.py cost_aware.py decision.py paper.py policy.py pricing.py ranking.py \
+    selection.py) \
+  $(addprefix services/verifier/,acceptance.py ask.py batch.py generation.py labels.py overhead.py ring.py sampling.py \
+    scheduler.py stopping.py)
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format flagship breaker optimality selection twin rivals
+.PHONY: help install run test check format flagship breaker optimality selection twin latency rivals
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -52,6 +54,9 @@ format: install  ## mend formatting and what ruff can mend
 
 breaker: install  ## throughput with a drafter slowed a hundredfold against speculation switched off
 	$(BIN)/python -m bench.breaker $(ARGS)
+
+latency: install  ## predicted against measured forward times, alone and beside a busy neighbour
+	$(BIN)/python -m bench.latency_error $(ARGS)
 
 flagship: install  ## tokens with speculation = tokens of plain decoding, at full size
 	$(BIN)/python -m bench.flagship $(ARGS)

@@ -27,14 +27,14 @@ from bench.listings import algorithm_2
 from services.selector.control import PolicySettings
 from services.selector.policy import decide
 from services.selector.selection import select
-from shared.latency import LatencyTable
+from shared.latency import LatencyModel
 from shared.messages import REQUEST_ID, TRACEPARENT, CandidateTrees
 from shared.tree import TokenTree
 
 SIZES = [(1, 16), (16, 128), (64, 256), (64, 512), (256, 512), (256, 1024)]  # n requests, B tokens
-POLICIES = {"paper": PolicySettings()}
+POLICIES = {"paper": PolicySettings(policy="paper"), "adaserve": PolicySettings()}
 GOALS_US = {"paper": {64: 150.0, 256: 400.0}, "adaserve": {64: 500.0, 256: 1000.0}}  # of a decision
-TABLE = LatencyTable(tokens=(1, 64, 512, 2048), ms=(20.0, 24.0, 45.0, 150.0))
+TABLE = LatencyModel(tokens=(1, 64, 512, 2048), ms=(20.0, 24.0, 45.0, 150.0))
 NUM_BATCHES = 8  # timed in turn, so that no side lives on one batch's branches and cache lines
 HEAP_SHARE = 0.1  # of the repetitions: heaps take milliseconds
 
@@ -116,7 +116,7 @@ def draw_batch(rng: np.random.Generator, num_rows: int) -> CandidateTrees:
         prefill_tokens=0,
         prefill_slack_ms=math.inf,
         profile="bench",
-        last_step_ms=40.0,
+        overhead_ms=40.0,
         draft_ms=8.0,
         request=np.frombuffer(rng.bytes(16 * num_rows), REQUEST_ID),
         epoch=np.arange(1, num_rows + 1, dtype=np.uint64),

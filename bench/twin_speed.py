@@ -20,7 +20,7 @@ from bench.local import local_stack
 from bench.prompts import source_prompts
 from shared.inference.blocks import BlockPool
 from shared.inference.loading import load_model
-from shared.inference.profile import measure_latency
+from shared.inference.profile import chain_plans, measure
 from shared.inference.runner import ModelRunner
 
 TOKEN_COUNTS = (1, 4, 8, 16, 32, 64)
@@ -75,10 +75,8 @@ def runner_ms(directory: Path) -> list[float]:
     pool = BlockPool(2 * CONTEXT // 16)
     model = load_model(str(directory), device="cpu", dtype="float32")
     runner = ModelRunner(model, pool.num_blocks * pool.block_size)
-    measured = measure_latency(
-        runner, pool, TOKEN_COUNTS, context=CONTEXT, clock=time.perf_counter, repeats=REPEATS
-    )
-    return [ms for _, ms in measured]
+    plans = chain_plans(pool, TOKEN_COUNTS, rows=1, context=CONTEXT, context_limit=2 * CONTEXT)
+    return [sample.ms for sample in measure(runner.logits, plans, time.perf_counter)]
 
 
 def stream_speeds(directory: Path) -> tuple[list[float], list[float]]:

@@ -167,6 +167,65 @@ def replay(
 
 
 @app.command()
+def profile(
+    target: Annotated[str | None, typer.Option(help="Target model: directory or hub id.")] = None,
+    draft: Annotated[str | None, typer.Option(help="Draft model: directory or hub id.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:<index>.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float64.")] = "float32",
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of a forward pass.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array instead of tables.")] = False,
+) -> None:
+    """Measure how long the models' forward passes take here, and fit the latency model to them."""
+    from cli.profile import Choices, run
+
+    choices = Choices(target=target, draft=draft, device=device, dtype=dtype, threads=threads, as_json=as_json)
+    with _one_line_errors():
+        code = run(choices)
+    raise typer.Exit(code)
+
+
+@app.command()
+def simulate(
+    trace: Annotated[
+        str | None,
+        typer.Option(help="CSV file, or a workload made here, such as paper:rps=4.0 or urgent:share=0.3."),
+    ] = None,
+    hardware: Annotated[str, typer.Option(help="Simulated machine.")] = "llama70b-4xa100",
+    system: Annotated[
+        list[str] | None,
+        typer.Option(help="May be repeated; settings go behind a colon: adaserve:slo_aware=false."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs, each with texts of its own.")] = 5,
+    draft_step_ms: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=1000, help="Time of one drafted level.", show_default="the machine's"),
+    ] = None,
+    sweep: Annotated[
+        str | None, typer.Option(help="Several workloads at once, by name, instead of a trace.")
+    ] = None,
+    traces: Annotated[Path | None, typer.Option(help="Folder with the paper's trace files, for sweeps.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Where a sweep's plot goes: .png or .svg.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each trace and system.")] = False,
+) -> None:
+    """Simulate serving systems on a trace with the real selection and scheduling code."""
+    from cli.simulate import Choices, run
+
+    choices = Choices(
+        trace=trace,
+        hardware=hardware,
+        systems=system or (),
+        seeds=seeds,
+        draft_step_ms=draft_step_ms,
+        sweep=sweep,
+        traces=traces,
+        plot=plot,
+        as_json=as_json,
+    )
+    with _one_line_errors():
+        run(choices, Console(stderr=True, highlight=False))
+
+
+@app.command()
 def version() -> None:
     """The installed version."""
     typer.echo(installed_version("adaserve"))

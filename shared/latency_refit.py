@@ -22,7 +22,6 @@ MOST_MOVED = 0.35  # typical errors by which a step may move its own prediction
 LEAST_ERROR = 0.03  # what is typical at least, of relative errors
 MOST_TIMES = 100.0  # a step as many times slower than the profile counts as one just so slow
 LEAST_SCALE = 0.05
-LONGEST_MS = 60_000.0
 MOST_TOKENS = 1 << 40  # of context: a bound for arithmetic alone
 
 Float64 = NDArray[np.float64]
@@ -65,10 +64,10 @@ class Refit:
 
     def observe(self, tokens: int, context_tokens: int, rows: int, ms: float) -> None:
         """A forward of `tokens` over `rows` rows that read `context_tokens` of KV took `ms`."""
-        operation = Operation(tokens, min(context_tokens, MOST_TOKENS), rows)
-        expected_ms = self._expected_ms(operation)
-        if not math.isfinite(ms) or ms <= 0.0:
+        if not 0.0 < ms < math.inf:
             return
+        operation = Operation(tokens, min(context_tokens, MOST_TOKENS), rows)
+        expected_ms = _predict_ms(self.profile, operation)
         parts = self._parts(operation) / expected_ms
         taken = min(ms / expected_ms, MOST_TIMES)
         predicted = float(parts @ self._coefficients)
@@ -85,9 +84,6 @@ class Refit:
             (float(self._parts(step) @ self._coefficients), _predict_ms(other, step)) for step in self._recent
         ]
         return max((abs(mine - theirs) / theirs for mine, theirs in pairs), default=0.0)
-
-    def _expected_ms(self, operation: Operation) -> float:
-        return _predict_ms(self.profile, operation)
 
     def _parts(self, operation: Operation) -> Float64:
         """What each coefficient is multiplied with: [curve(n), S / 1000, rows, 1]."""

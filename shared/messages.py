@@ -138,6 +138,7 @@ class DraftRequest(Message):
     the request's first token, ``committed`` its output tokens. ``warm`` rows are still prefilling and draw no
     token in the coming step. ``overhead_ms`` is what an iteration usually costs besides drafting and the
     forward pass, as the verifier measured it.
+    ``calibration`` is the model pair "<draft>:<target>" whose label counts correct the draft, "" for none.
     """
 
     verifier: str = declared(Text())
@@ -151,6 +152,7 @@ class DraftRequest(Message):
     prefill_slack_ms: float = declared(Number(-UNBOUNDED))
     profile: str = declared(Text(64))
     overhead_ms: float = declared(Number(0.0))
+    calibration: str = declared(Text())
 
     request: Array = column(REQUEST_ID)
     epoch: Array = column(np.uint64)
@@ -207,6 +209,7 @@ class CandidateTrees(Message):
     prefill_slack_ms: float = declared(Number(-UNBOUNDED))
     profile: str = declared(Text(64))
     overhead_ms: float = declared(Number(0.0))
+    calibration: str = declared(Text())
     draft_ms: float = declared(Number(0.0))
     level_ms: float = declared(Number(0.0))
 

@@ -10,12 +10,13 @@
 --
 -- Raise VERSION with every change: a client loads its library only where it finds none or an older one.
 
-local VERSION = 3
+local VERSION = 4
 
 local GROUP = 'verifiers'
 local RETAIN_MS = 600000
 local POISON_AT = 3
 local TOKENS_MAXLEN = 10000
+local CALIBRATION_TTL_S = 86400
 local UNOWNED_EPOCH = '0'
 
 local TERMINAL = { finished = true, cancelled = true, poisoned = true }
@@ -328,6 +329,33 @@ local function forget_consumer(keys, args)
   return 'OK'
 end
 
+-- Adds two buckets' counts, little-endian float32, the first half of which are labels. While they are more than the
+-- cap, all are halved: what is old counts less. Counts of another layout are forgotten.
+local function add_bucket(held, added, cap)
+  local size = #added / 4
+  local layout = '<' .. string.rep('f', size)
+  local counts = { struct.unpack(layout, added) }
+  if held and #held == #added then
+    local before = { struct.unpack(layout, held) }
+    for i = 1, size do counts[i] = counts[i] + before[i] end
+  end
+  local labels, factor = 0, 1
+  for i = 1, size / 2 do labels = labels + counts[i] end
+  while labels * factor > cap do factor = factor / 2 end
+  for i = 1, size do counts[i] = counts[i] * factor end
+  return struct.pack(layout, unpack(counts, 1, size))
+end
+
+-- KEYS label counts. ARGV prefix, cap, then bucket and packed counts of each bucket with new labels.
+local function add_labels(keys, args)
+  local cap = tonumber(args[2])
+  for i = 3, #args, 2 do
+    redis.call('HSET', keys[1], args[i], add_bucket(redis.call('HGET', keys[1], args[i]), args[i + 1], cap))
+  end
+  redis.call('EXPIRE', keys[1], CALIBRATION_TTL_S)
+  return 'OK'
+end
+
 redis.register_function { function_name = 'adaserve_version', callback = function() return VERSION end,
   flags = { 'no-writes' } }
 redis.register_function('adaserve_enqueue', enqueue)
@@ -339,3 +367,4 @@ redis.register_function { function_name = 'adaserve_cancel', callback = cancel, 
 redis.register_function('adaserve_attach', attach)
 redis.register_function('adaserve_reseed', reseed)
 redis.register_function('adaserve_forget_consumer', forget_consumer)
+redis.register_function('adaserve_add_labels', add_labels)

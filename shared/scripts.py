@@ -8,16 +8,17 @@
     attach    gateway    become a request's reply gateway and read its journal
     reseed    both       restore what Redis has forgotten
 
-and one small help: `forget_consumer` deletes a dead verifier's consumer in the moment it has nothing pending.
+and two small helps: `forget_consumer` deletes a dead verifier's consumer in the moment it has nothing pending,
+`add_labels` adds to what is known of a draft model.
 
 Epochs and digests are hex strings, positions count tokens with the prompt, times are Redis milliseconds. Every
-call may be repeated after a lost reply.
+call may be repeated after a lost reply; of add_labels that counts labels twice.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -65,6 +66,7 @@ __all__ = [
     "Reseeded",
     "Terminal",
     "acall",
+    "add_labels",
     "aload_library",
     "attach",
     "call",
@@ -258,3 +260,14 @@ def forget_consumer(keys: Keys, *, stream: str, consumer: str) -> Call[Forgotten
         (keys.prefix, consumer),
         lambda reply: Forgotten(text(reply)),
     )
+
+
+def add_labels(keys: Keys, *, pair: str, packed: Mapping[int, bytes], cap: int) -> Call[None]:
+    """Adds label counts (`shared.labels.LabelCounts.pack`) of a model pair; its key lives a day longer.
+
+    In a temperature bucket with more than `cap` labels all counts are halved, so that they follow a drift.
+    """
+    arguments: list[Argument] = [keys.prefix, cap]
+    for bucket, counts in packed.items():
+        arguments += (bucket, counts)
+    return Call("adaserve_add_labels", (keys.calibration(pair),), tuple(arguments), lambda _: None)

@@ -155,6 +155,16 @@ DRAFT_TOKENS_SELECTED = _counter(
     "draft_tokens_selected", "{token}", "Nodes sent to verification by phase", phase=("slo", "throughput")
 )
 DRAFT_TOKENS_ACCEPTED = _counter("draft_tokens_accepted", "{token}", "Drafted nodes the target accepted")
+KINDS = ("raw", "calibrated")
+DRAFT_LABELS = _counter("draft_labels", "{label}", "Drafted edges that the target accepted or rejected")
+ACCEPTED_EXPECTED = _counter(
+    "accepted_expected", "{token}", "Accepted tokens that path probabilities promised, by kind", kind=KINDS
+)
+ACCEPTED_REALISED = _counter("accepted_realised", "{token}", "Accepted tokens of the same trees")
+CALIBRATION_ERROR = _gauge(
+    "calibration_error", "", "Expected calibration error over the current labels, by kind", kind=KINDS
+)
+BRIER_SCORE = _gauge("brier_score", "", "Brier score over the current labels, by kind", kind=KINDS)
 BUDGET_USED = _histogram("budget_used", "{token}", "Roots and nodes of one selection", TOKEN_COUNTS)
 QUEUE_WAIT = _histogram("queue_wait", "s", "Queue entry to claim", WAIT_SECONDS, tier=("0", "1", "2", "3"))
 REQUESTS = _gauge("requests", "{request}", "Requests by state", state=("running", "prefilling", "waiting"))

@@ -29,6 +29,20 @@ def tokens_needed(
     return np.where(has_target, np.fmax(needed, 0.0), 0.0)
 
 
+def tokens_owed(
+    elapsed_ms: ArrayLike, t_spec_ms: ArrayLike, tpot_target_ms: ArrayLike, earned: ArrayLike
+) -> NDArray[np.float64]:
+    """A(r) not cut at 0: negative for a request ahead of its schedule, −inf for one without a valid target.
+
+    `earned` are the output tokens after the first.
+    """
+    target = np.asarray(tpot_target_ms, dtype=np.float64)
+    has_target = (target > 0.0) & (target < math.inf)
+    spent = np.asarray(elapsed_ms, dtype=np.float64) + np.asarray(t_spec_ms, dtype=np.float64)
+    owed = spent / np.where(has_target, target, 1.0) - np.asarray(earned, dtype=np.float64)
+    return np.where(has_target, owed, -math.inf)
+
+
 def tpot_ms(first_ms: float, last_ms: float, tokens: int) -> float:
     """Time per output token in ms: (last − first) / (tokens − 1). Fewer than two tokens have no gap: 0.0."""
     if tokens < 2:

@@ -31,6 +31,8 @@ OWNED_STREAM_TTL_S = 30
 """A dead owner's streams go by themselves; long enough to survive a paused owner or a Redis failover."""
 RETAIN_MS = 600_000
 """A finished request stays readable for ten minutes, so that a client can resume or ask again."""
+CALIBRATION_TTL_S = 86_400
+"""What a pair of models has taught outlives a night without traffic, not the models."""
 HINT_MAXLEN = 256
 """Hints are folded to the newest; a longer backlog is only memory."""
 TOKENS_MAXLEN = 10_000
@@ -114,8 +116,9 @@ class Keys:
     def profile(self, verifier: str, version: str) -> str:
         return f"{self.prefix}profile:{verifier}:{version}"
 
-    def calibration(self, draft: str, target: str) -> str:
-        return f"{self.prefix}calibration:{draft}:{target}"
+    def calibration(self, pair: str) -> str:
+        """Label counts of one model pair, ``<draft>:<target>``; for CALIBRATION_TTL_S after the last label."""
+        return f"{self.prefix}calibration:{pair}"
 
     def mode(self, *, tenant: str | None = None, slo_class: str | None = None) -> str:
         """The operator's verification mode for the cell, one tenant or one class (not both)."""

@@ -6,14 +6,19 @@ guess for the next token. Nodes are in an order in which parents come before the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Int32 = npt.NDArray[np.int32]
 Int16 = npt.NDArray[np.int16]
+Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.integer[Any]]
+Value = TypeVar("Value", bound=np.generic)
 
 ROOT = -1
 
@@ -64,3 +69,65 @@ def parents_precede(parents: npt.NDArray[np.signedinteger]) -> bool:
 
 
 EMPTY = TokenTree(np.empty(0, np.int32), np.empty(0, np.int16), np.empty(0, np.float32))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Forest:
+    """The shape of many trees, as flat columns.
+
+    ``parents`` int64 [nodes] are flat indices, the root of any tree is ``nodes``; ``depths`` int64 [nodes] count
+    from 1 for a child of the root; ``sizes`` int [rows] are the trees' numbers of nodes.
+    """
+
+    parents: Int64
+    depths: Int64
+    sizes: Integers
+    _hops: list[Int64]  # the ancestors 1, 2, 4, ... levels up, int64 [nodes + 1], the root its own
+
+    @classmethod
+    def of(cls, offsets: Integers, parents: Integers) -> Self:
+        """``offsets`` int [rows + 1] cuts the nodes into trees; ``parents`` int [nodes] count within the tree."""
+        flat = flat_parents(offsets, parents)
+        hops = _hops_up(flat)
+        return cls(flat, _sum_paths(np.ones(len(flat), np.int64), hops), offsets[1:] - offsets[:-1], hops)
+
+    def each_node(self, rows: npt.NDArray[Value]) -> npt.NDArray[Value]:
+        """[nodes]: the value of each node's tree, of ``rows`` [rows]."""
+        return np.repeat(rows, self.sizes)
+
+    def sum_paths(self, values: npt.NDArray[Value]) -> npt.NDArray[Value]:
+        """[nodes]: each node's value plus those of its ancestors; undoes `edges`."""
+        return _sum_paths(values, self._hops)
+
+    def edges(self, values: Float32) -> Float32:
+        """float32 [nodes]: what each node's value adds to its parent's; a root's is 0."""
+        with np.errstate(invalid="ignore", over="ignore"):  # odd hints: −∞ below −∞, more than float32 holds
+            added: Float32 = values - np.append(values, np.float32(0.0))[self.parents]
+        return added
+
+
+def flat_parents(offsets: Integers, parents: Integers) -> Int64:
+    """int64 [nodes]: the parents of many trees as flat indices; the root of any tree is ``nodes``."""
+    starts = np.repeat(offsets[:-1].astype(np.int64), offsets[1:] - offsets[:-1])
+    return np.where(parents < 0, len(parents), parents + starts)
+
+
+def node_depths(parents: Int64) -> Int64:
+    """int64 [nodes]: 1 for a child of the root; ``parents`` are flat. Pointer doubling: log₂(depth) passes."""
+    return _sum_paths(np.ones(len(parents), np.int64), _hops_up(parents))
+
+
+def _hops_up(parents: Int64) -> list[Int64]:
+    hop = np.append(parents, len(parents))
+    hops = []
+    while np.minimum.reduce(hop) < len(parents):
+        hops.append(hop)
+        hop = hop[hop]
+    return hops
+
+
+def _sum_paths(values: npt.NDArray[Value], hops: Sequence[Int64]) -> npt.NDArray[Value]:
+    sums = np.append(values, values.dtype.type(0))
+    for hop in hops:
+        sums += sums[hop]
+    return sums[:-1]

@@ -15,6 +15,7 @@ from redis import Redis
 
 from services.drafter.drafter import Drafter
 from services.drafter.handler import DraftHandler
+from services.selector.calibrations import redis_labels
 from services.selector.control import PolicySettings
 from services.selector.handler import Selector
 from services.selector.profiles import redis_loader
@@ -140,7 +141,7 @@ class TableRing:
         )
         selecting = Worker(
             KeepGroup(client, keys.select, SELECTOR_GROUP, "selector.1"),
-            Selector(keys, PolicySettings(), redis_loader(client, keys), telemetry),
+            Selector(keys, PolicySettings(), redis_loader(client, keys), telemetry, redis_labels(client, keys)),
             client=client,
             decode=SELECT.decode,
             key=lambda message: (message.verifier, message.ring),
@@ -159,6 +160,7 @@ class TableRing:
             telemetry,
             verifier=VERIFIER,
             token_map="map",
+            model="table",
             profile=TABLE.version,
             control=Control(depth=4, width=3),
             vocab_size=vocab_size,
@@ -185,7 +187,9 @@ class TableRing:
     def beat(self, url: str) -> None:
         """One heartbeat of the drafter, lasting for the whole test; the streams others read."""
         client = connect(url)
-        described = Heartbeat(url, self.keys, "drafter", DRAFTER, lambda: {"token_map": "map", "load": 0})
+        described = Heartbeat(
+            url, self.keys, "drafter", DRAFTER, lambda: {"token_map": "map", "model": "draft", "load": 0}
+        )
         described.beat()
         client.persist(self.keys.heartbeat("drafter", DRAFTER))
         streams = [self.keys.draft(DRAFTER), self.bus.verify_stream, self.keys.tokens(GATEWAY)]

@@ -1,1 +1,1 @@
-"""Discrete-event simulation with the real selection, control and scheduling code; only engine and clock are models."""
+"""Discrete-event simulation with the real selection, control and scheduling code; engine and clock are models."""

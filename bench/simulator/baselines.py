@@ -5,15 +5,23 @@ A `System` is driven turn by turn; each turn advances the world's clock by at le
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.simulator.drafter import SimDrafter
+from bench.simulator.hardware import DraftHost
 from bench.simulator.request import SimRequest
 from bench.simulator.world import World
+from shared.latency import LatencyModel
+
+Logprobs = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+Chosen = npt.NDArray[np.bool_]
 
 
 class System(Protocol):
@@ -47,7 +55,7 @@ class Sarathi:
 
 @dataclass(slots=True)
 class Ordered:
-    """Chunked prefill with a small decoding batch filled in the order of ``rank``: priority, FastServe, VTC."""
+    """Chunked prefill with a small decoding batch filled in the order of ``rank``: priority, FastServe."""
 
     batch_tokens: int
     batch_requests: int
@@ -58,13 +66,33 @@ class Ordered:
         run_plain(world, decoding, world.scheduler.plan_prefill(max(self.batch_tokens - len(decoding), 0)))
 
 
+@dataclass(slots=True)
+class FairShare:
+    """VTC: the small batch goes to the categories that were served least so far."""
+
+    batch_tokens: int
+    batch_requests: int
+    served: Counter[str] = field(default_factory=Counter)
+
+    def turn(self, world: World) -> None:
+        decoding = sorted(world.scheduler.decoding, key=lambda r: self.served[r.category] + r.num_output)
+        batch = decoding[: self.batch_requests]
+        self.served.update(request.category for request in batch)
+        run_plain(world, batch, world.scheduler.plan_prefill(max(self.batch_tokens - len(batch), 0)))
+
+
+def mlfq_level(request: SimRequest) -> float:
+    """FastServe's queue: a request sinks as its output doubles."""
+    return float(request.num_output.bit_length())
+
+
 class TreeRule(Protocol):
     """Decides the tree shape to draft and which nodes of it are verified."""
 
     depth: int
     width: int
 
-    def choose(self, logprobs: np.ndarray, rows: np.ndarray, num_rows: int) -> np.ndarray:
+    def choose(self, logprobs: Logprobs, rows: Rows, num_rows: int) -> Chosen:
         """bool [nodes]: which to verify; path log-probabilities and the row of each node are given."""
 
 
@@ -75,9 +103,7 @@ class Speculative:
     batch_tokens: int
     drafter: SimDrafter
     rule: TreeRule
-    draft_step_ms: float
-    iteration_ms: float  # host time of an iteration beyond its models
-    token_ms: float = 0.0  # and per verified token
+    host: DraftHost
 
     def turn(self, world: World) -> None:
         if run_prompts(world, self.batch_tokens):
@@ -93,9 +119,10 @@ class Speculative:
         chosen = self.rule.choose(logprobs, rows, len(decoding))
         counts = np.bincount(rows[chosen], minlength=len(decoding)).tolist()
         hits = np.bincount(rows[chosen & drafted.accepted], minlength=len(decoding)).tolist()
-        draft_ms = drafted.num_levels * self.draft_step_ms
-        host_ms = self.iteration_ms + self.token_ms * (len(decoding) + sum(counts))
+        draft_ms = drafted.num_levels * self.host.level_ms
+        host_ms = self.host.iteration_ms + self.host.token_ms * (len(decoding) + sum(counts))
         world.spent.speculation += draft_ms
+        world.spent.drafting += draft_ms
         world.spent.scheduling += host_ms
         world.now_ms += draft_ms + host_ms
         nodes = world.make_room(decoding, dict(zip(decoding, counts, strict=True)))
@@ -109,7 +136,7 @@ class Chain:
     depth: int
     width: int = 1
 
-    def choose(self, logprobs: np.ndarray, rows: np.ndarray, num_rows: int) -> np.ndarray:
+    def choose(self, logprobs: Logprobs, rows: Rows, num_rows: int) -> Chosen:
         return np.ones(len(logprobs), np.bool_)
 
 
@@ -121,7 +148,12 @@ class AdaptiveChain:
     budget: int
     width: int = 1
 
-    def choose(self, logprobs: np.ndarray, rows: np.ndarray, num_rows: int) -> np.ndarray:
+    @classmethod
+    def profiled(cls, depth: int, model: LatencyModel) -> AdaptiveChain:
+        """The budget where a pass takes twice as long as over one token: the end of the memory-bound region."""
+        return cls(depth, model.budget(2.0))
+
+    def choose(self, logprobs: Logprobs, rows: Rows, num_rows: int) -> Chosen:
         chosen = np.zeros(len(logprobs), np.bool_)
         chosen[np.argsort(-logprobs, kind="stable")[: max(self.budget - num_rows, 0)]] = True
         return chosen
@@ -135,7 +167,7 @@ class TopTree:
     width: int
     size: int
 
-    def choose(self, logprobs: np.ndarray, rows: np.ndarray, num_rows: int) -> np.ndarray:
+    def choose(self, logprobs: Logprobs, rows: Rows, num_rows: int) -> Chosen:
         order = np.lexsort((-logprobs, rows))
         starts = np.searchsorted(rows, np.arange(num_rows))
         chosen = np.zeros(len(logprobs), np.bool_)

@@ -18,7 +18,7 @@ _TOKENS = np.arange(WIDTH)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drafted:
-    """Candidate trees, for each of their nodes whether the target would accept its whole path, and levels grown."""
+    """Candidate trees, for each node whether the target would accept its whole path, and levels grown."""
 
     trees: list[TokenTree]
     accepted: npt.NDArray[np.bool_]  # [nodes of all trees]
@@ -39,7 +39,7 @@ class SimDrafter:
         weights: npt.NDArray[np.float32],
         stop_value: float,
     ) -> Drafted:
-        """Trees of at most ``depths`` [requests] levels; stops as the drafter does, when a level earns too little."""
+        """Trees of at most ``depths`` [requests] levels; stops, as the drafter does, when a level earns little."""
         width = min(width, WIDTH)
         expansion = Expansion(depths, width)
         indices = np.array([request.index for request in requests])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from bench.report import Outcome
 from shared.inference.blocks import SequenceSlots
 
 
@@ -24,7 +25,8 @@ class SimRequest:
     num_output: int = 0
     first_token_ms: float = math.nan
     last_token_ms: float = math.nan
-    num_steps: int = 0
+    num_steps: int = 0  # verifications of drafted tokens
+    num_accepted: int = 0
     weight: float = 1.0
 
     @property
@@ -65,3 +67,18 @@ class SimRequest:
             self.first_token_ms = now_ms
         self.num_output = min(self.num_output + count, self.length)
         self.last_token_ms = now_ms
+
+    @property
+    def outcome(self) -> Outcome:
+        """For the report."""
+        return Outcome(
+            category=self.category,
+            arrival_ms=self.arrival_ms,
+            first_ms=self.first_token_ms,
+            last_ms=self.last_token_ms,
+            tokens=self.num_output,
+            target_ms=self.target_ms,
+            ttft_target_ms=self.ttft_target_ms,
+            num_steps=self.num_steps,
+            num_accepted=self.num_accepted,
+        )

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from bench.simulator.drafter import Drafted, SimDrafter
 from bench.simulator.request import SimRequest
-from bench.simulator.world import Chunks, World
+from bench.simulator.world import World
 from services.selector.control import PolicySettings
 from services.selector.policy import Decision, decide
-from shared.latency import LatencyTable
+from shared.latency import LatencyModel
 from shared.messages import REQUEST_ID, TRACEPARENT, CandidateTrees
 from shared.tree import EMPTY
 
-_NO_TRACES = {"trace_row": np.empty(0, np.int32), "traceparent": np.empty(0, TRACEPARENT)}
+_NO_TRACES: dict[str, Any] = {"trace_row": np.empty(0, np.int32), "traceparent": np.empty(0, TRACEPARENT)}
 
 
 @dataclass(slots=True)
@@ -35,13 +35,14 @@ class Ring:
     """
 
     def __init__(
-        self, drafter: SimDrafter, settings: PolicySettings, table: LatencyTable, *, depth: int, width: int
+        self, drafter: SimDrafter, settings: PolicySettings, model: LatencyModel, *, depth: int, width: int
     ) -> None:
         self._drafter = drafter
         self._settings = settings
-        self._table = table
+        self._model = model
         self._control = Control(depth, width)
         self._drafter_free_ms = 0.0
+        self._step = 0
 
     def turn(self, world: World) -> None:
         decoding = world.scheduler.decoding
@@ -49,12 +50,14 @@ class Ring:
             world.forward({}, world.scheduler.plan_prefill())
             return
         asked_ms = world.now_ms
+        self._step += 1
         drafted, draft_ms = self._draft(world, decoding)
         message = self._message(world, decoding, drafted, draft_ms, asked_ms)
         ready_ms = max(asked_ms, self._drafter_free_ms) + draft_ms
         self._drafter_free_ms = ready_ms
         self._wait(world, ready_ms + world.hardware.hop_ms, draft_ms)
-        self._verify(world, decoding, drafted, decide(message, self._table, self._settings))
+        decision = decide(message, self._model, self._settings)
+        self._verify(world, decoding, drafted, decision)
 
     def _draft(self, world: World, decoding: list[SimRequest]) -> tuple[Drafted, float]:
         depths = np.array([min(self._control.depth, r.max_tokens - r.num_output - 1) for r in decoding])
@@ -71,6 +74,7 @@ class Ring:
             world.forward({}, chunks)
             world.admit()
         world.spent.speculation += draft_ms
+        world.spent.drafting += draft_ms
         world.spent.scheduling += world.hardware.hop_ms
         world.now_ms = max(world.now_ms, until_ms)
         world.admit()
@@ -95,14 +99,16 @@ class Ring:
             verifier="v",
             drafter="d",
             ring=0,
-            step=0,
+            step=self._step,
             depth=drafted.num_levels,
             width=self._control.width,
             prefill_tokens=world.scheduler.num_prefill_tokens,
             prefill_slack_ms=world.scheduler.prefill_slack_ms(asked_ms),
             profile="p",
-            last_step_ms=0.0,
+            calibration="",
+            overhead_ms=world.hardware.hop_ms,
             draft_ms=draft_ms,
+            level_ms=world.hardware.draft_step_ms,
             request=np.arange(2 * rows, dtype=np.uint64).view(REQUEST_ID),
             epoch=np.ones(rows, np.uint64),
             position=np.array([request.position for request in decoding], np.int32),

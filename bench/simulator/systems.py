@@ -1,15 +1,16 @@
-"""Every system by name: how it is scheduled, on which constants, and what its host costs."""
+"""Every system by name: how it is scheduled, on which engine, within which bounds."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass, fields
+from typing import Any
 
 from bench.simulator.baselines import (
     AdaptiveChain,
     Chain,
+    FairShare,
     Ordered,
     PrefillFirst,
     Sarathi,
@@ -17,95 +18,110 @@ from bench.simulator.baselines import (
     System,
     TopTree,
     TreeRule,
+    mlfq_level,
 )
 from bench.simulator.drafter import SimDrafter
-from bench.simulator.hardware import Hardware, Target
+from bench.simulator.hardware import Engine, Hardware, latency_model
 from bench.simulator.ring import Ring
 from services.selector.control import PolicySettings
 from shared.errors import ConfigurationError
-from shared.latency import LatencyTable
 
-Build = Callable[[Hardware, SimDrafter], System]
-
-
-def _same(target: Target) -> Target:
-    return target
+VLLM_CAP = 512  # requests that vLLM admits by default
+VLLM_BATCH = 4096  # prompt tokens of one pass
+CHUNK_BATCH = 512  # tokens of one pass with chunked prefill
+RING_CHUNK = 1024  # the artifact's prefill chunk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemSpec:
-    """A named configuration. ``cap`` bounds the running requests; None takes the paper's cap of the hardware."""
+    """A named configuration. ``cap`` bounds the running requests; None: AdaServe's cap of the hardware."""
 
     name: str
-    build: Build
-    cap: int | None = 512
-    prefill_chunk: int = 4096
-    adjust: Callable[[Target], Target] = _same
+    build: Callable[[Hardware, SimDrafter], System]
+    engine: Callable[[Hardware], Engine]
+    cap: int | None = VLLM_CAP
+    prefill_chunk: int = VLLM_BATCH
 
     def max_running(self, hardware: Hardware) -> int:
+        """Requests that hold KV at once."""
         return hardware.max_running if self.cap is None else self.cap
 
-    def target_of(self, hardware: Hardware) -> Target:
-        return self.adjust(hardware.target)
+
+def chunked(name: str, build: Callable[[Hardware], System], cap: int | None = VLLM_CAP) -> SystemSpec:
+    """A system with chunked prefill and without speculation."""
+    return SystemSpec(name=name, build=lambda h, _: build(h), engine=lambda h: h.sarathi, cap=cap)
 
 
-VLLM_BATCH = 4096
-SARATHI_BATCH = 512
+def drafted(name: str, rule: Callable[[Hardware], TreeRule]) -> SystemSpec:
+    """vLLM with a draft model and this rule for trees."""
 
-
-def _sarathi_host(target: Target) -> Target:
-    return replace(target, overhead_ms=target.overhead_ms - 1.5, request_ms=0.09)
-
-
-def _vllm_spec(rule: Callable[[Hardware], TreeRule], name: str) -> SystemSpec:
     def build(hardware: Hardware, drafter: SimDrafter) -> System:
-        is_llama = hardware.num_gpus == 4
-        return Speculative(
-            batch_tokens=VLLM_BATCH,
-            drafter=drafter,
-            rule=rule(hardware),
-            draft_step_ms=5.0,
-            iteration_ms=14.0 if is_llama else 8.0,
-            token_ms=0.0 if is_llama else 0.03,
+        return Speculative(VLLM_BATCH, drafter, rule(hardware), hardware.vllm_draft)
+
+    return SystemSpec(name=name, build=build, engine=lambda h: h.vllm)
+
+
+def ring(name: str, **changes: Any) -> SystemSpec:
+    """The real policy. The paper's has the artifact's constants; ours starts from its defaults."""
+
+    def build(hardware: Hardware, drafter: SimDrafter) -> System:
+        low, high = hardware.depths
+        constants: dict[str, Any] = {"draft_tokens_per_step": hardware.draft_tokens_per_step, "max_width": 3}
+        if changes.get("policy") == "paper" or not changes.get("cost_aware_budget", True):
+            constants["budget"] = hardware.budget
+        if changes.get("policy") == "paper" or not changes.get("cost_aware_depth", True):
+            constants |= {"min_depth": low, "max_depth": high, "budget": hardware.budget}
+        return Ring(
+            drafter,
+            PolicySettings(**{**constants, **changes}),
+            latency_model(hardware.adaserve),
+            depth=low,
+            width=3,
         )
 
-    return SystemSpec(name=name, build=build)
+    return SystemSpec(name=name, build=build, engine=lambda h: h.adaserve, cap=None, prefill_chunk=RING_CHUNK)
 
 
-def curve(target: Target, context: int, rows: int) -> LatencyTable:
-    tokens = tuple([1, *range(8, 129, 8), *range(160, 513, 32), *range(640, 2049, 128)])
-    return LatencyTable(tokens=tokens, ms=tuple(target.forward_ms(n, context, rows) for n in tokens))
-
-
-def ring(name: str, settings: Callable[[Hardware], PolicySettings], **more) -> SystemSpec:
-    def build(hardware: Hardware, drafter: SimDrafter) -> System:
-        return Ring(drafter, settings(hardware), curve(hardware.target, 64 * 400, 64), depth=hardware.depths[0], width=3)
-
-    return SystemSpec(name=name, build=build, cap=None, prefill_chunk=1024, **more)
-
-
-def paper_settings(hardware: Hardware, **more) -> PolicySettings:
-    low, high = hardware.depths
-    values = dict(
-        min_depth=low, max_depth=high, max_width=3, draft_tokens_per_step=hardware.draft_tokens_per_step,
-        budget=hardware.budget, hop_ms=hardware.hop_ms)
-    return PolicySettings(**{**values, **more})
-
-
+RINGS: Mapping[str, Mapping[str, Any]] = {"adaserve-paper": {"policy": "paper"}, "adaserve": {}}
+_SETTINGS = tuple(field.name for field in fields(PolicySettings))
 SYSTEMS: Mapping[str, SystemSpec] = {
     spec.name: spec
     for spec in (
-        SystemSpec(name="vllm", build=lambda h, d: PrefillFirst(VLLM_BATCH)),
-        SystemSpec(name="sarathi", build=lambda h, d: Sarathi(SARATHI_BATCH), adjust=_sarathi_host),
-        *(_vllm_spec(lambda h, k=k: Chain(k), f"vllm-spec-{k}") for k in (4, 6, 8)),
-        _vllm_spec(lambda h: AdaptiveChain(6, 256), "vllm-adaptive"),
-        _vllm_spec(lambda h: TopTree(6, 3, 8), "eagle2"),
-        ring("adaserve-paper", paper_settings),
+        SystemSpec(name="vllm", build=lambda _h, _d: PrefillFirst(VLLM_BATCH), engine=lambda h: h.vllm),
+        chunked("sarathi", lambda _: Sarathi(CHUNK_BATCH)),
+        drafted("vllm-spec-4", lambda _: Chain(4)),
+        drafted("vllm-spec-6", lambda _: Chain(6)),
+        drafted("vllm-spec-8", lambda _: Chain(8)),
+        drafted("vllm-adaptive", lambda h: AdaptiveChain.profiled(6, latency_model(h.vllm))),
+        drafted("eagle2", lambda _: TopTree(depth=6, width=3, size=8)),
+        chunked("priority", lambda h: Ordered(CHUNK_BATCH, h.max_running // 2, lambda r: r.target_ms)),
+        chunked("fastserve", lambda h: Ordered(CHUNK_BATCH, h.max_running // 2, mlfq_level)),
+        chunked("vtc", lambda h: FairShare(CHUNK_BATCH, h.max_running // 2)),
+        *(ring(name, **changes) for name, changes in RINGS.items()),
     )
 }
 
 
-def system_named(name: str) -> SystemSpec:
+def system_named(text: str) -> SystemSpec:
+    """A system, for ours with changed settings: `adaserve-paper:budget=256`, `adaserve:slo_aware=false`.
+
+    Raises ConfigurationError for a name that is not in SYSTEMS or a setting the policy does not have.
+    """
+    name, _, changes = text.partition(":")
     if name not in SYSTEMS:
         raise ConfigurationError(f"system {name!r} is not known; there are {', '.join(SYSTEMS)}")
-    return SYSTEMS[name]
+    if not changes:
+        return SYSTEMS[name]
+    if name not in RINGS:
+        raise ConfigurationError(f"system {name!r} has no settings; {' and '.join(RINGS)} have")
+    return ring(text, **{**RINGS[name], **dict(_setting(change) for change in changes.split(","))})
+
+
+def _setting(change: str) -> tuple[str, Any]:
+    name, _, value = change.partition("=")
+    if name not in _SETTINGS:
+        raise ConfigurationError(f"setting {name!r} is not known; there are {', '.join(_SETTINGS)}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        raise ConfigurationError(f"setting {name}: {value!r} must be a number, true or false") from None

@@ -1,4 +1,4 @@
-"""The simulated verifier: its clock, the real scheduler over a real block pool, and forward passes that take T(n, S, r)."""
+"""The simulated verifier: its clock, the real scheduler over a real block pool, and passes of T(n, S, r)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.simulator.hardware import Hardware, Target
+from bench.simulator.hardware import Engine, Hardware
 from bench.simulator.request import SimRequest
 from services.verifier.scheduler import Scheduler
 from shared.inference.blocks import BlockPool, SequenceSlots
@@ -17,13 +17,12 @@ Chunks = Sequence[tuple[SimRequest, int]]
 
 @dataclass(slots=True)
 class Spent:
-    """Where the time went, ms; ``steps`` rows of decoding and ``tokens`` they committed."""
+    """Where the verifier's time went, ms; ``drafting`` is how long the drafter was busy."""
 
     scheduling: float = 0.0
     speculation: float = 0.0
     verification: float = 0.0
-    steps: int = 0
-    tokens: int = 0
+    drafting: float = 0.0
 
 
 class World:
@@ -32,13 +31,13 @@ class World:
     def __init__(
         self,
         hardware: Hardware,
-        target: Target,
+        engine: Engine,
         *,
         max_running: int,
         prefill_chunk: int,
     ) -> None:
         self.hardware = hardware
-        self.target = target
+        self.engine = engine
         self.now_ms = 0.0
         self.spent = Spent()
         self.ended: list[SimRequest] = []
@@ -74,7 +73,7 @@ class World:
         """T of one pass over roots with so many tree nodes each, and prompt chunks."""
         tokens = len(decoding) + sum(decoding.values()) + sum(size for _, size in chunks)
         context = sum(request.position for request in decoding) + sum(r.slots.length + n for r, n in chunks)
-        return self.target.forward_ms(tokens, context, len(decoding) + len(chunks))
+        return self.engine.forward_ms(tokens, context, len(decoding) + len(chunks))
 
     def forward(
         self, decoding: Mapping[SimRequest, int], chunks: Chunks, accepted: Mapping[SimRequest, int] | None = None
@@ -92,9 +91,9 @@ class World:
                 self._commit(request, 1)
         for request in decoding:
             count = 1 + (accepted.get(request, 0) if accepted else 0)
-            self.spent.steps += 1
-            self.spent.tokens += min(count, request.length - request.num_output)
-            request.num_steps += 1
+            if accepted is not None:
+                request.num_steps += 1
+                request.num_accepted += min(count, request.length - request.num_output) - 1
             request.slots.length += count
             self._commit(request, count)
         return took_ms

@@ -10,6 +10,7 @@ from services.drafter.settings import DrafterSettings
 from shared.health import HealthServer
 from shared.heartbeat import Heartbeat, live_members, new_member
 from shared.inference.blocks import BlockPool
+from shared.inference.identity import model_name
 from shared.inference.kv import slots_for_memory
 from shared.inference.loading import DTYPES, load_model
 from shared.inference.runner import ModelRunner
@@ -30,6 +31,7 @@ def serve(settings: DrafterSettings) -> None:
     """Load the model, then draft. Raises ConfigurationError, and BusUnavailable at the start only."""
     url, keys, member = settings.redis_url, Keys(settings.cell), new_member(settings.name)
     drafter, token_map = load_drafter(settings)
+    model = model_name(settings.draft)
     with configure("drafter", member) as telemetry:
         client = connect(url)
         reader = HintReader(connect(url, blocking=True), [keys.draft(member)])
@@ -46,7 +48,7 @@ def serve(settings: DrafterSettings) -> None:
             keys,
             "drafter",
             member,
-            describe=lambda: {"token_map": token_map, "load": drafter.num_rows},
+            describe=lambda: {"token_map": token_map, "model": model, "load": drafter.num_rows},
             owned_streams=[OwnedStream(keys.draft(member))],
             healthy=worker.pulse.healthy,
             on_recreated=reader.reset,

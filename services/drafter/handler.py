@@ -87,6 +87,7 @@ def _candidates(message: DraftRequest, drafted: Drafted, traces: list[str], draf
         prefill_slack_ms=message.prefill_slack_ms,
         profile=message.profile,
         overhead_ms=message.overhead_ms,
+        calibration=message.calibration,
         draft_ms=draft_ms,
         level_ms=drafted.level_ms,
         request=message.request,

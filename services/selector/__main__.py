@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.selector.calibrations import redis_labels
 from services.selector.handler import Selector
 from services.selector.profiles import redis_loader
 from services.selector.settings import SelectorSettings
@@ -26,7 +27,13 @@ def serve(settings: SelectorSettings) -> None:
         client = connect(url)
         worker = Worker(
             GroupReader(connect(url, blocking=True), keys.select, SELECTOR_GROUP, member),
-            Selector(keys, settings.policy, redis_loader(client, keys), telemetry),
+            Selector(
+                keys,
+                settings.policy_settings,
+                redis_loader(client, keys),
+                telemetry,
+                redis_labels(client, keys) if settings.calibration else None,
+            ),
             client=client,
             decode=SELECT.decode,
             key=lambda message: (message.verifier, message.ring),
@@ -37,7 +44,7 @@ def serve(settings: SelectorSettings) -> None:
             keys,
             "selector",
             member,
-            describe=lambda: {"policy": "paper"},
+            describe=lambda: {"policy": settings.policy},
             owned_streams=[OwnedStream(keys.select, SELECTOR_GROUP)],
             healthy=worker.pulse.healthy,
         )

@@ -5,9 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
+
+import numpy as np
 
 from shared.latency import LatencyModel
 
+PROBE_STEPS = 32  # while speculation does not pay, one step in so many drafts a level to see whether it would
+GRANT_STEPS = 65  # a grant of prompt tokens need not be exact
 LONGEST_MS = 60_000.0  # no iteration takes a minute; a corrupted hint may say so
 
 
@@ -15,6 +20,7 @@ LONGEST_MS = 60_000.0  # no iteration takes a minute; a corrupted hint may say s
 class PolicySettings:
     """Constants of algorithm 2 and of its adaptive control; bounds are checked in `settings.py`."""
 
+    policy: Literal["paper", "adaserve"] = "adaserve"
     min_depth: int = 1  # D_min
     max_depth: int = 8  # D_max
     max_width: int = 3  # W_max
@@ -25,6 +31,16 @@ class PolicySettings:
     budget_ratio: float = 2.5  # largest B with T(B) ≤ ratio · T(1)
     slo_nodes_factor: float = 1.2  # n_max = ⌈factor · B / n⌉
     prefill_factor: float = 2.0  # prompt tokens per iteration ≤ ⌈factor · B⌉; the artifact has 1024 beside B = 512
+
+    # Beyond the paper, policy "adaserve" only; the switches are for ablation.
+    slo_aware: bool = True  # off: no SLO phase, no weights
+    cost_aware_budget: bool = True  # off: the fixed budget above
+    cost_aware_depth: bool = True  # off: eq. 8
+    plain_decoding: bool = True  # off: at least min_depth levels are always drafted
+    prefill_urgency: bool = True  # off: prompts get their share whatever their deadline
+    least_weight: float = 0.2  # of a request far ahead of its schedule, or without one
+    slack_tokens: float = 16.0  # how far ahead that is
+    prefill_share: float = 2.0  # prompts may stretch an iteration by this share of its length
 
 
 @lru_cache(maxsize=64)
@@ -48,6 +64,13 @@ def next_width(num_rows: int, settings: PolicySettings) -> int:
 def prefill_grant(backlog: int, budget: int, settings: PolicySettings) -> int:
     """Prompt tokens that the coming forward may feed beside the budget."""
     return min(backlog, math.ceil(settings.prefill_factor * budget))
+
+
+def prefill_within(model: LatencyModel, num_rows: int, backlog: int, allowed_ms: float) -> int:
+    """Most of the `backlog` prompt tokens that lengthen a forward over `num_rows` by `allowed_ms` at most."""
+    sizes = np.unique(np.linspace(0, backlog, GRANT_STEPS).astype(np.int64))
+    longer_ms = model.predict_ms(sizes + max(num_rows, 1)) - model.predict_ms(max(num_rows, 1))
+    return int(sizes[np.searchsorted(longer_ms, allowed_ms, side="right") - 1])
 
 
 def predict_period_ms(

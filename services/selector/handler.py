@@ -1,4 +1,4 @@
-"""CandidateTrees in, SelectedTrees out. Stateless but for a cache of latency tables."""
+"""CandidateTrees in, SelectedTrees out. Stateless but for a cache of latency models."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 
+from services.selector.calibrations import CalibrationCache, LoadLabels
 from services.selector.control import PolicySettings
 from services.selector.policy import Decision, decide
 from services.selector.profiles import LoadProfile, ProfileCache
@@ -17,25 +18,38 @@ from shared.worker import Outgoing
 
 
 class Selector:
-    """Answers every message with one SelectedTrees to its verifier; `background` has nothing to do."""
+    """Answers every message with one SelectedTrees to its verifier; refreshes calibrations between messages.
 
-    has_background_work = False
+    Without ``load_labels`` the draft's own probabilities count.
+    """
 
     def __init__(
-        self, keys: Keys, settings: PolicySettings, load_profile: LoadProfile, telemetry: Telemetry
+        self,
+        keys: Keys,
+        settings: PolicySettings,
+        load_profile: LoadProfile,
+        telemetry: Telemetry,
+        load_labels: LoadLabels | None = None,
     ) -> None:
         self._keys = keys
         self._settings = settings
         self._profiles = ProfileCache(load_profile)
+        self._calibrations = None if load_labels is None else CalibrationCache(load_labels)
         self._telemetry = telemetry
+
+    @property
+    def has_background_work(self) -> bool:
+        """Whether a calibration is due."""
+        return self._calibrations is not None and self._calibrations.is_due
 
     def handle(self, message: CandidateTrees) -> list[Outgoing]:
         """The nodes to verify. Raises BusUnavailable when a table must be read and Redis is away."""
         parents = [parent.decode("ascii", "replace") for parent in message.traceparent.tolist()]
         with self._telemetry.batch(signals.SELECTOR_BATCH, parents, _describe(message)) as span:
             table = self._profiles.get(message.verifier, message.profile)
+            calibration = None if self._calibrations is None else self._calibrations.get(message.calibration)
             start_ns, started = now_ns(), time.perf_counter()
-            decision = decide(message, table, self._settings)
+            decision = decide(message, table, self._settings, calibration)
             elapsed = time.perf_counter() - started
             span.set(_describe_decision(decision))
             traceparents = self._trace(message, decision, parents, start_ns, start_ns + round(elapsed * 1e9))
@@ -44,7 +58,9 @@ class Selector:
             return [Outgoing(self._keys.verify(message.verifier), reply, span.traceparent)]
 
     def background(self) -> None:
-        """Nothing: a selector remembers nothing between messages."""
+        """Refresh one calibration. Raises BusUnavailable."""
+        if self._calibrations is not None:
+            self._calibrations.refresh()
 
     def _trace(
         self, message: CandidateTrees, decision: Decision, parents: list[str], start_ns: int, end_ns: int

@@ -1,4 +1,4 @@
-"""Latency tables of the verifiers, read from Redis and kept by version."""
+"""Latency models of the verifiers, read from Redis and kept by version."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ProfileCache:
                 self._tables.popitem(last=False)
         if table is None and self._reported != (verifier, version):
             self._reported = (verifier, version)
-            logger.warning("no latency table %s of verifier %s: no speculation", version, verifier)
+            logger.warning("no latency model %s of verifier %s: no speculation", version, verifier)
         return table
 
 
@@ -58,7 +58,7 @@ def redis_loader(client: Redis, keys: Keys) -> LoadProfile:
         try:
             return LatencyModel.from_bytes(data)
         except UnreadableMessage as error:
-            logger.warning("latency table %s of verifier %s: %s", version, verifier, error)
+            logger.warning("latency model %s of verifier %s: %s", version, verifier, error)
             return None
 
     return load

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.tree import flat_parents, node_depths
+
 COST_BITS = 31  # non-negative floats order like their bit patterns, and the sign bit is free
 KEY_BITS = 63
 INFINITE = 0x7F80_0000  # bits of +inf; NaN lies above
@@ -47,8 +49,7 @@ class Candidates:
 
     def flat_parents(self) -> Int64:
         """int64 [nodes]: parents as flat indices; the root of any row is `num_nodes`."""
-        starts = np.repeat(self.offsets[:-1].astype(np.int64), self.sizes)
-        return np.where(self.parents < 0, self.num_nodes, self.parents + starts)
+        return flat_parents(self.offsets, self.parents)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -101,18 +102,6 @@ def rank(candidates: Candidates, flat_parents: Int64) -> Ranking:
     keys.sort()
     keys &= (1 << (COST_BITS + index_bits)) - 1
     return Ranking(offsets=offsets, keys=keys, index_bits=index_bits, depth=_row_depths(depths, candidates))
-
-
-def node_depths(flat_parents: Int64) -> Int64:
-    """int64 [nodes]: 1 for a child of the root. Pointer doubling: log₂(depth) passes."""
-    num_nodes = len(flat_parents)
-    hop = _with_root(flat_parents, num_nodes)
-    depths = np.ones(num_nodes + 1, dtype=np.int64)
-    depths[-1] = 0
-    while hop.min() < num_nodes:
-        depths += depths.take(hop)
-        hop = hop.take(hop)
-    return depths[:-1]
 
 
 def _with_root(flat_parents: Int64, num_nodes: int) -> Int64:

@@ -51,6 +51,11 @@ def select(candidates: Candidates, needed: Float64, *, room: int, max_slo_nodes:
     return _assemble(ranking, flat_parents, slo, taken, late=needed > ranking.depth + ROOT_GAIN)
 
 
+def take(ranking: Ranking, flat_parents: Int64, taken: Int64, *, late: NDArray[np.bool_]) -> Selection:
+    """The `taken` [rows] likeliest nodes of each row, all of the throughput phase."""
+    return _assemble(ranking, flat_parents, np.zeros_like(taken), taken, late=late)
+
+
 def _slo_phase(ranking: Ranking, needed: Float64, room: int, max_slo_nodes: int) -> Int64:
     """int64 [rows]: nodes each row takes until its expected tokens reach min(A(r), d_r + 1)."""
     taken = np.zeros(len(needed), dtype=np.int64)

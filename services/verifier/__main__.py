@@ -11,6 +11,7 @@ from types import FrameType
 from services.verifier.assembly import build_engine
 from services.verifier.bus import VerifierBus
 from services.verifier.engine import Senses
+from services.verifier.generation import Generation
 from services.verifier.scheduler import Scheduler
 from services.verifier.settings import VerifierSettings
 from services.verifier.target import load_target
@@ -33,11 +34,13 @@ def serve(settings: VerifierSettings) -> None:
     """Load the model, then verify. Raises ConfigurationError, and BusUnavailable at the start only."""
     url, keys, member = settings.redis_url, Keys(settings.cell), new_member(settings.name)
     with configure("verifier", member) as telemetry:
-        bus = VerifierBus(connect(url), connect(url, blocking=True), keys, member)
+        bus = VerifierBus(connect(url), connect(url, blocking=True), keys, member, max_labels=settings.max_labels)
         bus.start()
         target = load_target(settings)
         stopping = stop_on_signals()  # not before: a signal during a long download or load ends the process
-        scheduler = Scheduler(target.pool, max_running=settings.max_running, prefill_chunk=settings.prefill_chunk)
+        scheduler = Scheduler[Generation](
+            target.pool, max_running=settings.max_running, prefill_chunk=settings.prefill_chunk
+        )
         pulse = Pulse()
         heartbeat = Heartbeat(
             url,

@@ -43,6 +43,11 @@ class Walk:
         """Row of the logits that the next token is drawn from."""
         return self.first_logit + 1 + (self.path[-1] if self.path else ROOT)
 
+    @property
+    def is_free(self) -> bool:
+        """Whether no draw is masked: nothing is banned at the root, and so nothing below it."""
+        return not self.banned or self.position >= self.min_position
+
     def next_draw(self) -> Draw:
         """What is drawn next."""
         position = self.position + len(self.tokens)

@@ -32,6 +32,7 @@ class Circumstances:
     step: int
     profile: str
     overhead_ms: float
+    calibration: str
     prefill_tokens: int
     prefill_slack_ms: float
     redis_ms: float
@@ -64,6 +65,7 @@ def draft_request(
         prefill_slack_ms=about.prefill_slack_ms,
         profile=about.profile,
         overhead_ms=about.overhead_ms,
+        calibration=about.calibration,
         request=request_ids([row.id for row in rows]),
         epoch=_column([int(row.epoch, 16) for row in rows], np.uint64),
         base=_column(bases, np.int32),

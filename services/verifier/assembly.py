@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.verifier.ask import Control
 from services.verifier.bus import VerifierBus
 from services.verifier.engine import Engine, Senses
+from services.verifier.generation import Generation
 from services.verifier.intake import Intake
 from services.verifier.ring import Ring
 from services.verifier.scheduler import Scheduler
@@ -18,7 +19,7 @@ from shared.telemetry import Telemetry
 def build_engine(
     settings: VerifierSettings,
     target: Target,
-    scheduler: Scheduler,
+    scheduler: Scheduler[Generation],
     bus: VerifierBus,
     telemetry: Telemetry,
     senses: Senses,
@@ -29,6 +30,7 @@ def build_engine(
         telemetry,
         verifier=bus.verifier,
         token_map=target.tokenizer.token_map_digest,
+        model=target.name,
         profile=target.table.version,
         control=Control(depth=settings.depth, width=settings.width),
         vocab_size=target.runner.vocab_size,

@@ -19,6 +19,8 @@ from shared.errors import BusUnavailable, UnreadableMessage
 from shared.failures import bus_errors, classify
 from shared.functions import Command
 from shared.heartbeat import live_members
+from shared.label_store import Packed, read_labels
+from shared.labels import LabelCounts
 from shared.latency import LatencyModel
 from shared.messages import ControlEvent, DraftRequest, SelectedTrees, TokenEvent
 from shared.records import CommitRow, Origin
@@ -29,6 +31,7 @@ from shared.scripts import (
     Released,
     Reseeded,
     Terminal,
+    add_labels,
     call,
     cancel,
     claim,
@@ -44,6 +47,7 @@ from shared.work import WorkReader, orphans, owned_by
 logger = logging.getLogger(__name__)
 
 PROFILE_TTL_S = 30
+MAX_LABELS = 8192  # half a minute of a busy server: enough for a fit, few enough to follow a drift
 _NO_TOKENS = np.empty(0, np.int32)
 
 
@@ -66,11 +70,17 @@ class Heard:
 
 
 class VerifierBus:
-    """One verifier's connections: ``client`` for commands, ``blocking`` for reads that wait."""
+    """One verifier's connections: ``client`` for commands, ``blocking`` for reads that wait.
 
-    def __init__(self, client: Redis, blocking: Redis, keys: Keys, verifier: str) -> None:
+    ``max_labels`` of a temperature bucket are kept before all of them are halved.
+    """
+
+    def __init__(
+        self, client: Redis, blocking: Redis, keys: Keys, verifier: str, *, max_labels: int = MAX_LABELS
+    ) -> None:
         self._client = client
         self._keys = keys
+        self._max_labels = max_labels
         self.verifier = verifier
         self._work = WorkReader(client, keys, verifier)
         self._idle_work = WorkReader(blocking, keys, verifier)
@@ -93,7 +103,7 @@ class VerifierBus:
         self._hints.reset(stream)
 
     def publish_profile(self, table: LatencyModel) -> None:
-        """Store the latency table under its version, for PROFILE_TTL_S; repeat it before then."""
+        """Store the latency model under its version, for PROFILE_TTL_S; repeat it before then."""
         with bus_errors():
             key = self._keys.profile(self.verifier, table.version)
             self._client.set(key, table.to_bytes(), ex=PROFILE_TTL_S)
@@ -196,6 +206,13 @@ class VerifierBus:
     def live_drafters(self) -> dict[str, dict[str, Any]]:
         """Drafters with a heartbeat and what they say of themselves. Raises BusUnavailable."""
         return live_members(self._client, self._keys, "drafter")
+
+    def exchange_labels(self, pair: str, counts: LabelCounts) -> Packed:
+        """Add label counts of a model pair, and read what all verifiers know of it. Raises BusUnavailable."""
+        packed = counts.pack()
+        if packed:
+            call(self._client, add_labels(self._keys, pair=pair, packed=packed, cap=self._max_labels))
+        return read_labels(self._client, self._keys, pair)
 
     def ask(self, message: DraftRequest, traceparent: str | None, now_ms: float) -> bool:
         """Send a DraftRequest alone; False when its reader is gone. Raises BusUnavailable."""

@@ -23,6 +23,7 @@ from services.verifier.intake import Intake, Unservable
 from services.verifier.overhead import Overhead
 from services.verifier.scheduler import Scheduler
 from services.verifier.speculator import Speculator
+from services.verifier.teacher import Teacher
 from services.verifier.traces import Traces
 from shared import signals
 from shared.errors import BusUnavailable
@@ -78,7 +79,7 @@ class Engine:
         self,
         bus: VerifierBus,
         runner: Runner,
-        scheduler: Scheduler,
+        scheduler: Scheduler[Generation],
         speculator: Speculator,
         intake: Intake,
         table: LatencyModel,
@@ -95,6 +96,7 @@ class Engine:
         self._overhead = Overhead()
         self._telemetry = telemetry
         self._traces = Traces(telemetry)
+        self._teacher = Teacher(bus, telemetry)
         self._clock_ms = senses.clock_ms
         self._on_time_for = senses.on_time_for
         self._pause = senses.pause
@@ -151,6 +153,7 @@ class Engine:
             return
         self._next_housekeeping_ms = now_ms + HOUSEKEEPING_MS
         self._publish_profile()
+        self._teacher.exchange()
         self._speculator.choose(self._bus.live_drafters())
         if not self._scheduler.running:
             self._ask_alone()  # whoever left outside of a step, by a cancel say, still has a row at the drafter
@@ -271,6 +274,7 @@ class Engine:
         self._learn(batch, forward_ms)
         settlements, moves = settle_batch(batch, logits)
         self._runner.cache.move(*moves)
+        self._teacher.observe(self._speculator.pair, batch)
         self._count(batch, settlements)
         self._commit(settlements, start_ns, forward_ms)
         self._telemetry.record(signals.STEP_TIME, forward_ms / 1000, part="forward")

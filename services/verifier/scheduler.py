@@ -132,9 +132,7 @@ class Scheduler(Generic[R]):
             room -= size
         return chunks
 
-    def make_room(
-        self, decoding: list[R], num_nodes: Callable[[R], int]
-    ) -> dict[R, int]:
+    def make_room(self, decoding: list[R], num_nodes: Callable[[R], int]) -> dict[R, int]:
         """Reserve a slot for each request's next token, then as many of its tree's nodes as are free.
 
         Returns the number of nodes each still running request may verify. Others were preempted.

@@ -6,6 +6,7 @@ Everything here is a hint: a wrong answer costs a step's speculation, never a to
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from shared.tree import EMPTY, TokenTree
 logger = logging.getLogger(__name__)
 
 NO_ROOM_RETRY_MS = 1000.0
+_MODEL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class Speculator:
@@ -34,6 +36,7 @@ class Speculator:
         *,
         verifier: str,
         token_map: str,
+        model: str,
         profile: str,
         control: Control,
         vocab_size: int,
@@ -44,6 +47,8 @@ class Speculator:
         self._verifier = verifier
         self._token_map = token_map
         self.profile = profile  # version of the latency model that the next DraftRequest names
+        self._model = model
+        self._draft_model = ""
         self._control = control
         self._vocab_size = vocab_size
         self._max_nodes = max_nodes
@@ -51,6 +56,7 @@ class Speculator:
         self._has_rows = False  # whether the drafter may hold rows of this ring
         self._refused: set[str] = set()
         self.drafter: str | None = None
+        self.pair = ""  # <draft>:<target>, the models of the last ask and of the trees that answer it; "" unknown
 
     # -- which drafter ----------------------------------------------------------------------------------------
     def choose(self, live: Mapping[str, Mapping[str, Any]]) -> None:
@@ -64,6 +70,7 @@ class Speculator:
         elif self.drafter not in fitting or (self._ring.is_open and len(fitting) > 1):
             others = {name: about for name, about in fitting.items() if name != self.drafter} or fitting
             self._change_to(min(sorted(others), key=lambda name: _load(others[name])))
+        self._draft_model = _model(fitting.get(self.drafter or "", {}))
 
     def _change_to(self, drafter: str | None) -> None:
         if drafter == self.drafter:
@@ -103,6 +110,7 @@ class Speculator:
             self._forget_if_changed(row)
         self._reply = None
         self._has_rows = any(may_draft(row, now_ms) for row in rows)
+        self.pair = f"{self._draft_model}:{self._model}" if self._draft_model else ""
         about = Circumstances(
             verifier=self._verifier,
             drafter=self.drafter,
@@ -110,6 +118,7 @@ class Speculator:
             step=self._ring.asked(now_ms),
             profile=self.profile,
             overhead_ms=overhead_ms,
+            calibration=self.pair,
             prefill_tokens=prefill_tokens,
             prefill_slack_ms=prefill_slack_ms,
             redis_ms=redis_ms,
@@ -229,6 +238,11 @@ class Speculator:
 
     def _drop(self, reason: str) -> None:
         self._telemetry.add(signals.HINTS_DROPPED, reason=reason)
+
+
+def _model(about: Mapping[str, Any]) -> str:
+    model = about.get("model")
+    return model if isinstance(model, str) and _MODEL.fullmatch(model) else ""
 
 
 def _load(about: Mapping[str, Any]) -> float:

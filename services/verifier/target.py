@@ -11,6 +11,7 @@ import torch
 from services.verifier.settings import VerifierSettings
 from shared.errors import ModelError
 from shared.inference.blocks import BlockPool
+from shared.inference.identity import model_name
 from shared.inference.kv import slots_for_memory
 from shared.inference.loading import DTYPES, load_model
 from shared.inference.profile import sweep
@@ -27,6 +28,7 @@ MIN_SLOTS = 32
 class Target:
     """The loaded target: model, pool, tokenizer, and how long its forward passes take."""
 
+    name: str
     runner: ModelRunner
     pool: BlockPool
     tokenizer: Tokenizer
@@ -63,11 +65,11 @@ def load_target(settings: VerifierSettings) -> Target:
         raise ModelError(
             f"{settings.target}: the tokenizer has {tokenizer.vocab_size} ids, the model only {runner.vocab_size}"
         )
-    samples = sweep(runner, pool, context_limit, clock=time.perf_counter)
+    samples = sweep(runner.logits, pool, context_limit=context_limit, clock=time.perf_counter)
     if len({sample.tokens for sample in samples}) < MIN_COUNTS:
         raise ModelError(
             f"{settings.target}: kv_memory_mb={settings.kv_memory_mb} holds {num_slots} tokens, "
             f"at least {MIN_SLOTS} are needed"
         )
     eos = tokenizer.eos_token_ids | frozenset(runner.eos_token_ids)
-    return Target(runner, pool, tokenizer, fit(samples), context_limit, eos)
+    return Target(model_name(settings.target), runner, pool, tokenizer, fit(samples), context_limit, eos)

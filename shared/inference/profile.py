@@ -1,8 +1,7 @@
-"""How long forward passes take: the start-up sweep that T(n, S, rows) is fitted to."""
+"""How long forward passes take: the sweep that T(n, S, rows) is fitted to."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -10,7 +9,6 @@ import numpy as np
 
 from shared.inference.kv import BlockPool, SequenceSlots
 from shared.inference.plan import ForwardPlan, build_plan, chain_row
-from shared.inference.runner import ModelRunner
 from shared.latency_fit import Sample
 
 TOKENS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)
@@ -24,72 +22,72 @@ SHAPES = (
     (1, 8 * CONTEXT, (1, 16, 64)),
 )
 _WARM_UPS = 1  # the first pass of a shape allocates and picks kernels
+_ROUNDS = 3
+
+Forward = Callable[[ForwardPlan], object]
 
 
-def sweep(runner: ModelRunner, pool: BlockPool, context_limit: int, *, clock: Callable[[], float]) -> list[Sample]:
-    """Samples of T(n, S, rows): over many short contexts, over one where the pool is too small for that."""
+def sweep(forward: Forward, pool: BlockPool, *, context_limit: int, clock: Callable[[], float]) -> list[Sample]:
+    """Samples of T(n, S, rows), all tokens with logits: over many short contexts, and a few other shapes.
+
+    Where the pool is too small for many contexts, over one. `forward` runs a plan and waits until its outcome is
+    on the host, `clock` returns seconds. What KV the pool's free blocks held is overwritten.
+    """
     context = min(CONTEXT, context_limit // 2)
     for rows in (ROWS, 1):
-        samples = measure_latency(runner, pool, TOKENS, context=context, clock=clock, rows=rows)
-        if len(samples) >= len(TOKENS) // 2:
+        plans = chain_plans(pool, TOKENS, rows=rows, context=context, context_limit=context_limit)
+        if len(plans) >= len(TOKENS) // 2:
             break
     for rows, context, counts in SHAPES:
-        samples += measure_latency(runner, pool, counts, context=context, clock=clock, rows=rows)
-    return samples
+        plans += chain_plans(pool, counts, rows=rows, context=context, context_limit=context_limit)
+    return measure(forward, plans, clock)
 
 
-def measure_latency(
-    runner: ModelRunner,
-    pool: BlockPool,
-    token_counts: Sequence[int],
-    *,
-    context: int,
-    clock: Callable[[], float],
-    repeats: int = 3,
-    rows: int = 1,
-) -> list[Sample]:
-    """Median milliseconds of a forward pass that feeds each number of tokens, all with logits.
+def measure(forward: Forward, plans: Sequence[ForwardPlan], clock: Callable[[], float]) -> list[Sample]:
+    """The best of a few passes of each plan, in ms: noise only ever adds time.
 
-    Each of `rows` sequences, fewer when there are fewer tokens, has `context` committed tokens and takes an
-    even share. `clock` returns seconds. Counts whose sequences do not fit into the free blocks or the context
-    limit are left out. Blocks are borrowed from `pool` and given back; what KV they held is overwritten.
+    The passes of one plan are a round of all plans apart, because a busy neighbour may stay for a second.
     """
-    results = []
+    best = np.full(len(plans), np.inf)
+    for round_number in range(_WARM_UPS + _ROUNDS):
+        for index, plan in enumerate(plans):
+            start = clock()
+            forward(plan)
+            took_ms = (clock() - start) * 1e3
+            if round_number >= _WARM_UPS:
+                best[index] = min(best[index], took_ms)
+    return [
+        Sample(plan.num_tokens, len(plan.context_slots), plan.num_rows, ms)
+        for plan, ms in zip(plans, best.tolist(), strict=True)
+    ]
+
+
+def chain_plans(
+    pool: BlockPool, token_counts: Sequence[int], *, rows: int, context: int, context_limit: int
+) -> list[ForwardPlan]:
+    """A plan for each number of tokens, in even shares of `rows` sequences, fewer when there are fewer tokens.
+
+    Each sequence has `context` committed tokens. Counts whose sequences do not fit into the free blocks or the
+    context limit are left out. The plans use slots that are free: they may run while nobody else uses the pool.
+    """
+    plans = []
     for count in token_counts:
-        sequences = [SequenceSlots(pool) for _ in range(min(rows, count))]
-        shares = [len(share) for share in np.array_split(np.arange(count), len(sequences))]
+        shares = [len(share) for share in np.array_split(np.arange(count), min(rows, count))]
         needed = sum(pool.blocks_for(context + share) for share in shares)
-        if needed > pool.num_free or context + max(shares) > runner.context_limit:
-            continue
-        try:
-            for sequence, share in zip(sequences, shares, strict=True):
-                sequence.reserve(context + share)
-            plan = _plan(sequences, shares, context)
-            ms = _median_ms(runner, plan, clock, repeats)
-            results.append(Sample(count, context * len(sequences), len(sequences), ms))
-        finally:
-            for sequence in sequences:
-                sequence.free()
-    return results
+        if needed <= pool.num_free and context + max(shares) <= context_limit:
+            plans.append(_plan(pool, shares, context))
+    return plans
 
 
-def _plan(sequences: Sequence[SequenceSlots], shares: Sequence[int], context: int) -> ForwardPlan:
+def _plan(pool: BlockPool, shares: Sequence[int], context: int) -> ForwardPlan:
+    sequences = [SequenceSlots(pool) for _ in shares]
     rows = []
     for sequence, share in zip(sequences, shares, strict=True):
-        row = chain_row(
-            sequence.slots(0, context),
-            np.zeros(share, dtype=np.int32),
-            sequence.slots(context, context + share),
-            last_logits=False,
-        )
+        sequence.reserve(context + share)
+        tokens = np.zeros(share, dtype=np.int32)
+        slots = sequence.slots(context, context + share)
+        row = chain_row(sequence.slots(0, context), tokens, slots, last_logits=False)
         rows.append(replace(row, logits=np.arange(share)))
+    for sequence in sequences:
+        sequence.free()
     return build_plan(rows)
-
-
-def _median_ms(runner: ModelRunner, plan: ForwardPlan, clock: Callable[[], float], repeats: int) -> float:
-    times = []
-    for _ in range(_WARM_UPS + repeats):
-        start = clock()
-        runner.logits(plan)  # ends with a copy to the host, so it waits for the device
-        times.append((clock() - start) * 1e3)
-    return statistics.median(times[_WARM_UPS:])

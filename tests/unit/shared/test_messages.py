@@ -121,6 +121,7 @@ def example_draft_request() -> DraftRequest:
         prefill_slack_ms=0.0,
         profile="p1",
         overhead_ms=3.5,
+        calibration="draft:target",
         request=request_ids(["ab" * 16]),
         **ones,
         token_offsets=np.array([0, 2], np.int32),

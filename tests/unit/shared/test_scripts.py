@@ -6,12 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from redis import Redis
 from redis.exceptions import ResponseError
 
 from shared import topics
-from shared.errors import BusUnavailable
+from shared.errors import BusUnavailable, UnreadableMessage
 from shared.functions import LIBRARY, Call, aload_library, execute, is_missing_function, library_version
+from shared.label_store import read_labels, unpack_labels
+from shared.labels import LabelCounts
 from shared.scripts import (
     MAX_COMMIT_ROWS,
     Cancelled,
@@ -26,6 +30,7 @@ from shared.scripts import (
     ReseedStatus,
     Terminal,
     acall,
+    add_labels,
     attach,
     call,
     cancel,
@@ -174,6 +179,7 @@ def test_constants_of_both_languages_agree() -> None:
     assert f"local GROUP = '{VERIFIER_GROUP}'" in LIBRARY
     assert f"local RETAIN_MS = {RETAIN_MS}" in LIBRARY
     assert f"local TOKENS_MAXLEN = {topics.TOKENS_MAXLEN}" in LIBRARY
+    assert f"local CALIBRATION_TTL_S = {topics.CALIBRATION_TTL_S}" in LIBRARY
 
 
 def test_a_library_without_a_version_is_refused() -> None:
@@ -736,3 +742,62 @@ def test_memory_that_is_full_refuses_commits_whole_and_still_lets_cancel(cell: C
     finally:
         admin.config_set("maxmemory", "0")
         admin.close()
+
+
+def labelled(*numbers: int) -> LabelCounts:
+    """So many labels in the first bins of bucket 0, half of them accepted."""
+    counts = LabelCounts.none()
+    counts.labels[0, 0, : len(numbers)] = numbers
+    counts.accepted[0, 0, : len(numbers)] = [number // 2 for number in numbers]
+    return counts
+
+
+def known(cell: Cell) -> LabelCounts:
+    return unpack_labels(read_labels(cell.client, cell.keys, "d:t"))
+
+
+def add(cell: Cell, counts: LabelCounts, cap: int = 1000) -> None:
+    cell.run(add_labels(cell.keys, pair="d:t", packed=counts.pack(), cap=cap))
+
+
+def test_labels_add_up_and_live_for_a_day(cell: Cell) -> None:
+    add(cell, labelled(10, 4))
+    add(cell, labelled(2, 0, 6))
+    assert known(cell).labels[0, 0, :3].tolist() == [12, 4, 6]
+    assert known(cell).accepted[0, 0, :3].tolist() == [6, 2, 3]
+    assert 0 < int(cell.client.ttl(cell.keys.calibration("d:t"))) <= topics.CALIBRATION_TTL_S
+
+
+def test_labels_above_the_cap_are_halved_in_their_bucket_alone(cell: Cell) -> None:
+    other = LabelCounts.none()
+    other.labels[3, 0, 0] = 90
+    add(cell, labelled(60, 30) + other, cap=100)
+    add(cell, labelled(20, 1), cap=100)
+    assert known(cell).labels[0, 0, :2].tolist() == [40, 15.5]
+    assert known(cell).labels[3, 0, 0] == 90
+    add(cell, labelled(1000), cap=100)
+    assert known(cell).labels[0].sum() <= 100
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(start=st.integers(0, 9), drift=st.integers(0, 9))
+def test_labels_follow_a_drift_within_a_few_caps(cell: Cell, start: int, drift: int) -> None:
+    cell.client.delete(cell.keys.calibration("d:t"))
+    for accepted in [start] * 60 + [drift] * 40:
+        counts = LabelCounts.none()
+        counts.labels[0, 0, 5], counts.accepted[0, 0, 5] = 10, accepted
+        add(cell, counts, cap=100)
+    rate = known(cell).accepted.sum() / known(cell).num_labels
+    assert rate == pytest.approx(drift / 10, abs=0.02)
+
+
+def test_labels_of_another_layout_are_forgotten(cell: Cell) -> None:
+    cell.client.hset(cell.keys.calibration("d:t"), "0", b"an older release wrote this")
+    add(cell, labelled(7))
+    assert known(cell).num_labels == 7
+
+
+def test_labels_that_nobody_can_have_written_are_refused(cell: Cell) -> None:
+    cell.client.hset(cell.keys.calibration("d:t"), "first", bytes(4))
+    with pytest.raises(UnreadableMessage, match="not a number"):
+        known(cell)

@@ -29,7 +29,7 @@ def names_of(keys: Keys, member: str) -> list[str]:
         keys.journal(member),
         keys.owned(member),
         keys.profile(member, "3"),
-        keys.calibration(member, member),
+        keys.calibration(f"{member}:{member}"),
         keys.mode(),
         keys.mode(tenant=member),
         keys.mode(slo_class=member),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import digest
-from shared.tree import EMPTY, ROOT, TokenTree
+from shared.tree import EMPTY, ROOT, Forest, TokenTree
 from tests.strategies import trees
 
 
@@ -17,6 +17,19 @@ def test_depth_is_one_more_than_the_parents(tree: TokenTree) -> None:
     depths = tree.depths()
     for node, parent in enumerate(tree.parents):
         assert depths[node] == (1 if parent == ROOT else depths[parent] + 1)
+
+
+@given(st.lists(trees(max_nodes=20), max_size=4))
+def test_a_forest_sums_along_paths_and_takes_apart_again(several: list[TokenTree]) -> None:
+    offsets = np.cumsum([0, *map(len, several)])
+    forest = Forest.of(offsets, np.concatenate([EMPTY.parents, *(tree.parents for tree in several)]))
+    assert forest.depths.tolist() == [depth for tree in several for depth in tree.depths().tolist()]
+    assert forest.each_node(np.arange(len(several))).tolist() == [
+        row for row, tree in enumerate(several) for _ in range(len(tree))
+    ]
+    values = np.arange(len(forest.parents), dtype=np.float32) + 1
+    sums = forest.sum_paths(values)
+    assert (forest.edges(sums) == values).all()
 
 
 @given(trees(), st.data())

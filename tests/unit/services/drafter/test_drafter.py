@@ -43,6 +43,7 @@ def message(contexts: list[list[int]], base: list[int] | None = None, **changes:
         "prefill_slack_ms": 0.0,
         "profile": "",
         "overhead_ms": 0.0,
+        "calibration": "",
         "request": request_ids([f"{row + 1:032x}" for row in range(rows)]),
         "epoch": np.ones(rows, np.uint64),
         "base": np.array(bases, np.int32),

@@ -92,6 +92,7 @@ class Verifier:
             prefill_slack_ms=0.0,
             profile="",
             overhead_ms=0.0,
+            calibration="",
             request=request_ids([f"{number:032x}" for number in present]),
             epoch=np.array([row.epoch for row in rows], np.uint64),
             base=np.array([row.acknowledged for row in rows], np.int32),

@@ -35,6 +35,7 @@ def batch(trees: Sequence[TokenTree], **changes: Any) -> CandidateTrees:
         "prefill_slack_ms": math.inf,
         "profile": "abc",
         "overhead_ms": 0.0,
+        "calibration": "",
         "draft_ms": 4.0,
         "level_ms": 0.0,
         "request": ids,

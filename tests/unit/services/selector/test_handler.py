@@ -14,6 +14,7 @@ from services.selector.control import PolicySettings
 from services.selector.handler import Selector
 from services.selector.profiles import redis_loader
 from shared import codec, signals
+from shared.labels import LabelCounts
 from shared.latency import LatencyModel
 from shared.messages import SLO_PHASE, TRACEPARENT, CandidateTrees, SelectedTrees
 from shared.streams import GroupReader, HintReader, OwnedStream, hint, keep_alive, send
@@ -80,6 +81,37 @@ def test_worked_example_arrives_in_selection_order_with_raw_probabilities(teleme
     assert (reply.predicted_ms, reply.stop_value) == (17.0, 0.0)
     assert reply.late.tolist() == [False, False, True]
     assert reply.weight.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_calibrated_order_chooses_and_raw_probabilities_are_sent(telemetry: Telemetry) -> None:
+    """Where the target never accepts a draft at low temperature, the cold row's better guesses lose."""
+    counts = LabelCounts.none()
+    counts.labels[[0, 4]] = 1000
+    counts.accepted[4] = 900
+    labels = {str(bucket).encode(): data for bucket, data in counts.pack().items()}
+    selector = Selector(
+        Keys("test"), PolicySettings(budget=4), lambda verifier, version: TABLE, telemetry, lambda pair: labels
+    )
+    rows = [tree([-1, 0], [0.9, 0.8]), tree([-1, -1], [0.3, 0.2])]
+    message = batch(rows, calibration="d:t", temperature_bucket=np.array([0, 4], np.uint8))
+
+    def offsets_and_logprobs() -> tuple[list[int], list[float]]:
+        [out] = selector.handle(message)
+        reply = codec.decode(SelectedTrees, codec.encode(out.message))
+        return reply.tree_offsets.tolist(), reply.logprobs.tolist()
+
+    assert offsets_and_logprobs() == ([0, 2, 2], rows[0].logprobs.tolist())
+    assert selector.has_background_work
+    selector.background()
+    assert not selector.has_background_work
+    assert offsets_and_logprobs() == ([0, 0, 2], rows[1].logprobs.tolist())
+
+
+def test_without_calibration_there_is_no_background_work(telemetry: Telemetry) -> None:
+    selector = Selector(Keys("test"), SETTINGS, lambda verifier, version: TABLE, telemetry)
+    selector.handle(batch([BUSHY], calibration="d:t"))
+    selector.background()
+    assert not selector.has_background_work
 
 
 def test_traces_of_sampled_requests_ride_on(telemetry: Telemetry) -> None:

@@ -1,4 +1,4 @@
-"""Latency tables by version (services/selector/profiles.py)."""
+"""Latency models by version (services/selector/profiles.py)."""
 
 from __future__ import annotations
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.selector.ranking import Candidates, node_depths, rank
+from services.selector.ranking import Candidates, rank
 from services.selector.selection import Selection, select
 from shared.messages import SLO_PHASE, THROUGHPUT_PHASE
+from shared.tree import node_depths
 from tests.unit.services.selector import reference
 
 Tree = tuple[list[int], list[float]]

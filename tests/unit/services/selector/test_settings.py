@@ -12,7 +12,7 @@ from shared.settings import read
 
 def test_defaults_are_those_of_the_policy() -> None:
     settings = read(SelectorSettings)
-    assert settings.policy == PolicySettings()
+    assert settings.policy_settings == PolicySettings()
     assert settings.http_port == 9102
 
 
@@ -22,7 +22,7 @@ def test_environment_reaches_the_policy(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("ADASERVE_MAX_DEPTH", "4")
     monkeypatch.setenv("ADASERVE_SLO_NODES_FACTOR", "1.5")
     expected = PolicySettings(budget=512, min_depth=4, max_depth=4, slo_nodes_factor=1.5)
-    assert read(SelectorSettings).policy == expected
+    assert read(SelectorSettings).policy_settings == expected
 
 
 @pytest.mark.parametrize(

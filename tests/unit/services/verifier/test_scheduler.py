@@ -16,11 +16,11 @@ from tests.requests import generation
 BLOCK = 4
 
 
-def scheduler(pool: BlockPool, **limits: int) -> Scheduler:
+def scheduler(pool: BlockPool, **limits: int) -> Scheduler[Generation]:
     return Scheduler(pool, **{"max_running": 4, "prefill_chunk": 10, **limits})
 
 
-def admitted(pool: BlockPool, *lengths: int, **limits: int) -> tuple[Scheduler, list[Generation]]:
+def admitted(pool: BlockPool, *lengths: int, **limits: int) -> tuple[Scheduler[Generation], list[Generation]]:
     """A scheduler whose requests have prompts of these lengths and are admitted."""
     plan = scheduler(pool, **limits)
     made = [generation(pool, number, prompt=[1] * length) for number, length in enumerate(lengths, 1)]

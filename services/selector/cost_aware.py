@@ -1,0 +1,162 @@
+"""Our policy: a budget that follows costs, weights that follow schedules, depth that follows worth. Pure.
+
+Goes beyond the paper; each item can be switched off in `PolicySettings`, so that its worth can be shown
+(docs/selection.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.selector.control import (
+    LONGEST_MS,
+    PROBE_STEPS,
+    PolicySettings,
+    next_depth,
+    next_width,
+    prefill_within,
+    token_budget,
+)
+from services.selector.decision import Decision, context_tokens, num_running
+from services.selector.pricing import (
+    Purchase,
+    buy,
+    schedule_weights,
+    worthwhile_depth,
+)
+from services.selector.ranking import Candidates, Float64, Int64, Ranking, rank
+from services.selector.selection import ROOT_GAIN, Selection, take
+from shared.latency import LatencyModel
+from shared.messages import CandidateTrees
+from shared.slo import tokens_owed
+from shared.tree import node_depths
+
+PASSES = 2  # A(r) depends on the period and the period on what is bought: the second pass moves it by little
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Market:
+    """One batch's nodes with what they are likely to give; ``periods_ms`` [nodes + 1] by how many are verified."""
+
+    rows: Int64  # [nodes]
+    probabilities: Float64  # [nodes]
+    periods_ms: Float64
+    least: int
+    draws: NDArray[np.bool_]  # [rows]
+
+
+def decide_cost_aware(
+    batch: CandidateTrees, model: LatencyModel, settings: PolicySettings, candidates: Candidates
+) -> Decision:
+    """The nodes, prompt tokens, depth and width that promise most weighted tokens per ms."""
+    num_rows = num_running(batch)
+    flat_parents = candidates.flat_parents()
+    ranking = rank(candidates, flat_parents)
+    prefill_tokens = _prefill_tokens(batch, model, settings, num_rows)
+    market = _market(batch, ranking, model, settings, num_rows + prefill_tokens, num_rows)
+    weights, owed, bought, period_ms = _bargain(batch, market, settings)
+    selection = take(ranking, flat_parents, bought.taken, late=owed > ranking.depth + ROOT_GAIN)
+    return Decision(
+        selection=selection,
+        budget_used=num_rows + selection.num_nodes,
+        predicted_ms=min(period_ms, LONGEST_MS),
+        prefill_tokens=prefill_tokens,
+        depth=_depth(batch, model, settings, selection, flat_parents, weights, bought, candidates),
+        width=next_width(num_rows, settings),
+        stop_value=bought.rate * batch.level_ms if settings.cost_aware_depth else 0.0,
+        weight=weights.astype(np.float32),
+    )
+
+
+def _prefill_tokens(batch: CandidateTrees, model: LatencyModel, settings: PolicySettings, num_rows: int) -> int:
+    """Prompt tokens that stretch the iteration by no more than the settings allow, or than their deadline asks."""
+    if not batch.prefill_tokens:
+        return 0
+    period_ms = batch.draft_ms + batch.overhead_ms + model.predict_ms(max(num_rows, 1))
+    granted = prefill_within(model, num_rows, batch.prefill_tokens, settings.prefill_share * period_ms)
+    if not settings.prefill_urgency or not np.isfinite(batch.prefill_slack_ms):
+        return granted
+    backlog_ms = model.predict_ms(num_rows + batch.prefill_tokens) - model.predict_ms(max(num_rows, 1))
+    slack_ms = batch.prefill_slack_ms - backlog_ms
+    urgent = batch.prefill_tokens * min(1.0, period_ms / max(slack_ms, period_ms))
+    return min(batch.prefill_tokens, max(granted, int(urgent)))
+
+
+def _market(
+    batch: CandidateTrees,
+    ranking: Ranking,
+    model: LatencyModel,
+    settings: PolicySettings,
+    num_fed: int,
+    num_rows: int,
+) -> Market:
+    rows = ranking.rows()
+    num_nodes = len(rows)
+    least = 0
+    if not settings.cost_aware_budget:
+        least = num_nodes = min(num_nodes, max(token_budget(model, settings) - num_rows, 0))
+    periods_ms = (
+        batch.draft_ms
+        + batch.overhead_ms
+        + model.predict_ms(
+            num_fed + np.arange(num_nodes + 1), context_tokens=context_tokens(batch), rows=len(batch.request)
+        )
+    )
+    return Market(
+        rows=rows,
+        probabilities=ranking.probabilities(np.arange(len(rows))),
+        periods_ms=periods_ms,
+        least=least,
+        draws=~batch.warm,
+    )
+
+
+def _bargain(
+    batch: CandidateTrees, market: Market, settings: PolicySettings
+) -> tuple[Float64, Float64, Purchase, float]:
+    """Weights, tokens owed, the purchase and its period: a fixed point, approached in PASSES passes."""
+    target_ms = batch.tpot_ms.astype(np.float64)
+    elapsed_ms = batch.elapsed_ms.astype(np.float64)
+    earned = np.maximum(batch.committed.astype(np.float64) - 1.0, 0.0)
+    period_ms = float(market.periods_ms[len(market.periods_ms) // 4])
+    for _ in range(PASSES):
+        owed = tokens_owed(elapsed_ms, period_ms, target_ms, earned)
+        weights = market.draws.astype(np.float64)
+        if settings.slo_aware:
+            weights *= schedule_weights(owed, floor=settings.least_weight, horizon=settings.slack_tokens)
+        values = weights[market.rows] * market.probabilities
+        order = np.argsort(-values, kind="stable")[: len(market.periods_ms) - 1]
+        bought = buy(market.rows, values, order, weights, market.periods_ms, market.least)
+        period_ms = float(market.periods_ms[int(bought.taken.sum())])
+    return weights, owed, bought, period_ms
+
+
+def _depth(
+    batch: CandidateTrees,
+    model: LatencyModel,
+    settings: PolicySettings,
+    selection: Selection,
+    flat_parents: Int64,
+    weights: Float64,
+    bought: Purchase,
+    candidates: Candidates,
+) -> int:
+    if not settings.cost_aware_depth:
+        return next_depth(num_running(batch), token_budget(model, settings), settings)
+    rows = np.repeat(np.arange(len(weights)), np.diff(selection.offsets))
+    values = weights[rows] * np.exp(np.minimum(candidates.logprobs[selection.nodes], 0.0).astype(np.float64))
+    depth = worthwhile_depth(
+        values,
+        node_depths(flat_parents)[selection.nodes],
+        price=bought.price,
+        level_cost=bought.rate * batch.level_ms,
+        roots=float(weights.sum()),
+        drafted=batch.depth,
+        max_depth=settings.max_depth,
+    )
+    if settings.plain_decoding and depth == 0:
+        return int(batch.step % PROBE_STEPS == 0)
+    return max(depth, settings.min_depth)
