@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.local import LocalStack
-from services.selector.settings import SelectorSettings
 from shared.errors import ConfigurationError
-from shared.settings import known_variables
 
 PLAIN, PAPER, OURS = "plain", "paper", "adaserve"
+NAMES = (OURS, PAPER, "chain4", PLAIN)  # compared by default
 CHAIN_BUDGET = 1024  # tokens of a forward pass: more than any chains of the requests that fit a batch
 PREFILL_TOKENS = 256.0  # of a forward pass, for chains: their budget is no measure of it
 SPECULATION_S = 60.0
@@ -35,25 +34,15 @@ class System:
     speculation: bool = True
 
 
-def has_policies() -> bool:
-    """Whether the selector can be told which policy to follow."""
-    return "ADASERVE_POLICY" in known_variables(SelectorSettings)
-
-
 def system(name: str) -> System:
     """Raises ConfigurationError for one that does not exist."""
     if name in (PLAIN, OURS):
-        return System(name=name, selector=_policy(OURS), speculation=name != PLAIN)
-    if name == PAPER and has_policies():
-        return System(name=name, selector=_policy(PAPER))
+        return System(name=name, selector={"POLICY": OURS}, speculation=name != PLAIN)
+    if name == PAPER:
+        return System(name=name, selector={"POLICY": PAPER})
     if match := _CHAIN.fullmatch(name):
-        return System(name=name, selector={**_policy(PAPER), **_chain(match[1])})
-    raise ConfigurationError(f"system {name!r}: there are {', '.join(all_names())}, and chain1 to chain8")
-
-
-def all_names() -> Sequence[str]:
-    """What is compared by default; `paper` only where the selector knows more than one policy."""
-    return (OURS, *([PAPER] if has_policies() else []), "chain4", PLAIN)
+        return System(name=name, selector=_chain(match[1]))
+    raise ConfigurationError(f"system {name!r}: there are {', '.join(NAMES)}, and chain1 to chain8")
 
 
 def switch(stack: LocalStack, chosen: System) -> None:
@@ -73,12 +62,9 @@ def _speculates(stack: LocalStack) -> bool:
     return bool(answer["metrics"]["speculative_decoding"]["num_spec_steps"])
 
 
-def _policy(name: str) -> dict[str, str]:
-    return {"POLICY": name} if has_policies() else {}
-
-
 def _chain(depth: str) -> dict[str, str]:
     return {
+        "POLICY": PAPER,
         "MIN_DEPTH": depth,
         "MAX_DEPTH": depth,
         "MAX_WIDTH": "1",

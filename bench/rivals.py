@@ -1,8 +1,8 @@
 """The running system against its own rivals, under open-loop load in steps up to saturation.
 
-    python -m bench.rivals [--target DIR --draft DIR] [--systems adaserve chain4 plain] [--loads 1 2 4]
+    python -m bench.rivals [--target DIR --draft DIR] [--systems adaserve paper chain4 plain]
                            [--workload relative:seconds=20,lengths=0.25,coding=6,chatbot=8,summarization=24]
-                           [--rounds 3] [--out DIR] [--json]
+                           [--loads 1 2 4 8] [--rounds 3] [--out DIR] [--json]
 
 At each load, every round replays one trace (same arrivals, prompts and seeds) on each system in turn, on the same
 running stack; who is first changes with the round. Prints both sides of every figure, the ceiling that the load
@@ -30,7 +30,7 @@ from bench.replay.probe import probe
 from bench.replay.replay import Limits, Run, connected, replay, report
 from bench.report import Estimate, Report, attainment, goodput
 from bench.rival_rounds import Load, offered_tokens_per_s
-from bench.rival_systems import System, all_names, switch, system
+from bench.rival_systems import NAMES, System, switch, system
 from bench.workloads import load_trace
 from shared.errors import AdaServeError
 
@@ -176,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--draft", default=DRAFT)
     parser.add_argument("--loads", type=float, nargs="+", default=[1.0, 2.0, 4.0, 8.0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--systems", nargs="+", default=list(all_names()))
+    parser.add_argument("--systems", nargs="+", default=list(NAMES))
     parser.add_argument("--workload", default=WORKLOAD)
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one request")
     parser.add_argument("--out", type=Path)

@@ -14,7 +14,7 @@ from bench.replay.goodput import Targets
 from bench.replay.plan import Planned, Server
 from bench.report import Outcome, Report
 from bench.rival_rounds import Load, offered_tokens_per_s
-from bench.rival_systems import all_names, has_policies, system
+from bench.rival_systems import NAMES, system
 from bench.rivals import at_rate, describe, main, write
 from services.selector.settings import SelectorSettings
 from shared.errors import ConfigurationError
@@ -83,7 +83,7 @@ def test_the_ceiling_counts_what_is_asked_for_with_a_target() -> None:
     assert offered_tokens_per_s({0: run[:1]}) == 0.0
 
 
-@pytest.mark.parametrize("name", [*all_names(), "chain1", "chain8"])
+@pytest.mark.parametrize("name", [*NAMES, "chain1", "chain8"])
 def test_every_system_is_one_that_the_selector_starts_with(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = system(name)
     for variable, value in chosen.selector.items():
@@ -94,24 +94,15 @@ def test_every_system_is_one_that_the_selector_starts_with(name: str, monkeypatc
         assert (settings.min_depth, settings.max_depth, settings.max_width) == (depth, depth, 1)
         assert settings.prefill_factor * (settings.budget or 0) == 256
     assert chosen.speculation == (name != "plain")
+    assert settings.policy == ("adaserve" if name in ("adaserve", "plain") else "paper")
 
 
 @pytest.mark.parametrize("name", ["chain0", "chain9", "vllm", ""])
 def test_an_unknown_system_is_answered_with_those_there_are(name: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"there are adaserve, .*chain4, plain, and chain1 to chain8"):
+    with pytest.raises(
+        ConfigurationError, match=r"there are adaserve, paper, chain4, plain, and chain1 to chain8"
+    ):
         system(name)
-
-
-def test_the_papers_policy_needs_a_selector_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.rival_systems.known_variables", lambda _: frozenset({"ADASERVE_POLICY"}))
-    assert has_policies()
-    assert system("paper").selector == {"POLICY": "paper"}
-    assert system("adaserve").selector == {"POLICY": "adaserve"}
-    assert system("chain2").selector["POLICY"] == "paper"
-    monkeypatch.setattr("bench.rival_systems.known_variables", lambda _: frozenset[str]())
-    assert "paper" not in all_names()
-    with pytest.raises(ConfigurationError):
-        system("paper")
 
 
 def test_the_rate_becomes_part_of_the_workloads_name() -> None:
