@@ -162,11 +162,17 @@ def write(loads: Sequence[Load], server: Server, workload: str, folder: Path) ->
     }
     (folder / "rivals.json").write_text(json.dumps(found, indent=1) + "\n")
     try:
-        from bench.plots import plot_loads
+        from bench.plots import plot_curves
     except ModuleNotFoundError:
         return [folder / "rivals.json"]
+    names = [report.system for report in loads[0].reports]
+    curves = {name: [(load.rps, load.reports[index]) for load in loads] for index, name in enumerate(names)}
     title = f"{server.model}, {workload.partition(':')[0]} mix"
-    return [folder / "rivals.json", *plot_loads(loads, title, folder / "rivals")]
+    asked = [(load.rps, load.offered) for load in loads]
+    plots = [folder / "rivals.svg", folder / "rivals.png"]
+    for path in plots:
+        plot_curves(curves, label="load, requests/s", title=title, path=path, asked=asked)
+    return [folder / "rivals.json", *plots]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

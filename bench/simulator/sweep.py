@@ -70,24 +70,7 @@ def plot(sweep: Sweep, curves: Mapping[str, Sequence[tuple[float, Report]]], tit
     if path.suffix not in (".png", ".svg"):
         raise ConfigurationError(f"plot {str(path)!r}: must end in .png or .svg")
     try:
-        from matplotlib.figure import Figure
+        from bench.plots import plot_curves
     except ImportError:
         raise ConfigurationError("plots need matplotlib: install adaserve[plots]") from None
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for name, points in curves.items():
-        x = [value for value, _ in points]
-        style = {"marker": "o", "linewidth": 2.5 if name == "adaserve" else 1.2, "label": name, "capsize": 2}
-        for axes, estimates in (
-            (left, [report.attainment for _, report in points]),
-            (right, [report.goodput for _, report in points]),
-        ):
-            axes.errorbar(x, [e.mean for e in estimates], yerr=[e.ci95 or 0.0 for e in estimates], **style)
-    for axes, text in ((left, "SLO attainment, %"), (right, "goodput, tokens/s")):
-        axes.set_xlabel(sweep.label)
-        axes.set_ylabel(text)
-        axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.3)
-    left.legend(fontsize=8)
-    figure.suptitle(title)
-    figure.savefig(path, dpi=120)
+    plot_curves(curves, label=sweep.label, title=title, path=path)

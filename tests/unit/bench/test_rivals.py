@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.plots import plot_loads
 from bench.replay.goodput import Targets
 from bench.replay.plan import Planned, Server
 from bench.report import Outcome, Report
@@ -129,7 +128,6 @@ def test_figures_and_curves_are_written(tmp_path: Path, monkeypatch: pytest.Monk
     assert [entry["rps"] for entry in found["loads"]] == [1.0, 2.0]
     assert "requests that attained their SLO, %" in paths[1].read_text()
     assert paths[2].read_bytes().startswith(b"\x89PNG")
-    assert plot_loads(loads, "again", tmp_path / "again")[0].exists()
 
 
 def test_without_matplotlib_the_figures_are_written_all_the_same(
