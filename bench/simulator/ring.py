@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from bench.simulator.baselines import run_plain
 from bench.simulator.drafter import Drafted, SimDrafter
 from bench.simulator.request import SimRequest
 from bench.simulator.world import World
 from services.selector.control import PolicySettings
 from services.selector.policy import Decision, decide
 from services.selector.selection import Selection
+from services.verifier.ring import PLAIN_STEPS
 from shared.calibration import Calibration
 from shared.labels import LabelCounts
 from shared.latency import LatencyModel
@@ -81,12 +83,18 @@ class Ring:
         self._control = Control(depth, width)
         self._drafter_free_ms = 0.0
         self._step = 0
+        self._num_plain = 0
 
     def turn(self, world: World) -> None:
         decoding = world.scheduler.decoding
         if not decoding:
             world.forward({}, world.scheduler.plan_prefill())
             return
+        if self._control.depth == 0 and self._num_plain < PLAIN_STEPS:
+            self._num_plain += 1
+            run_plain(world, decoding, world.scheduler.plan_prefill())
+            return
+        self._num_plain = 0
         asked_ms = world.now_ms
         self._step += 1
         drafted, draft_ms = self._draft(world, decoding)
@@ -101,7 +109,7 @@ class Ring:
         self._verify(world, decoding, drafted, decision)
 
     def _draft(self, world: World, decoding: list[SimRequest]) -> tuple[Drafted, float]:
-        depths = np.array([min(self._control.depth, r.max_tokens - r.num_output - 1) for r in decoding])
+        depths = np.array([min(max(self._control.depth, 1), r.max_tokens - r.num_output - 1) for r in decoding])
         weights = np.array([request.weight for request in decoding], np.float32)
         drafted = self._drafter.draft(decoding, depths, self._control.width, weights, self._control.stop_value)
         return drafted, drafted.num_levels * world.hardware.draft_step_ms

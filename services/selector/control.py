@@ -11,7 +11,6 @@ import numpy as np
 
 from shared.latency import LatencyModel
 
-PROBE_STEPS = 32  # while speculation does not pay, one step in so many drafts a level to see whether it would
 FIRST_DEPTH = 4  # of the first round of new requests
 GRANT_STEPS = 65  # a grant of prompt tokens need not be exact
 LONGEST_MS = 60_000.0  # no iteration takes a minute; a corrupted hint may say so

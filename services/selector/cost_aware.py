@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from services.selector.control import (
     FIRST_DEPTH,
     LONGEST_MS,
-    PROBE_STEPS,
     PolicySettings,
     next_depth,
     next_width,
@@ -171,11 +170,8 @@ def _depth(
 def _unseen_depth(batch: CandidateTrees, settings: PolicySettings) -> int:
     """Without candidates there is nothing to judge.
 
-    Before requests decode the next ones start afresh; while decoding is plain, a level is probed now and then; and
-    a drafter that is not ready yet will be.
+    Before requests decode the next ones start afresh; and a drafter that is not ready yet will be.
     """
     if not num_running(batch):
         return min(FIRST_DEPTH, settings.max_depth)
-    if batch.depth == 0:
-        return int(batch.step % PROBE_STEPS == 0 or not settings.plain_decoding)
-    return min(batch.depth, settings.max_depth)
+    return min(max(batch.depth, 1), settings.max_depth)

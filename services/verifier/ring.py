@@ -12,6 +12,7 @@ from typing import NamedTuple
 MIN_DEADLINE_MS = 5.0
 PROBE_PERIOD_MS = 1000.0
 HISTORY = 64
+PLAIN_STEPS = 32  # steps without asking after the selector found that drafting does not pay
 
 
 class _Outstanding(NamedTuple):

@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from services.verifier.ask import Circumstances, Control, draft_request, may_draft
 from services.verifier.generation import Generation, Speculation
-from services.verifier.ring import Ring
+from services.verifier.ring import PLAIN_STEPS, Ring
 from shared import signals
 from shared.messages import NEED_CONTEXT, NO_ROOM, DraftRequest, SelectedTrees
 from shared.telemetry import Telemetry
@@ -54,6 +55,7 @@ class Speculator:
         self._max_nodes = max_nodes
         self._reply: SelectedTrees | None = None
         self._has_rows = False  # whether the drafter may hold rows of this ring
+        self._num_plain = 0  # steps since the last ask, while drafting does not pay
         self._refused: set[str] = set()
         self.drafter: str | None = None
         self.pair = ""  # <draft>:<target>, the models of the last ask and of the trees that answer it; "" unknown
@@ -88,8 +90,15 @@ class Speculator:
         return [row for row in running if row.is_decoding or row.wants_trees]
 
     def may_ask(self, rows: Sequence[Generation], now_ms: float) -> bool:
-        """Whether to ask for these rows now; once more when none wants a tree, so that the drafter frees them."""
+        """Whether to ask for these rows now; once more when none wants a tree, so that the drafter frees them.
+
+        After the selector chose depth 0 the next PLAIN_STEPS steps decode plainly, without a round to wait for;
+        then one level is asked for, to see whether drafting pays again.
+        """
         if self.drafter is None or not self._ring.may_ask(now_ms):
+            return False
+        if rows and self._control.depth == 0 and self._num_plain < PLAIN_STEPS:
+            self._num_plain += 1
             return False
         return self._has_rows or any(may_draft(row, now_ms) for row in rows)
 
@@ -109,6 +118,7 @@ class Speculator:
         for row in rows:
             self._forget_if_changed(row)
         self._reply = None
+        self._num_plain = 0
         self._has_rows = any(may_draft(row, now_ms) for row in rows)
         self.pair = f"{self._draft_model}:{self._model}" if self._draft_model else ""
         about = Circumstances(
@@ -126,7 +136,8 @@ class Speculator:
         )
         if not self._has_rows:
             self._ring.void()  # there is nothing to wait for
-        return draft_request(rows, traces, self._control, about)
+        control = self._control if self._control.depth else replace(self._control, depth=1)
+        return draft_request(rows, traces, control, about)
 
     def _forget_if_changed(self, row: Generation) -> None:
         if row.speculation.drafter != self.drafter:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from redis import Redis
 
+from services.verifier.ring import PLAIN_STEPS
 from shared import codec
 from shared.inference.plan import ForwardPlan
 from shared.messages import Request, SelectedTrees
@@ -85,6 +86,21 @@ def test_a_batch_decodes_like_plain_decoding_and_really_speculates(build: Any) -
     assert all(entry is not None for entry in stats)
     assert sum(entry["num_accepted_draft_tokens"] for entry in stats) > 20
     assert ring.runner.num_forwards < sum(len(plain(ring.model, asked)) for asked in requests)
+
+
+def test_where_drafting_does_not_pay_steps_do_not_wait_for_it_but_try_it_now_and_then(build: Any) -> None:
+    ring = build(noise=0.3)
+    ring.bus.tamper = lambda reply: dataclasses.replace(reply, depth=0)
+    requests = [request(1, prompt=[1, 2, 3], max_tokens=3 * PLAIN_STEPS)]
+    ring.submit(requests[0])
+    check(ring, requests)
+    before = ring.ring.num_steps
+    assert 2 <= before <= 6  # of about 90 steps
+    ring.bus.tamper = lambda reply: reply
+    again = [request(2, prompt=[1, 2, 3], max_tokens=3 * PLAIN_STEPS)]
+    ring.submit(again[0])
+    check(ring, again)
+    assert ring.ring.num_steps > before + 8  # asked at every step again, for several tokens a step
 
 
 @pytest.mark.parametrize("seed", range(25))
