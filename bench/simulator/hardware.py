@@ -22,7 +22,6 @@ from bench.simulator.acceptance import Acceptance, Distortion
 from shared.latency import LatencyModel
 
 KIB = 1024.0
-BELOW_TABLE = 0.6  # share of its first entry that a table says of a single token
 
 
 class Engine(Protocol):
@@ -57,18 +56,25 @@ class Roofline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profiled:
-    """The artifact's own profile of its engine: ms at some token counts, times a factor; KV is part of it."""
+    """The artifact's own profile of its engine: ms at some token counts, times a factor; KV is part of it.
+
+    Below the first entry the machine's roofline, scaled to meet the table there.
+    """
 
     tokens: tuple[int, ...]
     ms: tuple[float, ...]
     factor: float
+    below: Roofline
 
     def forward_ms(self, tokens: int, context_tokens: int, rows: int) -> float:
         """Linear between the points, and from the last two on."""
-        points = [(0, BELOW_TABLE * self.ms[0]), *zip(self.tokens, self.ms, strict=True)]
-        (a, low), (b, high) = next(
-            (pair for pair in pairwise(points) if tokens <= pair[1][0]), (points[-2], points[-1])
-        )
+        first = self.tokens[0]
+        if tokens < first:
+            share = self.below.forward_ms(tokens, 0, rows) / self.below.forward_ms(first, 0, rows)
+            return self.factor * self.ms[0] * share
+        points = zip(self.tokens, self.ms, strict=True)
+        pairs = list(pairwise(points))
+        (a, low), (b, high) = next((pair for pair in pairs if tokens <= pair[1][0]), pairs[-1])
         return self.factor * (low + (high - low) * (tokens - a) / (b - a))
 
 
@@ -112,8 +118,7 @@ class Hardware:
     budget: int  # B
     draft_tokens_per_step: int  # B2
     depths: tuple[int, int]  # D_min, D_max
-    num_gpus: int
-    hop_ms: float = 1.0  # three hops, selection and commit
+    hop_ms: float = 1.0  # three hops, selection and commit; half of it is paid by plain steps too
 
     def with_draft_step(self, step_ms: float) -> Hardware:
         """The same machine with another drafter."""
@@ -136,7 +141,7 @@ LLAMA_70B = Hardware(
     name="llama70b-4xa100",
     vllm=_LLAMA,
     sarathi=replace(_LLAMA, overhead_ms=1.15, request_ms=0.09),
-    adaserve=Profiled(tokens=(128, 256, 512, 1024), ms=(55.0, 85.0, 125.0, 205.0), factor=0.77),
+    adaserve=Profiled(tokens=(128, 256, 512, 1024), ms=(55.0, 85.0, 125.0, 205.0), factor=0.77, below=_LLAMA),
     vllm_draft=DraftHost(level_ms=5.0, iteration_ms=14.0, token_ms=0.0),
     zero_load_ms=30.0,
     draft_step_ms=6.0,
@@ -151,7 +156,6 @@ LLAMA_70B = Hardware(
     budget=512,
     draft_tokens_per_step=96,
     depths=(4, 8),
-    num_gpus=4,
 )
 _QWEN = Roofline(
     weights_ms=21.8,
@@ -169,7 +173,7 @@ QWEN_32B = Hardware(
     name="qwen32b-2xa100",
     vllm=_QWEN,
     sarathi=replace(_QWEN, overhead_ms=1.1, request_ms=0.13),
-    adaserve=Profiled(tokens=(128, 256, 512, 1024), ms=(48.0, 66.0, 104.0, 188.0), factor=0.80),
+    adaserve=Profiled(tokens=(128, 256, 512, 1024), ms=(48.0, 66.0, 104.0, 188.0), factor=0.80, below=_QWEN),
     vllm_draft=DraftHost(level_ms=2.5, iteration_ms=6.0, token_ms=0.09),
     zero_load_ms=28.0,
     draft_step_ms=6.0,
@@ -184,7 +188,6 @@ QWEN_32B = Hardware(
     budget=256,
     draft_tokens_per_step=80,
     depths=(3, 5),
-    num_gpus=2,
 )
 PROFILES: Mapping[str, Hardware] = {hardware.name: hardware for hardware in (LLAMA_70B, QWEN_32B)}
 

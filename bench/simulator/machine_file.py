@@ -6,19 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench.simulator.acceptance import Acceptance, Distortion
-from bench.simulator.hardware import DraftHost, Hardware, Measured
+from bench.simulator.hardware import QWEN_32B, DraftHost, Hardware, Measured
 from shared.errors import ConfigurationError
 from shared.latency import LatencyModel
 
 BATCH_ROWS, TREE_WIDTH = 16, 3  # the measured tree level that stands for all
-# A profile measures time only; acceptance is assumed as with the smaller of the paper's pairs.
-ASSUMED = Acceptance(
-    easy_share=0.42,
-    easy_concentration=15.0,
-    hard_beta=(3.0, 4.0),
-    distortion=Distortion(scale=0.7, bias=0.0, noise=1.0),
-)
 
 
 def read_machine(path: Path) -> Hardware:
@@ -41,12 +33,11 @@ def read_machine(path: Path) -> Hardware:
         zero_load_ms=model.predict_ms(1, rows=1),
         draft_step_ms=level_ms,
         kv_tokens=64 * 1024,
-        acceptance=ASSUMED,
+        acceptance=QWEN_32B.acceptance,  # a profile measures time only; this is assumed
         max_running=64,
         budget=budget,
         draft_tokens_per_step=96,
         depths=(1, 8),
-        num_gpus=1,
     )
 
 

@@ -1,4 +1,4 @@
-"""The simulated ring: the real policy, over the real messages, with a drafter that has a clock of its own."""
+"""The simulated ring: the real policy, over the real messages; prompts are fed while the drafter works."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class Control:
     stop_value: float = 0.0
 
 
+PLAIN_SHARE = 0.5  # of hops, selection and commit: what plain steps pay
 CALIBRATION_PERIOD_MS = 1000.0  # how often selectors read the labels
 
 
@@ -81,7 +82,6 @@ class Ring:
         self._settings = settings
         self._model = model
         self._control = Control(depth, width)
-        self._drafter_free_ms = 0.0
         self._step = 0
         self._num_plain = 0
 
@@ -92,6 +92,9 @@ class Ring:
             return
         if self._control.depth == 0 and self._num_plain < PLAIN_STEPS:
             self._num_plain += 1
+            commit_ms = PLAIN_SHARE * world.hardware.hop_ms
+            world.now_ms += commit_ms
+            world.spent.scheduling += commit_ms
             run_plain(world, decoding, world.scheduler.plan_prefill())
             return
         self._num_plain = 0
@@ -99,9 +102,7 @@ class Ring:
         self._step += 1
         drafted, draft_ms = self._draft(world, decoding)
         message = self._message(world, decoding, drafted, draft_ms, asked_ms)
-        ready_ms = max(asked_ms, self._drafter_free_ms) + draft_ms
-        self._drafter_free_ms = ready_ms
-        self._wait(world, ready_ms + world.hardware.hop_ms, draft_ms)
+        self._wait(world, asked_ms + draft_ms + world.hardware.hop_ms, draft_ms)
         calibration = self._teaching.calibration if self._teaching else None
         decision = decide(message, self._model, self._settings, calibration)
         if self._teaching:

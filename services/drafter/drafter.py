@@ -51,11 +51,13 @@ class Runner(Protocol):
 class Drafted:
     """One round's outcome, a value per row of the request: ``acknowledged`` int32 [rows] and a tree each.
 
+    ``depth`` counts the levels grown, fewer than asked for where the next would have earned too little.
     ``level_ms`` is what one more level usually takes for a round of this size, 0 where there is no experience.
     """
 
     acknowledged: Int32
     trees: list[TokenTree]
+    depth: int
     level_ms: float
 
 
@@ -116,10 +118,11 @@ class Drafter:
             and not self._is_cold(self._rows[key])
         ]
         trees = [EMPTY] * len(keys)
-        for row, tree in zip(ready, self._expand(message, keys, ready, acknowledged), strict=True):
+        drafted, depth = self._expand(message, keys, ready, acknowledged)
+        for row, tree in zip(ready, drafted, strict=True):
             trees[row] = tree
         width, _ = fit_width_depth(len(ready), message.width, message.depth, self._max_tokens)
-        return Drafted(acknowledged, trees, self._level_time.typical_ms(len(ready) * width))
+        return Drafted(acknowledged, trees, depth, self._level_time.typical_ms(len(ready) * width))
 
     def warm(self) -> None:
         """Feed one bounded chunk of the first row that lags behind."""
@@ -188,10 +191,10 @@ class Drafter:
     # -- expansion --------------------------------------------------------------------------------------------
     def _expand(
         self, message: DraftRequest, keys: list[Key], ready: list[int], acknowledged: Int32
-    ) -> list[TokenTree]:
+    ) -> tuple[list[TokenTree], int]:
         width, depth = fit_width_depth(len(ready), message.width, message.depth, self._max_tokens)
         if not ready or width == 0 or depth == 0:
-            return [EMPTY] * len(ready)
+            return [EMPTY] * len(ready), 0
         drafts = [self._rows[keys[row]] for row in ready]
         depths = np.minimum(message.max_depth[ready], depth)
         for index, draft in enumerate(drafts):
@@ -206,7 +209,7 @@ class Drafter:
         trees = expansion.trees()
         for draft, tree in zip(drafts, trees, strict=True):
             draft.tree = tree
-        return trees
+        return trees, expansion.depth
 
     def _room(self, draft: Draft, depth: int, width: int) -> int:
         """The depth for which the pool has room: the last level is never fed, so it needs none."""

@@ -81,7 +81,7 @@ def _candidates(message: DraftRequest, drafted: Drafted, traces: list[str], draf
         drafter=message.drafter,
         ring=message.ring,
         step=message.step,
-        depth=message.depth,
+        depth=drafted.depth or message.depth,  # what was asked for where nobody could be drafted for yet
         width=message.width,
         prefill_tokens=message.prefill_tokens,
         prefill_slack_ms=message.prefill_slack_ms,

@@ -35,6 +35,8 @@ from shared.messages import CandidateTrees
 from shared.slo import tokens_owed
 
 PASSES = 3  # A(r) depends on the period and the period on what is bought: a fixed point
+URGENT_PERIODS = 4
+PLAIN_OVERHEAD = 0.5  # of an iteration's overhead, planning and commit, is paid by plain steps too
 NODES_PER_ROW = 2  # a first guess of what is bought
 TOLERANCE = 0.1  # of the period; it moves A(r) by a fraction of a token
 
@@ -66,7 +68,7 @@ def decide_cost_aware(
         budget_used=num_rows + selection.num_nodes,
         predicted_ms=min(period_ms, LONGEST_MS),
         prefill_tokens=prefill_tokens,
-        depth=_depth(batch, model, settings, selection, weights, bought, candidates),
+        depth=_depth(batch, model, settings, selection, weights, bought, candidates, prefill_tokens),
         width=next_width(num_rows, settings),
         stop_value=bought.rate * min(batch.level_ms, LONGEST_MS) if settings.cost_aware_depth else 0.0,
         weight=weights.astype(np.float32),
@@ -74,22 +76,26 @@ def decide_cost_aware(
 
 
 def _prefill_tokens(batch: CandidateTrees, model: LatencyModel, settings: PolicySettings, num_rows: int) -> int:
-    """Prompt tokens that stretch the iteration by no more than the settings allow, or than their deadline asks."""
+    """Prompt tokens: as many as stretch the iteration by the share in the settings, or all that are offered when a
+    first token is due within URGENT_PERIODS iterations. The verifier offers no more than its chunk."""
     if not batch.prefill_tokens:
         return 0
-    period_ms = _fixed_ms(batch) + model.predict_ms(max(num_rows, 1))
+    period_ms = _fixed_ms(batch) + _forward_ms(batch, model, num_rows)
     granted = prefill_within(model, num_rows, batch.prefill_tokens, settings.prefill_share * period_ms)
-    if not settings.prefill_urgency or not np.isfinite(batch.prefill_slack_ms):
-        return granted
-    backlog_ms = model.predict_ms(num_rows + batch.prefill_tokens) - model.predict_ms(max(num_rows, 1))
-    slack_ms = batch.prefill_slack_ms - backlog_ms
-    urgent = batch.prefill_tokens * min(1.0, period_ms / max(slack_ms, period_ms))
-    return min(batch.prefill_tokens, max(granted, int(urgent)))
+    is_urgent = (
+        0.0 < batch.prefill_slack_ms <= URGENT_PERIODS * period_ms
+    )  # one that is late already gains nothing
+    return batch.prefill_tokens if settings.prefill_urgency and is_urgent else granted
 
 
 def _fixed_ms(batch: CandidateTrees) -> float:
     """What the iteration costs besides its forward pass; a corrupted hint may say anything."""
     return min(batch.draft_ms, LONGEST_MS) + min(batch.overhead_ms, LONGEST_MS)
+
+
+def _forward_ms(batch: CandidateTrees, model: LatencyModel, num_tokens: int) -> float:
+    """T without any tree node."""
+    return model.predict_ms(max(num_tokens, 1), context_tokens=context_tokens(batch), rows=num_running(batch))
 
 
 def _market(
@@ -106,7 +112,7 @@ def _market(
     if not settings.cost_aware_budget:
         least = num_nodes = min(num_nodes, max(token_budget(model, settings) - num_rows, 0))
     periods_ms = _fixed_ms(batch) + model.predict_ms(
-        num_fed + np.arange(num_nodes + 1), context_tokens=context_tokens(batch), rows=len(batch.request)
+        num_fed + np.arange(num_nodes + 1), context_tokens=context_tokens(batch), rows=num_rows
     )
     return Market(
         rows=rows,
@@ -148,11 +154,14 @@ def _depth(
     weights: Float64,
     bought: Purchase,
     candidates: Candidates,
+    prefill_tokens: int,
 ) -> int:
     if not settings.cost_aware_depth:
         return next_depth(num_running(batch), token_budget(model, settings), settings)
     if not candidates.num_nodes:
         return _unseen_depth(batch, settings)
+    if settings.plain_decoding and bought.rate <= _plain_rate(batch, model, weights, prefill_tokens):
+        return 0
     rows = np.repeat(np.arange(len(weights)), np.diff(selection.offsets))
     values = weights[rows] * np.exp(np.minimum(candidates.logprobs[selection.nodes], 0.0).astype(np.float64))
     depth = worthwhile_depth(
@@ -165,6 +174,13 @@ def _depth(
         max_depth=settings.max_depth,
     )
     return max(depth, 0 if settings.plain_decoding else settings.min_depth)
+
+
+def _plain_rate(batch: CandidateTrees, model: LatencyModel, weights: Float64, prefill_tokens: int) -> float:
+    """Weighted tokens per ms of a step with the same prompts that neither drafts nor waits for the ring."""
+    overhead_ms = PLAIN_OVERHEAD * min(batch.overhead_ms, LONGEST_MS)
+    num_fed = num_running(batch) + prefill_tokens
+    return float(weights.sum()) / (_forward_ms(batch, model, num_fed) + overhead_ms)
 
 
 def _unseen_depth(batch: CandidateTrees, settings: PolicySettings) -> int:

@@ -39,7 +39,7 @@ def bare_roots(batch: CandidateTrees, settings: PolicySettings) -> Decision:
         budget_used=num_running(batch),
         predicted_ms=min(batch.draft_ms + batch.overhead_ms, LONGEST_MS),
         prefill_tokens=batch.prefill_tokens,
-        depth=max(settings.min_depth, 1),
+        depth=settings.min_depth,
         width=1,
         stop_value=0.0,
         weight=unit_weights(batch),
@@ -52,8 +52,8 @@ def num_running(batch: CandidateTrees) -> int:
 
 
 def context_tokens(batch: CandidateTrees) -> int:
-    """S: KV tokens that the coming forward reads."""
-    return int(np.maximum(batch.position, 0).sum(dtype=np.int64))
+    """S: KV tokens that the roots and their trees read; prompts that are being prefilled are left out."""
+    return int(np.maximum(batch.position[~batch.warm], 0).sum(dtype=np.int64))
 
 
 def candidates_of(batch: CandidateTrees, calibration: Calibration | None = None) -> Candidates:

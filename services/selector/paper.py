@@ -33,7 +33,7 @@ def decide_paper(
         model,
         max(budget, num_rows) + prefill_tokens,
         context_tokens=context_tokens(batch),
-        rows=len(batch.request),
+        rows=num_rows,
         draft_ms=batch.draft_ms,
         overhead_ms=batch.overhead_ms,
     )

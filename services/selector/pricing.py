@@ -5,8 +5,8 @@ nodes of all rows are ordered by weight × path probability, and of that order t
 
     rate = Σ weight · expected tokens / period,    period = draft + T(n, S, rows) + overhead.
 
-The sum is concave in the prefix and T is convex, so the rate has one peak; where a shape bucket makes T flat the
-peak is at its end, which is free; and no node at all is a possible answer (docs/selection.md).
+Where a shape bucket makes T flat, nodes are free and the best prefix reaches its end; where T is steep it may be
+no node at all (docs/selection.md).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ INDEX_BITS = 31
 class Purchase:
     """The nodes bought.
 
-    `taken` int64 [rows] counts them of each row's ranking; `rate` is weighted tokens per ms; `price` the worth of
-    the least one, 0 without any.
+    `taken` int64 [rows] counts them of each row's ranking; `rate` is weighted tokens per ms; `price` what
+    verifying the last one cost in the same worth, rate × its ms.
     """
 
     taken: Int64
@@ -50,7 +50,7 @@ def buy(
     return Purchase(
         taken=np.bincount(rows[order[:best]], minlength=len(weights)),
         rate=float(rates[best]),
-        price=float(sorted_values[best - 1]) if best else 0.0,
+        price=float(rates[best] * (periods_ms[best] - periods_ms[best - 1])) if best else 0.0,
     )
 
 

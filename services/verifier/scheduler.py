@@ -89,8 +89,9 @@ class Scheduler(Generic[R]):
 
     @property
     def num_prefill_tokens(self) -> int:
-        """Prompt tokens still to be fed, of running and waiting requests."""
-        return sum(generation.num_pending for generation in [*self.prefilling, *self.waiting])
+        """Prompt tokens that the next step could feed: of running and waiting requests, at most a chunk."""
+        backlog = sum(generation.num_pending for generation in [*self.prefilling, *self.waiting])
+        return min(backlog, self._prefill_chunk)
 
     def prefill_slack_ms(self, redis_ms: float) -> float:
         """Time until the first of the first tokens still owed is late; infinite when none has a deadline."""

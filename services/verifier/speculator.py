@@ -97,8 +97,8 @@ class Speculator:
         """
         if self.drafter is None or not self._ring.may_ask(now_ms):
             return False
-        if rows and self._control.depth == 0 and self._num_plain < PLAIN_STEPS:
-            self._num_plain += 1
+        is_resting = self._control.depth == 0 and self._num_plain < PLAIN_STEPS
+        if is_resting and any(row.is_decoding for row in rows):
             return False
         return self._has_rows or any(may_draft(row, now_ms) for row in rows)
 
@@ -225,6 +225,7 @@ class Speculator:
         """The tree to verify for each request, EMPTY where there is no usable one. Uses the reply up."""
         trees = dict.fromkeys(decoding, EMPTY)
         reply, self._reply = self._reply, None
+        self._num_plain += 1
         if reply is None:
             return trees
         by_id = {generation.id: generation for generation in decoding}
