@@ -84,6 +84,31 @@ def test_depth_falls_to_none_where_drafting_costs_more_than_it_brings() -> None:
     assert none.stop_value == pytest.approx(none.weight[0] * (1 + 0.35) / (60.05) * 50.0, rel=0.01)
 
 
+def test_confident_chains_are_drafted_deeper_while_verifying_is_free() -> None:
+    sure = tree([-1, 0, 1, 2], [0.95, 0.95 * 0.94, 0.95 * 0.94 * 0.93, 0.95 * 0.94 * 0.93 * 0.92])
+    cheap = {"level_ms": 1.0, "depth": 4, "draft_ms": 4.0}
+    flat = LatencyModel(tokens=(1, 512), ms=(30.0, 30.0))
+    for rows in (1, 8):
+        assert decide(batch([sure] * rows, **cheap), flat, SETTINGS).depth == 5
+
+
+def test_one_good_child_is_enough_to_go_on_drafting() -> None:
+    lone = tree([-1, -1, -1], [0.9, 0.015, 0.01])
+    cheap = {"level_ms": 0.3, "depth": 1, "draft_ms": 0.5, "overhead_ms": 0.0}
+    for fixed, slope in ((5.0, 0.4), (30.0, 0.5), (20.0, 1.0)):
+        model = LatencyModel(tokens=(1, 101), ms=(fixed + slope, fixed + 101 * slope))
+        decision = decide(batch([lone], **cheap), model, SETTINGS)
+        assert decision.selection.num_nodes == 1
+        assert decision.depth >= 1
+
+
+def test_a_ring_that_costs_more_than_it_brings_is_left_for_plain_decoding() -> None:
+    model = LatencyModel(tokens=(1, 64), ms=(5.0, 10.0))
+    ring = {"level_ms": 0.1, "depth": 1, "overhead_ms": 1.0}
+    assert decide(batch([SURE], draft_ms=60.0, **ring), model, SETTINGS).depth == 0
+    assert decide(batch([SURE], draft_ms=2.0, **ring), model, SETTINGS).depth >= 1
+
+
 def test_without_candidates_the_depth_stays_and_new_requests_start_afresh() -> None:
     assert decide(batch([EMPTY], depth=3), FLAT, SETTINGS).depth == 3
     assert decide(batch([EMPTY], depth=0, warm=np.array([True])), FLAT, SETTINGS).depth == FIRST_DEPTH
@@ -105,7 +130,9 @@ def test_prompts_stretch_an_iteration_by_their_share_at_most() -> None:
 
 
 def test_a_deadline_for_first_tokens_grants_more_of_the_prompts() -> None:
-    pressed = {"prefill_tokens": 40, "draft_ms": 0.0, "prefill_slack_ms": 100.0}
+    pressed = {"prefill_tokens": 40, "draft_ms": 0.0, "prefill_slack_ms": 30.0}
     assert decide(batch([SURE], **pressed), STEADY, SETTINGS).prefill_tokens == 40
+    late = {**pressed, "prefill_slack_ms": -1.0}  # nothing can help it, and the others need the time
+    assert decide(batch([SURE], **late), STEADY, SETTINGS).prefill_tokens == 2
     calm = replace(SETTINGS, prefill_urgency=False)
     assert decide(batch([SURE], **pressed), STEADY, calm).prefill_tokens <= 2
