@@ -22,8 +22,8 @@ def stack(traces: Collector) -> Iterator[LocalStack]:
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{traces.endpoint}/v1/traces",
         "OTEL_BSP_SCHEDULE_DELAY": "200",
     }
-    # The paper's policy speculates whatever it costs; ours may rightly decode plainly on a busy machine. It is met by
-    # the tests that start stacks of their own: flagship, up, twin.
+    # The paper's policy speculates whatever it costs; ours may rightly decode plainly on a busy machine. The tests
+    # that start stacks of their own meet it: flagship, up, twin.
     settings = {"verifier": {"DTYPE": "float64"}, "selector": {"POLICY": "paper"}}
     with local_stack(settings, environment=exported) as running:
         yield running
