@@ -56,7 +56,8 @@ def _mean(report: Report) -> float:
 
 def _behind(systems: dict[str, Report]) -> float:
     """Points that we are behind the best; negative when we are ahead of all others."""
-    return max(_mean(report) for name, report in systems.items() if name != OURS) - _mean(systems[OURS])
+    others = [_mean(report) for name, report in systems.items() if name != OURS]
+    return max(others, default=0.0) - _mean(systems[OURS])
 
 
 def _print(trace: str, hardware: str, systems: dict[str, Report], *, as_json: bool) -> None:
