@@ -35,7 +35,7 @@ from shared.messages import CandidateTrees
 from shared.slo import tokens_owed
 
 PASSES = 3  # A(r) depends on the period and the period on what is bought: a fixed point
-URGENT_PERIODS = 4
+URGENT_PERIODS = 4  # a first token due within so many iterations gets the whole chunk
 PLAIN_OVERHEAD = 0.5  # of an iteration's overhead, planning and commit, is paid by plain steps too
 NODES_PER_ROW = 2  # a first guess of what is bought
 TOLERANCE = 0.1  # of the period; it moves A(r) by a fraction of a token
