@@ -36,6 +36,7 @@ class PolicySettings:
     slo_aware: bool = True  # off: no SLO phase, no weights
     cost_aware_budget: bool = True  # off: the fixed budget above
     cost_aware_depth: bool = True  # off: eq. 8
+    cost_aware_width: bool = True  # off: eq. 9
     plain_decoding: bool = True  # off: at least min_depth levels are always drafted
     prefill_urgency: bool = True  # off: prompts get their share whatever their deadline
     least_weight: float = 0.2  # of a request far ahead of its schedule, or without one

@@ -26,6 +26,7 @@ from services.selector.pricing import (
     best_first,
     buy,
     schedule_weights,
+    widest_level,
     worthwhile_depth,
 )
 from services.selector.ranking import Candidates, Float64, Int64, Ranking, rank
@@ -69,7 +70,7 @@ def decide_cost_aware(
         predicted_ms=min(period_ms, LONGEST_MS),
         prefill_tokens=prefill_tokens,
         depth=_depth(batch, model, settings, selection, weights, bought, candidates, prefill_tokens),
-        width=next_width(num_rows, settings),
+        width=_width(num_rows, settings, selection, candidates),
         stop_value=bought.rate * min(batch.level_ms, LONGEST_MS) if settings.cost_aware_depth else 0.0,
         weight=weights.astype(np.float32),
     )
@@ -174,6 +175,17 @@ def _depth(
         max_depth=settings.max_depth,
     )
     return max(depth, 0 if settings.plain_decoding else settings.min_depth)
+
+
+def _width(num_rows: int, settings: PolicySettings, selection: Selection, candidates: Candidates) -> int:
+    """One slot more per level than any row had bought: nodes that nobody buys are not drafted again.
+
+    Within eq. 9, what the drafter holds in one step, a slot costs next to nothing, so any purchase keeps it.
+    """
+    width = next_width(num_rows, settings)
+    if not settings.cost_aware_width or not candidates.num_nodes:
+        return width
+    return min(width, widest_level(selection.offsets, candidates.forest.depths[selection.nodes]) + 1)
 
 
 def _plain_rate(batch: CandidateTrees, model: LatencyModel, weights: Float64, prefill_tokens: int) -> float:

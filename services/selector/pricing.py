@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.selector.ranking import Float64, Int64
+from services.selector.ranking import Float64, Int64, Integers
 
 INDEX_BITS = 31
 
@@ -93,3 +93,11 @@ def worthwhile_depth(
         expected = gains[drafted] ** 2 / max(gains[drafted - 1], 1e-9)
         best += expected > level_cost
     return int(min(best, max_depth))
+
+
+def widest_level(offsets: Integers, depths: Int64) -> int:
+    """Most nodes that one row has bought of one level; `offsets` [rows + 1] cut `depths` [nodes] into rows."""
+    if not depths.size:
+        return 0
+    rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    return int(np.bincount(rows * (int(depths.max()) + 1) + depths).max())

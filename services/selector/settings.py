@@ -45,6 +45,9 @@ class SelectorSettings(ServiceSettings):
     slo_aware: bool = Field(default=DEFAULTS.slo_aware, description="targets count in the selection")
     cost_aware_budget: bool = Field(default=DEFAULTS.cost_aware_budget, description="ours: budget by worth")
     cost_aware_depth: bool = Field(default=DEFAULTS.cost_aware_depth, description="ours: depth by worth")
+    cost_aware_width: bool = Field(
+        default=DEFAULTS.cost_aware_width, description="ours: no wider than what was bought, and one"
+    )
     plain_decoding: bool = Field(default=DEFAULTS.plain_decoding, description="ours: depth 0 is a choice")
     prefill_urgency: bool = Field(default=DEFAULTS.prefill_urgency, description="ours: TTFT targets grant prompts")
     least_weight: float = Field(

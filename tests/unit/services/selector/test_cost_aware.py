@@ -136,3 +136,10 @@ def test_a_deadline_for_first_tokens_grants_more_of_the_prompts() -> None:
     assert decide(batch([SURE], **late), STEADY, SETTINGS).prefill_tokens == 2
     calm = replace(SETTINGS, prefill_urgency=False)
     assert decide(batch([SURE], **pressed), STEADY, calm).prefill_tokens <= 2
+
+
+def test_the_next_trees_are_as_wide_as_what_was_bought_and_one_slot_more() -> None:
+    assert decide(batch([SURE]), FLAT, SETTINGS).width == 2  # a chain
+    assert decide(batch([WILD]), FLAT, SETTINGS).width == SETTINGS.max_width
+    assert decide(batch([WILD]), STEEP, SETTINGS).width == 1
+    assert decide(batch([SURE]), FLAT, replace(SETTINGS, cost_aware_width=False)).width == SETTINGS.max_width

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from services.selector.pricing import best_first, buy, schedule_weights, worthwhile_depth
+from services.selector.pricing import best_first, buy, schedule_weights, widest_level, worthwhile_depth
 
 VALUES = arrays(np.float64, st.integers(0, 30), elements=st.floats(0.001, 1.0))
 
@@ -108,3 +108,10 @@ def test_one_more_level_is_tried_when_all_pay_and_the_trend_says_it_would() -> N
 
 def test_the_last_level_is_the_limit() -> None:
     assert depth([[0.9] * 10] * 8, level_cost=0.1) == 8
+
+
+def test_widest_level_counts_nodes_of_one_row_and_level() -> None:
+    offsets = np.array([0, 3, 3, 7])
+    depths = np.array([1, 2, 2, 1, 1, 1, 2])
+    assert widest_level(offsets, depths) == 3
+    assert widest_level(np.array([0, 0]), np.empty(0, np.int64)) == 0
