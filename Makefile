@@ -17,7 +17,7 @@ DECIDING := $(addprefix bench/,report.py traces.py) services/gateway/delivery.py
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format flagship breaker optimality selection twin latency calibration rivals
+.PHONY: help install run test check format flagship breaker optimality selection twin latency calibration rivals breakdown
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -54,6 +54,9 @@ format: install  ## mend formatting and what ruff can mend
 
 calibration: install  ## how far draft probabilities and calibrated ones are from what is accepted
 	$(BIN)/python -m bench.calibration $(ARGS)
+
+breakdown: install  ## where an iteration's time goes, simulated and on this machine, bus included
+	$(BIN)/python -m bench.breakdown $(ARGS)
 
 breaker: install  ## throughput with a drafter slowed a hundredfold against speculation switched off
 	$(BIN)/python -m bench.breaker $(ARGS)

@@ -27,6 +27,7 @@ class TraceRequest:
     tpot_ratio: float | None = None
     tpot_ms: float | None = None
     prompt_id: str = ""
+    ttft_ms: float | None = None  # until the first token; trace files have no such column
 
     def __post_init__(self) -> None:
         _require("arrival_ms", self.arrival_ms, 0.0, MAX_ARRIVAL_MS)
@@ -34,6 +35,7 @@ class TraceRequest:
         _require("output_tokens", self.output_tokens, 1, MAX_TOKENS)
         _require_positive("tpot_ratio", self.tpot_ratio, MAX_RATIO)
         _require_positive("tpot_ms", self.tpot_ms, MAX_TPOT_MS)
+        _require_positive("ttft_ms", self.ttft_ms, MAX_TPOT_MS)
         if self.tpot_ratio is not None and self.tpot_ms is not None:
             raise ValueError(
                 f"tpot_ratio={self.tpot_ratio:g} and tpot_ms={self.tpot_ms:g}: a request has at most one of both"

@@ -170,6 +170,7 @@ _COMMON = {
     "rps": Parameter(4.0, 0.01, 10_000.0),
     "seconds": Parameter(360.0, 1.0, 86_400.0),
     "lengths": Parameter(1.0, 0.01, 100.0),
+    "ttft": Parameter(0.0, 0.0, 3_600_000.0),  # ms until the first token, for all requests; 0: no target
 }
 PRESETS: Mapping[str, Preset] = {
     "paper": Preset(_paper, _COMMON),
@@ -213,7 +214,8 @@ def generate(name: str, preset: Preset, values: Values, seed: int) -> Trace:
         raise TraceError(f"trace {name!r}: rps × seconds must be at most {MAX_GENERATED}")
     trace = sorted_trace(name, preset.build(values, random.Random(seed)))
     numbered = (
-        replace(request, prompt_id=f"{request.category}-{index}") for index, request in enumerate(trace.requests)
+        replace(request, prompt_id=f"{request.category}-{index}", ttft_ms=values["ttft"] or None)
+        for index, request in enumerate(trace.requests)
     )
     return replace(trace, requests=tuple(numbered))
 

@@ -105,7 +105,8 @@ def source_prompt(request: TraceRequest, num_tokens: int, server: Server, seed: 
 def _own_targets(request: TraceRequest, server: Server) -> Targets:
     if request.tpot_ratio is not None and server.zero_load_ms is None:
         raise ValueError("targets relative to the zero-load latency need it")
-    return Targets(tpot_ms=request.target_ms(server.zero_load_ms or math.nan))
+    ttft_ms = math.inf if request.ttft_ms is None else request.ttft_ms
+    return Targets(tpot_ms=request.target_ms(server.zero_load_ms or math.nan), ttft_ms=ttft_ms)
 
 
 def _slo(targets: Targets) -> dict[str, float]:

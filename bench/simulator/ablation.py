@@ -24,6 +24,7 @@ from bench.simulator.simulate import reports
 WORKLOADS: Mapping[str, str] = {
     "paper:rps=4.8": "fig8_rps4.8",
     "urgent:share=0.1": "",
+    "urgent:share=0.5": "",
     "urgent:share=0.9": "fig10_urgent0.9",
     "scale:scale=0.6": "fig11_scale0.6",
     "scale:scale=1.0": "fig11_scale1.0",
@@ -31,7 +32,7 @@ WORKLOADS: Mapping[str, str] = {
     "strict": "",
     "relaxed": "",
     "fluctuating": "",
-    "paper:rps=6.0": "",
+    "paper:rps=4.8,ttft=500": "",
 }
 VARIANTS: Mapping[str, str] = {
     "everything on": "adaserve",
@@ -39,8 +40,11 @@ VARIANTS: Mapping[str, str] = {
     "weights off": "adaserve:slo_aware=false",
     "fixed budget": "adaserve:cost_aware_budget=false",
     "depth by eq. 8": "adaserve:cost_aware_depth=false",
+    "width by eq. 9": "adaserve:cost_aware_width=false",
+    "chains only": "adaserve:max_width=1",
     "plain decoding off": "adaserve:plain_decoding=false",
-    "always trees of width 1": "adaserve:max_width=1",
+    "prefill urgency off": "adaserve:prefill_urgency=false",
+    "prompts take all of a chunk": "adaserve:prefill_share=1000",
     "the paper's policy": "adaserve-paper",
     "the paper's, SLO phase off": "adaserve-paper:slo_aware=false",
     "the paper's, calibrated": "adaserve-paper:calibration=true",

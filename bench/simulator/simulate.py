@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -150,6 +151,7 @@ def _requests(trace: Trace, hardware: Hardware, lengths: npt.NDArray[np.int64], 
             length=int(lengths[index]),
             max_tokens=request.output_tokens,
             target_ms=request.target_ms(hardware.zero_load_ms),
+            ttft_target_ms=math.inf if request.ttft_ms is None else request.ttft_ms,
             slots=world.new_slots(),
         )
         for index, request in enumerate(trace.requests)

@@ -118,3 +118,8 @@ def test_a_path_is_read_and_a_preset_wins_over_a_file_of_its_name(
 def test_an_unknown_preset_or_parameter_is_answered_with_what_exists(text: str, words: str) -> None:
     with pytest.raises(TraceError, match=words):
         load_trace(text)
+
+
+def test_every_preset_takes_a_target_for_the_first_token() -> None:
+    assert {request.ttft_ms for request in load_trace("strict:seconds=5,ttft=300").requests} == {300.0}
+    assert {request.ttft_ms for request in load_trace("strict:seconds=5").requests} == {None}
