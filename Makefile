@@ -12,8 +12,8 @@ DECIDING := $(addprefix bench/,report.py traces.py) services/gateway/delivery.py
   $(addprefix services/drafter/,draft.py expansion.py level_time.py) \
   $(addprefix services/selector/,control.py cost_aware.py decision.py paper.py policy.py pricing.py ranking.py \
     selection.py) \
-  $(addprefix services/verifier/,acceptance.py ask.py batch.py generation.py labels.py overhead.py ring.py sampling.py \
-    scheduler.py stopping.py)
+  $(addprefix services/verifier/,acceptance.py ask.py batch.py generation.py governor.py labels.py overhead.py ring.py sampling.py \
+    scheduler.py stopping.py watch.py)
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help

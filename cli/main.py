@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from shared.errors import AdaServeError, BusUnavailable, ConfigurationError
+from shared.modes import Mode
 from shared.settings import EXIT_BUS_UNAVAILABLE, EXIT_CONFIGURATION
 
 if TYPE_CHECKING:
@@ -223,6 +224,26 @@ def simulate(
     )
     with _one_line_errors():
         run(choices, Console(stderr=True, highlight=False))
+
+
+@app.command()
+def mode(
+    mode: Annotated[Mode | None, typer.Argument(help="What to set; without it the modes are shown.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="For this tenant only.")] = None,
+    slo_class: Annotated[str | None, typer.Option("--class", help="For this class only.")] = None,
+    reason: Annotated[str, typer.Option(help="Kept with the order and shown to others.")] = "",
+    url: Annotated[str, typer.Option(help="Where the gateway is.")] = "http://127.0.0.1:8000",
+    admin_key: Annotated[
+        str | None, typer.Option(envvar="ADASERVE_ADMIN_KEY", help="The gateway's admin key.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As the gateway answers.")] = False,
+) -> None:
+    """Show or set whether requests are speculated on: auto, speculative, full_verification."""
+    from cli.mode import Wanted, ask, lines
+
+    with _one_line_errors():
+        modes = ask(url, admin_key, Wanted(mode=mode, tenant=tenant, slo_class=slo_class, reason=reason))
+    typer.echo(json.dumps(modes) if as_json else "\n".join(lines(modes)))
 
 
 @app.command()

@@ -58,6 +58,8 @@ NUM_ACCEPTED = "adaserve.tree.accepted"
 DEPTH = "adaserve.tree.depth"
 WIDTH = "adaserve.tree.width"
 BUDGET = "adaserve.budget"
+MODE = "adaserve.mode"
+MODE_REASON = "adaserve.mode.reason"
 
 # ---- metrics -----------------------------------------------------------------------------------------------
 STEP_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -130,6 +132,22 @@ RING_MISSES = _counter(
 RING_SECONDS = _histogram("ring_time", "s", "DraftRequest sent until its trees arrived", STEP_SECONDS)
 BREAKER_OPEN = _gauge(
     "breaker_open", "", "1 while the verifier does not wait for trees", ring=("0", "1", "2", "3")
+)
+MODE_SPECULATIVE = _gauge(
+    "mode_speculative", "", "1 while the cell's requests are speculated on, 0 in full verification"
+)
+MODE_SWITCHES = _counter(
+    "mode_switches",
+    "{switch}",
+    "Changes between speculation and full verification, by the reason of the latter",
+    reason=(
+        "operator",
+        "no_drafter",
+        "ring_deadline",
+        "acceptance_collapse",
+        "calibration_drift",
+        "latency_prediction",
+    ),
 )
 STEPS = _counter("steps", "{step}", "Forward passes", kind=("speculative", "bare", "prefill"))
 STEP_TIME = _histogram(

@@ -120,13 +120,10 @@ class Keys:
         """Label counts of one model pair, ``<draft>:<target>``; for CALIBRATION_TTL_S after the last label."""
         return f"{self.prefix}calibration:{pair}"
 
-    def mode(self, *, tenant: str | None = None, slo_class: str | None = None) -> str:
-        """The operator's verification mode for the cell, one tenant or one class (not both)."""
-        if tenant is not None and slo_class is not None:
-            raise ValueError("a mode belongs to a tenant or to a class, not to both")
-        if tenant is not None:
-            return f"{self.prefix}mode:tenant:{tenant}"
-        return f"{self.prefix}mode:class:{slo_class}" if slo_class is not None else f"{self.prefix}mode"
+    @property
+    def modes(self) -> str:
+        """Hash of operators' orders by scope (shared.modes): verification modes of cell, tenants and classes."""
+        return f"{self.prefix}modes"
 
     @property
     def incarnation(self) -> str:

@@ -51,6 +51,11 @@ class TokenTree:
             depths[node] = 1 if parent == ROOT else depths[parent] + 1
         return depths
 
+    @property
+    def expected_tokens(self) -> float:
+        """Tokens that the draft promises, Σ f(v); nodes it calls impossible or NaN count nothing."""
+        return float(np.nansum(np.exp(np.minimum(self.logprobs, 0.0).astype(np.float64))))
+
     def prefix(self, num_nodes: int) -> TokenTree:
         """The first ``num_nodes`` nodes; closed under ancestors by the order of nodes."""
         return TokenTree(self.tokens[:num_nodes], self.parents[:num_nodes], self.logprobs[:num_nodes])

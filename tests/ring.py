@@ -22,6 +22,7 @@ from services.selector.profiles import redis_loader
 from services.verifier.ask import Control
 from services.verifier.bus import Heard, VerifierBus
 from services.verifier.engine import Engine, Senses
+from services.verifier.governor import Governor
 from services.verifier.intake import Intake
 from services.verifier.ring import Ring
 from services.verifier.sampling import Draw, SamplingParams, draw_tokens
@@ -32,6 +33,7 @@ from shared.heartbeat import Heartbeat, Pulse
 from shared.inference.blocks import BlockPool, SequenceSlots
 from shared.latency import LatencyModel
 from shared.messages import ControlEvent, Request, SelectedTrees, TokenEvent
+from shared.modes import CELL, Mode, Order
 from shared.scripts import Enqueued, call, cancel, enqueue, load_library
 from shared.streams import GroupReader, HintReader, OwnedStream, broadcast, connect, keep_alive, parse_streams
 from shared.telemetry import Telemetry
@@ -164,6 +166,7 @@ class TableRing:
         self.ring = Ring(0, 250.0)
         speculator = Speculator(
             self.ring,
+            Governor(),
             telemetry,
             verifier=VERIFIER,
             token_map="map",
@@ -244,7 +247,15 @@ class TableRing:
             error=None,
         )
         call(self.client, cancel(self.keys, request=request, event=codec.encode(event)))
-        wake_up = CONTROL.encode(ControlEvent(kind="cancel", subject=request))
+        self._wake(ControlEvent(kind="cancel", subject=request))
+
+    def order(self, mode: Mode, scope: str = CELL) -> None:
+        """As a gateway whose operator sets a mode."""
+        self.client.hset(self.keys.modes, scope, Order(mode=mode).pack())
+        self._wake(ControlEvent(kind="mode", subject=scope))
+
+    def _wake(self, event: ControlEvent) -> None:
+        wake_up = CONTROL.encode(event)
         self.client.execute_command(
             *broadcast(self.keys.control, wake_up, traceparent=None, now_ms=0.0, maxlen=CONTROL_MAXLEN)
         )

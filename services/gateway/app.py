@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
 from services.gateway import errors, unsupported
+from services.gateway.admin import add_admin
 from services.gateway.completion import Completion
 from services.gateway.errors import ApiError
 from services.gateway.handler import Gateway
@@ -36,6 +37,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     _add_completions(app, gateway)
     _add_models(app, gateway)
     _add_probes(app, gateway)
+    add_admin(app, gateway)
     return app
 
 

@@ -15,6 +15,8 @@ from shared.errors import BusUnavailable
 from shared.failures import bus_errors
 from shared.functions import Call, acall, aload_library
 from shared.messages import ControlEvent
+from shared.mode_store import unpack_orders
+from shared.modes import Mode, Order, Orders
 from shared.streams import broadcast, connect_async
 from shared.topics import CONTROL, CONTROL_MAXLEN, TOKENS, Keys
 
@@ -67,6 +69,21 @@ class Bus:
             return False
         return True
 
+    async def orders(self) -> Orders:
+        """Operators' modes by scope. Raises BusUnavailable and UnreadableMessage."""
+        return unpack_orders(await self._execute("HGETALL", self.keys.modes))
+
+    async def order(self, scope: str, order: Order) -> None:
+        """Store a mode and wake every verifier; ``auto`` withdraws what was ordered. Raises BusUnavailable.
+
+        The wake-up may be lost: verifiers read the orders once a second anyway.
+        """
+        if order.mode is Mode.AUTO:
+            await self._execute("HDEL", self.keys.modes, scope)
+        else:
+            await self._execute("HSET", self.keys.modes, scope, order.pack())
+        await self._tell_verifiers(ControlEvent(kind="mode", subject=scope[:128]))
+
     def cancel(self, request: str, *, after: asyncio.Future[Any] | None = None) -> None:
         """Ends a request in the background, once ``after`` (its enqueue) is done."""
         task = asyncio.create_task(self._cancel(request, after))
@@ -89,7 +106,10 @@ class Bus:
         logger.error("request %s could not be cancelled: Redis was away for %.0f s", request, CANCEL_FOR_S)
 
     async def _wake_verifiers(self, request: str) -> None:
-        body = CONTROL.encode(ControlEvent(kind="cancel", subject=request))
+        await self._tell_verifiers(ControlEvent(kind="cancel", subject=request))
+
+    async def _tell_verifiers(self, event: ControlEvent) -> None:
+        body = CONTROL.encode(event)
         now_ms = time.time() * 1_000
         command = broadcast(self.keys.control, body, traceparent=None, now_ms=now_ms, maxlen=CONTROL_MAXLEN)
         await self._execute(*command)

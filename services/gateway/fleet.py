@@ -66,6 +66,14 @@ class Fleet:
         found = [ms for v in self._verifiers.values() if isinstance(ms := v.get("zero_load_ms"), float) and ms > 0]
         return min(found, default=None)
 
+    def modes(self) -> dict[str, dict[str, Any]]:
+        """How each usable verifier decodes now, and why."""
+        names = ("mode", "mode_reason", "mode_since_ms")
+        return {
+            member: {name.removeprefix("mode_"): about.get(name) for name in names}
+            for member, about in sorted(self._verifiers.items())
+        }
+
     async def refresh(self) -> None:
         """Look once. Raises BusUnavailable."""
         members = await asyncio.to_thread(live_members, self._client, self._keys, "verifier")

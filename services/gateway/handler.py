@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from services.gateway import admission, slo
 from services.gateway.bus import Bus
@@ -16,12 +18,16 @@ from services.gateway.schemas import ChatRequest, CompletionRequest
 from services.gateway.settings import GatewaySettings
 from services.gateway.streams import Streams
 from shared import signals
+from shared.errors import BusUnavailable, UnreadableMessage
 from shared.heartbeat import Heartbeat
 from shared.messages import MAX_CONTEXT
+from shared.modes import Order
 from shared.streams import OwnedStream
 from shared.telemetry import OpenSpan, Telemetry
 from shared.tokenizer import Tokenizer
 from shared.topics import Keys
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_ALIAS = "default"
 
@@ -81,6 +87,29 @@ class Gateway:
     async def is_ready(self) -> bool:
         """Whether a request would be served now: Redis takes writes and a warm verifier lives."""
         return self._fleet.is_ready and await self._bus.can_write()
+
+    async def modes(self) -> dict[str, Any]:
+        """Operators' orders by scope, and how every verifier decodes now. Raises ApiError 503."""
+        try:
+            orders = await self._bus.orders()
+        except (BusUnavailable, UnreadableMessage) as error:
+            raise admission.unavailable(f"verification modes cannot be read: {error}") from None
+        return {
+            "orders": {name: order.json() for name, order in sorted(orders.by_scope.items())},
+            "verifiers": self._fleet.modes(),
+        }
+
+    async def order(self, scope: str, order: Order) -> None:
+        """From the next iteration on. Raises ApiError 503; the order may then have been taken or not."""
+        try:
+            await self._bus.order(scope, order)
+        except BusUnavailable:
+            raise admission.unavailable(
+                "the message bus does not answer; the mode may or may not be set"
+            ) from None
+        logger.warning(
+            "verification mode of %s set to %s: %s", scope, order.mode, order.reason or "no reason given"
+        )
 
     @property
     def context_limit(self) -> int:

@@ -28,6 +28,13 @@ class GatewaySettings(ServiceSettings):
     )
     keep_alive_s: float = Field(default=15.0, gt=0, le=3600, description="between comments on a silent stream")
     drain_s: int = Field(default=30, ge=0, le=3600, description="how long open streams may go on after SIGTERM")
+    admin_key: str | None = Field(
+        default=None,
+        min_length=16,
+        max_length=256,
+        repr=False,
+        description="for /admin; without it, loopback only",
+    )
     unsafe_open_bind: bool = Field(
         default=False, description="listen beyond loopback although nobody is asked for a key"
     )
@@ -41,12 +48,12 @@ class GatewaySettings(ServiceSettings):
     @classmethod
     def _stay_local_without_keys(cls, allowed: bool, info: ValidationInfo) -> bool:
         host = info.data.get("http_host", "")
-        if not allowed and not _is_loopback(host):
+        if not allowed and not is_loopback(host):
             raise ValueError(f"must be true to listen on {host}: it is not loopback and there are no API keys")
         return allowed
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:

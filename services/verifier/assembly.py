@@ -6,6 +6,7 @@ from services.verifier.ask import Control
 from services.verifier.bus import VerifierBus
 from services.verifier.engine import Engine, Senses
 from services.verifier.generation import Generation
+from services.verifier.governor import Governor
 from services.verifier.intake import Intake
 from services.verifier.ring import Ring
 from services.verifier.scheduler import Scheduler
@@ -27,6 +28,7 @@ def build_engine(
     """The engine over a loaded target."""
     speculator = Speculator(
         Ring(0, settings.ring_deadline_cap_ms),
+        Governor(),
         telemetry,
         verifier=bus.verifier,
         token_map=target.tokenizer.token_map_digest,

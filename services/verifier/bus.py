@@ -23,6 +23,8 @@ from shared.label_store import Packed, read_labels
 from shared.labels import LabelCounts
 from shared.latency import LatencyModel
 from shared.messages import ControlEvent, DraftRequest, SelectedTrees, TokenEvent
+from shared.mode_store import read_orders
+from shared.modes import Orders
 from shared.records import CommitRow, Origin
 from shared.scripts import (
     Claim,
@@ -206,6 +208,14 @@ class VerifierBus:
     def live_drafters(self) -> dict[str, dict[str, Any]]:
         """Drafters with a heartbeat and what they say of themselves. Raises BusUnavailable."""
         return live_members(self._client, self._keys, "drafter")
+
+    def orders(self) -> Orders | None:
+        """Operators' orders; None when they cannot be read, so that those known stay. Raises BusUnavailable."""
+        try:
+            return read_orders(self._client, self._keys)
+        except UnreadableMessage as error:
+            logger.warning("verification modes stay as they are: %s", error)
+            return None
 
     def exchange_labels(self, pair: str, counts: LabelCounts) -> Packed:
         """Add label counts of a model pair, and read what all verifiers know of it. Raises BusUnavailable."""

@@ -15,10 +15,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from services.verifier.acceptance import Walk
 from services.verifier.batch import Batch, Settlement, build_batch, settle_batch
 from services.verifier.bus import Claimed, VerifierBus
 from services.verifier.committer import Asked, Committer
 from services.verifier.generation import Generation
+from services.verifier.governor import NO_DRAFTER, Status
 from services.verifier.intake import Intake, Unservable
 from services.verifier.overhead import Overhead
 from services.verifier.scheduler import Scheduler
@@ -31,6 +33,7 @@ from shared.heartbeat import Pulse
 from shared.inference.plan import ForwardPlan
 from shared.latency import LatencyModel
 from shared.latency_refit import Refit
+from shared.modes import Mode
 from shared.telemetry import Telemetry, now_ns
 from shared.topics import HEARTBEAT_TTL_MS, NUM_TIERS
 
@@ -96,7 +99,7 @@ class Engine:
         self._overhead = Overhead()
         self._telemetry = telemetry
         self._traces = Traces(telemetry)
-        self._teacher = Teacher(bus, telemetry)
+        self._teacher = Teacher(bus, telemetry, speculator.governor.watch.learned)
         self._clock_ms = senses.clock_ms
         self._on_time_for = senses.on_time_for
         self._pause = senses.pause
@@ -107,6 +110,8 @@ class Engine:
         self.fastest_step_ms = table.predict_ms(1, rows=1)
         self._away_s = 0.0
         self.pulse = senses.pulse
+        self.status = Status(Mode.FULL_VERIFICATION, NO_DRAFTER)
+        self.status_since_ms = senses.redis_ms()
         self.num_steps = 0
 
     def run(self, should_stop: Callable[[], bool]) -> None:
@@ -155,6 +160,7 @@ class Engine:
         self._publish_profile()
         self._teacher.exchange()
         self._speculator.choose(self._bus.live_drafters())
+        self._obey()
         if not self._scheduler.running:
             self._ask_alone()  # whoever left outside of a step, by a cancel say, still has a row at the drafter
         places = self._scheduler.num_free_places
@@ -213,6 +219,8 @@ class Engine:
         generations = {generation.id: generation for generation in self._scheduler.generations}
         if heard.num_unreadable:
             self._telemetry.add(signals.HINTS_DROPPED, heard.num_unreadable, reason="unreadable")
+        if any(event.kind == "mode" for event in heard.control):
+            self._obey()
         for event in heard.control:
             if event.kind == "cancel" and event.subject in generations:
                 self._forget(generations.pop(event.subject))
@@ -261,6 +269,35 @@ class Engine:
         if asked is not None and not self._bus.ask(*asked):
             self._speculator.not_asked("reader_gone")
 
+    # -- modes ------------------------------------------------------------------------------------------------
+    def _obey(self) -> None:
+        """Operators' orders count from this turn on. Raises BusUnavailable."""
+        orders = self._bus.orders()
+        if orders is not None:
+            self._speculator.governor.orders = orders
+            self._speculator.rule(self._scheduler.running)
+
+    def _watch(self, walks: Sequence[tuple[Generation, Walk]]) -> None:
+        """What this step's trees say about the draft; from the next turn on it counts."""
+        watch = self._speculator.governor.watch
+        for _, walk in walks:
+            if len(walk.tree):
+                watch.verified(walk.tree.expected_tokens, len(walk.path))
+        if watch.turn(self._clock_ms()):
+            self._speculator.rule(self._scheduler.running)
+        self._note_status()
+
+    def _note_status(self) -> None:
+        status = self._speculator.status
+        if status == self.status:
+            return
+        if status.mode is not self.status.mode:
+            reason = status.reason or self.status.reason
+            logger.warning("verification mode is now %s (%s)", status.mode, reason or "nothing objects")
+            self._telemetry.add(signals.MODE_SWITCHES, reason=reason)
+            self.status_since_ms = self._clock_ms() + self._redis_offset_ms
+        self.status = status
+
     # -- the step ---------------------------------------------------------------------------------------------
     def _step(self, decoding: Sequence[Generation]) -> None:
         """One forward pass over roots, trees and prefill chunks, up to its commit."""
@@ -275,6 +312,7 @@ class Engine:
         settlements, moves = settle_batch(batch, logits)
         self._runner.cache.move(*moves)
         self._teacher.observe(self._speculator.pair, batch)
+        self._watch(batch.walks)
         self._count(batch, settlements)
         self._commit(settlements, start_ns, forward_ms)
         self._telemetry.record(signals.STEP_TIME, forward_ms / 1000, part="forward")
@@ -284,7 +322,9 @@ class Engine:
         """From what the forward pass took, planning included."""
         tokens, context_tokens, rows = batch.operation
         published_ms = self.profile.predict_ms(tokens, context_tokens=context_tokens, rows=rows)
-        self._telemetry.record(signals.PREDICTION_ERROR, abs(published_ms - forward_ms) / max(forward_ms, 1e-3))
+        error = abs(published_ms - forward_ms) / max(forward_ms, 1e-3)
+        self._telemetry.record(signals.PREDICTION_ERROR, error)
+        self._speculator.governor.watch.predicted(error)
         self._refit.observe(tokens, context_tokens, rows, forward_ms)
         self.fastest_step_ms = min(self.fastest_step_ms, forward_ms)
 
@@ -347,6 +387,8 @@ class Engine:
         self._telemetry.set(signals.REQUESTS, len(scheduler.decoding), state="running")
         self._telemetry.set(signals.REQUESTS, len(scheduler.prefilling), state="prefilling")
         self._telemetry.set(signals.REQUESTS, len(scheduler.waiting), state="waiting")
+        self._note_status()
+        self._telemetry.set(signals.MODE_SPECULATIVE, float(self.status.mode is Mode.SPECULATIVE))
         self._telemetry.set(signals.BREAKER_OPEN, float(self._speculator.is_open), ring="0")
         self._telemetry.set(signals.KV_BLOCKS, scheduler.num_blocks_used, state="used")
         self._telemetry.set(signals.KV_BLOCKS, scheduler.num_blocks, state="total")

@@ -65,6 +65,7 @@ class Generation:
     digest: bytes = digests.EMPTY
     speculation: Speculation = field(default_factory=Speculation)
     tally: Tally = field(default_factory=Tally)
+    is_barred: bool = False  # from speculation, by the governor
     params: SamplingParams = field(init=False)
 
     def __post_init__(self) -> None:
@@ -114,8 +115,8 @@ class Generation:
 
     @property
     def wants_trees(self) -> bool:
-        """Whether the client allows speculation."""
-        return self.request.speculation and self.request.max_depth > 0
+        """Whether client and governor allow speculation."""
+        return self.request.speculation and self.request.max_depth > 0 and not self.is_barred
 
     @property
     def output(self) -> bytes:

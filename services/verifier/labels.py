@@ -21,6 +21,7 @@ class Lesson:
     """``num_expected`` and ``num_accepted`` count tokens over all trees of a step: Σ f(v), and what came true."""
 
     counts: LabelCounts
+    num_trees: int
     num_expected_raw: float
     num_expected: float
     num_accepted: int
@@ -46,6 +47,7 @@ def learn(walks: Sequence[tuple[int, Walk]], calibration: Calibration) -> Lesson
             forest.edges(logprobs)[judged],
             (drawn == tokens)[judged],
         ),
+        num_trees=len(walks),
         num_expected_raw=_total(np.minimum(logprobs, np.float32(0.0))),
         num_expected=_total(calibration.paths(forest, logprobs, buckets)),
         num_accepted=sum(len(walk.path) for _, walk in walks),

@@ -15,6 +15,7 @@ import numpy as np
 
 from services.verifier.ask import Circumstances, Control, draft_request, may_draft
 from services.verifier.generation import Generation, Speculation
+from services.verifier.governor import Governor, Status
 from services.verifier.ring import PLAIN_STEPS, Ring
 from shared import signals
 from shared.messages import NEED_CONTEXT, NO_ROOM, DraftRequest, SelectedTrees
@@ -33,6 +34,7 @@ class Speculator:
     def __init__(
         self,
         ring: Ring,
+        governor: Governor,
         telemetry: Telemetry,
         *,
         verifier: str,
@@ -44,6 +46,7 @@ class Speculator:
         max_nodes: int,
     ) -> None:
         self._ring = ring
+        self.governor = governor
         self._telemetry = telemetry
         self._verifier = verifier
         self._token_map = token_map
@@ -80,6 +83,7 @@ class Speculator:
         logger.info("drafter is now %s", drafter or "none: decoding without speculation")
         self.drafter = drafter
         self._has_rows = False
+        self.governor.watch.start_over()
         if drafter is None:
             self._telemetry.add(signals.RING_MISSES, reason="no_drafter")
         self._ring.drafter_changed()
@@ -87,6 +91,7 @@ class Speculator:
     # -- asking -----------------------------------------------------------------------------------------------
     def rows(self, running: Sequence[Generation]) -> list[Generation]:
         """Who is in the next DraftRequest: all that decode, and those worth warming the drafter for."""
+        self.governor.rule(running)
         return [row for row in running if row.is_decoding or row.wants_trees]
 
     def may_ask(self, rows: Sequence[Generation], now_ms: float) -> bool:
@@ -136,7 +141,7 @@ class Speculator:
         )
         if not self._has_rows:
             self._ring.void()  # there is nothing to wait for
-        control = self._control if self._control.depth else replace(self._control, depth=1)
+        control = replace(self._control, depth=self.governor.depth(max(self._control.depth, 1)))
         return draft_request(rows, traces, control, about)
 
     def _forget_if_changed(self, row: Generation) -> None:
@@ -151,6 +156,18 @@ class Speculator:
     def connection_lost(self) -> None:
         """The ask's fate is unknown: void, nobody is blamed."""
         self._ring.void()
+
+    # -- modes ------------------------------------------------------------------------------------------------
+    def rule(self, running: Sequence[Generation]) -> None:
+        """Orders or the watch have changed: nobody waits any longer for trees that nobody may have."""
+        self.governor.rule(running)
+        if not any(row.wants_trees for row in running):
+            self._ring.void()
+
+    @property
+    def status(self) -> Status:
+        """How requests are decoded now."""
+        return self.governor.status(has_drafter=self.drafter is not None, is_open=self._ring.is_open)
 
     # -- answers ----------------------------------------------------------------------------------------------
     @property

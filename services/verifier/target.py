@@ -36,19 +36,14 @@ class Target:
     context_limit: int
     eos_token_ids: frozenset[int]
 
-    def describe(self, load: float, zero_load_ms: float, profile: str) -> dict[str, Any]:
-        """What the heartbeat says of this verifier.
-
-        ``zero_load_ms`` is the time of one token when idle, ``profile`` the version of its latency model now.
-        """
+    def describe(self, **now: Any) -> dict[str, Any]:
+        """What the heartbeat says of this verifier; ``now`` is what changes from beat to beat."""
         return {
             "ready": True,
             "context_limit": self.context_limit,
-            "zero_load_ms": zero_load_ms,
             "model": self.name,
             "token_map": self.tokenizer.token_map_digest,
-            "profile": profile,
-            "load": load,
+            **now,
         }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
 from services.verifier.acceptance import Walk
@@ -33,9 +34,12 @@ class Teacher:
     Expectations are made with the labels of before: what the counters say is out of sample.
     """
 
-    def __init__(self, bus: LabelBus, telemetry: Telemetry) -> None:
+    def __init__(
+        self, bus: LabelBus, telemetry: Telemetry, told: Callable[[int, float, int], None] = lambda *_: None
+    ) -> None:
         self._bus = bus
         self._telemetry = telemetry
+        self._told = told  # of each lesson: trees, tokens that calibration expected of them, tokens accepted
         self._turn_to("")
 
     def _turn_to(self, pair: str) -> None:
@@ -61,6 +65,7 @@ class Teacher:
         walks, self._walks = self._walks, []
         lesson = learn(walks, self._calibration)
         self._new += lesson.counts
+        self._told(lesson.num_trees, lesson.num_expected, lesson.num_accepted)
         self._telemetry.add(signals.DRAFT_LABELS, lesson.counts.num_labels)
         self._telemetry.add(signals.ACCEPTED_EXPECTED, lesson.num_expected_raw, kind="raw")
         self._telemetry.add(signals.ACCEPTED_EXPECTED, lesson.num_expected, kind="calibrated")

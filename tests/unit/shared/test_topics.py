@@ -30,9 +30,7 @@ def names_of(keys: Keys, member: str) -> list[str]:
         keys.owned(member),
         keys.profile(member, "3"),
         keys.calibration(f"{member}:{member}"),
-        keys.mode(),
-        keys.mode(tenant=member),
-        keys.mode(slo_class=member),
+        keys.modes,
         keys.incarnation,
         keys.inspect(member),
         keys.members("verifier"),
@@ -64,9 +62,7 @@ def test_names_are_those_of_the_protocol() -> None:
         "{eu-1}:owned:x.1",
         "{eu-1}:profile:x.1:3",
         "{eu-1}:calibration:x.1:x.1",
-        "{eu-1}:mode",
-        "{eu-1}:mode:tenant:x.1",
-        "{eu-1}:mode:class:x.1",
+        "{eu-1}:modes",
         "{eu-1}:incarnation",
         "{eu-1}:inspect:x.1",
         "{eu-1}:verifiers",
@@ -84,11 +80,6 @@ def test_a_cell_that_cannot_be_a_hash_tag_is_refused(cell: str) -> None:
 def test_an_unknown_tier_is_refused(tier: int) -> None:
     with pytest.raises(ValueError, match="tier"):
         Keys("a").requests(tier)
-
-
-def test_a_mode_belongs_to_one_thing() -> None:
-    with pytest.raises(ValueError, match="not to both"):
-        Keys("a").mode(tenant="t", slo_class="c")
 
 
 def test_topics_are_named_like_their_streams() -> None:

@@ -1,0 +1,78 @@
+"""`adaserve mode`: shows and sets verification modes through a gateway."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from shared.errors import AdaServeError
+
+TIMEOUT_S = 5.0
+
+
+class ModeFailed(AdaServeError):
+    """The gateway refused, or is not there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """An order to give; without a mode nothing is changed."""
+
+    mode: str | None = None
+    tenant: str | None = None
+    slo_class: str | None = None
+    reason: str = ""
+
+    def body(self) -> dict[str, Any]:
+        """The JSON of PUT /admin/mode."""
+        return {"mode": self.mode, "tenant": self.tenant, "class": self.slo_class, "reason": self.reason}
+
+
+def ask(url: str, admin_key: str | None, wanted: Wanted) -> dict[str, Any]:
+    """The modes after it. Raises ModeFailed."""
+    headers = {"authorization": f"Bearer {admin_key}"} if admin_key else {}
+    try:
+        with httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False, headers=headers) as client:
+            if wanted.mode is None:
+                response = client.get("/admin/mode")
+            else:
+                response = client.put("/admin/mode", json=wanted.body())
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise ModeFailed(f"no gateway at {url}: {error}") from None
+    if response.status_code != httpx.codes.OK:
+        raise ModeFailed(_message(response))
+    found: dict[str, Any] = response.json()
+    return found
+
+
+def _message(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"the gateway answered {response.status_code}"
+
+
+def lines(modes: dict[str, Any]) -> list[str]:
+    """For people: what is ordered, and what every verifier does."""
+    orders = modes["orders"] or {"cell": {"mode": "auto", "reason": "", "by": "", "at_ms": 0}}
+    told = [
+        f"ordered  {place:<24} {order['mode']:<18} {order['reason']}{_by(order)}"
+        for place, order in orders.items()
+    ]
+    return told + [
+        f"verifier {member:<24} {now['mode'] or '?':<18} {now['reason'] or ''}{_since(now['since_ms'])}"
+        for member, now in modes["verifiers"].items()
+    ]
+
+
+def _by(order: dict[str, Any]) -> str:
+    return f" (by {order['by']}{_since(order['at_ms'])})" if order["by"] else ""
+
+
+def _since(at_ms: float | None) -> str:
+    if not at_ms:
+        return ""
+    return f", {max(0.0, time.time() - at_ms / 1_000):.0f} s ago"

@@ -1,0 +1,119 @@
+"""/admin/mode and `adaserve mode` on a served gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+from services.gateway.admin import operator_of
+from services.gateway.errors import ApiError
+from services.gateway.settings import GatewaySettings
+from shared.modes import CELL, MAX_REASON, Mode, Order
+from tests.unit.services.gateway.conftest import Served
+
+KEY = "a-long-enough-admin-key"
+HEADERS = {"authorization": f"Bearer {KEY}"}
+
+
+@pytest.fixture
+def options() -> dict[str, Any]:
+    return {"admin_key": KEY}
+
+
+def stored(served: Served) -> dict[bytes, Order]:
+    packed: Any = served.redis.hgetall(served.keys.modes)
+    return {name: Order.unpack(order) for name, order in packed.items()}
+
+
+async def put(served: Served, body: Any) -> httpx.Response:
+    return await served.http.put("/admin/mode", json=body, headers=HEADERS)
+
+
+async def test_an_order_is_stored_with_reason_and_wakes_the_verifiers(served: Served) -> None:
+    answer = await put(served, {"mode": "full_verification", "reason": "draft is being retrained"})
+    assert answer.status_code == 200
+    order = stored(served)[CELL.encode()]
+    assert (order.mode, order.reason, order.by) == (Mode.FULL_VERIFICATION, "draft is being retrained", "admin")
+    assert answer.json()["orders"]["cell"] == order.json()
+    (entry,) = served.redis.xrevrange(served.keys.control, count=1)  # type: ignore[misc]
+    assert b"mode" in entry[1][b"body"]
+
+
+async def test_auto_withdraws_an_order(served: Served) -> None:
+    await put(served, {"mode": "speculative", "tenant": "acme"})
+    await put(served, {"mode": "full_verification", "class": "exact"})
+    assert set(stored(served)) == {b"tenant:acme", b"class:exact"}
+    await put(served, {"mode": "auto", "tenant": "acme"})
+    shown = (await served.http.get("/admin/mode", headers=HEADERS)).json()
+    assert set(shown["orders"]) == {"class:exact"}
+    assert set(shown["verifiers"])  # the fake verifier, which tells no mode
+    assert next(iter(shown["verifiers"].values())).keys() == {"mode", "reason", "since_ms"}
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"mode": "turbo"}, "mode"),
+        ({}, "mode"),
+        ({"mode": "auto", "tenant": "a", "class": "b"}, "tenant"),
+        ({"mode": "auto", "tenant": ""}, "tenant"),
+        ({"mode": "auto", "class": "a\nb"}, "class"),
+        ({"mode": "auto", "reason": "x" * (MAX_REASON + 1)}, "reason"),
+        ({"mode": "auto", "scope": "cell"}, "scope"),
+    ],
+)
+async def test_odd_orders_are_refused_by_field(served: Served, body: Any, param: str) -> None:
+    answer = await put(served, body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
+    assert not stored(served)
+
+
+@pytest.mark.parametrize(
+    "given", [None, "", "Bearer", "Bearer wrong", f"Basic {KEY}", f"Bearer {KEY}x", "Bearer ü"]
+)
+async def test_only_the_admin_key_opens(served: Served, given: str | None) -> None:
+    headers = {} if given is None else {"authorization": given.encode()}
+    for answer in (
+        await served.http.get("/admin/mode", headers=headers),
+        await served.http.put("/admin/mode", json={"mode": "full_verification"}, headers=headers),
+    ):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_admin_key")
+    assert not stored(served)
+
+
+def test_without_a_key_only_loopback_is_open() -> None:
+    local = GatewaySettings(target="t")
+    assert operator_of(local, "") == "loopback"
+    open_bind = GatewaySettings(target="t", http_host="0.0.0.0", unsafe_open_bind=True)
+    with pytest.raises(ApiError, match="ADASERVE_ADMIN_KEY"):
+        operator_of(open_bind, "")
+
+
+async def adaserve_mode(served: Served, *arguments: str, key: str = KEY) -> Any:
+    words = ["mode", *arguments, "--url", served.url]
+    return await asyncio.to_thread(CliRunner().invoke, app, words, env={"ADASERVE_ADMIN_KEY": key})
+
+
+async def test_the_command_sets_and_shows_modes(served: Served) -> None:
+    done = await adaserve_mode(served, "full_verification", "--class", "exact", "--reason", "legal texts")
+    assert done.exit_code == 0
+    assert "class:exact" in done.stdout
+    shown = await adaserve_mode(served, "--json")
+    assert json.loads(shown.stdout)["orders"]["class:exact"]["reason"] == "legal texts"
+    people = await adaserve_mode(served)
+    assert "full_verification" in people.stdout
+    assert "verifier" in people.stdout
+
+
+async def test_the_command_says_in_one_line_what_is_wrong(served: Served) -> None:
+    refused = await adaserve_mode(served, key="wrong")
+    assert (refused.exit_code, refused.stderr) == (1, "adaserve: The admin key is missing or wrong\n")
+    gone = CliRunner().invoke(app, ["mode", "--url", "http://127.0.0.1:9"])
+    assert (gone.exit_code, gone.stderr.startswith("adaserve: no gateway at")) == (1, True)
