@@ -1,4 +1,4 @@
-"""Where an iteration's time goes, as in figure 15 of the AdaServe paper: simulated, and on the real system with its bus.
+"""Where an iteration's time goes, as in figure 15 of the AdaServe paper: simulated, and real with its bus.
 
     python -m bench.breakdown [--target DIR --draft DIR] [--seconds 20] [--clients 8] [--policies adaserve paper]
                               [--trace paper:rps=4.0 --hardware llama70b-4xa100] [--json]
