@@ -267,7 +267,7 @@ class Engine:
         """Ask where no commit goes out that the DraftRequest could travel with."""
         asked = self._ask()
         if asked is not None and not self._bus.ask(*asked):
-            self._speculator.not_asked("reader_gone")
+            self._speculator.not_asked("reader_gone", self._clock_ms())
 
     # -- modes ------------------------------------------------------------------------------------------------
     def _obey(self) -> None:
@@ -353,7 +353,7 @@ class Engine:
         asked = self._ask()
         committed = self._committer.commit(settlements, asked)
         if asked is not None and not committed.asked:
-            self._speculator.not_asked("reader_gone")
+            self._speculator.not_asked("reader_gone", self._clock_ms())
         now_ms = self._clock_ms()
         self._redis_offset_ms = committed.time_ms - now_ms
         self._overhead.committed(now_ms, forward_ms)

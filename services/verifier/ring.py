@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 MIN_DEADLINE_MS = 5.0
 PROBE_PERIOD_MS = 1000.0
+LONGEST_PROBE_PERIOD_MS = 32_000.0
+CALM_MS = 20_000.0  # a breaker that opens again within so long after closing is probed half as often
 HISTORY = 64
 PLAIN_STEPS = 32  # steps without asking after the selector found that drafting does not pay
 
@@ -25,7 +27,8 @@ class Ring:
     """Waits for at most one reply at a time.
 
     A reply in time ends the wait. None by the deadline is a miss: the request is void, the breaker opens, and the
-    verifier decodes without waiting, asking once a second; a probe answered within the cap closes the breaker.
+    verifier decodes without waiting, asking once a second; a probe answered within the cap closes the breaker. Each
+    time it opens again soon after, the time between probes doubles, so that a ring at its limit does not flap.
     """
 
     index: int
@@ -36,6 +39,8 @@ class Ring:
     _sent: dict[int, float] = field(default_factory=dict)  # unanswered requests, void ones included
     _times: deque[float] = field(default_factory=lambda: deque(maxlen=HISTORY))
     _next_probe_ms: float = 0.0
+    _probe_period_ms: float = PROBE_PERIOD_MS
+    _closed_ms: float = float("-inf")
 
     @property
     def is_waiting(self) -> bool:
@@ -77,7 +82,7 @@ class Ring:
         self._sent[self.num_steps] = now_ms
         while len(self._sent) > HISTORY:
             del self._sent[min(self._sent)]
-        self._next_probe_ms = now_ms + PROBE_PERIOD_MS
+        self._next_probe_ms = now_ms + (self._probe_period_ms if self.is_open else PROBE_PERIOD_MS)
         return self.num_steps
 
     def answered(self, step: int, now_ms: float) -> bool:
@@ -92,6 +97,7 @@ class Ring:
         self._outstanding = None
         if self.is_open and took_ms <= self.deadline_cap_ms:
             self.is_open = False
+            self._closed_ms = now_ms
         return not self.is_open
 
     def wait_ends_ms(self) -> float:
@@ -104,8 +110,14 @@ class Ring:
         """Whether the deadline has passed without a reply."""
         return self.is_waiting and now_ms >= self.wait_ends_ms()
 
-    def missed(self) -> None:
+    def missed(self, now_ms: float) -> None:
         """No reply in time, or no reader: void the request and stop waiting."""
+        if not self.is_open:
+            if now_ms - self._closed_ms < CALM_MS:
+                self._probe_period_ms = min(2 * self._probe_period_ms, LONGEST_PROBE_PERIOD_MS)
+                self._next_probe_ms = now_ms + self._probe_period_ms
+            else:
+                self._probe_period_ms = PROBE_PERIOD_MS
         self._outstanding = None
         self.is_open = True
 
@@ -114,6 +126,8 @@ class Ring:
         self._outstanding = None
         self._sent.clear()
         self._times.clear()
+        self._probe_period_ms = PROBE_PERIOD_MS
+        self._closed_ms = float("-inf")
         self.is_open = False
 
     def void(self) -> None:

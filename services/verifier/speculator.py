@@ -148,10 +148,10 @@ class Speculator:
         if row.speculation.drafter != self.drafter:
             row.speculation = Speculation(drafter=self.drafter or "")
 
-    def not_asked(self, reason: str) -> None:
+    def not_asked(self, reason: str, now_ms: float) -> None:
         """The ask did not reach a reader: an immediate miss."""
         self._telemetry.add(signals.RING_MISSES, reason=reason)
-        self._ring.missed()
+        self._ring.missed(now_ms)
 
     def connection_lost(self) -> None:
         """The ask's fate is unknown: void, nobody is blamed."""
@@ -197,7 +197,7 @@ class Speculator:
         """Give up waiting when the deadline has passed."""
         if self._ring.has_missed(now_ms):
             logger.info("no trees within %.1f ms: decoding without waiting", self._ring.deadline_ms)
-            self.not_asked("deadline")
+            self.not_asked("deadline", now_ms)
 
     def hear(self, reply: SelectedTrees, generations: Mapping[str, Generation], now_ms: float) -> bool:
         """Take a reply in; whether it is the awaited one."""

@@ -45,7 +45,7 @@ def test_the_deadline_is_twice_a_high_percentile_within_its_bounds(times: list[f
 def test_a_miss_opens_the_breaker_and_probes_once_a_second() -> None:
     ring = Ring(0, CAP)
     ring.asked(0.0)
-    ring.missed()
+    ring.missed(CAP)
     assert ring.is_open
     assert not ring.is_waiting
     assert not ring.may_ask(PROBE_PERIOD_MS - 1)
@@ -55,7 +55,7 @@ def test_a_miss_opens_the_breaker_and_probes_once_a_second() -> None:
 def test_a_probe_within_the_cap_closes_the_breaker() -> None:
     ring = Ring(0, CAP)
     ring.asked(0.0)
-    ring.missed()
+    ring.missed(CAP)
     probe = ring.asked(1000.0)
     assert not ring.is_waiting  # nobody waits for a probe
     assert ring.answered(probe, 1000.0 + CAP)
@@ -65,11 +65,32 @@ def test_a_probe_within_the_cap_closes_the_breaker() -> None:
 def test_a_slow_probe_leaves_it_open() -> None:
     ring = Ring(0, CAP)
     ring.asked(0.0)
-    ring.missed()
+    ring.missed(CAP)
     probe = ring.asked(1000.0)
     assert not ring.answered(probe, 1000.0 + CAP + 1)
     assert ring.is_open
     assert ring.may_ask(2000.0)
+
+
+def test_a_breaker_that_opens_again_and_again_is_probed_ever_more_rarely() -> None:
+    ring, now, openings = Ring(0, CAP), 0.0, []
+    while now < 300_000.0:
+        now += 10.0
+        if ring.is_waiting:
+            ring.missed(now)
+            openings.append(now)
+        elif ring.may_ask(now):
+            step = ring.asked(now)
+            if ring.is_open:
+                ring.answered(step, now)  # every probe is quick, every request after it is late
+    for at in openings[2:]:
+        assert sum(at <= other < at + 60_000 for other in openings) <= 5
+    assert sum(other >= 200_000 for other in openings) <= 4
+    calm = ring.asked(now + 60_000)
+    ring.answered(calm, now + 60_000)
+    ring.asked(now + 120_000)
+    ring.missed(now + 120_000 + CAP)
+    assert ring.may_ask(now + 120_000 + PROBE_PERIOD_MS)
 
 
 def test_only_the_outstanding_step_counts_but_late_ones_teach() -> None:
@@ -109,6 +130,6 @@ def test_another_drafter_starts_with_a_closed_breaker() -> None:
     ring = Ring(0, CAP)
     round_trip(ring, 0.0, 200.0)
     ring.asked(1.0)
-    ring.missed()
+    ring.missed(CAP)
     ring.drafter_changed()
     assert (ring.is_open, ring.is_waiting, ring.typical_ms) == (False, False, 0.0)
