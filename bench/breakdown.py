@@ -1,12 +1,13 @@
-"""Where an iteration's time goes, as in figure 15 of the AdaServe paper: simulated, and on the real system with its bus.
+"""Where an iteration's time goes, as in figure 15 of the AdaServe paper: simulated, and real with its bus.
 
     python -m bench.breakdown [--target DIR --draft DIR] [--seconds 20] [--clients 8] [--policies adaserve paper]
                               [--trace paper:rps=4.0 --hardware llama70b-4xa100] [--json]
 
 Real: a stack on this machine serves mixed traffic. From the services' own histograms over that time: drafting and
 selection as drafter and selector measured them, forward passes, the bus (what the ring took beyond drafting and
-selection: Redis, encoding, waiting for a turn), and the verifier's own work (plan, acceptance, commit). Simulated: hops,
-selection and commit are an assumed constant. Shares are of the sum; drafting overlaps with prompts fed meanwhile.
+selection: Redis, encoding, waiting for a turn), and the verifier's own work (plan, acceptance, commit). Simulated:
+hops, selection and commit are an assumed constant. Shares are of the sum; drafting overlaps with prompts fed
+meanwhile.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def spent(services: Mapping[str, Samples]) -> dict[str, float]:
 def shares(parts: Mapping[str, float]) -> dict[str, float]:
     """Percent of their sum."""
     whole = sum(parts.values())
-    return {name: 100.0 * value / whole for name, value in parts.items()} if whole > 0 else dict.fromkeys(parts, 0.0)
+    return (
+        {name: 100.0 * value / whole for name, value in parts.items()} if whole > 0 else dict.fromkeys(parts, 0.0)
+    )
 
 
 def real(stack: LocalStack, policy: str, seconds: float, clients: int) -> dict[str, Any]:
@@ -116,7 +119,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for each in measured:
         print(f"real      {each['policy']:15} {_line(each['share'])}")
         times = {**each["ms_per_round"], **each["ms_per_pass"]}
-        print(f"          {each['rounds']} rounds, {each['forward_passes']} forward passes; ms each: {_times(times)}")
+        print(
+            f"          {each['rounds']} rounds, {each['forward_passes']} forward passes; ms each: {_times(times)}"
+        )
     return 0
 
 
