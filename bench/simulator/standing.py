@@ -19,10 +19,11 @@ from rich.progress import Progress
 from bench.report import Report, percentiles
 from bench.simulator.hardware import PROFILES
 from bench.simulator.simulate import reports
+from bench.simulator.systems import SYSTEMS
 
-BUDGETS = (128, 192, 256)
-RIVALS = ("sarathi", "sarathi-capped", "vllm", "vllm-spec-4", "vllm-spec-6", "vllm-adaptive")
-OURS, PAPER = "adaserve", "adaserve-paper"
+BUDGETS = (64, 128, 192, 256, 384, 512)
+OURS, PAPER, CAPPED = "adaserve", "adaserve-paper", "sarathi-capped"
+RIVALS = tuple(name for name in SYSTEMS if name not in (OURS, PAPER))
 FIXED = tuple(f"{PAPER}:budget={budget}" for budget in BUDGETS)
 
 
@@ -60,14 +61,27 @@ def _behind(systems: dict[str, Report]) -> float:
     return max(others, default=0.0) - _mean(systems[OURS])
 
 
+def _ttft_p99_ms(report: Report) -> float | None:
+    return percentiles(outcome.ttft_ms for outcome in report.outcomes)["p99"]
+
+
+def _ttft_ratio(systems: dict[str, Report]) -> str:
+    """To Sarathi under our cap of requests, the fair comparison."""
+    ours, theirs = (_ttft_p99_ms(systems[name]) if name in systems else None for name in (OURS, CAPPED))
+    return f", TTFT p99 {ours / theirs:.2f} times {CAPPED}'s" if ours and theirs else ""
+
+
 def _print(trace: str, hardware: str, systems: dict[str, Report], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps([report.json() for report in systems.values()]), flush=True)
         return
-    print(f"{trace} on {hardware}: {-_behind(systems):+.1f} points to the best other", flush=True)
+    print(
+        f"{trace} on {hardware}: {-_behind(systems):+.1f} points to the best other{_ttft_ratio(systems)}",
+        flush=True,
+    )
     for name, report in sorted(systems.items(), key=lambda item: -_mean(item[1])):
         spread = report.attainment.ci95
-        ttft = percentiles(outcome.ttft_ms for outcome in report.outcomes)["p99"]
+        ttft = _ttft_p99_ms(report)
         print(
             f"    {name:26} {_mean(report):6.2f}{'' if spread is None else f' ± {spread:4.2f}'} %"
             f"   goodput {report.goodput.mean or 0:6.0f} tokens/s   TTFT p99 {ttft or 0:7.0f} ms",
