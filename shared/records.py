@@ -42,6 +42,10 @@ class Origin:
     seed: int
     gateway: str
     traceparent: str | None
+    form: bytes = b""
+    """How the gateways tell the answer; nobody else reads it."""
+    attachment: int = 1
+    """Number of the connection that `gateway` delivers to; each one that takes the request over gets the next."""
 
     def fields(self) -> tuple[Argument, ...]:
         """Names and values of the hash, flat."""
@@ -51,5 +55,7 @@ class Origin:
             "seed": self.seed,
             "gateway": self.gateway,
             "traceparent": self.traceparent or "",
+            "form": self.form,
+            "attachment": self.attachment,
         }
         return tuple(item for pair in pairs.items() for item in pair)

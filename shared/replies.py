@@ -65,6 +65,18 @@ class Cancelled(StrEnum):
     MISSING = "MISSING"
     TERMINAL = "TERMINAL"
     """The request had ended before: nothing was changed."""
+    ATTACHED = "ATTACHED"
+    """Its condition does not hold: another connection waits for the request, or its grace is not over."""
+
+
+class Left(StrEnum):
+    """Outcome of leave."""
+
+    OK = "OK"
+    MISSING = "MISSING"
+    TERMINAL = "TERMINAL"
+    ATTACHED = "ATTACHED"
+    """Another connection has the request."""
 
 
 class Forgotten(StrEnum):
@@ -115,6 +127,8 @@ class Claim:
     seed: int = 0
     enqueued_ms: float = 0.0
     time_ms: float = 0.0
+    form: bytes = b""
+    attachment: int = 1
     journal: tuple[JournalEntry, ...] = ()
 
     @property
@@ -138,8 +152,9 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """State and journal of a request after attach. `status` is queued, running, finished, cancelled, poisoned or
-    MISSING; `terminal` is the encoded TokenEvent of an ended request, else empty."""
+    """State and journal of a request after attach. `status` is queued, running, finished, cancelled, poisoned,
+    MISSING, or DETACHED where another connection has taken it; `terminal` is the encoded TokenEvent of an ended
+    request, else empty; `attachment` the number of the connection."""
 
     status: str
     position: int = 0
@@ -148,6 +163,9 @@ class Attached:
     finish: str = ""
     terminal: bytes = b""
     journal: tuple[JournalEntry, ...] = ()
+    attachment: int = 1
+    enqueued_ms: float | None = None
+    last_token_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +186,8 @@ def parse_claim(reply: list[Any]) -> Claim:
     status = ClaimStatus(text(reply[0]))
     if len(reply) == 1:
         return Claim(status)
-    body, position, digest, first, crashes, gateway, trace, tenant, tier, seed, enqueued, now, journal = reply[1:]
+    body, position, digest, first, crashes, gateway, trace, tenant, tier, seed, enqueued, now = reply[1:13]
+    form, attachment, journal = reply[13:]
     return Claim(
         status=status,
         body=body,
@@ -183,6 +202,8 @@ def parse_claim(reply: list[Any]) -> Claim:
         seed=int(seed),
         enqueued_ms=float(enqueued),
         time_ms=float(now),
+        form=form,
+        attachment=int(attachment),
         journal=_journal(journal),
     )
 
@@ -194,7 +215,7 @@ def parse_commit(reply: list[Any]) -> Commit:
 def parse_attached(reply: list[Any]) -> Attached:
     if len(reply) == 1:
         return Attached(text(reply[0]))
-    status, position, digest, first, finish, terminal, journal = reply
+    status, position, digest, first, finish, terminal, attachment, enqueued, last, journal = reply
     return Attached(
         status=text(status),
         position=int(position),
@@ -203,6 +224,9 @@ def parse_attached(reply: list[Any]) -> Attached:
         finish=text(finish),
         terminal=terminal,
         journal=_journal(journal),
+        attachment=int(attachment),
+        enqueued_ms=_time(enqueued),
+        last_token_ms=_time(last),
     )
 
 

@@ -5,18 +5,20 @@
 --
 -- Every function gets the cell's key prefix as ARGV[1] and derives from it the keys whose names stand only inside
 -- the request's hash: the reply gateway's stream, the previous owner's set. Such keys cannot be declared by the
--- caller; they are legal on a cluster too, because the prefix carries the hash tag of the declared keys, so that
+-- caller, nor is `abandoned` where only some rows of a commit touch it; they are legal on a cluster too, because the prefix carries the hash tag of the declared keys, so that
 -- all of them are in one slot.
 --
 -- Raise VERSION with every change: a client loads its library only where it finds none or an older one.
 
-local VERSION = 4
+local VERSION = 5
 
 local GROUP = 'verifiers'
 local RETAIN_MS = 600000
 local POISON_AT = 3
 local TOKENS_MAXLEN = 10000
 local CALIBRATION_TTL_S = 86400
+local GONE_GATEWAY_MS = 30000
+local MAX_OVERDUE = 64
 local UNOWNED_EPOCH = '0'
 
 local TERMINAL = { finished = true, cancelled = true, poisoned = true }
@@ -46,11 +48,22 @@ end
 local TO_GATEWAY = { 'NOMKSTREAM', 'MAXLEN', '~', TOKENS_MAXLEN }
 
 -- Tells the reply gateway. NOMKSTREAM: a stream without a reader has no expiry and would stay for ever. pcall: a
--- failure here must not turn a commit into an error; the gateway sees the gap and attaches.
+-- failure here must not turn a commit into an error; the gateway sees the gap and attaches. False: the gateway named
+-- in the hash has no stream, so it has been gone for long.
 local function publish(prefix, gateway, body, traceparent, at)
   if gateway and gateway ~= '' then
-    redis.pcall(unpack(add_entry(prefix .. 'tokens:' .. gateway, TO_GATEWAY, body, traceparent, at, at)))
+    return redis.pcall(unpack(add_entry(prefix .. 'tokens:' .. gateway, TO_GATEWAY, body, traceparent, at, at)))
   end
+end
+
+-- From now on nobody waits for this request: unless somebody attaches until then, it is to be cancelled.
+local function abandon(abandoned, id, at, grace_ms)
+  return redis.pcall('ZADD', abandoned, 'NX', string.format('%.3f', tonumber(at) + grace_ms), id)
+end
+
+-- Whether the connection with this number, held by this gateway, is still the one that the request is sent to.
+local function is_attached(state_gateway, state_attachment, gateway, attachment)
+  return state_gateway == gateway and (state_attachment or '1') == attachment
 end
 
 local function queue(stream, id, traceparent, at)
@@ -97,7 +110,7 @@ end
 local function claimed(status, state, crashes, journal, at)
   return { status, state.body, state.position, state.digest, state.first_token_ms or '', tostring(crashes),
     state.gateway, state.traceparent, state.tenant, state.tier, state.seed, state.enqueued_ms, at,
-    redis.call('XRANGE', journal, '-', '+') }
+    state.form or '', state.attachment or '1', redis.call('XRANGE', journal, '-', '+') }
 end
 
 local function read_hash(hash)
@@ -185,8 +198,9 @@ local function commit_row(prefix, own, row, at)
   -- The journal first: of all writes only this one can be refused, and nothing has changed yet then.
   if row.tokens ~= '' then redis.call('XADD', row.journal, row.stop .. '-0', 'tokens', row.tokens) end
   local fields = { 'position', row.stop, 'digest', row.stop_digest }
-  if row.tokens ~= '' and not state[7] then
-    fields[5], fields[6] = 'first_token_ms', at
+  if row.tokens ~= '' then
+    fields[5], fields[6] = 'last_token_ms', at
+    if not state[7] then fields[7], fields[8] = 'first_token_ms', at end
   end
   redis.call('HSET', row.hash, unpack(fields))
   if row.finish ~= '' then
@@ -194,7 +208,8 @@ local function commit_row(prefix, own, row, at)
     redis.call('SREM', own, row.id)
     retire(row.hash, row.journal)
   end
-  publish(prefix, state[5], row.event, state[6], at)
+  local reply = publish(prefix, state[5], row.event, state[6], at)
+  if reply == false and row.finish == '' then abandon(prefix .. 'abandoned', row.id, at, GONE_GATEWAY_MS) end
   return 'OK'
 end
 
@@ -235,14 +250,50 @@ local function release(keys, args)
   return 'OK'
 end
 
--- KEYS hash, journal, dead letters. ARGV prefix, id, terminal status, event, reason for a dead letter or ''.
+-- KEYS hash, abandoned. ARGV prefix, id, gateway, attachment, grace in ms. The connection is closed and its client
+-- may come back: commits go on, without an event for anybody.
+local function leave(keys, args)
+  local hash, abandoned = keys[1], keys[2]
+  local prefix, id, gateway, attachment, grace_ms = unpack(args)
+  local status, held_by, number = unpack(redis.call('HMGET', hash, 'status', 'gateway', 'attachment'))
+  if not status then return 'MISSING' end
+  if TERMINAL[status] then return 'TERMINAL' end
+  if is_attached(held_by, number, '', attachment) then return 'OK' end  -- a lost reply
+  if not is_attached(held_by, number, gateway, attachment) then return 'ATTACHED' end
+  -- First what may be refused for want of memory.
+  redis.call('ZADD', abandoned, string.format('%.3f', tonumber(now()) + tonumber(grace_ms)), id)
+  redis.call('HSET', hash, 'gateway', '', 'attachment', attachment)
+  return 'OK'
+end
+
+-- KEYS abandoned. ARGV prefix. Ids of requests whose grace is over by Redis' clock.
+local function overdue(keys)
+  return redis.call('ZRANGEBYSCORE', keys[1], '-inf', now(), 'LIMIT', 0, MAX_OVERDUE)
+end
+
+-- Whether a conditional cancel has come too late: somebody else waits for the request now.
+local function is_awaited(abandoned, id, given, state_gateway, state_attachment, at)
+  if given.gateway ~= '' and not is_attached(state_gateway, state_attachment, given.gateway, given.attachment) then
+    return true
+  end
+  if given.only_overdue ~= '1' then return false end
+  return tonumber(redis.call('ZSCORE', abandoned, id) or math.huge) > tonumber(at)
+end
+
+-- KEYS hash, journal, dead letters, abandoned. ARGV prefix, id, terminal status, event, reason for a dead letter or
+-- '', gateway and attachment that it must still be sent to or '', '1' to cancel only what is overdue.
 local function cancel(keys, args)
-  local hash, journal, dead = keys[1], keys[2], keys[3]
-  local prefix, id, status, event, reason = unpack(args)
-  local state = redis.call('HMGET', hash, 'status', 'owner', 'stream', 'entry_id', 'gateway', 'traceparent')
+  local hash, journal, dead, abandoned = keys[1], keys[2], keys[3], keys[4]
+  local prefix, id, status, event, reason = unpack(args, 1, 5)
+  local given = { gateway = args[6], attachment = args[7], only_overdue = args[8] }
+  local at = now()
+  local state = redis.call('HMGET', hash, 'status', 'owner', 'stream', 'entry_id', 'gateway', 'traceparent',
+    'attachment')
+  local is_open = state[1] and not TERMINAL[state[1]]
+  if is_open and is_awaited(abandoned, id, given, state[5], state[7], at) then return 'ATTACHED' end
+  redis.call('ZREM', abandoned, id)
   if not state[1] then return 'MISSING' end
   if TERMINAL[state[1]] then return 'TERMINAL' end
-  local at = now()
   if reason ~= '' then
     redis.call('XADD', dead, '*', 'body', id, 'sent_at', at, 'reason', reason)
   end
@@ -255,18 +306,27 @@ local function cancel(keys, args)
   return 'OK'
 end
 
--- KEYS hash, journal. ARGV prefix, gateway, position, detached event.
+-- KEYS hash, journal, abandoned. ARGV prefix, id, gateway, position, detached event, attachment.
+--
+-- Without a number a connection takes the request over from whichever had it, and gets the next number. With its
+-- number a connection keeps what it has, unless another has taken it since. A lower number in the hash than the
+-- keeper's means that Redis has forgotten the later one.
 local function attach(keys, args)
-  local hash, journal = keys[1], keys[2]
-  local prefix, gateway, position, detached = unpack(args)
+  local hash, journal, abandoned = keys[1], keys[2], keys[3]
+  local prefix, id, gateway, position, detached, attachment = unpack(args)
   local state = redis.call('HMGET', hash, 'status', 'position', 'digest', 'first_token_ms', 'finish', 'terminal',
-    'gateway', 'traceparent')
+    'gateway', 'traceparent', 'attachment', 'enqueued_ms', 'last_token_ms')
   if not state[1] then return { 'MISSING' } end
-  if not TERMINAL[state[1]] and state[7] ~= gateway then
-    redis.call('HSET', hash, 'gateway', gateway)
-    publish(prefix, state[7], detached, state[8], now())
+  local held = tonumber(state[9] or '1')
+  local number = attachment == '' and held + 1 or tonumber(attachment)
+  if not TERMINAL[state[1]] then
+    if held > number or (held == number and state[7] ~= gateway) then return { 'DETACHED' } end
+    redis.call('HSET', hash, 'gateway', gateway, 'attachment', string.format('%.0f', number))
+    redis.call('ZREM', abandoned, id)
+    if state[7] ~= gateway then publish(prefix, state[7], detached, state[8], now()) end
   end
   return { state[1], state[2], state[3], state[4] or '', state[5] or '', state[6] or '',
+    string.format('%.0f', number), state[10], state[11] or '',
     redis.call('XRANGE', journal, '(' .. position .. '-0', '+') }
 end
 
@@ -364,6 +424,8 @@ redis.register_function('adaserve_commit', commit)
 redis.register_function('adaserve_release', release)
 -- A cancel must work when memory is full: it is what frees some.
 redis.register_function { function_name = 'adaserve_cancel', callback = cancel, flags = { 'allow-oom' } }
+redis.register_function('adaserve_leave', leave)
+redis.register_function { function_name = 'adaserve_overdue', callback = overdue, flags = { 'no-writes' } }
 redis.register_function('adaserve_attach', attach)
 redis.register_function('adaserve_reseed', reseed)
 redis.register_function('adaserve_forget_consumer', forget_consumer)

@@ -1,15 +1,16 @@
-"""The seven functions of docs/protocol.md as typed calls: pure builders and reply parsers, no connection.
+"""The eight functions of docs/protocol.md as typed calls: pure builders and reply parsers, no connection.
 
     enqueue   gateway    new request into its tier's queue
     claim     verifier   take a queued request, or one of a dead verifier
     commit    verifier   append tokens of a whole batch: the only place where output becomes real
     release   verifier   give a request back
     cancel    anyone     end a request from outside, also a poisonous one
-    attach    gateway    become a request's reply gateway and read its journal
+    attach    gateway    become a request's reply gateway, or stay it, and read its journal
+    leave     gateway    the client has gone and may come back
     reseed    both       restore what Redis has forgotten
 
-and two small helps: `forget_consumer` deletes a dead verifier's consumer in the moment it has nothing pending,
-`add_labels` adds to what is known of a draft model.
+and three small helps: `overdue` names the requests that nobody came back to, `forget_consumer` deletes a dead
+verifier's consumer in the moment it has nothing pending, `add_labels` adds to what is known of a draft model.
 
 Epochs and digests are hex strings, positions count tokens with the prompt, times are Redis milliseconds. Every
 call may be repeated after a lost reply; of add_labels that counts labels twice.
@@ -34,6 +35,7 @@ from shared.replies import (
     Enqueued,
     Forgotten,
     JournalEntry,
+    Left,
     Released,
     Reseeded,
     ReseedStatus,
@@ -60,6 +62,7 @@ __all__ = [
     "Enqueued",
     "Forgotten",
     "JournalEntry",
+    "Left",
     "Origin",
     "Released",
     "ReseedStatus",
@@ -75,8 +78,10 @@ __all__ = [
     "commit",
     "enqueue",
     "forget_consumer",
+    "leave",
     "load_library",
     "new_epoch",
+    "overdue",
     "release",
     "reseed",
 ]
@@ -120,12 +125,16 @@ def enqueue(
     seed: int,
     gateway: str,
     traceparent: str | None,
+    form: bytes = b"",
 ) -> Call[Enqueued]:
     """Creates the request and queues it, unless its tier already holds `limit` entries.
 
-    `position` and `digest` are those of the prompt, `body` the encoded Request.
+    `position` and `digest` are those of the prompt, `body` the encoded Request, `form` how its answer is told. The
+    connection that waits for it gets number 1.
     """
-    origin = Origin(body=body, tenant=tenant, tier=tier, seed=seed, gateway=gateway, traceparent=traceparent)
+    origin = Origin(
+        body=body, tenant=tenant, tier=tier, seed=seed, gateway=gateway, traceparent=traceparent, form=form
+    )
     return Call(
         "adaserve_enqueue",
         (keys.request(request), keys.requests(tier)),
@@ -190,30 +199,58 @@ def cancel(
     event: bytes,
     status: Terminal = Terminal.CANCELLED,
     dead_reason: str = "",
+    connection: tuple[str, int] | None = None,
+    only_overdue: bool = False,
 ) -> Call[Cancelled]:
     """Ends a request that has not ended; `event` is the encoded terminal TokenEvent for its gateway.
 
-    With `dead_reason` the id also goes to the dead letters, in the same step.
+    With `dead_reason` the id also goes to the dead letters, in the same step. With `connection`, a gateway and its
+    attachment, only while the request is still sent there; with `only_overdue` only if its grace is over.
     """
+    gateway, attachment = connection or ("", "")
     return Call(
         "adaserve_cancel",
-        (keys.request(request), keys.journal(request), keys.dead),
-        (keys.prefix, request, status, event, dead_reason),
+        (keys.request(request), keys.journal(request), keys.dead, keys.abandoned),
+        (keys.prefix, request, status, event, dead_reason, gateway, attachment, "1" if only_overdue else ""),
         lambda reply: Cancelled(text(reply)),
     )
 
 
-def attach(keys: Keys, *, request: str, gateway: str, position: int, detached: bytes) -> Call[Attached]:
+def attach(
+    keys: Keys, *, request: str, gateway: str, position: int, detached: bytes, attachment: int | None = None
+) -> Call[Attached]:
     """Makes `gateway` the reply gateway and returns the journal entries that end after `position`.
 
     The first of them may begin before it. `detached` is the encoded event that ends the stream at the previous
-    gateway, published there if it is another one and the request has not ended.
+    gateway, published there if it is another one and the request has not ended. Without an `attachment` the
+    request is taken from whoever has it; with its own number a connection is DETACHED if another one has taken it.
     """
     return Call(
         "adaserve_attach",
-        (keys.request(request), keys.journal(request)),
-        (keys.prefix, gateway, position, detached),
+        (keys.request(request), keys.journal(request), keys.abandoned),
+        (keys.prefix, request, gateway, position, detached, "" if attachment is None else attachment),
         parse_attached,
+    )
+
+
+def leave(keys: Keys, *, request: str, gateway: str, attachment: int, grace_ms: int) -> Call[Left]:
+    """The client of this connection has gone: whoever attaches within the grace gets the request, else `overdue`
+    names it."""
+    return Call(
+        "adaserve_leave",
+        (keys.request(request), keys.abandoned),
+        (keys.prefix, request, gateway, attachment, grace_ms),
+        lambda reply: Left(text(reply)),
+    )
+
+
+def overdue(keys: Keys) -> Call[list[str]]:
+    """Requests whose grace is over, to be cancelled with `only_overdue`; a bounded number of them."""
+    return Call(
+        "adaserve_overdue",
+        (keys.abandoned,),
+        (keys.prefix,),
+        lambda reply: [text(request) for request in reply],
     )
 
 
@@ -235,9 +272,9 @@ def reseed(
     """Replaces a missing or shorter journal by the caller's chain of output tokens (uint32 LE, start..position).
 
     `start` is the prompt's length. A gateway passes no owner: the request then goes to `requests:released`, and a
-    verifier still at work on it is fenced. The live owner passes itself, the epoch it holds and a new one, and
-    goes on under the new one. `contradiction` also replaces an equally long or longer chain that differs from what
-    the client has seen, if Redis still stands there.
+    verifier still at work on it is fenced; so a gateway leaves a live owner the time to be first. The live owner
+    passes itself, the epoch it holds and a new one, and goes on under the new one. `contradiction` also replaces
+    an equally long or longer chain that differs from what the client has seen, if Redis still stands there.
     """
     if len(tokens) != 4 * (position - start):
         raise ValueError(f"{len(tokens)} bytes of tokens do not fill {start}..{position}")

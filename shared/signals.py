@@ -216,8 +216,14 @@ HTTP_REQUESTS = _counter(
     "http_requests",
     "{request}",
     "Answers by route and status",
-    route=("/v1/chat/completions", "/v1/completions", "/v1/models", "/live", "/ready", "/metrics"),
-    status=("200", "400", "401", "403", "404", "405", "413", "415", "429", "499", "500", "503"),
+    route=("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/streams", "/live", "/ready", "/metrics"),
+    status=("200", "400", "401", "403", "404", "405", "409", "413", "415", "422", "429", "499", "500", "503"),
+)
+RESTORED = _counter(
+    "restored",
+    "{request}",
+    "Requests the gateway found forgotten by Redis and put back, by the answer of reseed",
+    status=("OK", "UNNEEDED", "FENCED", "TERMINAL"),
 )
 OPEN_STREAMS = _gauge("open_streams", "{stream}", "Requests the gateway is delivering")
 TTFT = _histogram("ttft", "s", "Arrival to first token, as the client sees it", WAIT_SECONDS)

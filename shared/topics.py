@@ -37,6 +37,8 @@ HINT_MAXLEN = 256
 """Hints are folded to the newest; a longer backlog is only memory."""
 TOKENS_MAXLEN = 10_000
 """Copies of the journal; a gateway that falls further behind sees the gap and attaches."""
+GONE_GATEWAY_MS = 30_000
+"""Once a dead gateway's stream has gone too, its clients have so long to come back before they are cancelled."""
 CONTROL_MAXLEN = 1_024
 """Wake-ups only; the truth is in the keys."""
 
@@ -108,6 +110,11 @@ class Keys:
     def journal(self, request: str) -> str:
         """Stream of committed tokens with ids ``<end position>-0``; lives as long as the hash."""
         return f"{self.prefix}out:{request}"
+
+    @property
+    def abandoned(self) -> str:
+        """Sorted set of requests that no connection waits for, by the time at which they are to be cancelled."""
+        return f"{self.prefix}abandoned"
 
     def owned(self, verifier: str) -> str:
         """Set of requests a verifier owns: what others take over when its heartbeat is gone."""

@@ -59,6 +59,8 @@ class Intake:
                 seed=claim.seed,
                 gateway=claim.gateway,
                 traceparent=claim.traceparent,
+                form=claim.form,
+                attachment=claim.attachment,
             ),
             epoch=claimed.epoch,
             rules=StopRules.of(request, self._eos_token_ids),

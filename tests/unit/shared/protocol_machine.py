@@ -27,6 +27,7 @@ from shared.scripts import (
     claim,
     commit,
     enqueue,
+    leave,
     release,
     reseed,
 )
@@ -39,13 +40,24 @@ VERIFIERS = ("v.1", "v.2")
 GATEWAYS = ("g.1", "g.2")
 TIERS = ("0", "1")
 QUEUES = (*TIERS, RELEASED)
-HASH_FIELDS = ("status", "owner", "epoch", "position", "digest", "crash_claims", "gateway", "claimed_position")
+HASH_FIELDS = (
+    "status",
+    "owner",
+    "epoch",
+    "position",
+    "digest",
+    "crash_claims",
+    "gateway",
+    "attachment",
+    "claimed_position",
+)
 
 T = TypeVar("T")
 
 requests = st.sampled_from(REQUESTS)
 verifiers = st.sampled_from(VERIFIERS)
 gateways = st.sampled_from(GATEWAYS)
+numbers = st.integers(1, 3)
 token_lists = st.lists(st.integers(0, 3), max_size=2)
 seldom = st.sampled_from([False, False, True, False, False])  # what ends a request, or it would never get far
 
@@ -259,25 +271,62 @@ class ProtocolMachine(RuleBasedStateMachine):
         assert real == self.model.release(request, epoch, self._newest_entry(RELEASED))
         self._remember(request)
 
-    @rule(request=requests, status=st.sampled_from(Terminal), really=seldom)
-    def end(self, request: str, status: Terminal, really: bool) -> None:
+    @rule(
+        request=requests,
+        status=st.sampled_from(Terminal),
+        really=seldom,
+        connection=st.none() | st.tuples(gateways, numbers),
+        only_overdue=st.booleans(),
+    )
+    def end(
+        self,
+        request: str,
+        status: Terminal,
+        really: bool,
+        connection: tuple[str, int] | None,
+        only_overdue: bool,
+    ) -> None:
         held = self.model.requests.get(request)
-        if not really and held is not None and not held.has_ended:
+        if not really and connection is None and not only_overdue and held is not None and not held.has_ended:
             return
         event = self._next()
-        real = self._call(cancel(self.keys, request=request, event=event, status=status))
-        assert real == self.model.cancel(request, status, event)
+        real = self._call(
+            cancel(
+                self.keys,
+                request=request,
+                event=event,
+                status=status,
+                connection=connection,
+                only_overdue=only_overdue,
+            )
+        )
+        assert real == self.model.cancel(request, status, event, connection, only_overdue)
         self._remember(request)
 
-    @rule(request=requests, gateway=gateways, position=st.integers(0, 6))
-    def read_journal(self, request: str, gateway: str, position: int) -> None:
+    @rule(request=requests, gateway=gateways, number=numbers, is_over=st.booleans(), is_current=st.booleans())
+    def go_away(self, request: str, gateway: str, number: int, is_over: bool, is_current: bool) -> None:
+        if (held := self.model.requests.get(request)) and is_current:
+            gateway, number = held.gateway or gateway, held.attachment
+        grace_ms = 0 if is_over else 60_000
+        real = self._call(leave(self.keys, request=request, gateway=gateway, attachment=number, grace_ms=grace_ms))
+        assert real == self.model.leave(request, gateway, number, is_over)
+
+    @rule(request=requests, gateway=gateways, position=st.integers(0, 6), number=st.none() | numbers)
+    def read_journal(self, request: str, gateway: str, position: int, number: int | None) -> None:
         event = self._next()
         real = self._call(
-            attach(self.keys, request=request, gateway=gateway, position=position, detached=event),
+            attach(
+                self.keys,
+                request=request,
+                gateway=gateway,
+                position=position,
+                detached=event,
+                attachment=number,
+            ),
         )
         journal = [(entry.end, entry.tokens) for entry in real.journal]
-        assert (real.status, journal) == self.model.attach(request, gateway, position, event)
-        if request in self.model.requests:
+        assert (real.status, journal) == self.model.attach(request, gateway, position, event, number)
+        if request in self.model.requests and real.status != "DETACHED":
             assert real.terminal == self.model.requests[request].terminal
 
     @rule(request=requests, really=seldom)
@@ -287,6 +336,8 @@ class ProtocolMachine(RuleBasedStateMachine):
             return
         held = self.model.requests.pop(request, None)
         if held is not None:
+            self.model.abandoned.pop(request, None)
+            self.client.zrem(self.keys.abandoned, request)
             self.client.delete(self.keys.request(request), self.keys.journal(request))
             self.model._discard(held.queue, held.entry)
             if held.entry:
@@ -385,6 +436,9 @@ class ProtocolMachine(RuleBasedStateMachine):
         owned = [self.model.owned.get(verifier, set()) for verifier in VERIFIERS]
         events = [self.model.events.get(gateway, []) for gateway in GATEWAYS]
         assert self._found() == (held, queued, owned, events)
+        assert {member.decode() for member in self.client.zrange(self.keys.abandoned, 0, -1)} == set(
+            self.model.abandoned
+        )
 
     @invariant()
     def no_unfinished_request_is_lost(self) -> None:

@@ -11,6 +11,7 @@ from shared.scripts import (
     CommitStatus,
     Contradiction,
     Enqueued,
+    Left,
     Released,
     ReseedStatus,
 )
@@ -35,6 +36,7 @@ class Held:
     crash_claims: int = 0
     journal: list[tuple[int, bytes]] = field(default_factory=list)
     has_first_token: bool = False
+    attachment: int = 1
     terminal: bytes = b""
 
     @property
@@ -51,6 +53,7 @@ class Model:
     owned: dict[str, set[str]] = field(default_factory=dict)
     live: set[str] = field(default_factory=set)
     events: dict[str, list[bytes]] = field(default_factory=dict)
+    abandoned: dict[str, bool] = field(default_factory=dict)  # request -> whether its grace is over
 
     def _queue(self, request: str, queue: str, entry: str) -> None:
         held = self.requests[request]
@@ -69,7 +72,8 @@ class Model:
             self.owned.setdefault(owner, set()).add(request)
 
     def _publish(self, gateway: str, event: bytes) -> None:
-        self.events.setdefault(gateway, []).append(event)
+        if gateway:
+            self.events.setdefault(gateway, []).append(event)
 
     def enqueue(
         self, request: str, queue: str, limit: int, position: int, digest: str, gateway: str, entry: str
@@ -158,8 +162,34 @@ class Model:
         self._queue(request, RELEASED, entry)
         return Released.OK
 
-    def cancel(self, request: str, status: str, event: bytes) -> Cancelled:
+    def leave(self, request: str, gateway: str, attachment: int, is_over: bool) -> Left:
         held = self.requests.get(request)
+        if held is None:
+            return Left.MISSING
+        if held.has_ended:
+            return Left.TERMINAL
+        if (held.gateway, held.attachment) == ("", attachment):
+            return Left.OK
+        if (held.gateway, held.attachment) != (gateway, attachment):
+            return Left.ATTACHED
+        held.gateway = ""
+        self.abandoned[request] = is_over
+        return Left.OK
+
+    def cancel(
+        self,
+        request: str,
+        status: str,
+        event: bytes,
+        connection: tuple[str, int] | None = None,
+        only_overdue: bool = False,
+    ) -> Cancelled:
+        held = self.requests.get(request)
+        if held is not None and not held.has_ended:
+            is_elsewhere = connection is not None and connection != (held.gateway, held.attachment)
+            if is_elsewhere or (only_overdue and not self.abandoned.get(request, False)):
+                return Cancelled.ATTACHED
+        self.abandoned.pop(request, None)
         if held is None:
             return Cancelled.MISSING
         if held.has_ended:
@@ -171,14 +201,19 @@ class Model:
         return Cancelled.OK
 
     def attach(
-        self, request: str, gateway: str, position: int, detached: bytes
+        self, request: str, gateway: str, position: int, detached: bytes, attachment: int | None
     ) -> tuple[str, list[tuple[int, bytes]]]:
         held = self.requests.get(request)
         if held is None:
             return "MISSING", []
-        if not held.has_ended and held.gateway != gateway:
-            self._publish(held.gateway, detached)
-            held.gateway = gateway
+        if not held.has_ended:
+            number = held.attachment + 1 if attachment is None else attachment
+            if held.attachment > number or (held.attachment == number and held.gateway != gateway):
+                return "DETACHED", []
+            if held.gateway != gateway:
+                self._publish(held.gateway, detached)
+            held.gateway, held.attachment = gateway, number
+            self.abandoned.pop(request, None)
         return held.status, [(end, tokens) for end, tokens in held.journal if end > position]
 
     def reseed(

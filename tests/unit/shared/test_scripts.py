@@ -18,6 +18,7 @@ from shared.label_store import read_labels, unpack_labels
 from shared.labels import LabelCounts
 from shared.scripts import (
     MAX_COMMIT_ROWS,
+    Attached,
     Cancelled,
     Claim,
     ClaimStatus,
@@ -25,6 +26,7 @@ from shared.scripts import (
     CommitStatus,
     Contradiction,
     Enqueued,
+    Left,
     Origin,
     Released,
     ReseedStatus,
@@ -37,15 +39,26 @@ from shared.scripts import (
     claim,
     commit,
     enqueue,
+    leave,
     load_library,
     new_epoch,
+    overdue,
     release,
     reseed,
 )
 from shared.streams import OwnedStream, connect, connect_async, keep_alive, send
 from shared.topics import RETAIN_MS, VERIFIER_GROUP, Keys
 
-ORIGIN = Origin(body=b"\x00\xff", tenant="acme", tier=1, seed=7, gateway="g.1", traceparent="00-aa-bb-01")
+ORIGIN = Origin(
+    body=b"\x00\xff",
+    tenant="acme",
+    tier=1,
+    seed=7,
+    gateway="g.1",
+    traceparent="00-aa-bb-01",
+    form=b"\xc1form",
+    attachment=1,
+)
 Scenario = Callable[["Cell"], None]
 
 
@@ -73,6 +86,7 @@ class Cell:
             seed=ORIGIN.seed,
             gateway=gateway,
             traceparent=ORIGIN.traceparent,
+            form=ORIGIN.form,
         )
         return Enqueued(self.run(command))
 
@@ -107,6 +121,24 @@ class Cell:
 
     def cancel(self, **options: Any) -> Cancelled:
         return call(self.client, cancel(self.keys, request="r", event=b"cancelled", **options))
+
+    def attach(self, gateway: str = "g.2", attachment: int | None = None, position: int = 3) -> Attached:
+        command = attach(
+            self.keys,
+            request="r",
+            gateway=gateway,
+            position=position,
+            detached=b"detached",
+            attachment=attachment,
+        )
+        return call(self.client, command)
+
+    def leave(self, gateway: str = "g.1", attachment: int = 1, grace_ms: int = 60_000) -> Left:
+        command = leave(self.keys, request="r", gateway=gateway, attachment=attachment, grace_ms=grace_ms)
+        return call(self.client, command)
+
+    def overdue(self) -> list[str]:
+        return call(self.client, overdue(self.keys))
 
     def reseed(self, tokens: bytes, digest: str = "dx", **options: Any) -> ReseedStatus:
         command = reseed(
@@ -180,6 +212,7 @@ def test_constants_of_both_languages_agree() -> None:
     assert f"local RETAIN_MS = {RETAIN_MS}" in LIBRARY
     assert f"local TOKENS_MAXLEN = {topics.TOKENS_MAXLEN}" in LIBRARY
     assert f"local CALIBRATION_TTL_S = {topics.CALIBRATION_TTL_S}" in LIBRARY
+    assert f"local GONE_GATEWAY_MS = {topics.GONE_GATEWAY_MS}" in LIBRARY
 
 
 def test_a_library_without_a_version_is_refused() -> None:
@@ -288,6 +321,7 @@ def test_a_claim_returns_all_it_takes_to_rebuild_and_removes_the_entry(cell: Cel
     found = cell.claim("v.2", "e2", owner="v.1", expected="e1")
     assert (found.status, found.body, found.position, found.digest) == ("OK", ORIGIN.body, 5, "d5")
     assert (found.tenant, found.tier, found.seed, found.gateway) == ("acme", 1, 7, "g.1")
+    assert (found.form, found.attachment) == (ORIGIN.form, 1)
     assert (found.traceparent, found.tokens) == ("00-aa-bb-01", pack(5, 6))
     assert found.first_token_ms is not None
     assert found.enqueued_ms <= found.first_token_ms <= found.time_ms
@@ -561,12 +595,15 @@ def test_attach_moves_the_reply_gateway_and_tells_the_previous_one(cell: Cell) -
     cell.begin()
     cell.commit(row(3, 1, 2))
     cell.commit(row(5, 3))
-    command = attach(cell.keys, request="r", gateway="g.2", position=4, detached=b"detached")
-    found = call(cell.client, command)
-    assert (found.status, found.position, found.digest) == ("running", 6, "d6")
+    found = cell.attach(position=4)
+    assert (found.status, found.position, found.digest, found.attachment) == ("running", 6, "d6", 2)
+    assert found.first_token_ms is not None
+    assert found.enqueued_ms is not None
+    assert found.last_token_ms is not None
+    assert found.enqueued_ms < found.first_token_ms < found.last_token_ms
     assert [(entry.start, entry.end) for entry in found.journal] == [(3, 5), (5, 6)]
     assert cell.events("g.1")[-1][b"body"] == b"detached"
-    assert call(cell.client, command) == found
+    assert cell.attach(position=4, attachment=2) == found
     assert len(cell.events("g.1")) == 3
     cell.commit(row(6, 4))
     assert len(cell.events("g.2")) == 1
@@ -582,6 +619,119 @@ def test_attach_to_an_ended_request_returns_its_last_event_and_detaches_nobody(c
     assert gone.status == "MISSING"
 
 
+def a_connection_does_not_take_back_what_another_has_taken(cell: Cell) -> None:
+    cell.begin()
+    assert cell.attach("g.2").attachment == 2
+    assert cell.attach("g.1", 1).status == "DETACHED"
+    assert cell.hash("gateway") == "g.2"
+    assert cell.attach("g.2", 2).status == "running"
+
+
+def of_two_with_one_number_the_later_keeps_the_request(cell: Cell) -> None:
+    cell.begin()
+    cell.attach("g.2")
+    cell.client.hset(cell.keys.request("r"), mapping={"gateway": "g.1", "attachment": "1"})  # Redis has forgotten
+    assert cell.attach("g.3").attachment == 2
+    assert cell.attach("g.2", 2).status == "DETACHED"
+
+
+def test_the_later_connection_outlives_a_redis_that_forgot_it(cell: Cell) -> None:
+    cell.begin()
+    cell.attach("g.2")
+    cell.client.hset(cell.keys.request("r"), mapping={"gateway": "g.1", "attachment": "1"})
+    assert (cell.attach("g.2", 2).status, cell.hash("gateway"), cell.hash("attachment")) == ("running", "g.2", "2")
+    assert cell.attach("g.1", 1).status == "DETACHED"
+
+
+def test_a_request_from_before_there_were_numbers_has_its_first_connection(cell: Cell) -> None:
+    cell.begin()
+    cell.client.hdel(cell.keys.request("r"), "attachment", "form")
+    assert (cell.attach("g.1", 1).status, cell.leave()) == ("running", Left.OK)
+    cell.client.hdel(cell.keys.request("r"), "attachment")
+    assert cell.claim("v.2", "e2", owner="v.1", expected="e1").form == b""
+    assert cell.attach("g.2").attachment == 2
+
+
+# ---- leave ----
+
+
+def test_who_leaves_is_told_nothing_more_and_may_come_back(cell: Cell) -> None:
+    cell.begin()
+    assert [cell.leave(), cell.leave()] == [Left.OK, Left.OK]
+    cell.commit(row(3, 1))
+    assert cell.events() == []
+    assert cell.client.zcard(cell.keys.abandoned) == 1
+    assert cell.attach("g.2").attachment == 2
+    assert cell.client.zcard(cell.keys.abandoned) == 0
+    assert cell.events("g.1") == []
+
+
+def a_connection_that_was_detached_cannot_leave(cell: Cell) -> None:
+    cell.begin()
+    cell.attach("g.2")
+    assert cell.leave() is Left.ATTACHED
+    assert (cell.hash("gateway"), cell.client.zcard(cell.keys.abandoned)) == ("g.2", 0)
+
+
+def an_ended_request_is_not_left(cell: Cell) -> None:
+    assert cell.leave() is Left.MISSING
+    cell.begin()
+    cell.cancel()
+    assert cell.leave() is Left.TERMINAL
+
+
+def test_what_is_overdue_is_named_and_cancelled(cell: Cell) -> None:
+    cell.begin()
+    cell.leave(grace_ms=0)
+    assert cell.overdue() == ["r"]
+    assert [cell.cancel(only_overdue=True), cell.hash("status")] == [Cancelled.OK, "cancelled"]
+    assert cell.overdue() == []
+    cell.client.zadd(cell.keys.abandoned, {"r": 0, "gone": 0})
+    assert cell.cancel(only_overdue=True) is Cancelled.TERMINAL
+    gone = cancel(cell.keys, request="gone", event=b"x", only_overdue=True)
+    assert call(cell.client, gone) is Cancelled.MISSING
+    assert cell.overdue() == []
+
+
+def what_is_not_overdue_is_not_cancelled_as_such(cell: Cell) -> None:
+    cell.begin()
+    assert cell.cancel(only_overdue=True) is Cancelled.ATTACHED
+    cell.leave()
+    assert cell.overdue() == []
+    assert cell.cancel(only_overdue=True) is Cancelled.ATTACHED
+    assert cell.client.zcard(cell.keys.abandoned) == 1
+
+
+def who_comes_back_in_time_is_not_cancelled(cell: Cell) -> None:
+    cell.begin()
+    cell.leave(grace_ms=0)
+    cell.attach("g.2")
+    assert cell.cancel(only_overdue=True) is Cancelled.ATTACHED
+    assert cell.hash("status") == "running"
+
+
+def a_connection_does_not_cancel_what_another_has_taken(cell: Cell) -> None:
+    cell.begin()
+    cell.attach("g.2")
+    cell.attach("g.1")
+    for connection in (("g.1", 1), ("g.2", 2), ("g.2", 3)):
+        assert cell.cancel(connection=connection) is Cancelled.ATTACHED
+    assert cell.cancel(connection=("g.1", 3)) is Cancelled.OK
+
+
+def a_commit_that_no_gateway_hears_starts_the_grace(cell: Cell) -> None:
+    cell.begin()
+    cell.commit(row(3, 1))
+    assert cell.client.zcard(cell.keys.abandoned) == 0
+    cell.client.delete(cell.keys.tokens("g.1"))
+    cell.commit(row(4, 1))
+    at = cell.client.zscore(cell.keys.abandoned, "r")
+    cell.commit(row(5, 1))
+    assert at is not None
+    assert cell.client.zscore(cell.keys.abandoned, "r") == at
+    cell.commit(row(6, 1, finish="stop"))
+
+
 # ---- reseed ----
 
 
@@ -592,6 +742,7 @@ def test_a_gateway_brings_a_forgotten_request_back_into_the_queue(cell: Cell) ->
     found = call(cell.client, command)
     assert (found.status, found.position, found.digest, found.tokens) == ("OK", 5, "dx", pack(1, 2))
     assert (found.body, found.first_token_ms, found.tenant, found.tier) == (ORIGIN.body, 12.5, "acme", 1)
+    assert (found.form, found.attachment) == (ORIGIN.form, 1)
 
 
 def test_the_live_owner_restores_what_was_forgotten_and_goes_on(cell: Cell) -> None:
@@ -696,6 +847,26 @@ GUARDS: dict[Scenario, tuple[str, str]] = {
     only_the_owner_releases: ("if not is_owner(state[1], epoch) then return 'FENCED' end", ""),
     an_ended_request_is_not_released: ("if TERMINAL[state[2]] then return 'TERMINAL' end", ""),
     a_request_ends_once: ("if TERMINAL[state[1]] then return 'TERMINAL' end", ""),
+    a_connection_does_not_take_back_what_another_has_taken: ("held > number or ", ""),
+    of_two_with_one_number_the_later_keeps_the_request: (" or (held == number and state[7] ~= gateway)", ""),
+    a_connection_that_was_detached_cannot_leave: (
+        "if not is_attached(held_by, number, gateway, attachment) then return 'ATTACHED' end",
+        "",
+    ),
+    an_ended_request_is_not_left: (
+        "if TERMINAL[status] then return 'TERMINAL' end\n  if is_attached",
+        "if is_attached",
+    ),
+    what_is_not_overdue_is_not_cancelled_as_such: ("redis.call('ZSCORE', abandoned, id) or math.huge", "0"),
+    who_comes_back_in_time_is_not_cancelled: (
+        "    redis.call('ZREM', abandoned, id)\n    if state[7]",
+        "    if state[7]",
+    ),
+    a_connection_does_not_cancel_what_another_has_taken: (
+        "state_gateway == gateway and (state_attachment or '1') == attachment",
+        "state_gateway == gateway",
+    ),
+    a_commit_that_no_gateway_hears_starts_the_grace: ("reply == false and row.finish == ''", "false"),
     the_longest_chain_wins: (
         "if here < tonumber(given.position) then return 'OK' end",
         "do return 'OK' end",

@@ -8,7 +8,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from redis import Redis
 
 from shared.functions import LIBRARY, execute
-from shared.scripts import ClaimStatus, CommitStatus, Released, ReseedStatus
+from shared.scripts import Cancelled, ClaimStatus, CommitStatus, Left, Released, ReseedStatus
 from tests.unit.shared.protocol_machine import ProtocolMachine
 
 COMMON = settings(
@@ -32,6 +32,12 @@ GUARDS = {
         "",
     ),
     "claim compare-and-set": ("if state.owner ~= owner or state.epoch ~= epoch then return 'OWNED' end", ""),
+    "connection's number": ("held > number or ", ""),
+    "detached cannot leave": (
+        "if not is_attached(held_by, number, gateway, attachment) then return 'ATTACHED' end",
+        "",
+    ),
+    "cancel of another's": ("state_gateway == gateway and (state_attachment or '1') == attachment", "true"),
     "longest chain wins": ("if here < tonumber(given.position) then return 'OK' end", "do return 'OK' end"),
 }
 
@@ -45,6 +51,10 @@ REACHED = {
     ("claim", ClaimStatus.OWNED),
     ("claim", ClaimStatus.POISON),
     ("release", Released.FENCED),
+    ("attach", "DETACHED"),
+    ("leave", Left.ATTACHED),
+    ("leave", Left.OK),
+    ("cancel", Cancelled.ATTACHED),
     ("reseed", ReseedStatus.FENCED),
     ("reseed", ReseedStatus.UNNEEDED),
 }
