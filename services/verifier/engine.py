@@ -186,7 +186,10 @@ class Engine:
                 self._pause(FEW_PLACES_PAUSE_S)  # the read could not block: it may return one entry of each queue
 
     def _accept(self, batch: Sequence[Claimed]) -> None:
+        served = {generation.id: generation for generation in self._scheduler.generations} if batch else {}
         for claimed in batch:
+            if claimed.request in served:  # under an epoch that is over: a gateway has restored the request
+                self._forget(served[claimed.request])
             try:
                 generation = self._intake.accept(claimed)
             except Unservable as error:

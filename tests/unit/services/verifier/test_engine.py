@@ -348,6 +348,22 @@ def test_a_claim_whose_reply_was_lost_is_found_again(build: Any) -> None:
     assert ring.run()[asked.request].tokens == plain(ring.model, asked)
 
 
+def test_a_request_that_was_restored_and_claimed_again_is_served_once(build: Any) -> None:
+    """A gateway restores what Redis forgot while this verifier still feeds the prompt."""
+    ring = build(prefill_chunk=2)
+    asked = request(1, prompt=[1, 2, 3, 4, 5, 6, 7, 8])
+    ring.submit(asked)
+    ring.turn(2)
+    (older,) = ring.scheduler.generations
+    assert older.num_output == 0
+    ring.client.delete(ring.keys.request(asked.request), ring.keys.owned("verifier.1"))
+    ring.submit(asked)
+    ring.turn(1)
+    (newer,) = ring.scheduler.generations
+    assert newer.epoch != older.epoch
+    check(ring, [asked])
+
+
 def test_a_fenced_verifier_drops_the_request_and_sends_nothing(build: Any) -> None:
     ring = build()
     asked = request(1, max_tokens=40)
