@@ -8,15 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.gateway.bus import Bus
+from services.gateway.delivery import Delivery
 from services.gateway.errors import ApiError, invalid
 from services.gateway.schemas import AdaServeOptions, Sampling, SpeculationOptions
 from services.gateway.slo import Slo
-from shared import codec, scripts
+from shared import scripts
 from shared.errors import BusUnavailable
 from shared.messages import Request
+from shared.records import Origin
 from shared.topics import NUM_TIERS
 
-OPEN_TENANT = "default"  # everybody, until there are keys
 DEFAULT_TIER = NUM_TIERS // 2
 RETRY_AFTER_S = 1.0
 SEED_SPAN = 2**64
@@ -31,13 +32,20 @@ class ModelLimits:
     default_max_tokens: int
 
 
-def new_request(body: Sampling, prompt: list[int], slo: Slo, limits: ModelLimits) -> Request:
+def new_id() -> str:
+    """A request's id: 128 bits as hex digits."""
+    return secrets.token_hex(16)
+
+
+def new_request(
+    request: str, tenant: str, body: Sampling, prompt: list[int], slo: Slo, limits: ModelLimits
+) -> Request:
     """The work message. Raises ApiError 400 for what only the model's limits can tell."""
     max_tokens = _max_tokens(body, len(prompt), limits)
     speculation = (body.adaserve or AdaServeOptions()).speculation or SpeculationOptions()
     return Request(
-        request=secrets.token_hex(16),
-        tenant=OPEN_TENANT,
+        request=request,
+        tenant=tenant,
         slo_class=slo.name,
         tier=DEFAULT_TIER,
         prompt=np.array(prompt, np.int32),
@@ -58,20 +66,24 @@ def new_request(body: Sampling, prompt: list[int], slo: Slo, limits: ModelLimits
     )
 
 
-async def enqueue(bus: Bus, request: Request, digest: bytes, traceparent: str | None, limit: int) -> None:
-    """Put it into its tier's queue. Raises ApiError 429 when that is full, 503 when Redis does not answer."""
+async def enqueue(bus: Bus, origin: Origin, delivery: Delivery, limit: int) -> bool:
+    """Put it into its tier's queue; False when Redis knows the id already.
+
+    Raises ApiError 429 when the queue is full, 503 when Redis does not answer.
+    """
     call = scripts.enqueue(
         bus.keys,
-        request=request.request,
-        tier=request.tier,
+        request=delivery.request,
+        tier=origin.tier,
         limit=limit,
-        body=codec.encode(request),
-        tenant=request.tenant,
-        position=len(request.prompt),
-        digest=digest.hex(),
-        seed=request.seed,
-        gateway=bus.gateway,
-        traceparent=traceparent,
+        body=origin.body,
+        tenant=origin.tenant,
+        position=delivery.position,
+        digest=delivery.digest.hex(),
+        seed=origin.seed,
+        gateway=origin.gateway,
+        traceparent=origin.traceparent,
+        form=origin.form,
     )
     try:
         reply = await bus.call(call)
@@ -81,6 +93,7 @@ async def enqueue(bus: Bus, request: Request, digest: bytes, traceparent: str | 
         raise ApiError(
             429, f"{limit} requests are waiting already", code="queue_full", retry_after_s=RETRY_AFTER_S
         )
+    return reply is scripts.Enqueued.OK
 
 
 def unavailable(reason: str) -> ApiError:

@@ -18,9 +18,9 @@ from services.gateway.completion import Completion
 from services.gateway.errors import ApiError
 from services.gateway.handler import Gateway
 from services.gateway.middleware import CLIENT_CLOSED, BodyLimits, RequestContext
-from services.gateway.responses import ChatShape, CompletionShape, Shape
-from services.gateway.schemas import ChatRequest, CompletionRequest, Sampling
-from services.gateway.sse import EventStream, events
+from services.gateway.responses import shape_of
+from services.gateway.schemas import ChatRequest, CompletionRequest
+from services.gateway.streams_api import add_streams, event_stream, stream_header
 from shared.health import PROMETHEUS_TEXT
 
 VERSION = version("adaserve")
@@ -35,6 +35,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.add_exception_handler(RequestValidationError, errors.on_validation_error)
     app.add_exception_handler(HTTPException, errors.on_http_error)
     _add_completions(app, gateway)
+    add_streams(app, gateway)
     _add_models(app, gateway)
     _add_probes(app, gateway)
     add_admin(app, gateway)
@@ -46,62 +47,49 @@ def _add_completions(app: FastAPI, gateway: Gateway) -> None:
     async def chat(body: ChatRequest, request: Request) -> Response:
         if None not in (body.max_tokens, body.max_completion_tokens) and body.max_tokens != body.limit:
             raise errors.invalid("max_tokens", f"{body.max_tokens} contradicts max_completion_tokens {body.limit}")
-        return await _complete(gateway, body, request, ChatShape)
+        return await _complete(gateway, body, request)
 
     @app.post("/v1/completions", response_model=None)
     async def completions(body: CompletionRequest, request: Request) -> Response:
-        return await _complete(gateway, body, request, CompletionShape)
+        return await _complete(gateway, body, request)
 
 
-async def _complete(
-    gateway: Gateway, body: ChatRequest | CompletionRequest, request: Request, shape_type: type[Shape]
-) -> Response:
+async def _complete(gateway: Gateway, body: ChatRequest | CompletionRequest, request: Request) -> Response:
     headers = unsupported.warning(unsupported.check(body))
-    with_usage = _wants_usage(body)
+    if body.stream_options is not None and not body.stream:
+        raise errors.invalid("stream_options", "is only allowed when stream is true")
     completion = await gateway.submit(body, request.headers)
-    shape = shape_type(
-        completion, gateway.settings.model_id, with_tokens=bool(body.return_token_ids), with_usage=with_usage
-    )
     if body.stream:
-        chunks = events(completion, shape, keep_alive_s=gateway.settings.keep_alive_s, with_usage=with_usage)
-        return EventStream(chunks, completion.close, headers)
+        return event_stream(gateway, completion, headers)
     try:
-        return await _whole(completion, shape, request, headers)
+        return await _whole(completion, request, headers)
     finally:
         completion.close()
 
 
-def _wants_usage(body: Sampling) -> bool:
-    if body.stream_options is None:
-        return False
-    if not body.stream:
-        raise errors.invalid("stream_options", "is only allowed when stream is true")
-    return body.stream_options.include_usage
-
-
-async def _whole(completion: Completion, shape: Shape, request: Request, headers: Mapping[str, str]) -> Response:
+async def _whole(completion: Completion, request: Request, headers: Mapping[str, str]) -> Response:
     """The answer in one piece, unless the client leaves before it is there."""
-    collecting = asyncio.create_task(_collect(completion, shape))
+    collecting = asyncio.create_task(_collect(completion))
     leaving = asyncio.create_task(_left(request))
     try:
         await asyncio.wait((collecting, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not collecting.done():
             return Response(status_code=CLIENT_CLOSED)  # nobody reads it
-        return JSONResponse(collecting.result(), headers=dict(headers))
+        return JSONResponse(collecting.result(), headers={**headers, **stream_header(completion)})
     finally:
         for task in (collecting, leaving):
             task.cancel()
         await asyncio.gather(collecting, leaving, return_exceptions=True)
 
 
-async def _collect(completion: Completion, shape: Shape) -> dict[str, Any]:
+async def _collect(completion: Completion) -> dict[str, Any]:
     texts: list[str] = []
     tokens: list[int] = []
     async for piece in completion.pieces(keep_alive_s=float("inf")):
         if piece is not None:
             texts.append(piece.text)
             tokens += piece.tokens
-    return shape.body("".join(texts), tokens)
+    return shape_of(completion).body("".join(texts), tokens)
 
 
 async def _left(request: Request) -> None:

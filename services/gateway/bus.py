@@ -6,9 +6,13 @@ import asyncio
 import logging
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from services.gateway import stored
 from services.gateway.delivery import terminal
+from services.gateway.open_stream import OpenStream
+from services.gateway.stored import Stored
 from services.gateway.tasks import end
 from shared import scripts
 from shared.errors import BusUnavailable
@@ -17,6 +21,7 @@ from shared.functions import Call, acall, aload_library
 from shared.messages import ControlEvent
 from shared.mode_store import unpack_orders
 from shared.modes import Mode, Order, Orders
+from shared.replies import Attached, Cancelled
 from shared.streams import broadcast, connect_async
 from shared.topics import CONTROL, CONTROL_MAXLEN, TOKENS, Keys
 
@@ -26,6 +31,10 @@ T = TypeVar("T")
 MAX_TRIES = 3  # of a call that may be repeated (docs/protocol.md, Redis Streams rules)
 MAX_COMMANDS = 64  # at once; each holds a connection
 CANCEL_FOR_S = 60.0  # a cancel that Redis does not take for so long is given up
+AGAIN_S = 1.0  # between its tries
+
+Attachment = Callable[[], Awaitable[int | None]]
+"""The number of a connection once Redis has answered; None when Redis certainly does not know it."""
 
 
 class Bus:
@@ -36,7 +45,7 @@ class Bus:
         self.gateway = gateway
         self._client = connect_async(url)
         self._slots = asyncio.Semaphore(MAX_COMMANDS)
-        self._cancels: set[asyncio.Task[None]] = set()
+        self._farewells: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Loads the function library. Raises BusUnavailable."""
@@ -44,9 +53,9 @@ class Bus:
 
     async def stop(self) -> None:
         """Waits for cancels under way, then closes the connections."""
-        if self._cancels:
-            await asyncio.wait(self._cancels, timeout=2.0)
-        await end(self._cancels)
+        if self._farewells:
+            await asyncio.wait(self._farewells, timeout=2.0)
+        await end(self._farewells)
         await self._client.aclose()
 
     async def call(self, request: Call[T]) -> T:
@@ -84,29 +93,77 @@ class Bus:
             await self._execute("HSET", self.keys.modes, scope, order.pack())
         await self._tell_verifiers(ControlEvent(kind="mode", subject=scope[:128]))
 
-    def cancel(self, request: str, *, after: asyncio.Future[Any] | None = None) -> None:
-        """Ends a request in the background, once ``after`` (its enqueue) is done."""
-        task = asyncio.create_task(self._cancel(request, after))
-        self._cancels.add(task)
-        task.add_done_callback(self._cancels.discard)
+    async def stored(self, request: str) -> Stored | None:
+        """The request as Redis holds it. Raises BusUnavailable and UnreadableMessage."""
+        return stored.unpack(await self._execute("HMGET", self.keys.request(request), *stored.FIELDS))
 
-    async def _cancel(self, request: str, after: asyncio.Future[Any] | None) -> None:
-        if after is not None:
-            await asyncio.wait([after])
+    async def attach(self, stream: OpenStream) -> Attached:
+        """Read what this connection lacks; without a number it takes the request over. Raises BusUnavailable."""
+        delivery = stream.delivery
+        call = scripts.attach(
+            self.keys,
+            request=delivery.request,
+            gateway=self.gateway,
+            position=delivery.position,
+            detached=TOKENS.encode(terminal(delivery.request, "detached")),
+            attachment=stream.attachment,
+        )
+        return await self.call(call)
+
+    async def cancel(self, request: str, **condition: Any) -> Cancelled:
+        """End a request now, under a condition of `scripts.cancel`. Raises BusUnavailable."""
         event = TOKENS.encode(terminal(request, "cancelled"))
+        done = await self.call(scripts.cancel(self.keys, request=request, event=event, **condition))
+        # Of a request that Redis has forgotten, a verifier may still hold all it takes to restore it.
+        if done in (Cancelled.OK, Cancelled.MISSING):
+            await self._tell_verifiers(ControlEvent(kind="cancel", subject=request))
+        return done
+
+    def client_left(self, request: str, attachment: Attachment, grace_s: float | None) -> None:
+        """In the background: cancel the request, or let it wait for its client for ``grace_s``.
+
+        Either only if no other connection has it.
+        """
+
+        async def farewell(number: int) -> None:
+            if grace_s is None:
+                await self.cancel(request, connection=(self.gateway, number))
+            else:
+                call = scripts.leave(
+                    self.keys,
+                    request=request,
+                    gateway=self.gateway,
+                    attachment=number,
+                    grace_ms=round(grace_s * 1_000),
+                )
+                await self.call(call)
+
+        task = asyncio.create_task(self._insist(request, attachment, farewell))
+        self._farewells.add(task)
+        task.add_done_callback(self._farewells.discard)
+
+    async def _insist(
+        self, request: str, attachment: Attachment, farewell: Callable[[int], Awaitable[None]]
+    ) -> None:
+        number = await attachment()
+        if number is None:
+            return
         deadline = time.monotonic() + CANCEL_FOR_S
         while time.monotonic() < deadline:
             try:
-                done = await self.call(scripts.cancel(self.keys, request=request, event=event))
-                if done is scripts.Cancelled.OK:
-                    await self._wake_verifiers(request)
+                await farewell(number)
                 return
             except BusUnavailable:
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(AGAIN_S)
         logger.error("request %s could not be cancelled: Redis was away for %.0f s", request, CANCEL_FOR_S)
 
-    async def _wake_verifiers(self, request: str) -> None:
-        await self._tell_verifiers(ControlEvent(kind="cancel", subject=request))
+    async def cancel_overdue(self) -> None:
+        """End the requests whose clients have not come back in time, whichever gateway they left.
+
+        Raises BusUnavailable.
+        """
+        for request in await self.call(scripts.overdue(self.keys)):
+            await self.cancel(request, only_overdue=True)
 
     async def _tell_verifiers(self, event: ControlEvent) -> None:
         body = CONTROL.encode(event)

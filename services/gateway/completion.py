@@ -1,64 +1,92 @@
-"""One accepted request from its queue entry to its last piece of text, whatever way it ends."""
+"""One accepted request from its queue entry to its last piece of text, whatever way it ends.
+
+A completion is one connection's view of it: the one that enqueued the request, or one that joined it later.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from typing import TypeVar
 
 from services.gateway import admission
 from services.gateway.accounts import Account
 from services.gateway.bus import Bus
 from services.gateway.delivery import Delivery, Delta
-from services.gateway.errors import ApiError
+from services.gateway.errors import ApiError, invalid
 from services.gateway.fleet import Fleet
-from services.gateway.output import OutputText, Piece
+from services.gateway.form import Form
+from services.gateway.open_stream import OpenStream
+from services.gateway.output import NoEvent, OutputText, Piece
 from services.gateway.slo import Slo
-from services.gateway.streams import OpenStream, Streams
+from services.gateway.stored import origin_of
+from services.gateway.stream_ids import LAST_EVENT_ID
+from services.gateway.streams import Streams
+from services.gateway.tenancy import unknown_stream
 from shared import signals
+from shared.errors import BusUnavailable
 from shared.messages import Request, TokenEvent
 from shared.telemetry import OpenSpan, Telemetry, now_ns
 from shared.tokenizer import Tokenizer
+
+T = TypeVar("T")
 
 WAIT_S = 0.5  # between looks at the verifiers while nothing comes
 FINISH_REASONS = ("stop", "length")
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What all completions of a gateway share."""
+
+    bus: Bus
+    streams: Streams
+    fleet: Fleet
+    telemetry: Telemetry
+    tokenizer: Tokenizer
+    patience_s: float
+    grace_s: float
+
+
 class Completion:
-    """Iterate `pieces` to the end, then read `account`; always `close`, which cancels what has not ended."""
+    """Iterate `pieces` to the end, then read `account`; always `close`, which cancels what has not ended.
+
+    ``seen`` is the position of the last event that the client has received from an earlier connection, if any.
+    """
 
     def __init__(
         self,
         request: Request,
-        slo: Slo,
+        form: Form,
+        parts: Parts,
         *,
         digest: bytes,
         arrived: float,
         span: OpenSpan,
-        bus: Bus,
-        streams: Streams,
-        fleet: Fleet,
-        telemetry: Telemetry,
-        tokenizer: Tokenizer,
-        patience_s: float,
+        traceparent: str | None,
+        seen: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.request = request
-        self.slo = slo
-        self.created = int(time.time())
+        self.form = form
+        self.seen = seen
+        self.slo = Slo(request.tpot_ms, request.ttft_ms)
         self.finish_reason: str | None = None
+        self._parts = parts
         self._arrived = arrived
         self._span = span
-        self._bus = bus
-        self._streams = streams
-        self._fleet = fleet
-        self._telemetry = telemetry
-        self._patience_s = patience_s
         self._clock = clock
+        self._origin = origin_of(request, form, parts.bus.gateway, traceparent)
         self._delivery = Delivery(request.request, len(request.prompt), digest)
-        self._output = OutputText(tokenizer, request.stop, len(request.prompt))
+        self._output = OutputText(parts.tokenizer, request.stop, len(request.prompt), seen=seen)
         self._stream: OpenStream | None = None
-        self._enqueue: asyncio.Task[None] | None = None
+        self._opening: asyncio.Task[object] | None = None
+        self._replayed: list[Piece] = []
+        self._enqueued_ms: float | None = None  # known of a request that was joined
+        self._is_measured = True  # by this connection
+        self._may_return = form.resumable
         self._ttft_ms: float | None = None
         self._first_ns = 0
         self._closed = False
@@ -67,16 +95,51 @@ class Completion:
     def id(self) -> str:
         return self.request.request
 
-    async def enqueue(self, limit: int) -> None:
-        """Queue it. The call survives the handler's cancellation, so that `close` can undo it. Raises ApiError."""
-        self._stream = self._streams.open(self._delivery)
-        call = admission.enqueue(self._bus, self.request, self._delivery.digest, self._span.traceparent, limit)
-        self._enqueue = asyncio.create_task(call)
-        await asyncio.shield(self._enqueue)
-        self._stream.is_enqueued = True
+    async def enqueue(self, limit: int) -> bool:
+        """Queue it; False when Redis knew the id before. Raises ApiError.
+
+        After a lost reply that is this very request, so `join` is right in either case. The call survives the
+        handler's cancellation, so that `close` can undo it.
+        """
+        self._stream = self._parts.streams.open(self._delivery, self._origin)
+        return await self._outlive(self._enqueue(self._stream, limit))
+
+    async def _enqueue(self, stream: OpenStream, limit: int) -> bool:
+        try:
+            is_new = await admission.enqueue(self._parts.bus, self._origin, self._delivery, limit)
+        except ApiError as error:
+            if error.status == 503:  # it may be there all the same
+                stream.attachment = 1
+            raise
+        if is_new:
+            stream.attachment = 1
+        return is_new
+
+    async def join(self) -> None:
+        """Take the request over from whichever connection had it, up to what was seen. Raises ApiError."""
+        self._stream = self._parts.streams.open(self._delivery, self._origin)
+        try:
+            found = await self._outlive(self._parts.streams.join(self._stream))
+        except BusUnavailable:
+            raise admission.unavailable("the message bus does not answer") from None
+        if found.status == "MISSING":
+            raise unknown_stream()
+        self._enqueued_ms = found.enqueued_ms
+        self._is_measured = not found.terminal
+        while self._output.is_behind and self._stream.has_next:
+            delta = await self._stream.next(WAIT_S)
+            if delta is not None:
+                self._replayed.append(self._piece(delta))
+
+    async def _outlive(self, call: Coroutine[None, None, T]) -> T:
+        task = asyncio.create_task(call)
+        self._opening = task
+        return await asyncio.shield(task)
 
     async def pieces(self, keep_alive_s: float) -> AsyncIterator[Piece | None]:
         """Text as it becomes final, None when nothing has come for `keep_alive_s`. Raises ApiError."""
+        for piece in self._replayed:
+            yield piece
         silent_since = self._clock()
         while self.finish_reason is None:
             delta = await self._next()
@@ -90,18 +153,22 @@ class Completion:
     async def _next(self) -> Delta | None:
         assert self._stream is not None
         delta = await self._stream.next(WAIT_S)
-        if delta is None and self._fleet.silent_s > self._patience_s:
-            raise admission.unavailable(f"no verifier has been alive for {self._patience_s:g} s")
+        if delta is None and self._parts.fleet.silent_s > self._parts.patience_s:
+            raise admission.unavailable(f"no verifier has been alive for {self._parts.patience_s:g} s")
         return delta
 
     def _piece(self, delta: Delta) -> Piece:
-        if delta.tokens and self._ttft_ms is None:
+        if delta.tokens and not self._first_ns:
             self._ttft_ms = (self._clock() - self._arrived) * 1_000
             self._first_ns = now_ns()
-        if delta.end is None:
-            return self._output.push(delta.tokens)
-        self.finish_reason = _finish_reason(delta.end)
-        return self._output.finish(delta.tokens, delta.end)
+        try:
+            if delta.end is None:
+                return self._output.push(delta.tokens)
+            self.finish_reason = _finish_reason(delta.end)
+            return self._output.finish(delta.tokens, delta.end)
+        except NoEvent:
+            self._may_return = True  # whoever has named a wrong position may still name the right one
+            raise invalid(LAST_EVENT_ID, f"no event of this stream has the position {self.seen}") from None
 
     def account(self) -> Account:
         """Figures up to now."""
@@ -109,30 +176,45 @@ class Completion:
         return Account(
             prompt_tokens=len(self.request.prompt),
             output_tokens=len(self._delivery.tokens),
-            ttft_ms=self._ttft_ms,
+            ttft_ms=self._ttft_ms if self._enqueued_ms is None else self._ttft_on_redis_clock(self._enqueued_ms),
             first_ms=self._delivery.first_ms,
             last_ms=self._delivery.last_ms,
             stats=(end.stats if end is not None else None) or {},
             slo=self.slo,
         )
 
+    def _ttft_on_redis_clock(self, enqueued_ms: float) -> float | None:
+        """Of a request whose arrival another connection saw: from its queue entry to the first commit."""
+        first_ms = self._delivery.first_ms
+        return None if first_ms is None else max(0.0, first_ms - enqueued_ms)
+
     def close(self, error: str | None = None) -> None:
-        """Stop receiving; end the request if it has not ended; close its span. Idempotent."""
+        """Stop receiving; leave or end the request if it has not ended; close its span. Idempotent."""
         if self._closed:
             return
         self._closed = True
-        self._streams.close(self.id)
-        if self._delivery.end is None and self._enqueue is not None and not _was_refused(self._enqueue):
-            self._bus.cancel(self.id, after=self._enqueue)
-            error = error or "cancelled"
+        if self._stream is not None and self._opening is not None:
+            self._parts.streams.close(self._stream)
+            if self._delivery.end is None:
+                self._leave(self._stream, self._opening)
+                error = error or "cancelled"
         self._report(error)
+
+    def _leave(self, stream: OpenStream, opening: asyncio.Task[object]) -> None:
+        async def attachment() -> int | None:
+            await asyncio.wait([opening])
+            return stream.attachment
+
+        grace_s = self._parts.grace_s if self._may_return else None
+        self._parts.bus.client_left(self.id, attachment, grace_s)
 
     def _report(self, error: str | None) -> None:
         account = self.account()
-        if self.finish_reason is not None:
+        if self.finish_reason is not None and self._is_measured:
             self._measure(account)
+        telemetry = self._parts.telemetry
         if self._first_ns:
-            self._telemetry.child(self._span.traceparent, signals.GATEWAY_DELIVER, self._first_ns, now_ns())
+            telemetry.child(self._span.traceparent, signals.GATEWAY_DELIVER, self._first_ns, now_ns())
         self._span.end(
             attributes={
                 signals.REQUEST_ID: self.id,
@@ -146,14 +228,15 @@ class Completion:
 
     def _measure(self, account: Account) -> None:
         """Count a request that finished; one without a target has no SLO to attain."""
-        if self._ttft_ms is not None:
-            self._telemetry.record(signals.TTFT, self._ttft_ms / 1_000)
+        telemetry = self._parts.telemetry
+        if account.ttft_ms is not None:
+            telemetry.record(signals.TTFT, account.ttft_ms / 1_000)
         if account.output_tokens > 1:
-            self._telemetry.record(signals.TPOT, account.tpot_ms)
+            telemetry.record(signals.TPOT, account.tpot_ms)
         if account.met is not None:
             name = self.slo.name
-            self._telemetry.add(signals.SLO_REQUESTS, slo_class=name, met="true" if account.met else "false")
-            self._telemetry.add(signals.GOODPUT_TOKENS, account.output_tokens * account.met, slo_class=name)
+            telemetry.add(signals.SLO_REQUESTS, slo_class=name, met="true" if account.met else "false")
+            telemetry.add(signals.GOODPUT_TOKENS, account.output_tokens * account.met, slo_class=name)
 
 
 def _finish_reason(end: TokenEvent) -> str:
@@ -165,11 +248,3 @@ def _finish_reason(end: TokenEvent) -> str:
     if end.finish == "detached":
         raise ApiError(409, "Another connection has taken this stream over", code="detached")
     raise ApiError(409, "The request was cancelled", code="cancelled")
-
-
-def _was_refused(enqueue: asyncio.Task[None]) -> bool:
-    """Whether Redis certainly does not hold the request; after a lost reply it may."""
-    if not enqueue.done() or enqueue.cancelled():
-        return False
-    error = enqueue.exception()
-    return isinstance(error, ApiError) and error.status != 503

@@ -22,6 +22,10 @@ class BrokenChain(Exception):
     """The tokens in Redis are not a continuation of those the client has seen."""
 
 
+class Behind(Exception):
+    """Redis holds less than the client has seen: it has forgotten."""
+
+
 class Gap(Exception):
     """Events were lost: the journal has to be read."""
 
@@ -62,29 +66,41 @@ class Delivery:
         self._append(new, committed_at)
         return self._finish(new, event)
 
-    def heal(self, journal: Attached, now_ms: float) -> Delta | None:
-        """What the journal adds. Raises BrokenChain when it is not a continuation of the prefix."""
-        if self.end is not None:
-            return None
-        new = self._missing(journal)
-        known = digests.extend(self.digest, new)
-        if self.position + len(new) == journal.position and known.hex() != journal.digest:
-            raise BrokenChain
-        if self.first_ms is None and new:
-            self.first_ms = journal.first_token_ms
-        self._append(new, now_ms)
-        return self._finish(new, TOKENS.decode(journal.terminal) if journal.terminal else None)
+    def heal(self, journal: Attached, now_ms: float) -> list[Delta]:
+        """What the journal adds, commit by commit: the same deltas that its events would have made.
 
-    def _missing(self, journal: Attached) -> list[int]:
-        if journal.position < self.position:
+        Raises Behind when it ends before the prefix, BrokenChain when it is not a continuation of it.
+        """
+        if self.end is not None:
+            return []
+        end = TOKENS.decode(journal.terminal) if journal.terminal else None
+        if journal.position < self.position and end is not None and end.finish in ENDED_FROM_OUTSIDE:
+            return _without_none(self._finish([], end))
+        groups = self._missing(journal)
+        if digests.extend(self.digest, [token for group in groups for token in group]).hex() != journal.digest:
             raise BrokenChain
-        new: list[int] = []
+        if self.first_ms is None and groups:
+            self.first_ms = journal.first_token_ms
+        last_ms = now_ms if journal.last_token_ms is None else journal.last_token_ms
+        for group in groups:
+            self._append(group, last_ms)
+        last = groups.pop() if groups and end is not None and len(end.tokens) else []
+        return [*(Delta(group) for group in groups), *_without_none(self._finish(last, end))]
+
+    def _missing(self, journal: Attached) -> list[list[int]]:
+        if journal.position < self.position:
+            raise Behind
+        groups: list[list[int]] = []
+        position = self.position
         for entry in journal.journal:
-            position = self.position + len(new)
             if entry.start > position:
                 raise BrokenChain
-            new += np.frombuffer(entry.tokens, "<u4")[position - entry.start :].tolist()
-        return new
+            group = np.frombuffer(entry.tokens, "<u4")[position - entry.start :].tolist()
+            groups += [group] if group else []  # what events told meanwhile is in the journal too
+            position += len(group)
+        if position != journal.position:
+            raise BrokenChain  # entries are gone that the hash tells of
+        return groups
 
     def _append(self, new: Sequence[int], at_ms: float) -> None:
         if not new:
@@ -99,6 +115,10 @@ class Delivery:
         if event is not None and event.finish is not None:
             self.end = event
         return Delta(new, self.end) if new or self.end is not None else None
+
+
+def _without_none(delta: Delta | None) -> list[Delta]:
+    return [] if delta is None else [delta]
 
 
 def terminal(request: str, finish: str, error: str | None = None) -> TokenEvent:

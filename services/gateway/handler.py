@@ -8,22 +8,25 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from services.gateway import admission, slo
+from services.gateway import admission, idempotency, slo, tenancy
 from services.gateway.bus import Bus
-from services.gateway.completion import Completion
+from services.gateway.completion import Completion, Parts
 from services.gateway.errors import ApiError
 from services.gateway.fleet import Fleet
-from services.gateway.prompts import Prompts, digest_of
+from services.gateway.prompts import Prompts
+from services.gateway.reaper import reap
+from services.gateway.resumption import Resumption
 from services.gateway.schemas import ChatRequest, CompletionRequest
 from services.gateway.settings import GatewaySettings
 from services.gateway.streams import Streams
-from shared import signals
+from services.gateway.submission import Asked, Submission
+from services.gateway.tasks import end, vital
 from shared.errors import BusUnavailable, UnreadableMessage
 from shared.heartbeat import Heartbeat
 from shared.messages import MAX_CONTEXT
 from shared.modes import Order
 from shared.streams import OwnedStream
-from shared.telemetry import OpenSpan, Telemetry
+from shared.telemetry import Telemetry
 from shared.tokenizer import Tokenizer
 from shared.topics import Keys
 
@@ -38,7 +41,6 @@ class Gateway:
     def __init__(self, settings: GatewaySettings, member: str, tokenizer: Tokenizer, telemetry: Telemetry) -> None:
         self.settings = settings
         self.telemetry = telemetry
-        self.prompts = Prompts(tokenizer)
         self.started = int(time.time())
         keys = Keys(settings.cell)
         self._tokenizer = tokenizer
@@ -46,6 +48,25 @@ class Gateway:
         self._bus = Bus(settings.redis_url, keys, member)
         self._streams = Streams(settings.redis_url, self._bus, telemetry)
         self._fleet = Fleet(settings.redis_url, keys, tokenizer.token_map_digest)
+        parts = Parts(
+            bus=self._bus,
+            streams=self._streams,
+            fleet=self._fleet,
+            telemetry=telemetry,
+            tokenizer=tokenizer,
+            patience_s=settings.verifier_patience_s,
+            grace_s=settings.resume_grace_s,
+        )
+        self._resumption = Resumption(parts)
+        self._submission = Submission(
+            parts,
+            Prompts(tokenizer),
+            self._resumption,
+            model=settings.model_id,
+            queue_limit=settings.queue_limit,
+            limits=self._limits,
+        )
+        self._reaping: asyncio.Task[None] | None = None
         self._heartbeat = Heartbeat(
             settings.redis_url,
             keys,
@@ -64,6 +85,7 @@ class Gateway:
         self._heartbeat.start()
         self._fleet.start()
         self._streams.start()
+        self._reaping = vital(reap(self._bus))
 
     def end_streams(self) -> None:
         """Tell every client that is still waiting that this process goes."""
@@ -71,6 +93,8 @@ class Gateway:
 
     async def stop(self) -> None:
         await self._fleet.stop()
+        if self._reaping is not None:
+            await end([self._reaping])
         await self._bus.stop()
         await self._streams.stop()
         self._heartbeat.stop()
@@ -123,47 +147,37 @@ class Gateway:
         return model in (DEFAULT_ALIAS, self.settings.model_id)
 
     async def submit(self, body: ChatRequest | CompletionRequest, headers: Mapping[str, str]) -> Completion:
-        """Queue a request. Raises ApiError; whoever gets the completion closes it."""
-        arrived = time.monotonic()
-        span = self.telemetry.request(headers.get("traceparent"), signals.GATEWAY_REQUEST)
-        try:
-            completion = await self._prepare(body, headers, arrived, span)
-        except ApiError as error:
-            span.end(error=error.code)
-            raise
-        try:
-            await completion.enqueue(self.settings.queue_limit)
-        except BaseException as error:
-            completion.close(error.code if isinstance(error, ApiError) else type(error).__name__)
-            raise
-        return completion
+        """Queue a request, or join the one that its idempotency key names.
 
-    async def _prepare(
-        self, body: ChatRequest | CompletionRequest, headers: Mapping[str, str], arrived: float, span: OpenSpan
-    ) -> Completion:
+        Raises ApiError; whoever gets the completion closes it.
+        """
+        arrived = time.monotonic()
         targets = slo.resolve(body.adaserve.slo if body.adaserve else None, headers)
-        slo.check_feasible(targets, self._fleet.zero_load_ms, speculation=_wants_speculation(body))
         self._check_model(body.model)
-        patience_s = self.settings.verifier_patience_s
-        if self._fleet.silent_s > patience_s:
-            raise admission.unavailable(f"no verifier has been alive for {patience_s:g} s")
-        prompt = await self.prompts.of(body)
-        limits = admission.ModelLimits(
-            self._tokenizer.vocab_size, self.context_limit, self.settings.default_max_tokens
-        )
-        request = admission.new_request(body, prompt, targets, limits)
-        return Completion(
-            request,
-            targets,
-            digest=await digest_of(prompt),
+        key = idempotency.key_of(headers)
+        asked = Asked(
+            body=body,
+            tenant=tenancy.tenant_of(headers),
+            targets=targets,
+            traceparent=headers.get("traceparent"),
             arrived=arrived,
-            span=span,
-            bus=self._bus,
-            streams=self._streams,
-            fleet=self._fleet,
-            telemetry=self.telemetry,
-            tokenizer=self._tokenizer,
-            patience_s=patience_s,
+            body_digest="" if key is None else idempotency.digest_of(body, targets),
+        )
+        return await (self._submission.submit(asked) if key is None else self._submission.submit_once(key, asked))
+
+    async def resume(self, stream: str, last_event_id: str | None, headers: Mapping[str, str]) -> Completion:
+        """Join a request after the event that the client has seen last. Raises ApiError, as `submit`."""
+        tenant = tenancy.tenant_of(headers)
+        return await self._resumption.resume(tenant, stream, last_event_id, headers.get("traceparent"))
+
+    async def cancel(self, stream: str, headers: Mapping[str, str]) -> dict[str, Any]:
+        """End a request, if it has not ended; how it ended. Raises ApiError."""
+        request, status = await self._resumption.cancel(tenancy.tenant_of(headers), stream)
+        return {"id": request, "object": "stream", "status": status}
+
+    def _limits(self) -> admission.ModelLimits:
+        return admission.ModelLimits(
+            self._tokenizer.vocab_size, self.context_limit, self.settings.default_max_tokens
         )
 
     def _check_model(self, model: str) -> None:
@@ -175,8 +189,3 @@ class Gateway:
                 code="model_not_found",
                 param="model",
             )
-
-
-def _wants_speculation(body: ChatRequest | CompletionRequest) -> bool:
-    options = body.adaserve.speculation if body.adaserve else None
-    return options is None or (options.enabled and options.max_depth > 0)

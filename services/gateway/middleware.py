@@ -55,7 +55,12 @@ class RequestContext:
             if not started:
                 await internal().response()(scope, receive, answer)
         finally:
-            self._telemetry.add(HTTP_REQUESTS, route=scope["path"], status=str(status))
+            self._telemetry.add(HTTP_REQUESTS, route=_route(scope["path"]), status=str(status))
+
+
+def _route(path: str) -> str:
+    """The path, without what a stream is called."""
+    return "/v1/streams" if path.startswith("/v1/streams/") else path
 
 
 class BodyLimits:

@@ -23,10 +23,21 @@ class Piece:
     position: int
 
 
-class OutputText:
-    """The text of one request. ``position`` is where its output begins: the prompt's length."""
+class NoEvent(Exception):
+    """No event of this output has the position that the client names."""
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str], position: int) -> None:
+
+class OutputText:
+    """The text of one request. ``position`` is where its output begins: the prompt's length.
+
+    With ``seen``, the position of an event that the client has received, pieces up to there are empty. Raises
+    NoEvent where no event can have had that position: a character or a stop string was unfinished there.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, stops: Sequence[str], position: int, *, seen: int | None = None
+    ) -> None:
+        self._seen = position if seen is None else seen
         self._detokenizer = Detokenizer(tokenizer)
         self._hold_back = HoldBack(stops)
         self._position = position  # after the last token pushed
@@ -36,6 +47,15 @@ class OutputText:
 
     def push(self, tokens: Sequence[int]) -> Piece:
         """What became final with these tokens; empty where they are held."""
+        known = self._seen - self._position
+        if known <= 0:
+            return self._push(tokens)
+        piece = self._push(tokens[:known])
+        if self._position == self._seen != piece.position:
+            raise NoEvent
+        return self._push(tokens[known:]) if known < len(tokens) else Piece("", [], piece.position)
+
+    def _push(self, tokens: Sequence[int]) -> Piece:
         ready = ("", 0)
         for token in tokens:
             self._append(token)
@@ -50,6 +70,16 @@ class OutputText:
 
         A stop token is among the tokens and not in the text; a stop string cuts the text at ``text_length``.
         """
+        known = self._seen - self._position
+        if known > len(tokens):
+            raise NoEvent
+        if 0 < known < len(tokens):
+            self.push(tokens[:known])
+            tokens = tokens[known:]
+        piece = self._finish(tokens, end)
+        return Piece("", [], piece.position) if known > 0 and self._position == self._seen else piece
+
+    def _finish(self, tokens: Sequence[int], end: TokenEvent) -> Piece:
         ends_by_token = end.finish == "stop" and end.text_length < 0
         for index, token in enumerate(tokens):
             self._append(token)
@@ -60,6 +90,11 @@ class OutputText:
         if end.text_length >= 0:
             text = text[: max(0, end.text_length - self._length)]
         return self._release(text, len(self._held_tokens))
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether what the client has seen has not been reached yet."""
+        return self._position < self._seen
 
     def _append(self, token: int) -> None:
         self._held_tokens.append(token)

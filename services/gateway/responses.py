@@ -19,12 +19,10 @@ class Shape(ABC):
     whole: str
     chunk: str
 
-    def __init__(self, completion: Completion, model: str, *, with_tokens: bool, with_usage: bool) -> None:
+    def __init__(self, completion: Completion) -> None:
         self._completion = completion
-        self._model = model
-        self._with_tokens = with_tokens
-        self._with_usage = with_usage
-        self._has_begun = False
+        self._form = completion.form
+        self._has_begun = completion.seen is not None and completion.seen > len(completion.request.prompt)
 
     @abstractmethod
     def opening(self) -> Json | None:
@@ -50,14 +48,14 @@ class Shape(ABC):
         return {
             "id": f"{self.id_prefix}-{self._completion.id}",
             "object": kind,
-            "created": self._completion.created,
-            "model": self._model,
+            "created": self._form.created,
+            "model": self._form.model,
         }
 
     def _chunk(self, choice: Json, *, finish_reason: str | None = None) -> Json:
         choice = {"index": 0, **choice, "logprobs": None, "finish_reason": finish_reason}
         chunk = {**self._head(self.chunk), "choices": [choice]}
-        return {**chunk, "usage": None} if self._with_usage else chunk
+        return {**chunk, "usage": None} if self._form.with_usage else chunk
 
     def _whole(self, choice: Json) -> Json:
         account = self._completion.account()
@@ -70,13 +68,15 @@ class Shape(ABC):
         }
 
     def _tokens(self, tokens: list[int]) -> Json:
-        return {"token_ids": tokens} if self._with_tokens else {}
+        return {"token_ids": tokens} if self._form.with_tokens else {}
 
     def _prompt_tokens(self) -> Json:
-        return {"prompt_token_ids": self._completion.request.prompt.tolist()} if self._with_tokens else {}
+        return {"prompt_token_ids": self._completion.request.prompt.tolist()} if self._form.with_tokens else {}
 
 
 class ChatShape(Shape):
+    """`/v1/chat/completions`."""
+
     id_prefix = "chatcmpl"
     whole = "chat.completion"
     chunk = "chat.completion.chunk"
@@ -85,7 +85,7 @@ class ChatShape(Shape):
         return {**self._chunk({"delta": {"role": "assistant", "content": ""}}), **self._prompt_tokens()}
 
     def piece(self, piece: Piece) -> Json | None:
-        if not piece.text and not (self._with_tokens and piece.tokens):
+        if not piece.text and not (self._form.with_tokens and piece.tokens):
             return None
         return self._chunk({"delta": {"content": piece.text}, **self._tokens(piece.tokens)})
 
@@ -98,6 +98,8 @@ class ChatShape(Shape):
 
 
 class CompletionShape(Shape):
+    """`/v1/completions`."""
+
     id_prefix = "cmpl"
     whole = "text_completion"
     chunk = "text_completion"
@@ -106,7 +108,7 @@ class CompletionShape(Shape):
         return None
 
     def piece(self, piece: Piece) -> Json | None:
-        if not piece.text and not (self._with_tokens and piece.tokens):
+        if not piece.text and not (self._form.with_tokens and piece.tokens):
             return None
         prompt = {} if self._has_begun else self._prompt_tokens()
         self._has_begun = True
@@ -117,3 +119,8 @@ class CompletionShape(Shape):
 
     def body(self, text: str, tokens: list[int]) -> Json:
         return self._whole({"text": text, **self._tokens(tokens), **self._prompt_tokens()})
+
+
+def shape_of(completion: Completion) -> Shape:
+    """The shape of the endpoint that the request came to first."""
+    return ChatShape(completion) if completion.form.endpoint == "chat" else CompletionShape(completion)

@@ -98,6 +98,7 @@ class AdaServeOptions(_Options):
 
     slo: SloOptions | None = None
     speculation: SpeculationOptions | None = None
+    resumable: bool | None = None
 
 
 class StreamOptions(_Options):

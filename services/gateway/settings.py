@@ -26,6 +26,9 @@ class GatewaySettings(ServiceSettings):
     verifier_patience_s: float = Field(
         default=30.0, gt=0, le=3600, description="how long a request waits while no verifier lives"
     )
+    resume_grace_s: float = Field(
+        default=30.0, gt=0, le=3600, description="how long a resumable request waits for a client that left"
+    )
     keep_alive_s: float = Field(default=15.0, gt=0, le=3600, description="between comments on a silent stream")
     drain_s: int = Field(default=30, ge=0, le=3600, description="how long open streams may go on after SIGTERM")
     admin_key: str | None = Field(

@@ -36,13 +36,14 @@ class EventStream(StreamingResponse):
             self._on_close()
 
 
-async def events(
-    completion: Completion, shape: Shape, *, keep_alive_s: float, with_usage: bool
-) -> AsyncIterator[bytes]:
-    """The body of one stream. An ApiError becomes an event: a stream never ends without a word."""
+async def events(completion: Completion, shape: Shape, *, keep_alive_s: float) -> AsyncIterator[bytes]:
+    """The body of one stream, or its rest after the event that the client has seen.
+
+    An ApiError becomes an event: a stream never ends without a word.
+    """
     position = len(completion.request.prompt)
     try:
-        if (opening := shape.opening()) is not None:
+        if completion.seen is None and (opening := shape.opening()) is not None:
             yield _event(completion, position, opening)
         async for piece in completion.pieces(keep_alive_s):
             if piece is None:
@@ -52,7 +53,7 @@ async def events(
             if (chunk := shape.piece(piece)) is not None:
                 yield _event(completion, position, chunk)
         yield _event(completion, position, shape.closing())
-        if with_usage:
+        if completion.form.with_usage:
             yield _event(completion, position, shape.usage(completion.account()))
         yield DONE
     except ApiError as error:

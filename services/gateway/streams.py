@@ -2,7 +2,7 @@
 
 One reader per process drains `tokens:<gateway>` and hands each event to its request, never waiting for one of
 them. What the stream lost (trimmed, unreadable, Redis away) is read from the journal by attaching again: on a gap,
-after every trouble with Redis, and when a request has been silent for long.
+after every trouble with Redis, and when a request has been silent for long (`healing`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import time
 from collections.abc import Callable
 
 from services.gateway.bus import Bus
-from services.gateway.delivery import BrokenChain, Delivery, Delta, Gap, terminal
+from services.gateway.delivery import Delivery, Gap, terminal
 from services.gateway.errors import ApiError
+from services.gateway.healing import Healing
+from services.gateway.open_stream import OpenStream
 from services.gateway.tasks import end, vital
-from shared import scripts
 from shared.errors import BusUnavailable, UnreadableMessage
 from shared.failures import bus_errors
+from shared.records import Origin
+from shared.replies import Attached
 from shared.signals import HINTS_DROPPED, OPEN_STREAMS
 from shared.streams import MAX_BLOCK_MS, MAX_ENTRIES, Entry, connect_async, parse_streams
 from shared.telemetry import Telemetry
@@ -26,48 +29,7 @@ from shared.topics import TOKENS
 
 logger = logging.getLogger(__name__)
 
-FIRST_CHECK_S = 2.0  # of silence, then twice as long each time
-LAST_CHECK_S = 30.0
-MAX_ATTACHING = 32  # attaches at once
-
-
-class OpenStream:
-    """One request's deltas, in order, ending with a terminal one or an ApiError."""
-
-    def __init__(self, delivery: Delivery, clock: Callable[[], float]) -> None:
-        self.delivery = delivery
-        self._clock = clock
-        self._items: asyncio.Queue[Delta | ApiError] = asyncio.Queue()
-        self._check_after_s = FIRST_CHECK_S
-        self._heard = clock()
-        self.is_enqueued = False  # before that Redis does not know the request
-        self.is_attaching = False
-        self.attach_again = False
-
-    async def next(self, timeout_s: float) -> Delta | None:
-        """The next delta, None when nothing came in time. Raises ApiError when the request has failed."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                item = await self._items.get()
-        except TimeoutError:
-            return None
-        if isinstance(item, ApiError):
-            raise item
-        return item
-
-    def put(self, item: Delta | ApiError | None) -> None:
-        """Hand over what a delivery made; None is nothing new."""
-        if item is not None:
-            self._heard, self._check_after_s = self._clock(), FIRST_CHECK_S
-            self._items.put_nowait(item)
-
-    def is_overdue(self) -> bool:
-        """Whether it has been silent so long that the journal should be asked; next time after twice as long."""
-        if self._clock() - self._heard < self._check_after_s:
-            return False
-        self._heard = self._clock()
-        self._check_after_s = min(LAST_CHECK_S, 2 * self._check_after_s)
-        return True
+AUDIT_S = 0.25
 
 
 class Streams:
@@ -76,15 +38,13 @@ class Streams:
     def __init__(
         self, url: str, bus: Bus, telemetry: Telemetry, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._bus = bus
         self._telemetry = telemetry
         self._clock = clock
         self._client = connect_async(url, blocking=True)
         self._stream = bus.keys.tokens(bus.gateway)
         self._cursor = "0-0"
         self._open: dict[str, OpenStream] = {}
-        self._attaches: set[asyncio.Task[None]] = set()
-        self._attach_slots = asyncio.Semaphore(MAX_ATTACHING)
+        self._healing = Healing(bus, telemetry, self._redis_now_ms)
         self._tasks: list[asyncio.Task[None]] = []
         self._redis_offset_ms: float | None = None
 
@@ -92,22 +52,39 @@ class Streams:
         self._tasks = [vital(self._read()), vital(self._audit())]
 
     async def stop(self) -> None:
-        await end([*self._tasks, *self._attaches])
+        await end(self._tasks)
+        await self._healing.stop()
         await self._client.aclose()
 
     @property
     def is_running(self) -> bool:
         return all(not task.done() for task in self._tasks)
 
-    def open(self, delivery: Delivery) -> OpenStream:
-        """Buffer what comes for this request from now on: before it is enqueued or attached."""
-        stream = self._open[delivery.request] = OpenStream(delivery, self._clock)
-        self._telemetry.set(OPEN_STREAMS, len(self._open))
+    def open(self, delivery: Delivery, origin: Origin) -> OpenStream:
+        """Buffer what comes for this request from now on: before it is enqueued or joined.
+
+        A connection of this gateway that had the request hears that it has been detached.
+        """
+        before = self._open.get(delivery.request)
+        stream = self._open[delivery.request] = OpenStream(delivery, origin, self._clock)
+        if before is not None:
+            before.is_open = False
+            before.put(before.delivery.receive(terminal(delivery.request, "detached"), 0.0))
+        self._count()
         return stream
 
-    def close(self, request: str) -> None:
-        """Forget the request. Idempotent."""
-        self._open.pop(request, None)
+    async def join(self, stream: OpenStream) -> Attached:
+        """Take the request over from whichever connection had it. Raises BusUnavailable."""
+        return await self._healing.join(stream)
+
+    def close(self, stream: OpenStream) -> None:
+        """Forget the connection. Idempotent."""
+        stream.is_open = False
+        if self._open.get(stream.delivery.request) is stream:
+            del self._open[stream.delivery.request]
+        self._count()
+
+    def _count(self) -> None:
         self._telemetry.set(OPEN_STREAMS, len(self._open))
 
     def fail_all(self, error: ApiError) -> None:
@@ -118,7 +95,7 @@ class Streams:
     def on_recreated(self) -> None:
         """Redis had forgotten the stream: read it from its beginning, and every journal."""
         self._cursor = "0-0"
-        self._attach_all()
+        self._heal_all()
 
     async def _read(self) -> None:
         was_away = False
@@ -132,7 +109,7 @@ class Streams:
                 continue
             if was_away:
                 was_away = False
-                self._attach_all()
+                self._heal_all()
             for entry in entries:
                 self._cursor = entry.id
                 self._dispatch(entry)
@@ -155,73 +132,26 @@ class Streams:
         stream = self._open.get(event.request)
         if stream is None:
             return
+        if event.finish == "detached":  # perhaps meant for an earlier connection: Redis knows which one counts
+            self._healing.heal(stream)
+            return
         try:
             stream.put(stream.delivery.receive(event, entry.committed_at or self._redis_now_ms()))
         except Gap:
-            self._attach(stream)
+            self._healing.heal(stream)
 
     async def _audit(self) -> None:
         while True:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(AUDIT_S)
             for stream in list(self._open.values()):
                 if stream.is_overdue():
-                    self._attach(stream)
+                    self._healing.heal(stream)
 
-    def _attach_all(self) -> None:
+    def _heal_all(self) -> None:
         for stream in list(self._open.values()):
-            self._attach(stream)
-
-    def _attach(self, stream: OpenStream) -> None:
-        # An attach under way may have read the journal before what is missing now was in it.
-        stream.attach_again = stream.is_attaching
-        if not stream.is_attaching:
-            stream.is_attaching = True
-            task = asyncio.create_task(self._heal(stream))
-            self._attaches.add(task)
-            task.add_done_callback(self._attaches.discard)
-
-    async def _heal(self, stream: OpenStream) -> None:
-        try:
-            async with self._attach_slots:
-                await self._heal_once(stream)
-        finally:
-            stream.is_attaching = False
-        if stream.attach_again:
-            self._attach(stream)
-
-    async def _heal_once(self, stream: OpenStream) -> None:
-        delivery = stream.delivery
-        if self._open.get(delivery.request) is not stream or not stream.is_enqueued:
-            return
-        detached = TOKENS.encode(terminal(delivery.request, "detached"))
-        call = scripts.attach(
-            self._bus.keys,
-            request=delivery.request,
-            gateway=self._bus.gateway,
-            position=delivery.position,
-            detached=detached,
-        )
-        try:
-            journal = await self._bus.call(call)
-        except BusUnavailable:
-            return  # the audit asks again
-        if journal.status == "MISSING":
-            stream.put(_lost("Redis has forgotten this request"))
-            return
-        try:
-            stream.put(delivery.heal(journal, self._redis_now_ms()))
-        except BrokenChain:
-            stream.put(_lost("the tokens in Redis contradict those already sent"))
-        except UnreadableMessage as error:
-            stream.put(_lost(f"its last message is unreadable: {error}"))
-        except ValueError as error:  # a journal entry that is no list of tokens
-            stream.put(_lost(f"its journal is unreadable: {error}"))
+            self._healing.heal(stream)
 
     def _redis_now_ms(self) -> float:
         if self._redis_offset_ms is None:
             return time.time() * 1_000
         return self._clock() * 1_000 + self._redis_offset_ms
-
-
-def _lost(reason: str) -> ApiError:
-    return ApiError(500, f"The request was lost: {reason}", code="request_lost")

@@ -53,7 +53,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "chat_template_kwargs": _NONE_GIVEN,
     "prompt_embeds": _NOTHING,
 }
-NEUTRAL_OPTIONS: dict[str, tuple[Any, ...]] = {"acceptance": (None, "exact"), "resumable": _OFF}
+NEUTRAL_OPTIONS: dict[str, tuple[Any, ...]] = {"acceptance": (None, "exact")}
 NEUTRAL_SLO: dict[str, tuple[Any, ...]] = {"class": _NOTHING}
 NEUTRAL_MESSAGE: dict[str, tuple[Any, ...]] = {
     "tool_calls": _NONE_GIVEN,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,21 @@ async def front(
     telemetry.shutdown()
 
 
+@asynccontextmanager
+async def serving(gateway: Gateway) -> AsyncIterator[str]:
+    """The gateway behind a port of its own; gives its URL."""
+    await gateway.start()
+    config = uvicorn.Config(create_app(gateway), port=0, lifespan="off", log_config=None, access_log=False)
+    server = _Server(config)
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.005)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    await task
+    await gateway.stop()
+
+
 @pytest_asyncio.fixture
 async def served(
     redis_url: str, keys: Keys, model_directory: Path, tokenizer: Tokenizer, options: dict[str, Any]
@@ -111,22 +126,28 @@ async def served(
     )
     telemetry = configure("gateway", "test")
     gateway = Gateway(settings, "gateway.test", tokenizer, telemetry)
-    await gateway.start()
-    config = uvicorn.Config(create_app(gateway), port=0, lifespan="off", log_config=None, access_log=False)
-    server = _Server(config)
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.005)
-    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     redis = connect(redis_url)
     async with (
+        serving(gateway) as url,
         httpx.AsyncClient(base_url=url) as http,
         openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
     ):
         yield Served(url, gateway, tokenizer, verifier, keys, redis, http, client)
-    server.should_exit = True
-    await task
-    await gateway.stop()
     await verifier.stop()
     redis.close()
     telemetry.shutdown()
+
+
+@dataclass
+class Other:
+    """Another gateway of the same cell."""
+
+    gateway: Gateway
+    http: httpx.AsyncClient
+
+
+@pytest_asyncio.fixture
+async def other(served: Served) -> AsyncIterator[Other]:
+    gateway = Gateway(served.gateway.settings, "gateway.other", served.tokenizer, served.gateway.telemetry)
+    async with serving(gateway) as url, httpx.AsyncClient(base_url=url) as http:
+        yield Other(gateway, http)

@@ -55,12 +55,15 @@ class FakeVerifier:
         self.client = connect_async(self.url)
         self.reader = connect_async(self.url, blocking=True)
         await aload_library(self.client)
-        self.queues = [self.keys.requests(tier) for tier in range(NUM_TIERS)]
+        self.queues = [self.keys.released, *(self.keys.requests(tier) for tier in range(NUM_TIERS))]
+        await self._create_groups()
+        await self.beat()
+        self.tasks = [asyncio.create_task(self._beats()), asyncio.create_task(self._claims())]
+
+    async def _create_groups(self) -> None:
         for queue in self.queues:
             with suppress(ResponseError):  # BUSYGROUP: started before
                 await self.client.xgroup_create(queue, VERIFIER_GROUP, id="0", mkstream=True)
-        await self.beat()
-        self.tasks = [asyncio.create_task(self._beats()), asyncio.create_task(self._claims())]
 
     async def pause(self) -> None:
         """Keep the heartbeat, claim nothing more."""
@@ -84,7 +87,11 @@ class FakeVerifier:
     async def _claims(self) -> None:
         streams: dict[Any, Any] = dict.fromkeys(self.queues, ">")
         while True:
-            reply: Any = await self.reader.xreadgroup(VERIFIER_GROUP, self.name, streams, block=200)
+            try:
+                reply: Any = await self.reader.xreadgroup(VERIFIER_GROUP, self.name, streams, block=200)
+            except ResponseError:  # NOGROUP: Redis has forgotten
+                await self._create_groups()
+                continue
             for name, entries in reply or ():
                 for entry_id, fields in entries:
                     await self._claim(name.decode(), entry_id.decode(), fields[b"body"].decode())
@@ -99,16 +106,21 @@ class FakeVerifier:
             message = codec.decode(Request, claim.body)
             self.requests.append(message)
             self.traceparents.append(claim.traceparent)
-            self.tasks.append(asyncio.create_task(self._generate(message, epoch)))
+            self.tasks.append(asyncio.create_task(self._generate(message, epoch, claim.position)))
 
-    async def _generate(self, request: Request, epoch: str) -> None:
+    async def _generate(self, request: Request, epoch: str, committed: int) -> None:
+        """Commits what the script says, but for what was committed before the claim."""
         reply = self.script(request)
         position, chain = len(request.prompt), digest.extend(digest.EMPTY, request.prompt.tolist())
         for index, tokens in enumerate(reply.steps):
             if index and reply.gate is not None:
                 await reply.gate.wait()
-            start, before = position, chain
+            known = min(len(tokens), max(0, committed - position))
+            start, before = position + known, digest.extend(chain, tokens[:known])
             position, chain = position + len(tokens), digest.extend(chain, tokens)
+            if start == position:
+                continue
+            tokens = tokens[known:]
             is_last = index == len(reply.steps) - 1
             event = TokenEvent(
                 request=request.request,

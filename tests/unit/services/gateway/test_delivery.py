@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.delivery import BrokenChain, Delivery, Gap, terminal
+from services.gateway.delivery import Behind, BrokenChain, Delivery, Delta, Gap, terminal
 from shared import codec, digest
 from shared.messages import TokenEvent
 from shared.replies import Attached, JournalEntry
@@ -55,23 +58,21 @@ def test_lost_repeated_and_reordered_events_give_the_journal(groups: list[list[i
     for index in indices:
         try:
             delta = target.receive(events[index], 100.0 + index)
+            got += [] if delta is None else [delta]
         except Gap:
             held = data.draw(st.integers(index, len(events) - 1))  # the journal may be ahead of the event
             entries = journal.journal[: held + 1]
             now = Attached("running", entries[-1].end, events[held].digest.hex(), 100.0, journal=entries)
-            delta = target.heal(journal if held == len(events) - 1 else now, 200.0)
-        if delta is not None:
-            got.append(delta)
+            got += target.heal(journal if held == len(events) - 1 else now, 200.0)
     if target.end is None:
-        last = target.heal(journal, 300.0)
-        assert last is not None
-        got.append(last)
+        got += target.heal(journal, 300.0)
+    assert [delta.tokens for delta in got] == groups  # as if no event had been lost
     whole = [token for tokens in groups for token in tokens]
     assert [token for delta in got for token in delta.tokens] == whole == target.tokens
     assert [delta.end is not None for delta in got] == [False] * (len(got) - 1) + [True]
     assert target.digest.hex() == journal.digest
     assert target.receive(events[-1], 0.0) is None
-    assert target.heal(journal, 0.0) is None
+    assert target.heal(journal, 0.0) == []
 
 
 def test_times_are_those_of_the_commits() -> None:
@@ -85,8 +86,11 @@ def test_times_are_those_of_the_commits() -> None:
 def test_a_healed_first_token_keeps_its_commit_time() -> None:
     _, journal = chain([[1], [2]])
     target = delivery()
-    target.heal(journal, 500.0)
-    assert (target.first_ms, target.last_ms) == (100.0, 500.0)
+    target.heal(replace(journal, last_token_ms=400.0), 500.0)
+    assert (target.first_ms, target.last_ms) == (100.0, 400.0)
+    target = delivery()
+    target.heal(journal, 500.0)  # written by an older library
+    assert target.last_ms == 500.0
 
 
 @pytest.mark.parametrize("finish", ["cancelled", "error", "detached"])
@@ -108,18 +112,51 @@ def test_tokens_of_another_chain_are_never_delivered() -> None:
     with pytest.raises(BrokenChain):
         target.heal(other_journal, 3.0)
     assert target.tokens == [1]
-    assert target.heal(journal, 4.0) is not None
+    assert len(target.heal(journal, 4.0)) == 1
 
 
-@pytest.mark.parametrize("kept", [0, 1])
-def test_a_journal_with_a_hole_or_shorter_than_the_prefix_is_broken(kept: int) -> None:
+@pytest.mark.parametrize("entries", [slice(1, None), slice(0, 2), slice(0, 0)])
+def test_a_journal_with_a_hole_is_broken(entries: slice) -> None:
+    _, journal = chain([[1], [2], [3]])
+    target = delivery()
+    with pytest.raises(BrokenChain):
+        target.heal(replace(journal, status="running", terminal=b"", journal=journal.journal[entries]), 2.0)
+    assert target.tokens == []
+
+
+def shorter(events: list[TokenEvent], journal: Attached, **changes: Any) -> Attached:
+    """The journal without all but its first commit."""
+    values = {"status": "running", "position": len(PROMPT) + 1, "digest": events[0].digest.hex(), "terminal": b""}
+    return replace(journal, journal=journal.journal[:1], **{**values, **changes})
+
+
+def test_a_journal_shorter_than_the_prefix_is_behind() -> None:
     events, journal = chain([[1], [2], [3]])
     target = delivery()
-    if kept:
-        for event in events[:2]:
-            target.receive(event, 1.0)
-        short = Attached("running", len(PROMPT) + 1, events[0].digest.hex(), journal=journal.journal[:1])
-    else:
-        short = Attached("running", journal.position, journal.digest, journal=journal.journal[1:])
-    with pytest.raises(BrokenChain):
-        target.heal(short, 2.0)
+    for event in events[:2]:
+        target.receive(event, 1.0)
+    with pytest.raises(Behind):
+        target.heal(shorter(events, journal), 2.0)
+    ended = codec.encode(events[-1])
+    with pytest.raises(Behind):
+        target.heal(shorter(events, journal, status="finished", terminal=ended), 2.0)
+
+
+def test_a_cancel_ends_also_what_redis_has_forgotten_in_part() -> None:
+    events, journal = chain([[1], [2], [3]])
+    target = delivery()
+    for event in events[:2]:
+        target.receive(event, 1.0)
+    last = codec.encode(terminal("r", "cancelled"))
+    (delta,) = target.heal(shorter(events, journal, status="cancelled", terminal=last), 2.0)
+    assert delta.end is not None
+    assert (delta.tokens, delta.end.finish, target.tokens) == ([], "cancelled", [1, 2])
+
+
+def test_an_end_without_tokens_comes_after_them() -> None:
+    _, journal = chain([[1], [2]])
+    last = codec.encode(terminal("r", "cancelled"))
+    got = delivery().heal(replace(journal, status="cancelled", terminal=last), 2.0)
+    assert got[:2] == [Delta([1]), Delta([2])]
+    assert got[2].tokens == []
+    assert got[2].end is not None

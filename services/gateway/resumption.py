@@ -1,0 +1,90 @@
+"""Requests that Redis holds already: joined by another connection, or cancelled by name."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from services.gateway import admission, stream_ids, tenancy
+from services.gateway.completion import Completion, Parts
+from services.gateway.errors import ApiError
+from services.gateway.prompts import digest_of
+from services.gateway.stored import Stored
+from shared import signals
+from shared.errors import BusUnavailable, UnreadableMessage
+from shared.replies import Cancelled
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Resumption:
+    """Every method raises ApiError; whoever gets a completion closes it."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def resume(
+        self, tenant: str, stream: str, last_event_id: str | None, traceparent: str | None
+    ) -> Completion:
+        """Join a request after the event that the client has seen last."""
+        stored = await self._accessible(tenant, stream)
+        prompt = len(stored.request.prompt)
+        position = stream_ids.position_of(last_event_id, stored.request.request)
+        stream_ids.check_position(position, prompt=prompt, end=stored.end, has_ended=stored.has_ended)
+        return await self.join(stored, position, traceparent)
+
+    async def cancel(self, tenant: str, stream: str) -> tuple[str, str]:
+        """End a request, if it has not ended; its id and how it ended."""
+        stored = await self._accessible(tenant, stream)
+        request = stored.request.request
+        try:
+            done = await self._parts.bus.cancel(request)
+        except BusUnavailable:
+            raise admission.unavailable("the message bus does not answer; ask again") from None
+        if done is Cancelled.MISSING:
+            raise tenancy.unknown_stream()
+        return request, "cancelled" if done is Cancelled.OK else (await self._accessible(tenant, stream)).status
+
+    async def _accessible(self, tenant: str, stream: str) -> Stored:
+        stored = await self.stored(stream_ids.request_of(stream))
+        if stored is None:
+            raise tenancy.unknown_stream()
+        tenancy.check_access(tenant, stored.tenant)
+        return stored
+
+    async def stored(self, request: str) -> Stored | None:
+        """The request as Redis holds it, None where it does not."""
+        try:
+            return await self._parts.bus.stored(request)
+        except BusUnavailable:
+            raise admission.unavailable("the message bus does not answer") from None
+        except UnreadableMessage as error:
+            logger.error("request %s cannot be taken up: %s", request, error)
+            raise ApiError(500, "The request cannot be read any more", code="request_lost") from None
+
+    async def join(self, stored: Stored, position: int | None, traceparent: str | None) -> Completion:
+        """Take the request over; without a position from its beginning."""
+        completion = Completion(
+            stored.request,
+            stored.form,
+            self._parts,
+            digest=await digest_of(stored.request.prompt.tolist()),
+            arrived=time.monotonic(),
+            span=self._parts.telemetry.request(traceparent, signals.GATEWAY_REQUEST),
+            traceparent=stored.traceparent,
+            seen=position,
+        )
+        await opened(completion, completion.join())
+        return completion
+
+
+async def opened(completion: Completion, opening: Awaitable[T]) -> T:
+    """What opening a completion gives; where it fails, nobody else will close it."""
+    try:
+        return await opening
+    except BaseException as error:
+        completion.close(error.code if isinstance(error, ApiError) else type(error).__name__)
+        raise

@@ -1,0 +1,40 @@
+"""`/v1/streams/{id}`: take a stream up again on any gateway, or cancel it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from services.gateway.completion import Completion
+from services.gateway.handler import Gateway
+from services.gateway.responses import shape_of
+from services.gateway.sse import EventStream, events
+from services.gateway.stream_ids import LAST_EVENT_ID
+
+STREAM_HEADER = "x-adaserve-stream"
+
+
+def add_streams(app: FastAPI, gateway: Gateway) -> None:
+    """Routes by the request's id, which the first gateway has told."""
+
+    @app.get("/v1/streams/{stream}", response_model=None)
+    async def resume(stream: str, request: Request) -> Response:
+        completion = await gateway.resume(stream, request.headers.get(LAST_EVENT_ID), request.headers)
+        return event_stream(gateway, completion, {})
+
+    @app.delete("/v1/streams/{stream}")
+    async def cancel(stream: str, request: Request) -> dict[str, Any]:
+        return await gateway.cancel(stream, request.headers)
+
+
+def event_stream(gateway: Gateway, completion: Completion, headers: dict[str, str]) -> Response:
+    """The completion as server-sent events."""
+    chunks = events(completion, shape_of(completion), keep_alive_s=gateway.settings.keep_alive_s)
+    return EventStream(chunks, completion.close, {**headers, **stream_header(completion)})
+
+
+def stream_header(completion: Completion) -> dict[str, str]:
+    """What the stream is called, for a client that loses it before its first event."""
+    return {STREAM_HEADER: completion.id}

@@ -1,0 +1,140 @@
+"""Redis forgets, wholly or in part: the gateway puts back what its clients have seen, and somebody goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared.errors import BusUnavailable
+from tests.unit.services.gateway.conftest import Other, Served
+from tests.unit.services.gateway.fake_verifier import Reply
+from tests.unit.services.gateway.test_resume import events_of, first_event, resumed
+
+PROMPT: dict[str, Any] = {"prompt": "hello", "stream": True, "return_token_ids": True}
+TOKENS = [[5], [6, 7], [8], [9]]
+WHOLE = [token for group in TOKENS for token in group]
+
+
+def tokens_of(answer: Any) -> list[int]:
+    return list(answer.json()["choices"][0]["token_ids"])
+
+
+async def asked(served: Served, gate: asyncio.Event | None) -> tuple[asyncio.Task[Any], str]:
+    """A whole answer that waits for the gate after its first commit."""
+    served.answers(Reply(TOKENS, gate=gate))
+    call = asyncio.create_task(served.http.post("/v1/completions", json={**PROMPT, "stream": False}))
+    streams = served.gateway._streams
+    await served.until(lambda: any(stream.delivery.tokens for stream in streams._open.values()))
+    return call, served.verifier.requests[0].request
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_request_in_flight_survives_flushall_without_its_verifier(served: Served, times: int) -> None:
+    """The verifier of the first claim is gone with its state; another claim goes on from the client's prefix."""
+    gates = [asyncio.Event() for _ in range(times + 1)]
+    call, request = await asked(served, gates[0])
+    for number in range(times):
+        served.answers(Reply(TOKENS, gate=gates[number + 1]))
+        claims = len(served.verifier.requests)
+        served.redis.flushall()
+        await served.until(lambda n=claims: len(served.verifier.requests) > n)
+    served.answers(Reply(TOKENS))
+    for gate in gates:
+        gate.set()
+    answer = await call
+    assert tokens_of(answer) == WHOLE
+    assert served.status(request) == "finished"
+    metrics = (await served.http.get("/metrics")).text
+    assert f'adaserve_restored_total{{status="OK"}} {times}.0' in metrics
+
+
+async def test_a_queued_request_is_queued_again(served: Served) -> None:
+    await served.verifier.stop()
+    call = asyncio.create_task(served.http.post("/v1/completions", json={**PROMPT, "stream": False}))
+    await served.until(lambda: served.redis.xlen(served.keys.requests(2)))
+    served.answers(Reply(TOKENS))
+    served.redis.flushall()
+    await served.verifier.start()
+    assert tokens_of(await call) == WHOLE
+    assert len(served.verifier.requests) == 1
+
+
+async def test_what_a_client_has_seen_beats_what_redis_remembers(served: Served) -> None:
+    """Redis comes back from an older state; the verifier that then goes on draws other tokens."""
+    gate = asyncio.Event()
+    call, request = await asked(served, gate)
+    hash_, journal = served.keys.request(request), served.keys.journal(request)
+    before: Any = served.redis.hgetall(hash_)
+    delivery = served.gateway._streams._open[request].delivery
+    served.redis.delete(journal)
+    served.redis.xadd(journal, {"tokens": np.array([99], "<u4").tobytes()}, id=f"{delivery.position}-0")
+    served.redis.hset(hash_, mapping={**before, "digest": "00" * 8})
+    served.answers(Reply(TOKENS))
+    served.gateway._streams.on_recreated()
+    assert tokens_of(await call) == WHOLE
+    gate.set()
+
+
+async def test_a_lost_journal_is_written_again(served: Served) -> None:
+    gate = asyncio.Event()
+    call, request = await asked(served, gate)
+    served.redis.delete(served.keys.journal(request))
+    served.answers(Reply(TOKENS))
+    gate.set()
+    served.gateway._streams.on_recreated()
+    assert tokens_of(await call) == WHOLE
+
+
+async def test_an_ended_request_is_not_brought_back(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last event has arrived; its client reads slowly while Redis forgets."""
+    served.answers(Reply(TOKENS))
+    async with served.http.stream("POST", "/v1/completions", json=PROMPT) as response:
+        await first_event(response)
+        await served.until(lambda: all(s.delivery.end for s in served.gateway._streams._open.values()))
+        served.redis.flushall()
+        served.gateway._streams.on_recreated()
+    await asyncio.sleep(0)
+    assert served.redis.keys(served.keys.request("*")) == []
+
+
+async def test_the_form_of_the_answer_survives(served: Served, other: Other) -> None:
+    gate = asyncio.Event()
+    served.answers(Reply(TOKENS, gate=gate))
+    body = {**PROMPT, "stream_options": {"include_usage": True}}
+    call = asyncio.create_task(served.http.post("/v1/completions", json=body))
+    await served.until(lambda: served.verifier.statuses)
+    request = served.verifier.requests[0].request
+    served.answers(Reply(TOKENS))
+    served.redis.flushall()
+    first = events_of((await call).text)
+    gate.set()
+    again = events_of((await resumed(other.http, request, None)).text)
+    assert [event.partition("\n")[2][:60] for event in again[-3:]] == [
+        event.partition("\n")[2][:60] for event in first[-3:]
+    ]
+    assert len(served.verifier.requests) == 2
+
+
+async def test_a_restore_that_redis_does_not_take_is_tried_again(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = asyncio.Event()
+    call, _ = await asked(served, gate)
+    bus = served.gateway._bus
+    original, failures = bus.call, [2]
+
+    async def away(request: Any) -> Any:
+        if request.function == "adaserve_reseed" and failures[0]:
+            failures[0] -= 1
+            raise BusUnavailable("gone")
+        return await original(request)
+
+    monkeypatch.setattr(bus, "call", away)
+    served.answers(Reply(TOKENS))
+    served.redis.flushall()
+    assert tokens_of(await call) == WHOLE
+    assert failures == [0]
+    gate.set()
