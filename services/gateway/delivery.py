@@ -66,16 +66,18 @@ class Delivery:
         self._append(new, committed_at)
         return self._finish(new, event)
 
-    def heal(self, journal: Attached, now_ms: float) -> list[Delta]:
+    def heal(self, journal: Attached, now_ms: float, asked_at: int | None = None) -> list[Delta]:
         """What the journal adds, commit by commit: the same deltas that its events would have made.
 
-        Raises Behind when it ends before the prefix, BrokenChain when it is not a continuation of it.
+        `asked_at` is the position when the journal was asked for (None: still the present one). Events may have
+        overtaken the reply since: then it is old, not wrong. Raises Behind when the journal ends before that
+        position, BrokenChain when it is not a continuation of the prefix.
         """
         if self.end is not None:
             return []
         end = TOKENS.decode(journal.terminal) if journal.terminal else None
-        if journal.position < self.position and end is not None and end.finish in ENDED_FROM_OUTSIDE:
-            return _without_none(self._finish([], end))
+        if journal.position < self.position:
+            return self._heal_from_less(journal, end, self.position if asked_at is None else asked_at)
         groups = self._missing(journal)
         if digests.extend(self.digest, [token for group in groups for token in group]).hex() != journal.digest:
             raise BrokenChain
@@ -87,9 +89,14 @@ class Delivery:
         last = groups.pop() if groups and end is not None and len(end.tokens) else []
         return [*(Delta(group) for group in groups), *_without_none(self._finish(last, end))]
 
-    def _missing(self, journal: Attached) -> list[list[int]]:
-        if journal.position < self.position:
+    def _heal_from_less(self, journal: Attached, end: TokenEvent | None, asked_at: int) -> list[Delta]:
+        if end is not None and end.finish in ENDED_FROM_OUTSIDE:
+            return _without_none(self._finish([], end))
+        if end is not None or journal.position < asked_at:
             raise Behind
+        return []
+
+    def _missing(self, journal: Attached) -> list[list[int]]:
         groups: list[list[int]] = []
         position = self.position
         for entry in journal.journal:

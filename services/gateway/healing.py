@@ -50,7 +50,7 @@ class Healing:
             journal = await self._bus.attach(stream)
             if journal.status != "MISSING":
                 stream.attachment = journal.attachment
-                await self._receive(stream, journal)
+                await self._receive(stream, journal, stream.start)
         finally:
             stream.is_attaching = False
         self._go_on(stream)
@@ -74,14 +74,15 @@ class Healing:
         try:
             async with self._slots:
                 if stream.is_open and stream.attachment is not None:
-                    await self._receive(stream, await self._bus.attach(stream))
+                    asked_at = stream.delivery.position
+                    await self._receive(stream, await self._bus.attach(stream), asked_at)
         except BusUnavailable:
             pass  # the audit asks again
         finally:
             stream.is_attaching = False
         self._go_on(stream)
 
-    async def _receive(self, stream: OpenStream, journal: Attached) -> None:
+    async def _receive(self, stream: OpenStream, journal: Attached, asked_at: int) -> None:
         """Hand over what is new. Raises BusUnavailable where the journal has to be restored and cannot be."""
         delivery = stream.delivery
         if delivery.end is not None:
@@ -92,18 +93,24 @@ class Healing:
         try:
             if journal.status == "MISSING":
                 raise Behind
-            for delta in delivery.heal(journal, self._now_ms()):
+            for delta in delivery.heal(journal, self._now_ms(), asked_at):
                 stream.put(delta)
             stream.found()
-        except Behind:
-            if stream.is_missed_for_long():
-                await self._restore(stream, None)
-        except BrokenChain:
-            await self._restore(stream, Contradiction(journal.position, journal.digest))
+        except (Behind, BrokenChain) as reason:
+            await self._recover(stream, journal, reason)
         except UnreadableMessage as error:
             stream.put(_lost(f"its last message is unreadable: {error}"))
         except ValueError as error:  # a journal entry that is no list of tokens
             stream.put(_lost(f"its journal is unreadable: {error}"))
+
+    async def _recover(self, stream: OpenStream, journal: Attached, reason: Exception) -> None:
+        """Redis holds something else than what the client has seen. Raises BusUnavailable."""
+        if journal.terminal:
+            stream.put(_lost("it ended in Redis with other tokens than those already sent"))
+        elif isinstance(reason, BrokenChain):
+            await self._restore(stream, Contradiction(journal.position, journal.digest))
+        elif stream.is_missed_for_long():
+            await self._restore(stream, None)
 
     async def _restore(self, stream: OpenStream, contradiction: Contradiction | None) -> None:
         """What the client has seen, back into Redis. Raises BusUnavailable."""
@@ -122,9 +129,7 @@ class Healing:
         answer = await self._bus.call(call)
         self._telemetry.add(RESTORED, status=answer.status.value)
         logger.warning("request %s: Redis had lost its journal; restoring it: %s", delivery.request, answer.status)
-        if answer.status is ReseedStatus.TERMINAL:
-            stream.put(_lost("it ended in Redis with other tokens than those already sent"))
-        elif answer.status is ReseedStatus.OK:
+        if answer.status is ReseedStatus.OK:
             stream.found()
         else:
             stream.attach_again = True  # a verifier was faster

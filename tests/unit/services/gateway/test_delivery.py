@@ -160,3 +160,16 @@ def test_an_end_without_tokens_comes_after_them() -> None:
     assert got[:2] == [Delta([1]), Delta([2])]
     assert got[2].tokens == []
     assert got[2].end is not None
+
+
+def test_a_reply_that_events_have_overtaken_is_old_and_not_wrong() -> None:
+    events, journal = chain([[1], [2], [3]])
+    target = delivery()
+    for event in events[:2]:
+        target.receive(event, 1.0)
+    old = shorter(events, journal)
+    assert target.heal(old, 2.0, asked_at=old.position) == []
+    with pytest.raises(Behind):
+        target.heal(old, 2.0, asked_at=old.position + 1)
+    with pytest.raises(Behind):  # what has ended cannot have been overtaken
+        target.heal(shorter(events, journal, terminal=codec.encode(events[-1])), 2.0, asked_at=old.position)

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from services.gateway.schemas import CompletionRequest
 from shared.errors import BusUnavailable
 from tests.unit.services.gateway.conftest import Other, Served
 from tests.unit.services.gateway.fake_verifier import Reply
+from tests.unit.services.gateway.test_cancellation import control_events
 from tests.unit.services.gateway.test_resume import events_of, first_event, resumed
 
 PROMPT: dict[str, Any] = {"prompt": "hello", "stream": True, "return_token_ids": True}
@@ -90,14 +92,18 @@ async def test_a_lost_journal_is_written_again(served: Served) -> None:
 
 async def test_an_ended_request_is_not_brought_back(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its last event has arrived; its client reads slowly while Redis forgets."""
+    monkeypatch.setattr("services.gateway.open_stream.RESTORE_AFTER_S", 0.0)
     served.answers(Reply(TOKENS))
-    async with served.http.stream("POST", "/v1/completions", json=PROMPT) as response:
-        await first_event(response)
-        await served.until(lambda: all(s.delivery.end for s in served.gateway._streams._open.values()))
-        served.redis.flushall()
-        served.gateway._streams.on_recreated()
-    await asyncio.sleep(0)
+    completion = await served.gateway.submit(CompletionRequest(prompt="hello"), {})
+    streams = served.gateway._streams
+    stream = streams._open[completion.id]
+    await served.until(lambda: stream.delivery.end)
+    served.redis.flushall()
+    streams.on_recreated()
+    await served.until(lambda: not stream.is_attaching)
     assert served.redis.keys(served.keys.request("*")) == []
+    assert [piece.position async for piece in completion.pieces(1.0) if piece is not None]
+    completion.close()
 
 
 async def test_the_form_of_the_answer_survives(served: Served, other: Other) -> None:
@@ -138,3 +144,39 @@ async def test_a_restore_that_redis_does_not_take_is_tried_again(
     assert tokens_of(await call) == WHOLE
     assert failures == [0]
     gate.set()
+
+
+async def test_a_faster_verifier_is_heard(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It restores the request between the gateway's look and its own attempt."""
+    gate = asyncio.Event()
+    call, request = await asked(served, gate)
+    monkeypatch.setattr("services.gateway.open_stream.RESTORE_AFTER_S", 0.0)
+    monkeypatch.setattr("services.gateway.open_stream.FIRST_CHECK_S", 3600.0)
+    hash_, journal = served.keys.request(request), served.keys.journal(request)
+    dumps = {key: served.redis.dump(key) for key in (hash_, journal)}
+    bus = served.gateway._bus
+    original = bus.call
+
+    async def late(request: Any) -> Any:
+        if request.function == "adaserve_reseed":
+            for key, dump in dumps.items():
+                served.redis.restore(key, 0, dump, replace=True)
+            served.answers(Reply(TOKENS))
+            gate.set()
+            await served.until(lambda: served.redis.hget(hash_, "status") == b"finished")
+        return await original(request)
+
+    monkeypatch.setattr(bus, "call", late)
+    served.redis.delete(hash_, journal)
+    served.redis.xtrim(served.keys.tokens("gateway.test"), maxlen=0)
+    served.gateway._streams.on_recreated()
+    assert tokens_of(await call) == WHOLE
+    assert len(served.verifier.requests) == 1
+
+
+async def test_a_cancel_reaches_verifiers_that_hold_what_redis_forgot(served: Served) -> None:
+    gate = asyncio.Event()
+    call, request = await asked(served, gate)
+    served.redis.delete(served.keys.request(request), served.keys.journal(request))
+    call.cancel()
+    await served.until(lambda: [event.subject for event in control_events(served)] == [request])

@@ -280,3 +280,64 @@ async def test_an_unreadable_form_is_an_error_of_ours(served: Served) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (500, "request_lost")
     served.redis.hdel(served.keys.request(request), "form")
     assert (await resumed(served.http, request, None)).status_code == 500
+
+
+async def test_what_is_committed_while_a_connection_joins_is_not_missed(
+    served: Served, other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last event overtakes the answer to attach, which does not have it; no other event will tell."""
+    gate = asyncio.Event()
+    served.answers(Reply([[5], [6]], gate=gate))
+    body = {**CHAT, "adaserve": {"resumable": True}}
+    async with served.http.stream("POST", "/v1/chat/completions", json=body) as response:
+        request = response.headers["x-adaserve-stream"]
+        await served.until(lambda: served.verifier.statuses)
+    bus, original = other.gateway._bus, other.gateway._bus.attach
+    dispatch, heard = other.gateway._streams._dispatch, []
+
+    def hear(entry: Any) -> None:
+        heard.append(entry)
+        dispatch(entry)
+
+    async def slow(stream: Any) -> Any:
+        found = await original(stream)
+        gate.set()
+        await served.until(lambda: heard)
+        return found
+
+    monkeypatch.setattr(other.gateway._streams, "_dispatch", hear)
+    monkeypatch.setattr(bus, "attach", slow)
+    monkeypatch.setattr("services.gateway.open_stream.FIRST_CHECK_S", 3600.0)
+    answer = await resumed(other.http, request, None)
+    assert events_of(answer.text)[-1] == "data: [DONE]"
+
+
+async def test_a_request_is_counted_once_however_often_it_is_read(served: Served, other: Other) -> None:
+    gate = asyncio.Event()
+    served.answers(Reply([[5], [6], [7]], gate=gate))
+    body = {**CHAT, "adaserve": {"resumable": True, "slo": {"tpot_ms": 60_000}}}
+    async with served.http.stream("POST", "/v1/chat/completions", json=body) as response:
+        request = response.headers["x-adaserve-stream"]
+        await first_event(response)
+    running = asyncio.create_task(resumed(other.http, request, None))
+    await served.until(lambda: served.redis.hget(served.keys.request(request), "attachment") == b"2")
+    gate.set()
+    await running
+    for _ in range(2):
+        await resumed(other.http, request, None)
+    metrics = (await served.http.get("/metrics")).text
+    assert 'adaserve_slo_requests_total{met="true",slo_class="custom"} 1.0' in metrics
+    assert 'route="/v1/streams",status="200"' in metrics
+
+
+async def test_figures_of_a_joined_request_are_those_of_redis(served: Served, other: Other) -> None:
+    path, body = STREAMS["completion with usage"]
+    whole = events_of((await served.http.post(path, json=body)).text)
+    request = served.verifier.requests[0].request
+    answer = await resumed(other.http, request, None)
+    assert events_of(answer.text) == whole
+    metrics = json.loads(answer.text.split("\n\n")[-3].partition("data: ")[2])["metrics"]
+    fields = served.redis.hmget(served.keys.request(request), "enqueued_ms", "first_token_ms", "last_token_ms")
+    queued, first, last = (float(value or 0) for value in fields)
+    assert metrics["time_to_first_token_ms"] == pytest.approx(first - queued, abs=2e-3)
+    assert metrics["generation_time_ms"] == pytest.approx(last - first, abs=2e-3)
