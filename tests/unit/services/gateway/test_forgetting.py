@@ -13,7 +13,7 @@ from shared.errors import BusUnavailable
 from tests.unit.services.gateway.conftest import Other, Served
 from tests.unit.services.gateway.fake_verifier import Reply
 from tests.unit.services.gateway.test_cancellation import control_events
-from tests.unit.services.gateway.test_resume import events_of, first_event, resumed
+from tests.unit.services.gateway.test_resume import events_of, resumed
 
 PROMPT: dict[str, Any] = {"prompt": "hello", "stream": True, "return_token_ids": True}
 TOKENS = [[5], [6, 7], [8], [9]]

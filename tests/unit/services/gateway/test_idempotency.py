@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from services.gateway import idempotency
+from services.gateway.errors import ApiError
 from services.gateway.schemas import CompletionRequest
 from services.gateway.slo import Slo
 from tests.unit.services.gateway.conftest import ANSWER, Other, Served
@@ -100,6 +101,33 @@ async def test_another_body_at_once_does_not_disturb_the_first(served: Served, o
     for client in (served.http, other.http):
         assert (await ask(client, "k", seed=2)).status_code == 422
     gate.set()
+    assert (await first).status_code == 200
+
+
+async def test_another_body_in_the_very_moment_does_not_take_the_stream(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes while the first one's queue entry is on its way."""
+    bus = served.gateway._bus
+    original, entered, go_on = bus.call, asyncio.Event(), asyncio.Event()
+
+    async def slow(call: Any) -> Any:
+        if call.function == "adaserve_enqueue":
+            entered.set()
+            await go_on.wait()
+        return await original(call)
+
+    monkeypatch.setattr(bus, "call", slow)
+    first = asyncio.create_task(ask(served.http, "k"))
+    await entered.wait()
+    second = asyncio.create_task(
+        served.gateway.submit(CompletionRequest(**PROMPT, top_k=5), {"idempotency-key": "k"})
+    )
+    for _ in range(50):
+        await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(ApiError, match="another body"):
+        await second
     assert (await first).status_code == 200
 
 
