@@ -105,8 +105,6 @@ class Delivery:
             group = np.frombuffer(entry.tokens, "<u4")[position - entry.start :].tolist()
             groups += [group] if group else []  # what events told meanwhile is in the journal too
             position += len(group)
-        if position != journal.position:
-            raise BrokenChain  # entries are gone that the hash tells of
         return groups
 
     def _append(self, new: Sequence[int], at_ms: float) -> None:

@@ -129,7 +129,7 @@ async def served(
     redis = connect(redis_url)
     async with (
         serving(gateway) as url,
-        httpx.AsyncClient(base_url=url) as http,
+        httpx.AsyncClient(base_url=url, timeout=30) as http,
         openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
     ):
         yield Served(url, gateway, tokenizer, verifier, keys, redis, http, client)
@@ -149,5 +149,5 @@ class Other:
 @pytest_asyncio.fixture
 async def other(served: Served) -> AsyncIterator[Other]:
     gateway = Gateway(served.gateway.settings, "gateway.other", served.tokenizer, served.gateway.telemetry)
-    async with serving(gateway) as url, httpx.AsyncClient(base_url=url) as http:
+    async with serving(gateway) as url, httpx.AsyncClient(base_url=url, timeout=30) as http:
         yield Other(gateway, http)

@@ -47,11 +47,10 @@ async def test_after_its_grace_it_is_cancelled_by_any_gateway(
     served: Served, other: Other, options: dict[str, Any]
 ) -> None:
     """The gateway that its client left is dead by then."""
-    request, gate = await left(served)
-    await served.until(lambda: is_waiting(served, request))
     reaping = served.gateway._reaping
     assert reaping is not None
     reaping.cancel()
+    request, gate = await left(served)
     await served.until(lambda: served.status(request) == "cancelled")
     assert not is_waiting(served, request)
     assert [event.subject for event in control_events(served)] == [request]
