@@ -53,7 +53,7 @@ async def test_after_its_grace_it_is_cancelled_by_any_gateway(
     request, gate = await left(served)
     await served.until(lambda: served.status(request) == "cancelled")
     assert not is_waiting(served, request)
-    assert [event.subject for event in control_events(served)] == [request]
+    await served.until(lambda: [event.subject for event in control_events(served)] == [request])
     gate.set()
     await served.until(lambda: "CANCELLED" in served.verifier.statuses)
 
