@@ -8,7 +8,7 @@ TYPED  := services shared cli bench models
 empty  :=
 comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
-DECIDING := $(addprefix bench/,report.py traces.py) services/gateway/delivery.py \
+DECIDING := $(addprefix bench/,report.py simulator/economics.py simulator/tenancy.py traces.py) services/gateway/delivery.py \
   $(addprefix services/drafter/,draft.py expansion.py level_time.py) \
   $(addprefix services/selector/,control.py cost_aware.py decision.py paper.py policy.py pricing.py ranking.py \
     selection.py) \
