@@ -1,6 +1,6 @@
 """How well the verifier predicts what its forward passes take, on a quiet machine and beside a busy neighbour.
 
-    python -m bench.latency_error [--seconds 20] [--clients 12] [--neighbours 1] [--target DIR --draft DIR] [--json]
+    python -m bench.latency_error [--seconds 20] [--clients 12] [--neighbours 1] [--target D --draft D] [--json]
 
 A real stack serves mixed traffic, first alone, then beside spinning processes. For every forward of the
 verifier the measured time is compared with two predictions made before it: of the start-up profile alone, and of
