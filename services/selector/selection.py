@@ -44,16 +44,15 @@ def select(candidates: Candidates, needed: Float64, *, room: int, max_slo_nodes:
     leave of the budget. `max_slo_nodes` (n_max) bounds what one row takes for its target. Deterministic: among
     equal probabilities the earlier node wins, among equal A(r) the earlier row.
     """
-    flat_parents = candidates.flat_parents()
-    ranking = rank(candidates, flat_parents)
+    ranking = rank(candidates)
     slo = _slo_phase(ranking, needed, room, max_slo_nodes)
     taken = slo + _throughput_phase(ranking, slo, room - int(slo.sum()))
-    return _assemble(ranking, flat_parents, slo, taken, late=needed > ranking.depth + ROOT_GAIN)
+    return _assemble(ranking, candidates, slo, taken, late=needed > ranking.depth + ROOT_GAIN)
 
 
-def take(ranking: Ranking, flat_parents: Int64, taken: Int64, *, late: NDArray[np.bool_]) -> Selection:
+def take(ranking: Ranking, candidates: Candidates, taken: Int64, *, late: NDArray[np.bool_]) -> Selection:
     """The `taken` [rows] likeliest nodes of each row, all of the throughput phase."""
-    return _assemble(ranking, flat_parents, np.zeros_like(taken), taken, late=late)
+    return _assemble(ranking, candidates, np.zeros_like(taken), taken, late=late)
 
 
 def _slo_phase(ranking: Ranking, needed: Float64, room: int, max_slo_nodes: int) -> Int64:
@@ -97,18 +96,18 @@ def _throughput_phase(ranking: Ranking, slo: Int64, room: int) -> Int64:
 
 
 def _assemble(
-    ranking: Ranking, flat_parents: Int64, slo: Int64, taken: Int64, *, late: NDArray[np.bool_]
+    ranking: Ranking, candidates: Candidates, slo: Int64, taken: Int64, *, late: NDArray[np.bool_]
 ) -> Selection:
     """The first `taken` nodes of every row, with parents as positions within those."""
     offsets = np.concatenate(([0], np.cumsum(taken)))
     place_in_row = np.arange(offsets[-1]) - np.repeat(offsets[:-1], taken)
     nodes = ranking.nodes(np.repeat(ranking.offsets[:-1], taken) + place_in_row)
-    new_index = np.full(len(flat_parents) + 1, -1, dtype=np.int16)  # the root stays −1
+    new_index = np.full(candidates.num_nodes + 1, -1, dtype=np.int16)  # the root stays −1
     new_index[nodes] = place_in_row
     return Selection(
         offsets=offsets.astype(np.int32),
         nodes=nodes,
-        parents=new_index[flat_parents[nodes]],
+        parents=new_index[candidates.forest.up[nodes]],
         phase=np.where(place_in_row < np.repeat(slo, taken), SLO_PHASE, THROUGHPUT_PHASE).astype(np.uint8),
         late=late,
     )
