@@ -78,13 +78,19 @@ class Ranking:
         """int64 [usable]: the row of each node."""
         return np.arange(len(self.offsets) - 1).repeat(self.sizes)
 
+    def first(self, counts: Int64) -> Int64:
+        """int64 [Σ counts]: the places of the first `counts` [rows] nodes of each row."""
+        places: Int64 = (self.offsets[:-1] - counts.cumsum() + counts).repeat(counts)
+        places += np.arange(len(places))
+        return places
+
     def nodes(self, places: Int64) -> Int64:
         """Flat candidate indices of the nodes at `places`."""
         return self.keys[places] & ((1 << self.index_bits) - 1)
 
     def probabilities(self, places: Int64) -> Float64:
-        """f(v) of the nodes at `places`."""
-        bits = (self.keys[places] >> self.index_bits).astype(np.int32)
+        """f(v) of the nodes at `places`, anything past the ends."""
+        bits = (self.keys.take(places, mode="clip") >> self.index_bits).astype(np.int32)
         return np.exp(-bits.view(np.float32).astype(np.float64))
 
 
