@@ -26,7 +26,7 @@ from bench.instances import DEPTH, WIDTH, candidates, draw_trees, requests
 from bench.listings import algorithm_2
 from services.selector.control import PolicySettings
 from services.selector.policy import decide
-from services.selector.selection import select
+from services.selector.selection import Selection, select
 from shared.calibration import Calibration
 from shared.labels import LabelCounts
 from shared.latency import LatencyModel
@@ -84,7 +84,11 @@ def selections(batch: CandidateTrees, budget: int) -> tuple[Call, Call]:
     trees, num_rows = list(batch.trees()), len(batch.request)
     needed = np.where(np.isfinite(batch.tpot_ms), 1.9, 0.0)
     room, max_slo_nodes = budget - num_rows, math.ceil(1.2 * budget / num_rows)
-    vectorised = partial(select, candidates(trees), needed, room=room, max_slo_nodes=max_slo_nodes)
+    columns = candidates(trees)
+
+    def vectorised() -> Selection:  # on a copy, as what is derived from the columns stays with their object
+        return select(replace(columns), needed, room=room, max_slo_nodes=max_slo_nodes)
+
     heaps = partial(algorithm_2, requests(trees, needed), room, max_slo_nodes)
     nodes = [
         node + start for start, row in zip(batch.tree_offsets.tolist(), heaps(), strict=False) for node in row

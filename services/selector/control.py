@@ -44,10 +44,14 @@ class PolicySettings:
     prefill_share: float = 2.0  # prompts may stretch an iteration by this share of its length
 
 
-@lru_cache(maxsize=64)
 def token_budget(table: LatencyModel, settings: PolicySettings) -> int:
     """B: tokens that one verification forward should hold, roots included."""
-    return settings.budget or table.budget(settings.budget_ratio)
+    return settings.budget or _largest_budget(table, settings.budget_ratio)
+
+
+@lru_cache(maxsize=64)
+def _largest_budget(table: LatencyModel, ratio: float) -> int:
+    return table.budget(ratio)
 
 
 def next_depth(num_rows: int, budget: int, settings: PolicySettings) -> int:
