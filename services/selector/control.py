@@ -41,7 +41,7 @@ class PolicySettings:
     prefill_urgency: bool = True  # off: prompts get their share whatever their deadline
     least_weight: float = 0.2  # of a request far ahead of its schedule, or without one
     slack_tokens: float = 16.0  # how far ahead that is
-    prefill_share: float = 2.0  # prompts may stretch an iteration by this share of its length
+    prefill_share: float = 3.0  # prompts may stretch an iteration by this share of its length
 
 
 def token_budget(table: LatencyModel, settings: PolicySettings) -> int:
