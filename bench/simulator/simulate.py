@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,8 @@ CAPPED_SHARE = 0.55  # of the paper's requests reach their cap; the others end a
 SHORTEST = 50
 DEEPEST = 16  # levels that a system may draft beyond a text's end
 MAX_TURNS = 2_000_000
+
+Load = Callable[[str, int], Trace]  # the trace of a name and a seed; runs in other processes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +59,12 @@ class Job:
     draft_step_ms: float | None = None
 
 
-def run_job(job: Job) -> Run:
+def run_job(job: Job, load: Load = load_trace) -> Run:
     """Raises what the names' look-ups raise."""
     hardware = hardware_named(job.hardware)
     if job.draft_step_ms is not None:
         hardware = hardware.with_draft_step(job.draft_step_ms)
-    return simulate(load_trace(job.trace, job.seed), hardware, system_named(job.system), job.seed)
+    return simulate(load(job.trace, job.seed), hardware, system_named(job.system), job.seed)
 
 
 def run_jobs(jobs: Sequence[Job], job: Callable[[Job], Run] = run_job) -> Iterator[Run]:
@@ -115,6 +118,7 @@ def reports(
     seeds: Sequence[int],
     *,
     draft_step_ms: float | None = None,
+    load: Load = load_trace,
     done: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Report, dict[int, Run]]]:
     """Of each (trace, hardware, system) the report over the seeds, in order; ``done`` is called after each run."""
@@ -124,7 +128,7 @@ def reports(
         for trace, hardware, system in wanted
         for seed in seeds
     ]
-    results = run_jobs(jobs)
+    results = run_jobs(jobs, partial(run_job, load=load))
     for trace, hardware, system in wanted:
         runs: dict[int, Run] = {}
         for seed in seeds:

@@ -41,13 +41,17 @@ class PolicySettings:
     prefill_urgency: bool = True  # off: prompts get their share whatever their deadline
     least_weight: float = 0.2  # of a request far ahead of its schedule, or without one
     slack_tokens: float = 16.0  # how far ahead that is
-    prefill_share: float = 2.0  # prompts may stretch an iteration by this share of its length
+    prefill_share: float = 3.0  # prompts may stretch an iteration by this share of its length
+
+
+def token_budget(table: LatencyModel, settings: PolicySettings) -> int:
+    """B: tokens that one verification forward should hold, roots included."""
+    return settings.budget or _largest_budget(table, settings.budget_ratio)
 
 
 @lru_cache(maxsize=64)
-def token_budget(table: LatencyModel, settings: PolicySettings) -> int:
-    """B: tokens that one verification forward should hold, roots included."""
-    return settings.budget or table.budget(settings.budget_ratio)
+def _largest_budget(table: LatencyModel, ratio: float) -> int:
+    return table.budget(ratio)
 
 
 def next_depth(num_rows: int, budget: int, settings: PolicySettings) -> int:

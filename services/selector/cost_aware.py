@@ -58,12 +58,11 @@ def decide_cost_aware(
 ) -> Decision:
     """The nodes, prompt tokens, depth and width that promise most weighted tokens per ms."""
     num_rows = num_running(batch)
-    flat_parents = candidates.flat_parents()
-    ranking = rank(candidates, flat_parents)
+    ranking = rank(candidates)
     prefill_tokens = _prefill_tokens(batch, model, settings, num_rows)
     market = _market(batch, ranking, model, settings, num_rows + prefill_tokens, num_rows)
     weights, owed, bought, period_ms = _bargain(batch, market, settings)
-    selection = take(ranking, flat_parents, bought.taken, late=owed > ranking.depth + ROOT_GAIN)
+    selection = take(ranking, candidates, bought.taken, late=owed > ranking.depth + ROOT_GAIN)
     return Decision(
         selection=selection,
         budget_used=num_rows + selection.num_nodes,

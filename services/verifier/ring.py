@@ -85,6 +85,11 @@ class Ring:
         self._next_probe_ms = now_ms + (self._probe_period_ms if self.is_open else PROBE_PERIOD_MS)
         return self.num_steps
 
+    def took_ms(self, step: int, now_ms: float) -> float | None:
+        """How long an unanswered request has been on its way, void or not; None for one that is not known."""
+        sent_ms = self._sent.get(step)
+        return None if sent_ms is None else now_ms - sent_ms
+
     def answered(self, step: int, now_ms: float) -> bool:
         """A reply arrived; whether it is the awaited one. A late reply only teaches how long a ring takes."""
         sent_ms = self._sent.pop(step, None)
