@@ -60,7 +60,7 @@ def without_drafter(stack: LocalStack, prompts: Sequence[str], rounds: int, num_
 def with_random_tokens(
     stack: LocalStack, prompts: Sequence[str], healed: Path
 ) -> tuple[int, int, float | None, bool]:
-    """Iterations that verified random trees before the switch, switches in a minute, seconds to heal, same output."""
+    """Speculative steps before the switch, switches in a minute, seconds to heal, whether output was the same."""
     stack.environment = {**stack.environment, "BENCH_HEALED": str(healed)}
     stack.start("drafter", "bench.random_drafter")
     stack.wait_ready("drafter")

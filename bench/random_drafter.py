@@ -25,7 +25,7 @@ def randomize(healed: Path) -> None:
             tokens = chance.integers(0, max(int(tokens.max(initial=1)), 2), tokens.shape)
         grow(expansion, tokens, logprobs)
 
-    Expansion.grow = grown  # type: ignore[method-assign]
+    Expansion.grow = grown  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ class Ring:
     """Waits for at most one reply at a time.
 
     A reply in time ends the wait. None by the deadline is a miss: the request is void, the breaker opens, and the
-    verifier decodes without waiting, asking once a second; a probe answered within the cap closes the breaker. Each
+    verifier decodes without waiting, asking once a second; a probe answered within the cap closes the breaker.
+    Each
     time it opens again soon after, the time between probes doubles, so that a ring at its limit does not flap.
     """
 
