@@ -1,4 +1,4 @@
-"""Verification modes on the running system: ordered by `adaserve mode`, at once, and without a change of output."""
+"""Verification modes on the running system: ordered by `adaserve mode`, at once, with the same output."""
 
 from __future__ import annotations
 
