@@ -28,7 +28,7 @@ class Ring:
 
     A reply in time ends the wait. None by the deadline is a miss: the request is void, the breaker opens, and the
     verifier decodes without waiting, asking once a second; a probe answered within the cap closes the breaker.
-    Each time it opens again soon after, the time between probes doubles, so that a ring at its limit does not flap.
+    Each time it opens again soon after, the time between probes doubles: a ring at its limit does not flap.
     """
 
     index: int
