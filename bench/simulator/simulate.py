@@ -141,8 +141,7 @@ def output_lengths(caps: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int
     """Real output lengths.
 
     A trace that gives nothing but one cap for all requests, as the paper's files do, gets a model of when texts
-    end.
-    Lengths that differ are taken for real.
+    end. Lengths that differ are taken for real.
     """
     if len(set(caps.tolist())) > 1:
         return caps
