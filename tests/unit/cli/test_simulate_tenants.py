@@ -74,7 +74,14 @@ def test_a_policy_alone_tells_attainment_against_the_objectives() -> None:
 def test_people_get_tables() -> None:
     result = simulate(*PRICED)
     assert result.exit_code == 0, result.output
-    for words in ("objective %", "goodput tok/s", "payback, days", "EUR per hour", "against sarathi", "all tenants"):
+    for words in (
+        "objective %",
+        "goodput tok/s",
+        "payback, days",
+        "EUR per hour",
+        "against sarathi",
+        "all tenants",
+    ):
         assert words in result.stdout
     assert "payback" not in simulate("--policy", POLICY).stdout
 
