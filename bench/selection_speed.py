@@ -4,9 +4,9 @@
 
 Candidate trees of depth 8 and width 3 (bench/instances.py), half of the requests behind their target. All sides
 are timed in turn on the same batches; medians. `select` is algorithm 2's selection alone, the same work as the
-heaps'; `decide` adds what a message needs around it: prediction, A(r), control, and for ours calibration, weights
-and purchase. The heaps get their trees as Python lists for nothing. Noise is the 90th percentile over the median
-of one fixed sort, taken all along.
+heaps'; `decide` adds what a message needs around it: prompts, a padded latency model, prediction, A(r), control,
+and for ours calibration, weights and purchase. The heaps get their trees as Python lists for nothing. Noise is the
+90th percentile over the median of one fixed sort, taken all along.
 """
 
 from __future__ import annotations
@@ -40,7 +40,13 @@ CALIBRATIONS = {"paper": None, "adaserve": Calibration.fit(LabelCounts.none())}
 POLICIES = {"paper": PolicySettings(policy="paper"), "adaserve": PolicySettings()}
 SELECT_GOALS_US = {64: 150.0, 256: 400.0}
 DECIDE_GOALS_US = {"adaserve": {64: 500.0, 256: 1000.0}}
-TABLE = LatencyModel(tokens=(1, 64, 512, 2048), ms=(20.0, 24.0, 45.0, 150.0))
+TABLE = LatencyModel(
+    tokens=(1, 64, 512, 2048),
+    ms=(20.0, 24.0, 45.0, 150.0),
+    context_ms=0.05,
+    row_ms=0.01,
+    buckets=tuple(range(8, 513, 8)),
+)
 NUM_BATCHES = 8  # timed in turn, so that no side lives on one batch's branches and cache lines
 HEAP_SHARE = 0.1  # of the repetitions: heaps take milliseconds
 
@@ -126,7 +132,7 @@ def draw_batch(rng: np.random.Generator, num_rows: int) -> CandidateTrees:
         step=1,
         depth=DEPTH,
         width=WIDTH,
-        prefill_tokens=0,
+        prefill_tokens=1024,
         prefill_slack_ms=math.inf,
         profile="bench",
         overhead_ms=40.0,

@@ -23,7 +23,7 @@ from cli.tenants import Tenancy, TenantResults
 from shared.errors import ConfigurationError
 
 ONE = ("adaserve",)
-BASELINE = "vllm"  # what tenants have today, where no second system is named
+BASELINE = "sarathi"  # what tenants have today, where no second system is named
 COMPARED = ("adaserve", "adaserve-paper", "sarathi", "vllm", "vllm-spec-4", "vllm-spec-8")
 
 

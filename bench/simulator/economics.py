@@ -128,14 +128,17 @@ def statements(
 ) -> dict[str | None, Statement]:
     """Of each tenant, in the order of the prices, and last, under None, of all together."""
     introductions = {tenant: priced.introduction for tenant, priced in prices.tenants.items()}
-    known = [cost for cost in introductions.values() if cost is not None]
+    known = list(introductions.values())
     return {
         tenant: Statement(
             accounts=_accounts(runs, prices, tenant),
             baseline=None if baseline is None else _accounts(baseline, prices, tenant),
             introduction=introduction,
         )
-        for tenant, introduction in (*introductions.items(), (None, sum(known) if known else None))
+        for tenant, introduction in (
+            *introductions.items(),
+            (None, None if None in known else sum(filter(None, known))),
+        )
     }
 
 

@@ -138,7 +138,13 @@ def reports(
 
 
 def output_lengths(caps: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
-    """Real output lengths under the caps: a model of when texts end."""
+    """Real output lengths.
+
+    A trace that gives nothing but one cap for all requests, as the paper's files do, gets a model of when texts
+    end. Lengths that differ are taken for real.
+    """
+    if len(set(caps.tolist())) > 1:
+        return caps
     chance = np.random.default_rng([seed, 2])
     is_capped = chance.random(len(caps)) < CAPPED_SHARE
     ends = chance.integers(np.minimum(SHORTEST, caps), caps + 1)

@@ -21,10 +21,12 @@ from bench.simulator.hardware import PROFILES
 from bench.simulator.simulate import reports
 from bench.simulator.systems import SYSTEMS
 
-BUDGETS = (64, 128, 192, 256, 384, 512)
+BUDGETS = (128, 192, 256, 384)
+SHALLOW = ("depth_offset=64", "depth_offset=64,budget=192", "min_depth=1,max_depth=3,budget=128")  # tuned by hand
 OURS, PAPER, CAPPED = "adaserve", "adaserve-paper", "sarathi-capped"
 RIVALS = tuple(name for name in SYSTEMS if name not in (OURS, PAPER))
 FIXED = tuple(f"{PAPER}:budget={budget}" for budget in BUDGETS)
+TUNED = tuple(f"{PAPER}:{settings}" for settings in SHALLOW)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--traces", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", default="")
-    parser.add_argument("--systems", nargs="+", default=[OURS, PAPER, *FIXED, *RIVALS])
+    parser.add_argument("--systems", nargs="+", default=[OURS, PAPER, *FIXED, *TUNED, *RIVALS])
     parser.add_argument("--draft-step-ms", type=float)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)

@@ -21,7 +21,7 @@ from bench.simulator.baselines import (
     mlfq_level,
 )
 from bench.simulator.drafter import SimDrafter
-from bench.simulator.hardware import Engine, Hardware, latency_model
+from bench.simulator.hardware import DraftHost, Engine, Hardware, latency_model
 from bench.simulator.ring import Ring, Teaching
 from services.selector.control import PolicySettings
 from shared.errors import ConfigurationError
@@ -61,6 +61,21 @@ def drafted(name: str, rule: Callable[[Hardware], TreeRule]) -> SystemSpec:
     return SystemSpec(name=name, build=build, engine=lambda h: h.vllm)
 
 
+def modern(name: str, rule: Callable[[Hardware], TreeRule]) -> SystemSpec:
+    """The rule with all that ours has but the ring: engine, draft step, host time, cap, chunked prefill."""
+
+    def build(hardware: Hardware, drafter: SimDrafter) -> System:
+        host = DraftHost(level_ms=hardware.draft_step_ms, iteration_ms=hardware.hop_ms, token_ms=0.0)
+        return Speculative(RING_CHUNK, drafter, rule(hardware), host, mixes_prompts=True)
+
+    return SystemSpec(name=name, build=build, engine=lambda h: h.adaserve, cap=None, prefill_chunk=RING_CHUNK)
+
+
+def adaptive_chain(depth: int) -> Callable[[Hardware], TreeRule]:
+    """Chains of at most so many tokens, into the budget that our engine's profile gives."""
+    return lambda hardware: AdaptiveChain.profiled(depth, latency_model(hardware.adaserve))
+
+
 def ring(name: str, *, calibration: bool, **changes: Any) -> SystemSpec:
     """The real policy. The paper's has the artifact's constants; ours starts from its defaults."""
 
@@ -97,8 +112,10 @@ SYSTEMS: Mapping[str, SystemSpec] = {
         drafted("vllm-spec-4", lambda _: Chain(4)),
         drafted("vllm-spec-6", lambda _: Chain(6)),
         drafted("vllm-spec-8", lambda _: Chain(8)),
-        drafted("vllm-adaptive", lambda h: AdaptiveChain.profiled(6, latency_model(h.vllm))),
-        drafted("eagle2", lambda _: TopTree(depth=6, width=3, size=8)),
+        modern("vllm-adaptive", adaptive_chain(4)),
+        modern("vllm-adaptive-2", adaptive_chain(2)),
+        modern("eagle2", lambda _: TopTree(depth=6, width=3, size=8)),
+        modern("eagle2-3", lambda _: TopTree(depth=3, width=3, size=3)),
         chunked("priority", lambda h: Ordered(CHUNK_BATCH, h.max_running // 2, lambda r: r.target_ms)),
         chunked("fastserve", lambda h: Ordered(CHUNK_BATCH, h.max_running // 2, mlfq_level)),
         chunked("vtc", lambda h: FairShare(CHUNK_BATCH, h.max_running // 2)),

@@ -34,10 +34,10 @@ def objects(*arguments: str) -> list[dict[str, Any]]:
     return [json.loads(line, parse_constant=refuse) for line in lines]
 
 
-def test_prices_give_cost_margin_and_payback_by_tenant_against_vllm() -> None:
+def test_prices_give_cost_margin_and_payback_by_tenant_against_the_baseline() -> None:
     ours, baseline = objects(*PRICED)
-    assert [told["system"] for told in (ours, baseline)] == ["adaserve", "vllm"]
-    assert (ours["currency"], ours["baseline"]) == ("EUR", "vllm")
+    assert [told["system"] for told in (ours, baseline)] == ["adaserve", "sarathi"]
+    assert (ours["currency"], ours["baseline"]) == ("EUR", "sarathi")
     assert set(ours["tenants"]["acme"]) == set(ours["total"]) | {"classes"}
     assert set(ours["total"]) == {
         "attainment", "tokens_per_s", "goodput_tokens_per_s", "cost_per_hour", "earned_per_hour",
@@ -57,7 +57,7 @@ def test_the_last_system_is_the_baseline() -> None:
 
 
 def test_the_baseline_alone_is_compared_with_nothing() -> None:
-    (told,) = objects(*PRICED, "--system", "vllm")
+    (told,) = objects(*PRICED, "--system", "sarathi")
     assert told["total"]["gain_per_hour"] is None
 
 
@@ -74,7 +74,14 @@ def test_a_policy_alone_tells_attainment_against_the_objectives() -> None:
 def test_people_get_tables() -> None:
     result = simulate(*PRICED)
     assert result.exit_code == 0, result.output
-    for words in ("objective %", "goodput tok/s", "payback, days", "EUR per hour", "against vllm", "all tenants"):
+    for words in (
+        "objective %",
+        "goodput tok/s",
+        "payback, days",
+        "EUR per hour",
+        "against sarathi",
+        "all tenants",
+    ):
         assert words in result.stdout
     assert "payback" not in simulate("--policy", POLICY).stdout
 
@@ -92,7 +99,7 @@ def policy_of_one_class(tmp_path: Path) -> str:
         (["--prices", PRICES], "--prices needs the tenants of a --policy"),
         (["--policy", "none.yaml"], "none.yaml: cannot be read"),
         (["--policy", POLICY, "--prices", POLICY], "policy.yaml, line 2: classes: no such field"),
-        ([*PRICED, "--system", "vllm", "--system", "vllm"], "named once"),
+        ([*PRICED, "--system", "sarathi", "--system", "sarathi"], "named once"),
     ],
 )
 def test_odd_choices_are_one_line(arguments: list[str], words: str) -> None:
