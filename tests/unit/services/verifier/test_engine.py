@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from redis import Redis
 
-from services.verifier.ring import PLAIN_STEPS
+from services.verifier.ring import LONGEST_PROBE_PERIOD_MS, PLAIN_STEPS
 from services.verifier.watch import Reason
 from shared import codec
 from shared.inference.plan import ForwardPlan
@@ -59,7 +59,7 @@ def check(ring: TableRing, requests: list[Request]) -> None:
         assert delivered[asked.request].finish in ("stop", "length")
     assert ring.pool.num_free == ring.pool.num_blocks
     ring.bus.is_silent = False
-    ring.wait(1000.0)
+    ring.wait(LONGEST_PROBE_PERIOD_MS)
     ring.turn(2)  # an empty DraftRequest frees the drafter's rows
     assert ring.draft_pool.num_free == ring.draft_pool.num_blocks
 
