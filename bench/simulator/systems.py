@@ -25,6 +25,7 @@ from bench.simulator.hardware import DraftHost, Engine, Hardware, latency_model
 from bench.simulator.ring import Ring, Teaching
 from services.selector.control import PolicySettings
 from shared.errors import ConfigurationError
+from shared.latency import LatencyModel
 
 VLLM_CAP = 512  # requests that vLLM admits by default
 VLLM_BATCH = 4096  # prompt tokens of one pass
@@ -76,8 +77,13 @@ def adaptive_chain(depth: int) -> Callable[[Hardware], TreeRule]:
     return lambda hardware: AdaptiveChain.profiled(depth, latency_model(hardware.adaserve))
 
 
-def ring(name: str, *, calibration: bool, **changes: Any) -> SystemSpec:
-    """The real policy. The paper's has the artifact's constants; ours starts from its defaults."""
+def ring(
+    name: str, *, calibration: bool, model_error: float = 0.0, hop_ms: float | None = None, **changes: Any
+) -> SystemSpec:
+    """The real policy. The paper's has the artifact's constants; ours starts from its defaults.
+
+    Its latency model is the engine's own, or wrong by a share ``model_error``; ``hop_ms`` replaces the machine's.
+    """
 
     def build(hardware: Hardware, drafter: SimDrafter) -> System:
         low, high = hardware.depths
@@ -89,20 +95,27 @@ def ring(name: str, *, calibration: bool, **changes: Any) -> SystemSpec:
         return Ring(
             drafter,
             PolicySettings(**{**constants, **changes}),
-            latency_model(hardware.adaserve),
+            mistaken(latency_model(hardware.adaserve), model_error),
             Teaching() if calibration else None,
             depth=low,
             width=3,
+            hop_ms=hardware.hop_ms if hop_ms is None else hop_ms,
         )
 
     return SystemSpec(name=name, build=build, engine=lambda h: h.adaserve, cap=None, prefill_chunk=RING_CHUNK)
+
+
+def mistaken(model: LatencyModel, error: float) -> LatencyModel:
+    """The model with its curve too high by that share."""
+    scale = 1.0 + error
+    return model.corrected(scale=scale, offset_ms=0.0, context_ms=model.context_ms, row_ms=model.row_ms)
 
 
 RINGS: Mapping[str, Mapping[str, Any]] = {
     "adaserve-paper": {"policy": "paper", "calibration": False},
     "adaserve": {"calibration": True},
 }
-_SETTINGS = ("calibration", *(field.name for field in fields(PolicySettings)))
+_SETTINGS = ("calibration", "model_error", "hop_ms", *(field.name for field in fields(PolicySettings)))
 SYSTEMS: Mapping[str, SystemSpec] = {
     spec.name: spec
     for spec in (
