@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.table import Table
 from bench.report import Report
 from bench.simulator.machines import hardware_named
 from bench.simulator.simulate import reports
-from bench.simulator.sweep import plot, sweep_named
+from bench.simulator.sweep import check_plot, plot, sweep_named
 from bench.simulator.systems import system_named
 from bench.workloads import load_trace
 from cli.tenant_tables import tables
@@ -23,6 +24,8 @@ from cli.tenants import Tenancy, TenantResults
 from shared.errors import ConfigurationError
 
 ONE = ("adaserve",)
+NONE = "–"  # there is no such figure
+PIPED_WIDTH = 200  # columns, where nobody's terminal says
 BASELINE = "sarathi"  # what tenants have today, where no second system is named
 COMPARED = ("adaserve", "adaserve-paper", "sarathi", "vllm", "vllm-spec-4", "vllm-spec-8")
 
@@ -81,6 +84,8 @@ def _refuse_what_does_not_combine(choices: Choices) -> None:
         raise ConfigurationError("give either --trace or --sweep")
     if choices.plot is not None and choices.sweep is None:
         raise ConfigurationError("--plot draws a --sweep")
+    if choices.traces is not None and choices.sweep is None:
+        raise ConfigurationError("--traces goes with a --sweep, not with a --trace")
     if choices.policy is not None and choices.sweep is not None:
         raise ConfigurationError("--policy goes with a --trace, not with a --sweep")
     if choices.prices is not None and choices.policy is None:
@@ -102,8 +107,12 @@ def _check(choices: Choices, systems: Sequence[str], traces: Sequence[str]) -> N
     hardware_named(choices.hardware)
     for name in systems:
         system_named(name)
+    if choices.traces is not None and not choices.traces.is_dir():
+        raise ConfigurationError(f"--traces {str(choices.traces)!r}: no such folder")
     for trace in traces:
         load_trace(trace, 1)
+    if choices.plot is not None:
+        check_plot(choices.plot)
 
 
 def _print_json(told: dict[str, Any]) -> None:
@@ -117,25 +126,34 @@ def _tell(choices: Choices, curves: dict[str, list[tuple[float, Report]]], tenan
             _print_json(told)
         return
     for table in (_table(curves), *(tables(tenants) if tenants else ())):
-        Console(highlight=False).print(table)
+        Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
 
 
 def _table(curves: dict[str, list[tuple[float, Report]]]) -> Table:
-    table = Table(
-        "trace", "system", "attainment %", "by category", "goodput tok/s", "TTFT p99 ms", "tok/verification"
-    )
+    table = Table()
+    for name in (
+        "trace",
+        "system",
+        "attainment %",
+        "by category",
+        "goodput tok/s",
+        "TTFT p99 ms",
+        "tok/verification",
+    ):
+        table.add_column(name, overflow="fold")  # cut short, systems would look alike
     for points in zip(*curves.values(), strict=True):
         for _, report in points:
             told = report.json()
-            by_category = ", ".join(f"{name} {value:.1f}" for name, value in report.by_category().items() if value)
+            known = {name: value for name, value in report.by_category().items() if value is not None}
+            by_category = ", ".join(f"{name} {value:.1f}" for name, value in known.items())
             spread = "" if report.attainment.ci95 is None else f" ± {report.attainment.ci95:.1f}"
             table.add_row(
                 Path(report.trace).stem if report.trace.endswith(".csv") else report.trace,
                 report.system,
-                f"{report.attainment.mean or 0.0:.1f}{spread}",
-                by_category,
-                f"{report.goodput.mean or 0.0:.0f}",
-                str(told["ttft_ms"]["p99"]),
-                str(told["tokens_per_verification"]),
+                NONE if report.attainment.mean is None else f"{report.attainment.mean:.1f}{spread}",
+                by_category or NONE,
+                NONE if report.attainment.mean is None else f"{report.goodput.mean or 0.0:.0f}",
+                str(told["ttft_ms"]["p99"] or NONE),
+                str(told["tokens_per_verification"] or NONE),
             )
     return table

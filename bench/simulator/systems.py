@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from bench.simulator.baselines import (
     AdaptiveChain,
@@ -24,6 +26,7 @@ from bench.simulator.drafter import SimDrafter
 from bench.simulator.hardware import DraftHost, Engine, Hardware, latency_model
 from bench.simulator.ring import Ring, Teaching
 from services.selector.control import PolicySettings
+from services.selector.settings import SelectorSettings
 from shared.errors import ConfigurationError
 from shared.latency import LatencyModel
 
@@ -116,6 +119,15 @@ RINGS: Mapping[str, Mapping[str, Any]] = {
     "adaserve": {"calibration": True},
 }
 _SETTINGS = ("calibration", "model_error", "hop_ms", *(field.name for field in fields(PolicySettings)))
+_BOUNDS: Mapping[str, TypeAdapter[Any]] = {
+    "model_error": TypeAdapter(Annotated[float, Field(gt=-0.9, le=10.0)]),
+    "hop_ms": TypeAdapter(Annotated[float, Field(ge=0.0, le=1000.0)]),
+    **{
+        name: TypeAdapter(Annotated[info.annotation, info])  # type: ignore[arg-type]
+        for name, info in SelectorSettings.model_fields.items()
+        if name in _SETTINGS
+    },
+}
 SYSTEMS: Mapping[str, SystemSpec] = {
     spec.name: spec
     for spec in (
@@ -149,14 +161,28 @@ def system_named(text: str) -> SystemSpec:
         return SYSTEMS[name]
     if name not in RINGS:
         raise ConfigurationError(f"system {name!r} has no settings; {' and '.join(RINGS)} have")
-    return ring(text, **{**RINGS[name], **dict(_setting(change) for change in changes.split(","))})
+    given: dict[str, Any] = {}
+    for change in changes.split(","):
+        setting, value = _setting(change)
+        if setting in given:
+            raise ConfigurationError(f"system {text!r}: {setting} is given twice")
+        given[setting] = value
+    settings = {**RINGS[name], **given}
+    if "budget" in given and settings.get("policy") != "paper" and settings.get("cost_aware_budget", True):
+        raise ConfigurationError(f"system {text!r}: budget counts with cost_aware_budget=false only")
+    return ring(text, **settings)
 
 
 def _setting(change: str) -> tuple[str, Any]:
+    """Name and value, within the bounds that the selector's own settings have."""
     name, _, value = change.partition("=")
     if name not in _SETTINGS:
         raise ConfigurationError(f"setting {name!r} is not known; there are {', '.join(_SETTINGS)}")
     try:
-        return name, json.loads(value)
+        parsed = json.loads(value)
     except ValueError:
         raise ConfigurationError(f"setting {name}: {value!r} must be a number, true or false") from None
+    try:
+        return name, _BOUNDS[name].validate_python(parsed, strict=True)
+    except ValidationError as error:
+        raise ConfigurationError(f"setting {name}={value}: {error.errors()[0]['msg']}") from None
