@@ -108,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--hardware", default="llama70b-4xa100")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
+    print("one simulation and then a stack of its own for each policy: some two minutes", file=sys.stderr)
     in_simulation = simulated(options.trace, options.hardware, options.policies, (1,))
     with local_stack(target=options.target, draft=options.draft) as stack:
         measured = [real(stack, policy, options.seconds, options.clients) for policy in options.policies]

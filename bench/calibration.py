@@ -128,6 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prompts = source_prompts(2 * options.prompts, seed=11)
     selector = {"POLICY": "paper", "BUDGET": str(BUDGET)}  # so that many edges are judged
     settings = {"verifier": {"MAX_LABELS": str(NEVER_HALVED)}, "selector": selector}
+    print("serving two sets of prompts on a stack of its own: a few minutes", file=sys.stderr)
     with local_stack(settings) as stack:
         time.sleep(FLUSHED_S)  # until the verifier has chosen its drafter
         serve(stack, prompts[: options.prompts], options.tokens, options.streams)
