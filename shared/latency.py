@@ -157,15 +157,19 @@ class LatencyModel:
     def _padded(self, tokens: NDArray[Any]) -> NDArray[Any]:
         if not self.buckets:
             return tokens
-        ends = np.array(self.buckets)
-        bucket = np.searchsorted(ends, tokens)
-        return np.where(bucket < len(ends), ends[np.minimum(bucket, len(ends) - 1)], tokens)
+        ends = self._ends
+        padded: NDArray[Any] = np.maximum(ends.take(ends.searchsorted(tokens), mode="clip"), tokens)
+        return padded
 
     def _curve(self, tokens: int | NDArray[Any]) -> NDArray[np.float64]:
         counts, times = self._points
         beyond = np.maximum(tokens - self.tokens[-1], 0)
         curve: NDArray[np.float64] = np.interp(tokens, counts, times) + beyond * self._last_slope
         return curve
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        return np.array(self.buckets, dtype=np.int64)
 
     @cached_property
     def _points(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

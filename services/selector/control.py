@@ -73,9 +73,12 @@ def prefill_grant(backlog: int, budget: int, settings: PolicySettings) -> int:
 
 def prefill_within(model: LatencyModel, num_rows: int, backlog: int, allowed_ms: float) -> int:
     """Most of the `backlog` prompt tokens that lengthen a forward over `num_rows` by `allowed_ms` at most."""
+    alone_ms = model.predict_ms(max(num_rows, 1))
+    if model.predict_ms(max(num_rows, 1) + backlog) - alone_ms <= allowed_ms:  # as a rule
+        return backlog
     few, many = np.arange(min(backlog, GRANT_STEPS) + 1), np.linspace(0, backlog, GRANT_STEPS)
     sizes = np.unique(np.concatenate((few, many)).astype(np.int64))
-    longer_ms = model.predict_ms(sizes + max(num_rows, 1)) - model.predict_ms(max(num_rows, 1))
+    longer_ms = model.predict_ms(sizes + max(num_rows, 1)) - alone_ms
     return int(sizes[np.searchsorted(longer_ms, allowed_ms, side="right") - 1])
 
 
