@@ -102,12 +102,13 @@ def _spin(until: float) -> None:
 
 
 def recorded_steps(
-    target: str, draft: str, seconds: float, clients: int, neighbours: int
+    target: str, draft: str, seconds: float, clients: int, neighbours: int, threads: int
 ) -> tuple[list[Step], float, float]:
     """All steps of the experiment, when the quiet phase began and when the neighbours came."""
     with tempfile.TemporaryDirectory(prefix="ada-steps-") as folder:
         path = Path(folder) / "steps.jsonl"
-        with local_stack(target=target, draft=draft, environment={"BENCH_RECORD": str(path)}) as stack:
+        settings = {"verifier": {"THREADS": str(threads)}}
+        with local_stack(settings, target=target, draft=draft, environment={"BENCH_RECORD": str(path)}) as stack:
             stack.kill("verifier")
             stack.start("verifier", "bench.recorded_verifier")
             stack.wait_ready("verifier")
@@ -128,6 +129,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=20.0, help="of each phase, at most 60")
     parser.add_argument("--clients", type=int, default=12)
     parser.add_argument("--neighbours", type=int, default=1, help="spinning processes beside the stack")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="of the verifier; with all cores it feels one neighbour"
+    )
     parser.add_argument("--target", default=TARGET)
     parser.add_argument("--draft", default=DRAFT)
     parser.add_argument("--json", action="store_true")
@@ -135,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     load = os.getloadavg()[0]  # what others do on this machine is in every figure
     seconds = min(options.seconds, LONGEST_S / 2)
     steps, start, arrival = recorded_steps(
-        options.target, options.draft, seconds, options.clients, options.neighbours
+        options.target, options.draft, seconds, options.clients, options.neighbours, options.threads
     )
     beside = [step for step in steps if arrival <= step.at < arrival + seconds]
     phases = [phase("quiet", [step for step in steps if start <= step.at < arrival]), phase("busy", beside)]
