@@ -9,7 +9,8 @@ running stack; who is first changes with the round. Prints both sides of every f
 sets, and the paired differences of the first system from the others with 95 % intervals. Targets relative to the
 zero-load latency use what the verifier measured once, for all systems. The steps end early when no system attains
 10 %. Every run's figures are compared with the gateway's own counters; the exit code is 1 where they differ, and
-where the first system is below another one beyond paired noise or ahead of it at no load. ``--out`` gets
+where, of two rounds or more, the first system is below another one beyond paired noise or ahead of it at no load.
+``--out`` gets
 `rivals.json` and, with the extra `plots`, `rivals.svg` and `rivals.png`.
 """
 

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from bench.report import Outcome, Report, goodput_tokens
+from bench.report import Outcome, Report, goodput_tokens, shares
 from bench.simulator.acceptance import draw_text
 from bench.simulator.drafter import SimDrafter
 from bench.simulator.hardware import Hardware
@@ -103,13 +103,12 @@ def report(trace: str, hardware: str, system: str, runs: dict[int, Run]) -> Repo
         "speculation": sum(each.speculation for each in spent),
         "verification": sum(each.verification for each in spent),
     }
-    total = sum(parts.values())
     return Report(
         trace=trace,
         hardware=hardware,
         system=system,
         runs={seed: run.outcomes for seed, run in runs.items()},
-        time_share={name: part / total for name, part in parts.items()} if total else None,
+        time_share=shares(parts),
     )
 
 

@@ -82,7 +82,7 @@ class Bus:
             await self._execute("HDEL", self.keys.modes, scope)
         else:
             await self._execute("HSET", self.keys.modes, scope, order.pack())
-        await self._tell_verifiers(ControlEvent(kind="mode", subject=scope[:128]))
+        await self._tell_verifiers(ControlEvent(kind="mode", subject=""))
 
     def cancel(self, request: str, *, after: asyncio.Future[Any] | None = None) -> None:
         """Ends a request in the background, once ``after`` (its enqueue) is done."""

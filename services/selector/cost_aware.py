@@ -76,15 +76,16 @@ def decide_cost_aware(
 
 
 def _prefill_tokens(batch: CandidateTrees, model: LatencyModel, settings: PolicySettings, num_rows: int) -> int:
-    """Prompt tokens: as many as stretch the iteration by the share in the settings, or all that are offered when a
-    first token is due within URGENT_PERIODS iterations. The verifier offers no more than its chunk."""
+    """As many prompt tokens as stretch the iteration by the share in the settings.
+
+    All that are offered, at most the verifier's chunk, when a first token is due within URGENT_PERIODS iterations;
+    one that is late already gains nothing by it.
+    """
     if not batch.prefill_tokens:
         return 0
     period_ms = _fixed_ms(batch) + _forward_ms(batch, model, num_rows)
     granted = prefill_within(model, num_rows, batch.prefill_tokens, settings.prefill_share * period_ms)
-    is_urgent = (
-        0.0 < batch.prefill_slack_ms <= URGENT_PERIODS * period_ms
-    )  # one that is late already gains nothing
+    is_urgent = 0.0 < batch.prefill_slack_ms <= URGENT_PERIODS * period_ms
     return batch.prefill_tokens if settings.prefill_urgency and is_urgent else granted
 
 

@@ -90,7 +90,10 @@ class Speculator:
 
     # -- asking -----------------------------------------------------------------------------------------------
     def rows(self, running: Sequence[Generation]) -> list[Generation]:
-        """Who is in the next DraftRequest: all that decode, and those worth warming the drafter for."""
+        """Who is in the next DraftRequest: all that decode, and those worth warming the drafter for.
+
+        Permissions are brought up to date first: requests have come since orders or the watch last changed.
+        """
         self.governor.rule(running)
         return [row for row in running if row.is_decoding or row.wants_trees]
 

@@ -145,3 +145,4 @@ def test_the_verdict_names_whom_we_are_below_and_never_ahead_of() -> None:
     assert verdict([won, noisy]) == []
     assert verdict([noisy]) == ["ahead of theirs at no load"]
     assert verdict([won, lost]) == ["below theirs at 2 requests/s"]
+    assert verdict([load(1.0, ours=[[False]], theirs=[[True]])]) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.report import Outcome, Report
+from bench.simulator.ablation import VARIANTS
 from bench.simulator.standing import CAPPED, FIXED, OURS, PAPER, TUNED, shortfalls
 
 
@@ -41,3 +42,8 @@ def test_a_fixed_budget_must_not_be_ahead_and_others_by_a_point_at_most() -> Non
 def test_first_tokens_may_be_a_fifth_later_than_sarathis() -> None:
     assert shortfalls(standing(a=report(CAPPED, 100, 84.0))) == []
     assert shortfalls(standing(a=report(CAPPED, 100, 50.0))) == [f"first tokens 2.00 times as late as {CAPPED}'s"]
+
+
+def test_every_system_and_variant_that_is_compared_exists() -> None:
+    for name in (*FIXED, *TUNED, *VARIANTS.values()):
+        assert system_named(name).name == name
