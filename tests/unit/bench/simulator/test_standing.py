@@ -5,6 +5,7 @@ from __future__ import annotations
 from bench.report import Outcome, Report
 from bench.simulator.ablation import VARIANTS
 from bench.simulator.standing import CAPPED, FIXED, OURS, PAPER, TUNED, shortfalls
+from bench.simulator.systems import system_named
 
 
 def report(system: str, attained: int, first_ms: float = 100.0) -> Report:
