@@ -64,6 +64,8 @@ def with_random_tokens(
     stack.environment = {**stack.environment, "BENCH_HEALED": str(healed)}
     stack.start("drafter", "bench.random_drafter")
     stack.wait_ready("drafter")
+    while mode_of(stack)["mode"] != "speculative":  # a drafter's arrival is no switch that its draft has caused
+        time.sleep(0.1)
     spoiled = counted(stack, signals.STEPS.name, kind="speculative")
     switches = counted(stack, signals.MODE_SWITCHES.name)
     body = {"max_tokens": 200, "temperature": 0, "ignore_eos": True}
