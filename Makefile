@@ -8,16 +8,18 @@ TYPED  := services shared cli bench models
 empty  :=
 comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
-DECIDING := $(addprefix bench/,report.py traces.py) services/gateway/delivery.py \
+DECIDING := $(addprefix bench/,report.py simulator/economics.py simulator/tenancy.py traces.py) \
+  services/gateway/delivery.py \
   $(addprefix services/drafter/,draft.py expansion.py level_time.py) \
   $(addprefix services/selector/,control.py cost_aware.py decision.py paper.py policy.py pricing.py ranking.py \
     selection.py) \
-  $(addprefix services/verifier/,acceptance.py ask.py batch.py generation.py governor.py labels.py overhead.py ring.py sampling.py \
-    scheduler.py stopping.py watch.py)
+  $(addprefix services/verifier/,acceptance.py ask.py batch.py generation.py governor.py labels.py overhead.py ring.py \
+    sampling.py scheduler.py stopping.py watch.py)
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format flagship breaker optimality selection twin latency calibration rivals breakdown
+.PHONY: help install run test check format flagship breaker optimality selection twin latency calibration \
+  rivals breakdown fallback
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -63,6 +65,9 @@ breaker: install  ## throughput with a drafter slowed a hundredfold against spec
 
 latency: install  ## predicted against measured forward times, alone and beside a busy neighbour
 	$(BIN)/python -m bench.latency_error $(ARGS)
+
+fallback: install  ## no drafter, and one that proposes random tokens: throughput, switches, recovery
+	$(BIN)/python -m bench.fallback $(ARGS)
 
 flagship: install  ## tokens with speculation = tokens of plain decoding, at full size
 	$(BIN)/python -m bench.flagship $(ARGS)

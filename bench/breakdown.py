@@ -19,10 +19,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import httpx
-
 from bench.local import DRAFT, TARGET, LocalStack, local_stack
 from bench.replay.counters import Samples, parse, total
+from bench.report import shares
 from bench.rival_systems import switch, system
 from bench.simulator.simulate import reports
 from bench.traffic import mixed_traffic
@@ -47,12 +46,9 @@ def spent(services: Mapping[str, Samples]) -> dict[str, float]:
     }
 
 
-def shares(parts: Mapping[str, float]) -> dict[str, float]:
-    """Percent of their sum."""
-    whole = sum(parts.values())
-    return (
-        {name: 100.0 * value / whole for name, value in parts.items()} if whole > 0 else dict.fromkeys(parts, 0.0)
-    )
+def percent(parts: Mapping[str, float]) -> dict[str, float]:
+    """Of their sum; all 0 where that is nothing."""
+    return {name: 100.0 * share for name, share in (shares(parts) or dict.fromkeys(parts, 0.0)).items()}
 
 
 def real(stack: LocalStack, policy: str, seconds: float, clients: int) -> dict[str, Any]:
@@ -74,15 +70,12 @@ def real(stack: LocalStack, policy: str, seconds: float, clients: int) -> dict[s
         "rounds": int(rounds),
         "ms_per_round": {name: 1000 * parts[name] / rounds if rounds else None for name in PARTS[:3]},
         "ms_per_pass": {name: 1000 * parts[name] / steps if steps else None for name in PARTS[3:]},
-        "share": shares(parts),
+        "share": percent(parts),
     }
 
 
 def _scrape(stack: LocalStack) -> dict[str, Samples]:
-    return {
-        name: parse(httpx.get(f"http://127.0.0.1:{stack.ports[name]}/metrics", trust_env=False).text)
-        for name in ("drafter", "selector", "verifier")
-    }
+    return {name: parse(stack.metrics(name)) for name in ("drafter", "selector", "verifier")}
 
 
 def simulated(trace: str, hardware: str, policies: Sequence[str], seeds: Sequence[int]) -> list[dict[str, Any]]:
@@ -90,7 +83,10 @@ def simulated(trace: str, hardware: str, policies: Sequence[str], seeds: Sequenc
     names = {"paper": "adaserve-paper"}
     cases = [(trace, hardware, names.get(policy, policy)) for policy in policies]
     return [
-        {"system": report.system, "share": shares({name: part or 0.0 for name, part in report.time_share.items()})}
+        {
+            "system": report.system,
+            "share": percent({name: part or 0.0 for name, part in report.time_share.items()}),
+        }
         for report, _ in reports(cases, seeds)
         if report.time_share is not None
     ]
@@ -108,6 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--hardware", default="llama70b-4xa100")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
+    print("one simulation and then a stack of its own for each policy: some two minutes", file=sys.stderr)
     in_simulation = simulated(options.trace, options.hardware, options.policies, (1,))
     with local_stack(target=options.target, draft=options.draft) as stack:
         measured = [real(stack, policy, options.seconds, options.clients) for policy in options.policies]

@@ -36,6 +36,7 @@ from shared.streams import connect
 from shared.topics import Keys
 
 TEMPERATURES = (0.0, 0.7, 1.0)
+BUDGET = 96  # tokens per forward
 NEVER_HALVED = 1 << 24
 FLUSHED_S = 2.5  # labels leave the verifier once a second
 MAX_ERROR_RATIO = 0.5
@@ -123,10 +124,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--prompts", type=int, default=120, help="in each of the two sets")
     parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--streams", type=int, default=8)
-    parser.add_argument("--budget", type=int, default=96, help="tokens per forward, so that many edges are judged")
     options = parser.parse_args(arguments)
     prompts = source_prompts(2 * options.prompts, seed=11)
-    settings = {"verifier": {"MAX_LABELS": str(NEVER_HALVED)}, "selector": {"BUDGET": str(options.budget)}}
+    selector = {"POLICY": "paper", "BUDGET": str(BUDGET)}  # so that many edges are judged
+    settings = {"verifier": {"MAX_LABELS": str(NEVER_HALVED)}, "selector": selector}
+    print("serving two sets of prompts on a stack of its own: a few minutes", file=sys.stderr)
     with local_stack(settings) as stack:
         time.sleep(FLUSHED_S)  # until the verifier has chosen its drafter
         serve(stack, prompts[: options.prompts], options.tokens, options.streams)

@@ -120,6 +120,11 @@ class LocalStack:
                 raise RuntimeError(f"{error.code}: {error.read().decode()[:500]}") from None
         return answer
 
+    def get(self, path: str) -> Any:
+        """JSON that the gateway answers."""
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as response:  # noqa: S310
+            return json.load(response)
+
     def zero_load_ms(self) -> float:
         """The verifier's time for one token when idle, as its heartbeat tells it."""
         with contextlib.closing(connect(self.redis_url)) as client:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -157,6 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     rng = np.random.default_rng(options.seed)
     reports = []
+    print(f"{len(SIZES)} sizes, {options.instances} instances of each: some minutes", file=sys.stderr)
     for num_rows, budget in SIZES:
         outcomes = [
             compare(rng, num_rows, budget, options.slo_nodes_factor) for _ in range(max(options.instances, 1))

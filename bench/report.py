@@ -158,6 +158,12 @@ def tokens_per_verification(outcomes: Iterable[Outcome]) -> float | None:
     return _rounded(1 + accepted / steps) if steps else None
 
 
+def shares(parts: Mapping[str, float]) -> dict[str, float] | None:
+    """Each part of their sum; None where that is nothing."""
+    whole = sum(parts.values())
+    return {name: part / whole for name, part in parts.items()} if whole > 0 else None
+
+
 def failures(outcomes: Iterable[Outcome]) -> dict[str, int]:
     """How many requests failed for each reason, the most frequent first."""
     return dict(Counter(outcome.failure for outcome in outcomes if outcome.failure is not None).most_common())

@@ -41,6 +41,18 @@ class Load:
             for rival in rivals
         }
 
+    def below(self) -> list[str]:
+        """Rivals that we are below, in attainment or goodput, beyond paired noise."""
+        return [
+            rival for rival, found in self.differences().items() if any(_bounds(each)[1] < 0.0 for each in found)
+        ]
+
+    def ahead(self) -> set[str]:
+        """Rivals that we are ahead of, in attainment or goodput, beyond paired noise."""
+        return {
+            rival for rival, found in self.differences().items() if any(_bounds(each)[0] > 0.0 for each in found)
+        }
+
     def json(self) -> dict[str, Any]:
         return {
             "rps": self.rps,
@@ -52,6 +64,24 @@ class Load:
             },
             "unequal": list(self.unequal),
         }
+
+
+def verdict(loads: Sequence[Load]) -> list[str]:
+    """What is missing: ours must never be below a rival, and ahead of each at one load or more.
+
+    One round has no paired noise to judge by: then nothing is said.
+    """
+    if len(loads[0].reports[0].runs) < 2:
+        return []
+    rivals = [report.system for report in loads[0].reports[1:]]
+    below = [f"below {rival} at {load.rps:g} requests/s" for load in loads for rival in load.below()]
+    ahead = set().union(*(load.ahead() for load in loads))
+    return below + [f"ahead of {rival} at no load" for rival in rivals if rival not in ahead]
+
+
+def _bounds(estimate: Estimate) -> tuple[float, float]:
+    mean, half = estimate.mean or 0.0, estimate.ci95 or 0.0
+    return mean - half, mean + half
 
 
 def offered_tokens_per_s(runs: Mapping[int, Sequence[Planned]]) -> float:

@@ -24,6 +24,11 @@ def take_record_path() -> Path:
     return Path(os.environ["BENCH_RECORD"])
 
 
+def take_healed_path() -> Path:
+    """BENCH_HEALED, the file with which a random drafter becomes a good one."""
+    return Path(os.environ["BENCH_HEALED"])
+
+
 def take_slowdown(default: float) -> float:
     """BENCH_SLOWDOWN, or the default."""
     return float(os.environ.get("BENCH_SLOWDOWN", default))

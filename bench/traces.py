@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from shared.policy import MAX_MS, MAX_RATIO
+
 MAX_ARRIVAL_MS = 1e10  # 115 days
 MAX_TOKENS = 1 << 20  # the gateway's own limit
-MAX_RATIO = 1000.0
-MAX_TPOT_MS = 3_600_000.0  # the gateway's own limit
 MAX_CATEGORY_CHARS = 64
 
 
@@ -34,8 +34,8 @@ class TraceRequest:
         _require("prompt_tokens", self.prompt_tokens, 1, MAX_TOKENS)
         _require("output_tokens", self.output_tokens, 1, MAX_TOKENS)
         _require_positive("tpot_ratio", self.tpot_ratio, MAX_RATIO)
-        _require_positive("tpot_ms", self.tpot_ms, MAX_TPOT_MS)
-        _require_positive("ttft_ms", self.ttft_ms, MAX_TPOT_MS)
+        _require_positive("tpot_ms", self.tpot_ms, MAX_MS)
+        _require_positive("ttft_ms", self.ttft_ms, MAX_MS)
         if self.tpot_ratio is not None and self.tpot_ms is not None:
             raise ValueError(
                 f"tpot_ratio={self.tpot_ratio:g} and tpot_ms={self.tpot_ms:g}: a request has at most one of both"

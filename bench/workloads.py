@@ -23,6 +23,7 @@ from pathlib import Path
 from bench.trace_files import read_trace
 from bench.traces import Trace, TraceRequest, sorted_trace
 from shared.errors import TraceError
+from shared.policy import MAX_MS
 
 OUTPUT_CAP = 256
 CAPPED_SHARE = 0.55
@@ -170,7 +171,7 @@ _COMMON = {
     "rps": Parameter(4.0, 0.01, 10_000.0),
     "seconds": Parameter(360.0, 1.0, 86_400.0),
     "lengths": Parameter(1.0, 0.01, 100.0),
-    "ttft": Parameter(0.0, 0.0, 3_600_000.0),  # ms until the first token, for all requests; 0: no target
+    "ttft": Parameter(0.0, 0.0, MAX_MS),  # ms until the first token, for all requests; 0: no target
 }
 PRESETS: Mapping[str, Preset] = {
     "paper": Preset(_paper, _COMMON),

@@ -65,7 +65,7 @@ async def stream(url: str, question: Question, answer: Answer) -> AsyncIterator[
             client.stream("POST", "/v1/completions", json=question.body()) as response,
         ):
             if response.status_code != httpx.codes.OK:
-                raise CompletionFailed(_message(await response.aread(), response.status_code))
+                raise CompletionFailed(error_message(await response.aread(), response.status_code))
             async for event in _events(response):
                 piece = _take(event, answer)
                 if piece:
@@ -102,7 +102,7 @@ def _take(event: dict[str, Any], answer: Answer) -> str:
     return piece
 
 
-def _message(body: bytes, status: int) -> str:
+def error_message(body: bytes, status: int) -> str:
     """OpenAI's error message, or the status where the body is something else."""
     try:
         return str(json.loads(body)["error"]["message"])

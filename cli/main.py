@@ -206,6 +206,12 @@ def simulate(
     ] = None,
     traces: Annotated[Path | None, typer.Option(help="Folder with the paper's trace files, for sweeps.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Where a sweep's plot goes: .png or .svg.")] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="YAML file of classes and tenants: attainment for each tenant of a trace.")
+    ] = None,
+    prices: Annotated[
+        Path | None, typer.Option(help="YAML file of prices, with a policy: cost, margin and payback by tenant.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each trace and system.")] = False,
 ) -> None:
     """Simulate serving systems on a trace with the real selection and scheduling code."""
@@ -221,6 +227,8 @@ def simulate(
         traces=traces,
         plot=plot,
         as_json=as_json,
+        policy=policy,
+        prices=prices,
     )
     with _one_line_errors():
         run(choices, Console(stderr=True, highlight=False))

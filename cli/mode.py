@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from cli.completion import error_message
 from shared.errors import AdaServeError
 
 TIMEOUT_S = 5.0
@@ -43,16 +44,9 @@ def ask(url: str, admin_key: str | None, wanted: Wanted) -> dict[str, Any]:
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise ModeFailed(f"no gateway at {url}: {error}") from None
     if response.status_code != httpx.codes.OK:
-        raise ModeFailed(_message(response))
+        raise ModeFailed(error_message(response.content, response.status_code))
     found: dict[str, Any] = response.json()
     return found
-
-
-def _message(response: httpx.Response) -> str:
-    try:
-        return str(response.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return f"the gateway answered {response.status_code}"
 
 
 def lines(modes: dict[str, Any]) -> list[str]:

@@ -3,7 +3,8 @@
 AdaServeError
 ├── ConfigurationError        a setting, model directory or port the operator must change
 │   ├── ModelError            a model directory that is refused or unreadable
-│   └── TraceError            a request trace, or the name of one, that is malformed
+│   ├── TraceError            a request trace, or the name of one, that is malformed
+│   └── PolicyError           a policy, or prices beside it, that is malformed or does not fit its use
 ├── UnreadableMessage         bytes on a stream that are not a valid message
 ├── OutOfBlocks               the KV pool cannot hold what was asked for
 └── BusUnavailable            Redis is away, read-only, loading or out of memory
@@ -26,6 +27,10 @@ class ModelError(ConfigurationError):
 
 class TraceError(ConfigurationError):
     """A request trace that is unreadable or malformed, or a workload that does not exist."""
+
+
+class PolicyError(ConfigurationError):
+    """A policy or its prices are unreadable, malformed, or do not cover what they are used for."""
 
 
 class UnreadableMessage(AdaServeError):

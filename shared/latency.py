@@ -30,6 +30,8 @@ _TOKENS, _MS = np.dtype("<i4"), np.dtype("<f8")
 _COLUMNS = ("tokens", "ms", "buckets")
 _NUMBERS = ("context_ms", "row_ms")
 
+Numbers = float | NDArray[Any]
+
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyModel:
@@ -95,18 +97,19 @@ class LatencyModel:
     def predict_ms(self, tokens: int, *, context_tokens: float = 0, rows: float = 0) -> float: ...
     @overload
     def predict_ms(
-        self, tokens: NDArray[np.integer[Any]], *, context_tokens: ArrayLike = 0, rows: ArrayLike = 0
+        self, tokens: NDArray[np.integer[Any]], *, context_tokens: Numbers = 0, rows: Numbers = 0
     ) -> NDArray[np.float64]: ...
     def predict_ms(
-        self, tokens: int | NDArray[np.integer[Any]], *, context_tokens: ArrayLike = 0, rows: ArrayLike = 0
+        self, tokens: int | NDArray[np.integer[Any]], *, context_tokens: Numbers = 0, rows: Numbers = 0
     ) -> float | NDArray[np.float64]:
         """T in ms of a forward over `tokens` new tokens of `rows` requests, reading `context_tokens` of KV.
 
         Never less than of one token. With an array of tokens the others are numbers or arrays like it.
         """
-        around = self.context_ms * np.asarray(context_tokens) / 1e3 + self.row_ms * np.asarray(rows)
-        predicted = self._curve(self._padded(np.asarray(tokens))) + around
-        return predicted if isinstance(tokens, np.ndarray) else float(predicted)
+        around = self.context_ms * context_tokens / 1e3 + self.row_ms * rows
+        if isinstance(tokens, np.ndarray):
+            return self._curve(self._padded(tokens)) + around
+        return float(self._curve(self.padded(tokens)) + around)
 
     def budget(self, ratio: float = 2.5) -> int:
         """Largest token count B with T(B) ≤ ratio · T(1) on the bare curve, at most the largest that was measured.
@@ -154,15 +157,19 @@ class LatencyModel:
     def _padded(self, tokens: NDArray[Any]) -> NDArray[Any]:
         if not self.buckets:
             return tokens
-        ends = np.array(self.buckets)
-        bucket = np.searchsorted(ends, tokens)
-        return np.where(bucket < len(ends), ends[np.minimum(bucket, len(ends) - 1)], tokens)
+        ends = self._ends
+        padded: NDArray[Any] = np.maximum(ends.take(ends.searchsorted(tokens), mode="clip"), tokens)
+        return padded
 
-    def _curve(self, tokens: NDArray[Any]) -> NDArray[np.float64]:
+    def _curve(self, tokens: int | NDArray[Any]) -> NDArray[np.float64]:
         counts, times = self._points
         beyond = np.maximum(tokens - self.tokens[-1], 0)
         curve: NDArray[np.float64] = np.interp(tokens, counts, times) + beyond * self._last_slope
         return curve
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        return np.array(self.buckets, dtype=np.int64)
 
     @cached_property
     def _points(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

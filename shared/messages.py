@@ -123,7 +123,7 @@ class TokenEvent(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ControlEvent(Message):
-    """A wake-up: the truth is in the keys. ``kind`` is "cancel" (subject: request id) or "mode"."""
+    """A wake-up: the truth is in the keys. ``kind`` is "cancel" (subject: request id) or "mode" (none)."""
 
     kind: str = declared(Text(32))
     subject: str = declared(Text(128))

@@ -58,8 +58,6 @@ NUM_ACCEPTED = "adaserve.tree.accepted"
 DEPTH = "adaserve.tree.depth"
 WIDTH = "adaserve.tree.width"
 BUDGET = "adaserve.budget"
-MODE = "adaserve.mode"
-MODE_REASON = "adaserve.mode.reason"
 
 # ---- metrics -----------------------------------------------------------------------------------------------
 STEP_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)

@@ -24,7 +24,7 @@ from services.verifier.bus import Heard, VerifierBus
 from services.verifier.engine import Engine, Senses
 from services.verifier.governor import Governor
 from services.verifier.intake import Intake
-from services.verifier.ring import Ring
+from services.verifier.ring import LONGEST_PROBE_PERIOD_MS, Ring
 from services.verifier.sampling import Draw, SamplingParams, draw_tokens
 from services.verifier.scheduler import Scheduler
 from services.verifier.speculator import Speculator
@@ -290,6 +290,19 @@ class TableRing:
             delivery.finish, delivery.error, delivery.stats = event.finish, event.error, event.stats
             delivery.text_length = event.text_length
         return found
+
+
+def check(ring: TableRing, requests: list[Request]) -> None:
+    """Every request ended, with plain decoding's tokens; nothing is left behind."""
+    delivered = ring.run()
+    for asked in requests:
+        assert delivered[asked.request].tokens == plain(ring.model, asked)
+        assert delivered[asked.request].finish in ("stop", "length")
+    assert ring.pool.num_free == ring.pool.num_blocks
+    ring.bus.is_silent = False
+    ring.wait(LONGEST_PROBE_PERIOD_MS)
+    ring.turn(2)  # an empty DraftRequest frees the drafter's rows
+    assert ring.draft_pool.num_free == ring.draft_pool.num_blocks
 
 
 class KeepGroup(GroupReader):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from bench import report
 from bench.report import Outcome, goodput_tokens
 from shared import signals
 from shared.errors import AdaServeError
@@ -87,9 +88,7 @@ def busy_seconds(services: Iterable[Samples]) -> dict[str, float]:
 
 def shares(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float] | None:
     """Each one's part of the time between two readings; None when nothing was done."""
-    spent = {name: after[name] - before[name] for name in SHARES}
-    whole = sum(spent.values())
-    return {name: value / whole for name, value in spent.items()} if whole > 0 else None
+    return report.shares({name: after[name] - before[name] for name in SHARES})
 
 
 async def scrape(client: httpx.AsyncClient, url: str) -> Samples:

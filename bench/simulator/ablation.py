@@ -44,7 +44,7 @@ VARIANTS: Mapping[str, str] = {
     "chains only": "adaserve:max_width=1",
     "plain decoding off": "adaserve:plain_decoding=false",
     "prefill urgency off": "adaserve:prefill_urgency=false",
-    "prompts take all of a chunk": "adaserve:prefill_share=1000",
+    "prompts take all of a chunk": "adaserve:prefill_share=100",
     "the paper's policy": "adaserve-paper",
     "the paper's, SLO phase off": "adaserve-paper:slo_aware=false",
     "the paper's, calibrated": "adaserve-paper:calibration=true",

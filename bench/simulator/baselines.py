@@ -98,18 +98,23 @@ class TreeRule(Protocol):
 
 @dataclass(slots=True)
 class Speculative:
-    """vLLM with a draft model: prompts first, then drafting and verifying in turn, every request alike."""
+    """Drafting and verifying in turn, every request alike, whatever its target.
+
+    vLLM's runs prompts first; with ``mixes_prompts`` chunks travel in the same pass, as in chunked prefill.
+    """
 
     batch_tokens: int
     drafter: SimDrafter
     rule: TreeRule
     host: DraftHost
+    mixes_prompts: bool = False
 
     def turn(self, world: World) -> None:
-        if run_prompts(world, self.batch_tokens):
+        if not self.mixes_prompts and run_prompts(world, self.batch_tokens):
             return
         decoding = world.scheduler.decoding
         if not decoding:
+            run_prompts(world, self.batch_tokens)
             return
         depths = np.full(len(decoding), self.rule.depth)
         drafted = self.drafter.draft(decoding, depths, self.rule.width, np.ones(len(decoding), np.float32), 0.0)
@@ -126,7 +131,8 @@ class Speculative:
         world.spent.scheduling += host_ms
         world.now_ms += draft_ms + host_ms
         nodes = world.make_room(decoding, dict(zip(decoding, counts, strict=True)))
-        world.forward(nodes, [], dict(zip(decoding, hits, strict=True)))
+        chunks = world.scheduler.plan_prefill(self.batch_tokens) if self.mixes_prompts else []
+        world.forward(nodes, chunks, dict(zip(decoding, hits, strict=True)))
 
 
 @dataclass(slots=True)

@@ -58,7 +58,7 @@ class Roofline:
 class Profiled:
     """The artifact's own profile of its engine: ms at some token counts, times a factor; KV is part of it.
 
-    Below the first entry the machine's roofline, scaled to meet the table there.
+    Below the first entry the machine's roofline with KV and rows, as all other systems pay it, up to that entry.
     """
 
     tokens: tuple[int, ...]
@@ -70,8 +70,7 @@ class Profiled:
         """Linear between the points, and from the last two on."""
         first = self.tokens[0]
         if tokens < first:
-            share = self.below.forward_ms(tokens, 0, rows) / self.below.forward_ms(first, 0, rows)
-            return self.factor * self.ms[0] * share
+            return min(self.below.forward_ms(tokens, context_tokens, rows), self.factor * self.ms[0])
         points = zip(self.tokens, self.ms, strict=True)
         pairs = list(pairwise(points))
         (a, low), (b, high) = next((pair for pair in pairs if tokens <= pair[1][0]), pairs[-1])
@@ -121,8 +120,9 @@ class Hardware:
     hop_ms: float = 1.0  # three hops, selection and commit; half of it is paid by plain steps too
 
     def with_draft_step(self, step_ms: float) -> Hardware:
-        """The same machine with another drafter."""
-        return replace(self, draft_step_ms=step_ms)
+        """The same machine with another draft model, for all systems that draft."""
+        level_ms = self.vllm_draft.level_ms * step_ms / self.draft_step_ms
+        return replace(self, draft_step_ms=step_ms, vllm_draft=replace(self.vllm_draft, level_ms=level_ms))
 
 
 _LLAMA = Roofline(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from bench.simulator.hardware import QWEN_32B, DraftHost, Hardware, Measured
 from shared.errors import ConfigurationError
@@ -13,16 +15,41 @@ from shared.latency import LatencyModel
 BATCH_ROWS, TREE_WIDTH = 16, 3  # the measured tree level that stands for all
 
 
+class _Level(BaseModel):
+    rows: int = Field(ge=1)
+    width: int = Field(ge=1)
+    level_ms: float = Field(gt=0, allow_inf_nan=False)
+
+
+class _Part(BaseModel):
+    """What of a part of the profile a simulation needs; the target has the former two, the draft the latter."""
+
+    role: str
+    fitted: dict[str, Any] | None = None
+    budget: int | None = Field(default=None, ge=1, le=1 << 20)
+    levels: list[_Level] | None = None
+
+
+_Profile = TypeAdapter(list[_Part])
+
+
 def read_machine(path: Path) -> Hardware:
     """Raises ConfigurationError naming the file and what is wrong with it."""
     try:
-        parts = {part["role"]: part for part in json.loads(path.read_text())}
+        parts = {part.role: part for part in _Profile.validate_json(path.read_text())}
         target, draft = parts["target"], parts["draft"]
-        model = LatencyModel(**{name: _frozen(value) for name, value in target["fitted"].items()})
-        level_ms = _level_ms(draft["levels"])
-        budget = int(target["budget"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigurationError(f"{path}: not a profile of `adaserve profile --json` ({error})") from error
+        model = LatencyModel(**{name: _frozen(value) for name, value in (target.fitted or {}).items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "the file"
+        raise _refusal(path, f"{field}: {first['msg']} (got {str(first['input'])[:40]})") from None
+    except KeyError as error:
+        raise _refusal(path, f"no part has the role {error}") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise _refusal(path, str(error)) from error
+    if not draft.levels:
+        raise _refusal(path, "the draft's levels must be at least one")
+    level_ms, budget = _level_ms(draft.levels), target.budget or 1
     engine = Measured(model=model)
     return Hardware(
         name=path.stem,
@@ -45,7 +72,10 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _level_ms(levels: list[dict[str, Any]]) -> float:
+def _refusal(path: Path, words: str) -> ConfigurationError:
+    return ConfigurationError(f"{path}: not a profile of `adaserve profile --json`: {words}")
+
+
+def _level_ms(levels: Sequence[_Level]) -> float:
     """Of the measured level closest to a batch of BATCH_ROWS trees of TREE_WIDTH."""
-    level = min(levels, key=lambda level: abs(level["rows"] * level["width"] - BATCH_ROWS * TREE_WIDTH))
-    return float(level["level_ms"])
+    return min(levels, key=lambda level: abs(level.rows * level.width - BATCH_ROWS * TREE_WIDTH)).level_ms

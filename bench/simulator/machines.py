@@ -16,5 +16,6 @@ def hardware_named(name: str) -> Hardware:
     if name.endswith(".json"):
         return read_machine(Path(name))
     raise ConfigurationError(
-        f"hardware {name!r} is not known; there are {', '.join(PROFILES)}, and files of `adaserve profile --json`"
+        f"hardware {name!r} is not known; there are {', '.join(PROFILES)}, and "
+        "files of `adaserve profile --json` whose names end in .json"
     )

@@ -76,7 +76,9 @@ class Ring:
         *,
         depth: int,
         width: int,
+        hop_ms: float,
     ) -> None:
+        self._hop_ms = hop_ms
         self._teaching = teaching
         self._drafter = drafter
         self._settings = settings
@@ -92,7 +94,7 @@ class Ring:
             return
         if self._control.depth == 0 and self._num_plain < PLAIN_STEPS:
             self._num_plain += 1
-            commit_ms = PLAIN_SHARE * world.hardware.hop_ms
+            commit_ms = PLAIN_SHARE * self._hop_ms
             world.now_ms += commit_ms
             world.spent.scheduling += commit_ms
             run_plain(world, decoding, world.scheduler.plan_prefill())
@@ -102,7 +104,7 @@ class Ring:
         self._step += 1
         drafted, draft_ms = self._draft(world, decoding)
         message = self._message(world, decoding, drafted, draft_ms, asked_ms)
-        self._wait(world, asked_ms + draft_ms + world.hardware.hop_ms, draft_ms)
+        self._wait(world, asked_ms + draft_ms + self._hop_ms, draft_ms)
         calibration = self._teaching.calibration if self._teaching else None
         decision = decide(message, self._model, self._settings, calibration)
         if self._teaching:
@@ -125,7 +127,7 @@ class Ring:
             world.admit()
         world.spent.speculation += draft_ms
         world.spent.drafting += draft_ms
-        world.spent.scheduling += world.hardware.hop_ms
+        world.spent.scheduling += self._hop_ms
         world.now_ms = max(world.now_ms, until_ms)
         world.admit()
 
@@ -156,7 +158,7 @@ class Ring:
             prefill_slack_ms=world.scheduler.prefill_slack_ms(asked_ms),
             profile="p",
             calibration="",
-            overhead_ms=world.hardware.hop_ms,
+            overhead_ms=self._hop_ms,
             draft_ms=draft_ms,
             level_ms=world.hardware.draft_step_ms,
             request=np.arange(2 * rows, dtype=np.uint64).view(REQUEST_ID),

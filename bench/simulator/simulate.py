@@ -7,11 +7,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.report import Outcome, Report, goodput_tokens
+from bench.report import Outcome, Report, goodput_tokens, shares
 from bench.simulator.acceptance import draw_text
 from bench.simulator.drafter import SimDrafter
 from bench.simulator.hardware import Hardware
@@ -26,6 +27,8 @@ CAPPED_SHARE = 0.55  # of the paper's requests reach their cap; the others end a
 SHORTEST = 50
 DEEPEST = 16  # levels that a system may draft beyond a text's end
 MAX_TURNS = 2_000_000
+
+Load = Callable[[str, int], Trace]  # the trace of a name and a seed; runs in other processes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +59,12 @@ class Job:
     draft_step_ms: float | None = None
 
 
-def run_job(job: Job) -> Run:
+def run_job(job: Job, load: Load = load_trace) -> Run:
     """Raises what the names' look-ups raise."""
     hardware = hardware_named(job.hardware)
     if job.draft_step_ms is not None:
         hardware = hardware.with_draft_step(job.draft_step_ms)
-    return simulate(load_trace(job.trace, job.seed), hardware, system_named(job.system), job.seed)
+    return simulate(load(job.trace, job.seed), hardware, system_named(job.system), job.seed)
 
 
 def run_jobs(jobs: Sequence[Job], job: Callable[[Job], Run] = run_job) -> Iterator[Run]:
@@ -100,13 +103,12 @@ def report(trace: str, hardware: str, system: str, runs: dict[int, Run]) -> Repo
         "speculation": sum(each.speculation for each in spent),
         "verification": sum(each.verification for each in spent),
     }
-    total = sum(parts.values())
     return Report(
         trace=trace,
         hardware=hardware,
         system=system,
         runs={seed: run.outcomes for seed, run in runs.items()},
-        time_share={name: part / total for name, part in parts.items()} if total else None,
+        time_share=shares(parts),
     )
 
 
@@ -115,6 +117,7 @@ def reports(
     seeds: Sequence[int],
     *,
     draft_step_ms: float | None = None,
+    load: Load = load_trace,
     done: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Report, dict[int, Run]]]:
     """Of each (trace, hardware, system) the report over the seeds, in order; ``done`` is called after each run."""
@@ -124,7 +127,7 @@ def reports(
         for trace, hardware, system in wanted
         for seed in seeds
     ]
-    results = run_jobs(jobs)
+    results = run_jobs(jobs, partial(run_job, load=load))
     for trace, hardware, system in wanted:
         runs: dict[int, Run] = {}
         for seed in seeds:
@@ -134,7 +137,13 @@ def reports(
 
 
 def output_lengths(caps: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
-    """Real output lengths under the caps: a model of when texts end."""
+    """Real output lengths.
+
+    A trace that gives nothing but one cap for all requests, as the paper's files do, gets a model of when texts
+    end. Lengths that differ are taken for real.
+    """
+    if len(set(caps.tolist())) > 1:
+        return caps
     chance = np.random.default_rng([seed, 2])
     is_capped = chance.random(len(caps)) < CAPPED_SHARE
     ends = chance.integers(np.minimum(SHORTEST, caps), caps + 1)

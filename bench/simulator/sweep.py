@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,12 +66,21 @@ def sweep_named(name: str) -> Sweep:
 def plot(sweep: Sweep, curves: Mapping[str, Sequence[tuple[float, Report]]], title: str, path: Path) -> None:
     """Attainment and goodput of each system over the sweep, with confidence intervals, as PNG or SVG.
 
-    Raises ConfigurationError without matplotlib (extra `plots`) or for another kind of file.
+    Raises ConfigurationError where the file cannot be written.
     """
+    from bench.plots import plot_curves
+
+    try:
+        plot_curves(curves, label=sweep.label, title=title, path=path)
+    except OSError as error:
+        raise ConfigurationError(f"plot {str(path)!r}: cannot be written ({error.strerror or error})") from None
+
+
+def check_plot(path: Path) -> None:
+    """Raises ConfigurationError without matplotlib (extra `plots`), a folder, or one of the two endings."""
     if path.suffix not in (".png", ".svg"):
         raise ConfigurationError(f"plot {str(path)!r}: must end in .png or .svg")
-    try:
-        from bench.plots import plot_curves
-    except ImportError:
-        raise ConfigurationError("plots need matplotlib: install adaserve[plots]") from None
-    plot_curves(curves, label=sweep.label, title=title, path=path)
+    if not path.parent.is_dir() or path.is_dir():
+        raise ConfigurationError(f"plot {str(path)!r}: must be a file in a folder that exists")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ConfigurationError("plots need matplotlib: install adaserve[plots]")

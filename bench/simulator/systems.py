@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from bench.simulator.baselines import (
     AdaptiveChain,
@@ -21,10 +23,12 @@ from bench.simulator.baselines import (
     mlfq_level,
 )
 from bench.simulator.drafter import SimDrafter
-from bench.simulator.hardware import Engine, Hardware, latency_model
+from bench.simulator.hardware import DraftHost, Engine, Hardware, latency_model
 from bench.simulator.ring import Ring, Teaching
 from services.selector.control import PolicySettings
+from services.selector.settings import SelectorSettings
 from shared.errors import ConfigurationError
+from shared.latency import LatencyModel
 
 VLLM_CAP = 512  # requests that vLLM admits by default
 VLLM_BATCH = 4096  # prompt tokens of one pass
@@ -61,8 +65,28 @@ def drafted(name: str, rule: Callable[[Hardware], TreeRule]) -> SystemSpec:
     return SystemSpec(name=name, build=build, engine=lambda h: h.vllm)
 
 
-def ring(name: str, *, calibration: bool, **changes: Any) -> SystemSpec:
-    """The real policy. The paper's has the artifact's constants; ours starts from its defaults."""
+def modern(name: str, rule: Callable[[Hardware], TreeRule]) -> SystemSpec:
+    """The rule with all that ours has but the ring: engine, draft step, host time, cap, chunked prefill."""
+
+    def build(hardware: Hardware, drafter: SimDrafter) -> System:
+        host = DraftHost(level_ms=hardware.draft_step_ms, iteration_ms=hardware.hop_ms, token_ms=0.0)
+        return Speculative(RING_CHUNK, drafter, rule(hardware), host, mixes_prompts=True)
+
+    return SystemSpec(name=name, build=build, engine=lambda h: h.adaserve, cap=None, prefill_chunk=RING_CHUNK)
+
+
+def adaptive_chain(depth: int) -> Callable[[Hardware], TreeRule]:
+    """Chains of at most so many tokens, into the budget that our engine's profile gives."""
+    return lambda hardware: AdaptiveChain.profiled(depth, latency_model(hardware.adaserve))
+
+
+def ring(
+    name: str, *, calibration: bool, model_error: float = 0.0, hop_ms: float | None = None, **changes: Any
+) -> SystemSpec:
+    """The real policy. The paper's has the artifact's constants; ours starts from its defaults.
+
+    Its latency model is the engine's own, or wrong by a share ``model_error``; ``hop_ms`` replaces the machine's.
+    """
 
     def build(hardware: Hardware, drafter: SimDrafter) -> System:
         low, high = hardware.depths
@@ -74,20 +98,36 @@ def ring(name: str, *, calibration: bool, **changes: Any) -> SystemSpec:
         return Ring(
             drafter,
             PolicySettings(**{**constants, **changes}),
-            latency_model(hardware.adaserve),
+            mistaken(latency_model(hardware.adaserve), model_error),
             Teaching() if calibration else None,
             depth=low,
             width=3,
+            hop_ms=hardware.hop_ms if hop_ms is None else hop_ms,
         )
 
     return SystemSpec(name=name, build=build, engine=lambda h: h.adaserve, cap=None, prefill_chunk=RING_CHUNK)
+
+
+def mistaken(model: LatencyModel, error: float) -> LatencyModel:
+    """The model with its curve too high by that share."""
+    scale = 1.0 + error
+    return model.corrected(scale=scale, offset_ms=0.0, context_ms=model.context_ms, row_ms=model.row_ms)
 
 
 RINGS: Mapping[str, Mapping[str, Any]] = {
     "adaserve-paper": {"policy": "paper", "calibration": False},
     "adaserve": {"calibration": True},
 }
-_SETTINGS = ("calibration", *(field.name for field in fields(PolicySettings)))
+_SETTINGS = ("calibration", "model_error", "hop_ms", *(field.name for field in fields(PolicySettings)))
+_BOUNDS: Mapping[str, TypeAdapter[Any]] = {
+    "model_error": TypeAdapter(Annotated[float, Field(gt=-0.9, le=10.0)]),
+    "hop_ms": TypeAdapter(Annotated[float, Field(ge=0.0, le=1000.0)]),
+    **{
+        name: TypeAdapter(Annotated[info.annotation, info])  # type: ignore[arg-type]
+        for name, info in SelectorSettings.model_fields.items()
+        if name in _SETTINGS
+    },
+}
 SYSTEMS: Mapping[str, SystemSpec] = {
     spec.name: spec
     for spec in (
@@ -97,8 +137,10 @@ SYSTEMS: Mapping[str, SystemSpec] = {
         drafted("vllm-spec-4", lambda _: Chain(4)),
         drafted("vllm-spec-6", lambda _: Chain(6)),
         drafted("vllm-spec-8", lambda _: Chain(8)),
-        drafted("vllm-adaptive", lambda h: AdaptiveChain.profiled(6, latency_model(h.vllm))),
-        drafted("eagle2", lambda _: TopTree(depth=6, width=3, size=8)),
+        modern("vllm-adaptive", adaptive_chain(4)),
+        modern("vllm-adaptive-2", adaptive_chain(2)),
+        modern("eagle2", lambda _: TopTree(depth=6, width=3, size=8)),
+        modern("eagle2-3", lambda _: TopTree(depth=3, width=3, size=3)),
         chunked("priority", lambda h: Ordered(CHUNK_BATCH, h.max_running // 2, lambda r: r.target_ms)),
         chunked("fastserve", lambda h: Ordered(CHUNK_BATCH, h.max_running // 2, mlfq_level)),
         chunked("vtc", lambda h: FairShare(CHUNK_BATCH, h.max_running // 2)),
@@ -119,14 +161,28 @@ def system_named(text: str) -> SystemSpec:
         return SYSTEMS[name]
     if name not in RINGS:
         raise ConfigurationError(f"system {name!r} has no settings; {' and '.join(RINGS)} have")
-    return ring(text, **{**RINGS[name], **dict(_setting(change) for change in changes.split(","))})
+    given: dict[str, Any] = {}
+    for change in changes.split(","):
+        setting, value = _setting(change)
+        if setting in given:
+            raise ConfigurationError(f"system {text!r}: {setting} is given twice")
+        given[setting] = value
+    settings = {**RINGS[name], **given}
+    if "budget" in given and settings.get("policy") != "paper" and settings.get("cost_aware_budget", True):
+        raise ConfigurationError(f"system {text!r}: budget counts with cost_aware_budget=false only")
+    return ring(text, **settings)
 
 
 def _setting(change: str) -> tuple[str, Any]:
+    """Name and value, within the bounds that the selector's own settings have."""
     name, _, value = change.partition("=")
     if name not in _SETTINGS:
         raise ConfigurationError(f"setting {name!r} is not known; there are {', '.join(_SETTINGS)}")
     try:
-        return name, json.loads(value)
+        parsed = json.loads(value)
     except ValueError:
         raise ConfigurationError(f"setting {name}: {value!r} must be a number, true or false") from None
+    try:
+        return name, _BOUNDS[name].validate_python(parsed, strict=True)
+    except ValidationError as error:
+        raise ConfigurationError(f"setting {name}={value}: {error.errors()[0]['msg']}") from None

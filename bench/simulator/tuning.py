@@ -18,7 +18,7 @@ from rich.progress import Progress
 
 from bench.simulator.simulate import reports
 
-DEPTH_OFFSETS = (0, 8, 32, 64)  # c1
+DEPTH_OFFSETS = (0, 32, 64, 128, 256)  # c1
 WIDTH_OFFSETS = (0, 1, 2)  # c2
 WORKLOADS = ("paper:rps=2.6", "paper:rps=4.0", "paper:rps=4.8")
 

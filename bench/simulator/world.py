@@ -91,7 +91,7 @@ class World:
                 self._commit(request, 1)
         for request in decoding:
             count = 1 + (accepted.get(request, 0) if accepted else 0)
-            if accepted is not None:
+            if accepted is not None and decoding[request]:
                 request.num_steps += 1
                 request.num_accepted += min(count, request.length - request.num_output) - 1
             request.slots.length += count

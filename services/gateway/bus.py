@@ -91,7 +91,7 @@ class Bus:
             await self._execute("HDEL", self.keys.modes, scope)
         else:
             await self._execute("HSET", self.keys.modes, scope, order.pack())
-        await self._tell_verifiers(ControlEvent(kind="mode", subject=scope[:128]))
+        await self._tell_verifiers(ControlEvent(kind="mode", subject=""))
 
     async def stored(self, request: str) -> Stored | None:
         """The request as Redis holds it. Raises BusUnavailable and UnreadableMessage."""

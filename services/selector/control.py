@@ -41,13 +41,17 @@ class PolicySettings:
     prefill_urgency: bool = True  # off: prompts get their share whatever their deadline
     least_weight: float = 0.2  # of a request far ahead of its schedule, or without one
     slack_tokens: float = 16.0  # how far ahead that is
-    prefill_share: float = 2.0  # prompts may stretch an iteration by this share of its length
+    prefill_share: float = 3.0  # prompts may stretch an iteration by this share of its length
+
+
+def token_budget(table: LatencyModel, settings: PolicySettings) -> int:
+    """B: tokens that one verification forward should hold, roots included."""
+    return settings.budget or _largest_budget(table, settings.budget_ratio)
 
 
 @lru_cache(maxsize=64)
-def token_budget(table: LatencyModel, settings: PolicySettings) -> int:
-    """B: tokens that one verification forward should hold, roots included."""
-    return settings.budget or table.budget(settings.budget_ratio)
+def _largest_budget(table: LatencyModel, ratio: float) -> int:
+    return table.budget(ratio)
 
 
 def next_depth(num_rows: int, budget: int, settings: PolicySettings) -> int:
@@ -69,9 +73,12 @@ def prefill_grant(backlog: int, budget: int, settings: PolicySettings) -> int:
 
 def prefill_within(model: LatencyModel, num_rows: int, backlog: int, allowed_ms: float) -> int:
     """Most of the `backlog` prompt tokens that lengthen a forward over `num_rows` by `allowed_ms` at most."""
+    alone_ms = model.predict_ms(max(num_rows, 1))
+    if model.predict_ms(max(num_rows, 1) + backlog) - alone_ms <= allowed_ms:  # as a rule
+        return backlog
     few, many = np.arange(min(backlog, GRANT_STEPS) + 1), np.linspace(0, backlog, GRANT_STEPS)
     sizes = np.unique(np.concatenate((few, many)).astype(np.int64))
-    longer_ms = model.predict_ms(sizes + max(num_rows, 1)) - model.predict_ms(max(num_rows, 1))
+    longer_ms = model.predict_ms(sizes + max(num_rows, 1)) - alone_ms
     return int(sizes[np.searchsorted(longer_ms, allowed_ms, side="right") - 1])
 
 

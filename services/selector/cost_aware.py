@@ -58,12 +58,11 @@ def decide_cost_aware(
 ) -> Decision:
     """The nodes, prompt tokens, depth and width that promise most weighted tokens per ms."""
     num_rows = num_running(batch)
-    flat_parents = candidates.flat_parents()
-    ranking = rank(candidates, flat_parents)
+    ranking = rank(candidates)
     prefill_tokens = _prefill_tokens(batch, model, settings, num_rows)
     market = _market(batch, ranking, model, settings, num_rows + prefill_tokens, num_rows)
     weights, owed, bought, period_ms = _bargain(batch, market, settings)
-    selection = take(ranking, flat_parents, bought.taken, late=owed > ranking.depth + ROOT_GAIN)
+    selection = take(ranking, candidates, bought.taken, late=owed > ranking.depth + ROOT_GAIN)
     return Decision(
         selection=selection,
         budget_used=num_rows + selection.num_nodes,
@@ -77,15 +76,16 @@ def decide_cost_aware(
 
 
 def _prefill_tokens(batch: CandidateTrees, model: LatencyModel, settings: PolicySettings, num_rows: int) -> int:
-    """Prompt tokens: as many as stretch the iteration by the share in the settings, or all that are offered when a
-    first token is due within URGENT_PERIODS iterations. The verifier offers no more than its chunk."""
+    """As many prompt tokens as stretch the iteration by the share in the settings.
+
+    All that are offered, at most the verifier's chunk, when a first token is due within URGENT_PERIODS iterations;
+    one that is late already gains nothing by it.
+    """
     if not batch.prefill_tokens:
         return 0
     period_ms = _fixed_ms(batch) + _forward_ms(batch, model, num_rows)
     granted = prefill_within(model, num_rows, batch.prefill_tokens, settings.prefill_share * period_ms)
-    is_urgent = (
-        0.0 < batch.prefill_slack_ms <= URGENT_PERIODS * period_ms
-    )  # one that is late already gains nothing
+    is_urgent = 0.0 < batch.prefill_slack_ms <= URGENT_PERIODS * period_ms
     return batch.prefill_tokens if settings.prefill_urgency and is_urgent else granted
 
 

@@ -89,8 +89,8 @@ def worthwhile_depth(
     gains = np.bincount(depths, weights=values - price, minlength=drafted + 1)[: drafted + 1]
     gains[0] = roots
     best = int(np.concatenate(([0.0], gains[1:] - level_cost)).cumsum().argmax())
-    if best == drafted:
-        expected = gains[drafted] ** 2 / max(gains[drafted - 1], 1e-9)
+    if best == drafted and gains[drafted - 1] > 0.0:
+        expected = gains[drafted] ** 2 / gains[drafted - 1]
         best += expected > level_cost
     return int(min(best, max_depth))
 

@@ -44,19 +44,10 @@ class Candidates:
     def num_nodes(self) -> int:
         return len(self.logprobs)
 
-    @property
-    def sizes(self) -> Integers:
-        """int [rows]: nodes of each row."""
-        return self.offsets[1:] - self.offsets[:-1]  # np.diff costs 2 µs, this 0.5
-
     @cached_property
     def forest(self) -> Forest:
         """Flat parents and depths, computed once for calibration, ranking and selection."""
         return Forest.of(self.offsets, self.parents)
-
-    def flat_parents(self) -> Int64:
-        """int64 [nodes]: parents as flat indices; the root of any row is `num_nodes`."""
-        return self.forest.parents
 
     def judged_by(self, calibration: Calibration, buckets: Integers) -> Candidates:
         """The same trees with the path probabilities that the calibration makes of these."""
@@ -85,62 +76,56 @@ class Ranking:
 
     def rows(self) -> Int64:
         """int64 [usable]: the row of each node."""
-        return np.repeat(np.arange(len(self.offsets) - 1), self.sizes)
+        return np.arange(len(self.offsets) - 1).repeat(self.sizes)
+
+    def first(self, counts: Int64) -> Int64:
+        """int64 [Σ counts]: the places of the first `counts` [rows] nodes of each row."""
+        places: Int64 = (self.offsets[:-1] - counts.cumsum() + counts).repeat(counts)
+        places += np.arange(len(places))
+        return places
 
     def nodes(self, places: Int64) -> Int64:
         """Flat candidate indices of the nodes at `places`."""
         return self.keys[places] & ((1 << self.index_bits) - 1)
 
     def probabilities(self, places: Int64) -> Float64:
-        """f(v) of the nodes at `places`."""
-        bits = (self.keys[places] >> self.index_bits).astype(np.int32)
+        """f(v) of the nodes at `places`, anything past the ends."""
+        bits = (self.keys.take(places, mode="clip") >> self.index_bits).astype(np.int32)
         return np.exp(-bits.view(np.float32).astype(np.float64))
 
 
-def rank(candidates: Candidates, flat_parents: Int64) -> Ranking:
+def rank(candidates: Candidates) -> Ranking:
     """Sort by (row, −log f, node). Raises ValueError where rows × nodes do not fit one 63-bit key."""
-    num_rows, num_nodes = candidates.num_rows, candidates.num_nodes
+    num_rows, num_nodes, forest = candidates.num_rows, candidates.num_nodes, candidates.forest
     index_bits = num_nodes.bit_length()
     if num_rows.bit_length() + COST_BITS + index_bits > KEY_BITS:
         raise ValueError(f"{num_rows} rows of {num_nodes} nodes do not fit a {KEY_BITS}-bit sort key")
-    costs, depths = _costs(candidates.logprobs, flat_parents), candidates.forest.depths
-    keys = costs.astype(np.int64)
+    costs, levels, offsets = _costs(candidates.logprobs, forest.up), forest.levels, candidates.offsets
+    keys = costs[:-1].astype(np.int64)
     keys <<= index_bits
     keys |= np.arange(num_nodes)
-    keys |= np.repeat(np.arange(num_rows) << (COST_BITS + index_bits), candidates.sizes)
-    offsets = candidates.offsets.astype(np.int64)
-    usable = costs < INFINITE
-    if not usable.all():
-        keys, depths = keys[usable], depths * usable
+    keys |= forest.each_node(np.arange(num_rows) << (COST_BITS + index_bits))
+    if costs.max() >= INFINITE:
+        usable = costs < INFINITE
+        keys, levels = keys[usable[:-1]], levels * usable
         offsets = np.concatenate(([0], np.cumsum(usable)))[offsets]
     keys.sort()
     keys &= (1 << (COST_BITS + index_bits)) - 1
-    return Ranking(offsets=offsets, keys=keys, index_bits=index_bits, depth=_row_depths(depths, candidates))
+    return Ranking(
+        offsets=offsets.astype(np.int64),
+        keys=keys,
+        index_bits=index_bits,
+        depth=np.maximum.reduceat(levels, candidates.offsets[:-1]) * (forest.sizes > 0),
+    )
 
 
-def _with_root(flat_parents: Int64, num_nodes: int) -> Int64:
-    """int64 [nodes + 1]: the parents, and the root as its own parent."""
-    hop = np.empty(num_nodes + 1, dtype=np.int64)
-    hop[:-1], hop[-1] = flat_parents, num_nodes
-    return hop
-
-
-def _costs(logprobs: NDArray[np.float32], flat_parents: Int64) -> Int32:
-    """int32 [nodes]: bits of −log f, at least the parent's; INFINITE and above for −inf and NaN."""
-    losses = np.zeros(len(flat_parents) + 1, dtype=np.float32)  # the root's stays 0
+def _costs(logprobs: NDArray[np.float32], up: Int64) -> Int32:
+    """int32 [nodes + 1]: bits of −log f, at least the parent's; INFINITE and above for −inf and NaN."""
+    losses = np.zeros(len(up), np.float32)  # the root's stays 0
     np.abs(np.minimum(logprobs, np.float32(0.0)), out=losses[:-1])
     costs = losses.view(np.int32)
-    hop = _with_root(flat_parents, len(flat_parents))
     # rounding in the drafter's sums may put a child above its parent; doubling carries the maximum down the path
-    while (costs < (above := costs.take(hop))).any():
+    while (costs < (above := costs.take(up))).any():
         costs = np.maximum(costs, above)
-        hop = hop.take(hop)
-    return costs[:-1]
-
-
-def _row_depths(depths: Int64, candidates: Candidates) -> Int64:
-    filled = np.flatnonzero(candidates.sizes)
-    deepest = np.zeros(candidates.num_rows, dtype=np.int64)
-    if filled.size:
-        deepest[filled] = np.maximum.reduceat(depths, candidates.offsets[filled])
-    return deepest
+        up = up.take(up)
+    return costs

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from services.selector.ranking import Candidates, Float64, Int64, Ranking, rank
 from shared.messages import SLO_PHASE, THROUGHPUT_PHASE
+from shared.tree import ROOT
 
 ROOT_GAIN = 1.0  # the root's own token always comes out
+TAKEN = np.iinfo(np.int64).max  # a key behind all others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,71 +46,79 @@ def select(candidates: Candidates, needed: Float64, *, room: int, max_slo_nodes:
     leave of the budget. `max_slo_nodes` (n_max) bounds what one row takes for its target. Deterministic: among
     equal probabilities the earlier node wins, among equal A(r) the earlier row.
     """
-    flat_parents = candidates.flat_parents()
-    ranking = rank(candidates, flat_parents)
-    slo = _slo_phase(ranking, needed, room, max_slo_nodes)
-    taken = slo + _throughput_phase(ranking, slo, room - int(slo.sum()))
-    return _assemble(ranking, flat_parents, slo, taken, late=needed > ranking.depth + ROOT_GAIN)
+    ranking = rank(candidates)
+    slo = ranking.first(_slo_phase(ranking, needed, room, max_slo_nodes))
+    places = _throughput_phase(ranking, slo, room - len(slo))
+    phase = np.full(len(ranking.keys), THROUGHPUT_PHASE, dtype=np.uint8)
+    phase[slo] = SLO_PHASE
+    return _assemble(ranking, candidates, places, phase[places], late=needed > ranking.depth + ROOT_GAIN)
 
 
-def take(ranking: Ranking, flat_parents: Int64, taken: Int64, *, late: NDArray[np.bool_]) -> Selection:
+def take(ranking: Ranking, candidates: Candidates, taken: Int64, *, late: NDArray[np.bool_]) -> Selection:
     """The `taken` [rows] likeliest nodes of each row, all of the throughput phase."""
-    return _assemble(ranking, flat_parents, np.zeros_like(taken), taken, late=late)
+    places = ranking.first(taken)
+    phase = np.full(len(places), THROUGHPUT_PHASE, dtype=np.uint8)
+    return _assemble(ranking, candidates, places, phase, late=late)
 
 
 def _slo_phase(ranking: Ranking, needed: Float64, room: int, max_slo_nodes: int) -> Int64:
     """int64 [rows]: nodes each row takes until its expected tokens reach min(A(r), d_r + 1)."""
-    taken = np.zeros(len(needed), dtype=np.int64)
     sizes = np.minimum(ranking.sizes, min(max_slo_nodes, room))
-    short = np.flatnonzero((needed > ROOT_GAIN) & (sizes > 0))
-    if not short.size:
-        return taken
-    short = short[np.argsort(-needed[short], kind="stable")]
-    goal = np.minimum(needed[short], ranking.depth[short] + ROOT_GAIN)
-    wanted = _nodes_to_reach(ranking, short, goal, sizes[short])
-    spent_before = np.cumsum(wanted) - wanted
-    taken[short] = np.clip(room - spent_before, 0, wanted)
-    return taken
+    goal = np.minimum(needed, ranking.depth + ROOT_GAIN)
+    too_short = _expected_tokens(ranking, sizes.max(initial=0)) < goal
+    wanted = np.minimum(too_short.sum(axis=0), sizes)
+    return wanted if wanted.sum() <= room else _neediest_first(wanted, needed, room)
 
 
-def _nodes_to_reach(ranking: Ranking, rows: Int64, goal: Float64, sizes: Int64) -> Int64:
-    """int64 [len(rows)]: the shortest prefix with 1 + Σ f ≥ goal, or `sizes` where none is."""
-    column = np.arange(sizes.max())
-    places = np.minimum(ranking.offsets[rows, None] + column, len(ranking.keys) - 1)  # past a row's end: unread
-    expected = ranking.probabilities(places)  # [len(rows), max(sizes)]
-    expected[:, 0] += ROOT_GAIN
-    np.cumsum(expected, axis=1, out=expected)
-    wanted: Int64 = np.minimum((expected < goal[:, None]).sum(axis=1) + 1, sizes)
-    return wanted
+def _expected_tokens(ranking: Ranking, num_prefixes: int) -> Float64:
+    """float64 [num_prefixes, rows]: 1 + Σ f of the first 0, 1, 2, ... nodes of each row, anything past its end."""
+    last_node = np.arange(-1, num_prefixes - 1)[:, None]
+    expected = ranking.probabilities(ranking.offsets[:-1] + last_node)
+    expected[:1] = ROOT_GAIN  # the empty prefix
+    return np.add.accumulate(expected, out=expected)
+
+
+def _neediest_first(wanted: Int64, needed: Float64, room: int) -> Int64:
+    """int64 [rows]: what each gets of the `room`, served in descending A(r)."""
+    order = np.argsort(-needed, kind="stable")
+    spent_before = np.cumsum(wanted[order]) - wanted[order]
+    granted = np.empty_like(wanted)
+    granted[order] = np.clip(room - spent_before, 0, wanted[order])
+    return granted
 
 
 def _throughput_phase(ranking: Ranking, slo: Int64, room: int) -> Int64:
-    """int64 [rows]: how many of the `room` best nodes left belong to each row."""
-    left = ranking.sizes - slo
-    if left.sum() <= room:
-        return left
+    """int64 [chosen]: the places `slo` and those of the `room` best other nodes, in order."""
+    if len(ranking.keys) - len(slo) <= room:
+        return np.arange(len(ranking.keys))
     if room == 0:
-        return np.zeros_like(slo)
-    rows = ranking.rows()
-    open_places = np.arange(len(rows)) >= (ranking.offsets[:-1] + slo)[rows]
-    keys, rows = ranking.keys[open_places], rows[open_places]
-    worst = np.partition(keys, room - 1)[room - 1]
-    return np.bincount(rows[keys <= worst], minlength=len(slo))
+        return slo
+    left = ranking.keys.copy()
+    left[slo] = TAKEN
+    left.partition(room - 1)
+    chosen = ranking.keys <= left[room - 1]
+    chosen[slo] = True
+    return np.flatnonzero(chosen)
 
 
 def _assemble(
-    ranking: Ranking, flat_parents: Int64, slo: Int64, taken: Int64, *, late: NDArray[np.bool_]
+    ranking: Ranking,
+    candidates: Candidates,
+    places: Int64,
+    phase: NDArray[np.uint8],
+    *,
+    late: NDArray[np.bool_],
 ) -> Selection:
-    """The first `taken` nodes of every row, with parents as positions within those."""
-    offsets = np.concatenate(([0], np.cumsum(taken)))
-    place_in_row = np.arange(offsets[-1]) - np.repeat(offsets[:-1], taken)
-    nodes = ranking.nodes(np.repeat(ranking.offsets[:-1], taken) + place_in_row)
-    new_index = np.full(len(flat_parents) + 1, -1, dtype=np.int16)  # the root stays −1
-    new_index[nodes] = place_in_row
+    """The nodes at `places`, the first ones of every row, with parents as positions within those."""
+    offsets = places.searchsorted(ranking.offsets)
+    place_in_row = np.arange(len(places)) - offsets[:-1].repeat(offsets[1:] - offsets[:-1])
+    nodes = ranking.nodes(places)
+    new_index = np.empty(candidates.num_nodes + 1, dtype=np.int16)  # read where written: ancestors are chosen too
+    new_index[nodes], new_index[-1] = place_in_row, ROOT
     return Selection(
         offsets=offsets.astype(np.int32),
         nodes=nodes,
-        parents=new_index[flat_parents[nodes]],
-        phase=np.where(place_in_row < np.repeat(slo, taken), SLO_PHASE, THROUGHPUT_PHASE).astype(np.uint8),
+        parents=new_index[candidates.forest.up[nodes]],
+        phase=phase,
         late=late,
     )

@@ -27,8 +27,8 @@ class Ring:
     """Waits for at most one reply at a time.
 
     A reply in time ends the wait. None by the deadline is a miss: the request is void, the breaker opens, and the
-    verifier decodes without waiting, asking once a second; a probe answered within the cap closes the breaker. Each
-    time it opens again soon after, the time between probes doubles, so that a ring at its limit does not flap.
+    verifier decodes without waiting, asking once a second; a probe answered within the cap closes the breaker.
+    Each time it opens again soon after, the time between probes doubles: a ring at its limit does not flap.
     """
 
     index: int
@@ -84,6 +84,11 @@ class Ring:
             del self._sent[min(self._sent)]
         self._next_probe_ms = now_ms + (self._probe_period_ms if self.is_open else PROBE_PERIOD_MS)
         return self.num_steps
+
+    def took_ms(self, step: int, now_ms: float) -> float | None:
+        """How long an unanswered request has been on its way, void or not; None for one that is not known."""
+        sent_ms = self._sent.get(step)
+        return None if sent_ms is None else now_ms - sent_ms
 
     def answered(self, step: int, now_ms: float) -> bool:
         """A reply arrived; whether it is the awaited one. A late reply only teaches how long a ring takes."""

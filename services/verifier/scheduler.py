@@ -94,9 +94,13 @@ class Scheduler(Generic[R]):
         return min(backlog, self._prefill_chunk)
 
     def prefill_slack_ms(self, redis_ms: float) -> float:
-        """Time until the first of the first tokens still owed is late; infinite when none has a deadline."""
+        """Time until the first of the first tokens still owed is late; infinite when none has a deadline.
+
+        Those that are late already do not hide one that can still be in time; negative when all are late.
+        """
         owed = (generation for generation in [*self.prefilling, *self.waiting] if generation.num_output == 0)
-        return min((generation.ttft_slack_ms(redis_ms) for generation in owed), default=math.inf)
+        slacks = [generation.ttft_slack_ms(redis_ms) for generation in owed]
+        return min((slack for slack in slacks if slack >= 0.0), default=min(slacks, default=math.inf))
 
     def add(self, generation: R) -> None:
         """A claimed request joins the queue."""

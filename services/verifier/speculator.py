@@ -90,7 +90,10 @@ class Speculator:
 
     # -- asking -----------------------------------------------------------------------------------------------
     def rows(self, running: Sequence[Generation]) -> list[Generation]:
-        """Who is in the next DraftRequest: all that decode, and those worth warming the drafter for."""
+        """Who is in the next DraftRequest: all that decode, and those worth warming the drafter for.
+
+        Permissions are brought up to date first: requests have come since orders or the watch last changed.
+        """
         self.governor.rule(running)
         return [row for row in running if row.is_decoding or row.wants_trees]
 
@@ -205,10 +208,12 @@ class Speculator:
             self._drop("late")
             return False
         self._learn(reply, generations, now_ms)
+        took_ms = self._ring.took_ms(reply.step, now_ms)
+        if took_ms is not None:
+            self._telemetry.record(signals.RING_SECONDS, took_ms / 1000)
         if not self._ring.answered(reply.step, now_ms):
             self._drop("late")
             return False
-        self._telemetry.record(signals.RING_SECONDS, self._ring.last_ms / 1000)
         self._reply = reply
         self._control = Control(depth=reply.depth, width=reply.width, stop_value=reply.stop_value)
         return True

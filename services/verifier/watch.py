@@ -33,7 +33,7 @@ CAUTIOUS_DEPTH = 2
 PREDICTIONS = 64
 PREDICTION_OFF, PREDICTION_FINE = 1.0, 0.5  # median relative error that ends speculation, and that allows it again
 DWELL_MS = 20_000.0  # between two switches: three a minute
-FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 10_000.0, 300_000.0
+FIRST_PAUSE_MS, LONGEST_PAUSE_MS = DWELL_MS, 300_000.0
 TRIAL_TREES = 48  # that a trial has to last
 
 
@@ -144,7 +144,7 @@ class Watch:
     def turn(self, now_ms: float) -> bool:
         """Once an iteration, by a monotonic clock; whether speculation ended or began just now."""
         if self.state is State.ENDED:
-            is_over = now_ms - self._since_ms >= max(self._pause_ms, DWELL_MS)
+            is_over = now_ms - self._since_ms >= self._pause_ms
             if is_over and (self.reason is not Reason.PREDICTION or self._error <= PREDICTION_FINE):
                 self._switch(State.TRIAL, self.reason, now_ms)
                 return True

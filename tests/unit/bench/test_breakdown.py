@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.breakdown import shares, spent
+from bench.breakdown import percent, spent
 from bench.replay.counters import parse
 
 VERIFIER = """# TYPE adaserve_step_time_seconds histogram
@@ -23,9 +23,9 @@ def test_the_bus_is_what_the_ring_took_beyond_drafting_and_selection() -> None:
     services = {"verifier": parse(VERIFIER), "drafter": parse(DRAFTER), "selector": parse(SELECTOR)}
     parts = spent(services)
     assert parts == {"drafting": 1.25, "selection": 0.25, "bus": 0.5, "forward": 3.0, "verifier": 1.0}
-    assert sum(shares(parts).values()) == pytest.approx(100.0)
-    assert shares(parts)["forward"] == pytest.approx(50.0)
+    assert sum(percent(parts).values()) == pytest.approx(100.0)
+    assert percent(parts)["forward"] == pytest.approx(50.0)
 
 
-def test_nothing_done_has_no_shares() -> None:
-    assert set(shares({"forward": 0.0, "bus": 0.0}).values()) == {0.0}
+def test_nothing_done_has_no_percent() -> None:
+    assert set(percent({"forward": 0.0, "bus": 0.0}).values()) == {0.0}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bench.replay.goodput import Targets
 from bench.replay.plan import Planned, Server
 from bench.report import Outcome, Report
-from bench.rival_rounds import Load, offered_tokens_per_s
+from bench.rival_rounds import Load, offered_tokens_per_s, verdict
 from bench.rival_systems import NAMES, system
 from bench.rivals import at_rate, describe, main, write
 from services.selector.settings import SelectorSettings
@@ -135,3 +135,14 @@ def test_without_matplotlib_the_figures_are_written_all_the_same(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "bench.plots", None)
     assert write([load(1.0, ours=[[True]])], SERVER, "paper", tmp_path) == [tmp_path / "rivals.json"]
+
+
+def test_the_verdict_names_whom_we_are_below_and_never_ahead_of() -> None:
+    good, bad, mixed = [[True] * 8] * 3, [[False] * 8] * 3, [[True] * 8, [False] * 8, [True] * 8]
+    won = load(1.0, ours=good, theirs=bad)
+    lost = load(2.0, ours=bad, theirs=good)
+    noisy = load(3.0, ours=mixed, theirs=good)
+    assert verdict([won, noisy]) == []
+    assert verdict([noisy]) == ["ahead of theirs at no load"]
+    assert verdict([won, lost]) == ["below theirs at 2 requests/s"]
+    assert verdict([load(1.0, ours=[[False]], theirs=[[True]])]) == []

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.trace_files import AZURE_COLUMNS, COLUMNS, read_trace, write_trace
-from bench.traces import MAX_ARRIVAL_MS, MAX_RATIO, MAX_TOKENS, MAX_TPOT_MS, Trace, TraceRequest, sorted_trace
+from bench.traces import MAX_ARRIVAL_MS, MAX_MS, MAX_RATIO, MAX_TOKENS, Trace, TraceRequest, sorted_trace
 from shared.errors import ConfigurationError, TraceError
 
 HEADER = ",".join(COLUMNS)
@@ -23,7 +23,7 @@ _sizes = st.integers(1, MAX_TOKENS)
 _targets = st.one_of(
     st.just((None, None)),
     st.tuples(st.floats(0, MAX_RATIO, exclude_min=True), st.none()),
-    st.tuples(st.none(), st.floats(0, MAX_TPOT_MS, exclude_min=True)),
+    st.tuples(st.none(), st.floats(0, MAX_MS, exclude_min=True)),
 )
 _requests = st.builds(
     lambda arrival_ms, category, prompt, output, targets, prompt_id: TraceRequest(

@@ -69,12 +69,32 @@ def test_a_sweep_becomes_a_table_and_a_plot(tmp_path: Path, monkeypatch: pytest.
         (["--trace", SMALL, "--hardware", "h100"], "llama70b-4xa100"),
         (["--trace", SMALL, "--system", "orca"], "sarathi"),
         (["--trace", "nowhere.csv"], "nowhere.csv"),
+        (["--trace", SMALL, "--traces", "."], "--traces goes with a --sweep"),
+        (["--sweep", "fig8", "--traces", "/nowhere"], "no such folder"),
+        (["--sweep", "fig8", "--plot", "x.pdf"], ".png or .svg"),
+        (["--sweep", "fig8", "--plot", "/nowhere/x.png"], "a folder that exists"),
+        (["--trace", SMALL, "--system", "adaserve:budget=64"], "cost_aware_budget=false only"),
+        (["--trace", SMALL, "--system", "adaserve-paper:budget=0"], "greater than or equal to 1"),
+        (["--trace", SMALL, "--system", "adaserve:slo_aware=1"], "valid boolean"),
+        (["--trace", SMALL, "--system", "adaserve:slo_aware=false,slo_aware=true"], "given twice"),
     ],
 )
 def test_odd_choices_are_one_line_that_says_what_there_is(arguments: list[str], words: str) -> None:
     result = CliRunner().invoke(app, ["simulate", *arguments])
     assert result.exit_code != 0
     assert words in result.output
+
+
+def test_the_table_hides_no_category_that_missed_everything_and_makes_up_no_figure(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.csv"
+    header = "arrival_ms,category,prompt_tokens,output_tokens,tpot_slo_ratio,tpot_slo_ms,prompt_id\n"
+    trace.write_text(header + "0,hopeless,10,50,,0.001,a\n1,easy,10,60,,1000,b\n")
+    result = CliRunner().invoke(app, ["simulate", "--trace", str(trace), "--seeds", "1", "--system", "sarathi"])
+    assert "easy 100.0, hopeless 0.0" in result.stdout
+    trace.write_text(header + "0,batch,10,50,,,a\n1,batch,10,60,,,b\n")
+    result = CliRunner().invoke(app, ["simulate", "--trace", str(trace), "--seeds", "1", "--system", "sarathi"])
+    assert "0.0" not in result.stdout
+    assert "None" not in result.stdout
 
 
 def test_sweeps_are_made_of_workloads_that_exist() -> None:

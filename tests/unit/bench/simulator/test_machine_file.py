@@ -44,10 +44,23 @@ def test_a_profile_becomes_a_machine_that_serves(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [[], [TARGET], {"role": "target"}, [{**TARGET, "fitted": {"tokens": [1]}}, DRAFT]]
+    ("content", "words"),
+    [
+        ([], "role 'target'"),
+        ([TARGET], "role 'draft'"),
+        ({"role": "target"}, "the file: Input should be a valid"),
+        ([{**TARGET, "fitted": {"tokens": [1]}}, DRAFT], "missing"),
+        ([{**TARGET, "fitted": [1]}, DRAFT], "fitted: Input should be an object"),
+        ([{**TARGET, "budget": -3}, DRAFT], "budget: Input should be greater than or equal to 1 .got -3"),
+        ([TARGET, {**DRAFT, "levels": []}], "levels must be at least one"),
+        ([TARGET, {**DRAFT, "levels": [1]}], "levels.0: "),
+    ],
 )
-def test_what_is_no_profile_is_refused_by_name(tmp_path: Path, content: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"mine\.json: not a profile"):
+def test_what_is_no_profile_is_refused_by_name(tmp_path: Path, content: Any, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"mine\.json: not a profile.*{words}"):
         hardware_named(written(tmp_path, content))
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigurationError, match="absent"):
         hardware_named("absent.json")

@@ -74,6 +74,11 @@ def test_output_lengths_reach_their_caps_half_of_the_time() -> None:
     assert 200 < lengths.mean() < 215
 
 
+def test_output_lengths_that_differ_are_real_ones() -> None:
+    real = np.array([256, 12, 70])
+    assert output_lengths(real, 3).tolist() == real.tolist()
+
+
 @pytest.mark.parametrize("hardware", PROFILES.values(), ids=lambda hardware: hardware.name)
 def test_a_measured_model_predicts_its_engine(hardware: object) -> None:
     for engine in (hardware.vllm, hardware.sarathi, hardware.adaserve):  # type: ignore[attr-defined]

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from services.selector.ranking import Candidates, rank
 from services.selector.selection import Selection, select
 from shared.messages import SLO_PHASE, THROUGHPUT_PHASE
-from shared.tree import node_depths
 from tests.unit.services.selector import reference
 
 Tree = tuple[list[int], list[float]]
@@ -198,12 +197,12 @@ def test_batch_too_large_for_the_sort_key_is_refused() -> None:
         logprobs=np.zeros(1 << 17, dtype=np.float32),
     )
     with pytest.raises(ValueError, match="sort key"):
-        rank(huge, huge.flat_parents())
+        rank(huge)
 
 
 @given(trees(max_nodes=40))
 def test_depths_count_the_way_to_the_root(tree: Tree) -> None:
-    assert node_depths(columns([tree]).flat_parents()).tolist() == reference.Row(*tree, 0.0).depths
+    assert columns([tree]).forest.depths.tolist() == reference.Row(*tree, 0.0).depths
 
 
 def test_equal_needs_are_served_in_row_order_in_a_large_batch() -> None:

@@ -59,7 +59,7 @@ def test_it_is_tried_again_after_a_pause_and_freed_when_it_holds() -> None:
     watch = Watch()
     now = ended(watch)
     assert watch.reason is Reason.COLLAPSE
-    now += max(FIRST_PAUSE_MS, DWELL_MS)
+    now += FIRST_PAUSE_MS
     assert watch.turn(now)
     assert (watch.state, watch.max_depth) == (State.TRIAL, CAUTIOUS_DEPTH)
     steps(watch, TRIAL_TREES, now)

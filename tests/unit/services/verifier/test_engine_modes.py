@@ -1,0 +1,103 @@
+"""Verification modes in a whole ring of table models: at once, and without a change of output."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from services.verifier.watch import Reason
+from shared.messages import SelectedTrees
+from shared.modes import CELL, Mode, Order
+from tests.requests import request
+from tests.ring import check
+
+LONG: dict[str, Any] = {"prompt": [1, 2, 3], "max_tokens": 150, "ignore_eos": True, "temperature": 1.0}
+
+
+def test_full_verification_counts_from_the_next_step_on_and_changes_no_token(build: Any) -> None:
+    ring = build(noise=0.3)
+    asked = request(1, **LONG)
+    ring.submit(asked)
+    ring.turn(12)
+    (generation,) = ring.scheduler.running
+    assert generation.tally.num_spec_steps > 3
+    ring.order(Mode.FULL_VERIFICATION)
+    before = generation.tally.num_spec_steps
+    ring.turn(12)
+    assert generation.tally.num_spec_steps == before
+    assert not ring.ring.is_waiting
+    assert (ring.engine.status.mode, ring.engine.status.reason) == (Mode.FULL_VERIFICATION, "operator")
+    ring.order(Mode.SPECULATIVE)
+    ring.turn(12)
+    assert generation.tally.num_spec_steps > before
+    assert ring.engine.status.mode is Mode.SPECULATIVE
+    check(ring, [asked])
+
+
+def test_a_wake_up_that_was_lost_costs_a_second_at_most(build: Any) -> None:
+    ring = build(noise=0.3)
+    ring.submit(request(1, **LONG))
+    ring.turn(5)
+    (generation,) = ring.scheduler.running
+    ring.client.hset(ring.keys.modes, CELL, Order(mode=Mode.FULL_VERIFICATION).pack())
+    ring.time_ms += 1000.0
+    ring.turn(2)
+    before = generation.tally.num_spec_steps
+    ring.turn(5)
+    assert generation.tally.num_spec_steps == before
+
+
+def test_an_order_for_one_tenant_leaves_the_others_alone(build: Any) -> None:
+    ring = build(noise=0.3)
+    asked = [request(1, tenant="exact", **LONG), request(2, tenant="other", **LONG)]
+    for each in asked:
+        ring.submit(each)
+    ring.order(Mode.FULL_VERIFICATION, "tenant:exact")
+    ring.turn(20)
+    steps = {row.request.tenant: row.tally.num_spec_steps for row in ring.scheduler.running}
+    assert steps["exact"] == 0
+    assert steps["other"] > 3
+    check(ring, asked)
+
+
+def test_orders_that_cannot_be_read_leave_the_modes_as_they_are(build: Any) -> None:
+    ring = build(noise=0.3)
+    ring.order(Mode.FULL_VERIFICATION)
+    ring.submit(request(1, **LONG))
+    ring.turn(5)
+    ring.client.hset(ring.keys.modes, CELL, b"of another version")
+    ring.time_ms += 1000.0
+    ring.turn(5)
+    (generation,) = ring.scheduler.running
+    assert generation.tally.num_spec_steps == 0
+
+
+def test_a_draft_of_random_tokens_is_left_within_fifty_iterations_and_tried_again(build: Any) -> None:
+    ring = build(noise=0.3)
+    asked = request(1, **LONG)
+    ring.submit(asked)
+    chance = np.random.default_rng(1)
+
+    def random_tokens(reply: SelectedTrees) -> SelectedTrees:
+        tokens = chance.integers(0, 12, len(reply.tokens)).astype(np.int32)
+        return dataclasses.replace(reply, tokens=tokens, logprobs=np.full(len(tokens), -0.1, np.float32))
+
+    ring.bus.tamper = random_tokens
+    steps = 0
+    while ring.engine.status.reason != Reason.COLLAPSE:
+        before = ring.engine.num_steps
+        ring.turn()
+        steps += ring.engine.num_steps - before
+        assert steps <= 50
+    assert ring.engine.status.mode is Mode.FULL_VERIFICATION
+    ring.bus.tamper = lambda reply: reply
+    (generation,) = ring.scheduler.running
+    before = generation.tally.num_spec_steps
+    ring.turn(5)
+    assert generation.tally.num_spec_steps == before
+    ring.time_ms += 60_000.0
+    ring.turn(5)
+    assert generation.tally.num_spec_steps > before
+    check(ring, [asked])
