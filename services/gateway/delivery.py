@@ -62,11 +62,15 @@ class Delivery:
         self._append(new, committed_at)
         return self._finish(new, event)
 
-    def heal(self, journal: Attached, now_ms: float) -> Delta | None:
-        """What the journal adds. Raises BrokenChain when it is not a continuation of the prefix."""
+    def heal(self, journal: Attached, now_ms: float, asked_at: int | None = None) -> Delta | None:
+        """What the journal adds. Raises BrokenChain when it is not a continuation of the prefix.
+
+        `asked_at` is the position when the journal was asked for (None: still the present one). Events may have
+        overtaken the reply since: then it is old, not wrong.
+        """
         if self.end is not None:
             return None
-        new = self._missing(journal)
+        new = self._missing(journal, self.position if asked_at is None else asked_at)
         known = digests.extend(self.digest, new)
         if self.position + len(new) == journal.position and known.hex() != journal.digest:
             raise BrokenChain
@@ -75,8 +79,8 @@ class Delivery:
         self._append(new, now_ms)
         return self._finish(new, TOKENS.decode(journal.terminal) if journal.terminal else None)
 
-    def _missing(self, journal: Attached) -> list[int]:
-        if journal.position < self.position:
+    def _missing(self, journal: Attached, asked_at: int) -> list[int]:
+        if journal.position < (self.position if journal.terminal else asked_at):
             raise BrokenChain
         new: list[int] = []
         for entry in journal.journal:

@@ -193,12 +193,12 @@ class Streams:
         delivery = stream.delivery
         if self._open.get(delivery.request) is not stream or not stream.is_enqueued:
             return
-        detached = TOKENS.encode(terminal(delivery.request, "detached"))
+        detached, asked_at = TOKENS.encode(terminal(delivery.request, "detached")), delivery.position
         call = scripts.attach(
             self._bus.keys,
             request=delivery.request,
             gateway=self._bus.gateway,
-            position=delivery.position,
+            position=asked_at,
             detached=detached,
         )
         try:
@@ -209,7 +209,7 @@ class Streams:
             stream.put(_lost("Redis has forgotten this request"))
             return
         try:
-            stream.put(delivery.heal(journal, self._redis_now_ms()))
+            stream.put(delivery.heal(journal, self._redis_now_ms(), asked_at))
         except BrokenChain:
             stream.put(_lost("the tokens in Redis contradict those already sent"))
         except UnreadableMessage as error:

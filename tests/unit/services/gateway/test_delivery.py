@@ -123,3 +123,18 @@ def test_a_journal_with_a_hole_or_shorter_than_the_prefix_is_broken(kept: int) -
         short = Attached("running", journal.position, journal.digest, journal=journal.journal[1:])
     with pytest.raises(BrokenChain):
         target.heal(short, 2.0)
+
+
+def test_a_journal_that_events_have_overtaken_is_old_and_not_wrong() -> None:
+    events, journal = chain([[1], [2], [3]])
+    target = delivery()
+    target.receive(events[0], 1.0)
+    asked_at = target.position
+    old = Attached("running", asked_at, events[0].digest.hex())
+    target.receive(events[1], 2.0)
+    assert target.heal(old, 3.0, asked_at) is None
+    assert target.tokens == [1, 2]
+    with pytest.raises(BrokenChain):
+        target.heal(old, 3.0)
+    assert target.heal(journal, 4.0, asked_at) is not None
+    assert target.tokens == [1, 2, 3]
