@@ -17,7 +17,8 @@ DECIDING := $(addprefix bench/,report.py traces.py) services/gateway/delivery.py
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format flagship breaker optimality selection twin latency calibration rivals breakdown
+.PHONY: help install run test check format flagship breaker optimality selection twin latency calibration rivals breakdown \
+  faults mutants
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -75,6 +76,12 @@ selection: install  ## microseconds of a selection, vectorised against heaps, an
 
 twin: install  ## an expensive target with the embedded target's outputs; ARGS=--measure for its speed
 	$(BIN)/python -m bench.twin $(ARGS)
+
+faults: install  ## a cell of real handlers under seeded faults; ARGS="--seeds 20000", --first to go on
+	$(BIN)/python -m tests.faults.simulation $(ARGS)
+
+mutants: install  ## each guard of the protocol taken out, alone and in pairs: what breaks, after how many seeds
+	$(BIN)/python -m tests.faults.mutants $(ARGS)
 
 rivals: install  ## the running system against its own rivals, load by load, in paired rounds
 	$(BIN)/python -m bench.rivals $(ARGS)
