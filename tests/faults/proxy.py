@@ -189,10 +189,10 @@ class _Link:
 
 def _reset(writer: asyncio.StreamWriter) -> None:
     """Ends with RST instead of FIN, as a crashed peer or a firewall does."""
-    raw = writer.get_extra_info("socket")
-    if raw is not None:
+    if not writer.is_closing():
+        raw = writer.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
+        writer.transport.abort()
 
 
 class Weather:
