@@ -85,7 +85,7 @@ class GatewayProcess:
         self.world, self.name, self._loop = world, name, loop
         self._telemetry, self._tokenizer = telemetry, tokenizer
         self.wire = Wire(world.pool, world, self)
-        self.is_alive, self.is_suspended = True, False
+        self.is_alive, self.is_suspended, self.has_begun = True, False, False
         self.bus = Bus("", world.keys, name)
         self.streams = Streams("", self.bus, telemetry, clock=world.clock_s)
         self.heartbeat: Heartbeat | None = Heartbeat(

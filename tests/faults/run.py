@@ -132,8 +132,9 @@ class Run:
 
     def _turn(self) -> None:
         idle = self.world.idle
-        weights = [VERIFIER_WEIGHT if isinstance(actor, Verifier) else 1 for actor in idle]
-        self.world.turn(self.dice.random.choices(idle, weights)[0])
+        if idle:
+            weights = [VERIFIER_WEIGHT if isinstance(actor, Verifier) else 1 for actor in idle]
+            self.world.turn(self.dice.random.choices(idle, weights)[0])
         self.world.advance(self.dice.random.choice((0.5, 1.0, 1.0, 20.0)))
         self._replace_dead()
         self.watch()

@@ -88,6 +88,8 @@ class WirePipeline(Pipeline):
         self._world, self._member, self._is_transaction = wire.world, wire.member, transaction
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
+        if not self.command_stack:
+            return []
         fate = depart(self._world, self._member, [command for command, _ in self.command_stack])
         commands = [self._prepare(position) for position in range(len(self.command_stack))]
         if fate is Fate.UNANSWERED and not self._is_transaction:

@@ -23,10 +23,10 @@ from tests.faults.wire import Crash, Member, Words
 logger = logging.getLogger(__name__)
 
 COMMAND_MS = 0.2
-BEAT_MS = 450.0
+BEAT_MS = 600.0
 SLICE_MS = 300.0
 CUT_OFF_MS = (30.0, 400.0, 1500.0)
-SNAPSHOT_ODDS = 0.15
+SNAPSHOT_ODDS = 0.08
 
 
 class Actor(Member, Protocol):
@@ -37,6 +37,7 @@ class Actor(Member, Protocol):
     is_alive: bool
     is_suspended: bool
     is_slow_to_answer: bool
+    has_begun: bool
 
     def turn(self) -> None:
         """One turn of its loop."""
@@ -86,6 +87,8 @@ class World:
                 actor.heartbeat.beat()
             except BusUnavailable:
                 self._beats[actor.name] = self.now_ms + BEAT_MS / 2
+            else:
+                actor.has_begun = True  # a process does nothing before its first heartbeat is answered
 
     def _expire(self) -> None:
         over = [key for key, at in self._expires.items() if at <= self.now_ms]
@@ -119,7 +122,7 @@ class World:
         return [
             actor
             for actor in self.actors
-            if actor.is_alive and not actor.is_suspended and id(actor) not in self._busy
+            if actor.is_alive and actor.has_begun and not actor.is_suspended and id(actor) not in self._busy
         ]
 
     def others(self, until_ms: float, most: int) -> None:
@@ -192,7 +195,7 @@ class World:
         """Between turns: perhaps something happens to the server."""
         odds = self.dice.odds
         if odds.forgets and not self.dice.is_calm and self.dice.random.random() < SNAPSHOT_ODDS:
-            self._snapshot = [(key, self.redis.dump(key)) for key in sorted(self.redis.keys())]
+            self._take_snapshot()
         blow = self.dice.blow()
         if blow is not None:
             self.blows[blow] += 1
@@ -203,6 +206,13 @@ class World:
                 Blow.STREAM: self._lose_stream,
                 Blow.CUT_OFF: self._cut_off,
             }[blow]()
+
+    def _take_snapshot(self) -> None:
+        names = sorted(self.redis.keys())
+        pipeline = self.redis.pipeline(transaction=False)
+        for name in names:
+            pipeline.dump(name)
+        self._snapshot = list(zip(names, pipeline.execute(), strict=True))
 
     def _flush(self) -> None:
         self.redis.flushall()
