@@ -25,6 +25,7 @@ from shared.scripts import (
     CommitStatus,
     Contradiction,
     Enqueued,
+    Forgotten,
     Origin,
     Released,
     ReseedStatus,
@@ -37,6 +38,7 @@ from shared.scripts import (
     claim,
     commit,
     enqueue,
+    forget_verifier,
     load_library,
     new_epoch,
     release,
@@ -247,6 +249,19 @@ async def test_a_version_that_cannot_be_asked_is_an_error(redis_url: str, redis_
     with pytest.raises(ResponseError, match="broken"):
         await aload_library(client)
     await client.aclose()
+
+
+def test_whoever_owns_something_is_found_by_the_set_of_verifiers(cell: Cell) -> None:
+    members = cell.keys.members("verifier")
+    cell.begin()
+    assert cell.client.smembers(members) == {b"v.1"}
+    assert cell.run(forget_verifier(cell.keys, "v.1")) is Forgotten.PENDING
+    assert cell.commit(row(3, 1, finish="stop")) == [CommitStatus.OK]
+    cell.client.set(cell.keys.heartbeat("verifier", "v.1"), b"")
+    assert cell.run(forget_verifier(cell.keys, "v.1")) is Forgotten.ALIVE
+    cell.client.delete(cell.keys.heartbeat("verifier", "v.1"))
+    assert cell.run(forget_verifier(cell.keys, "v.1")) is Forgotten.OK
+    assert cell.client.smembers(members) == set()
 
 
 def test_epochs_are_63_bits_of_hex_and_never_the_unowned_one() -> None:
