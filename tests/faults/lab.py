@@ -19,7 +19,7 @@ from shared.telemetry import Telemetry, configure
 from shared.tokenizer import Tokenizer, load_tokenizer
 from tests.faults.actors import Nerve
 from tests.faults.dice import Secrets
-from tests.faults.wire import AsyncWire, Wire
+from tests.faults.wire import AsyncWire, Line, Wire
 from tests.faults.world import World
 from tests.tiny_tokenizers import byte_level, save
 
@@ -29,6 +29,7 @@ class Lab:
     """What many runs share: the server, tokenizer, telemetry, and the script library under test."""
 
     pool: ConnectionPool
+    line: Line
     telemetry: Telemetry
     tokenizer: Tokenizer
     library: str = functions.LIBRARY  # the scripts under test
@@ -50,7 +51,7 @@ def laboratory() -> Iterator[Lab]:
         tokenizer = load_tokenizer(str(save(byte_level(), Path(folder))))
         pool = ConnectionPool(connection_class=UnixDomainSocketConnection, path=str(server.socket), protocol=2)
         stack.callback(pool.disconnect)
-        yield Lab(pool, telemetry, tokenizer)
+        yield Lab(pool, Line(pool), telemetry, tokenizer)
 
 
 @contextmanager
@@ -64,8 +65,8 @@ def injected(lab: Lab, world: World, mishaps: list[str]) -> Iterator[None]:
     with ExitStack() as stack:
         for name, value in {
             "shared.heartbeat.connect": lambda url: Wire(lab.pool, world, Nerve()),
-            "services.gateway.bus.connect_async": lambda url: AsyncWire(lab.pool, world),
-            "services.gateway.streams.connect_async": lambda url, blocking: AsyncWire(lab.pool, world),
+            "services.gateway.bus.connect_async": lambda url: AsyncWire(world),
+            "services.gateway.streams.connect_async": lambda url, blocking: AsyncWire(world),
             "services.gateway.bus.time": SimpleNamespace(monotonic=world.clock_s, time=world.clock_s),
             "services.gateway.bus.secrets": secrets,
             "services.gateway.tasks.signal": SimpleNamespace(raise_signal=fail),

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from tests.faults.lab import Lab, laboratory
 from tests.faults.run import FAILURES, simulate
 
+PROGRESS = 1000  # runs between two signs of life
+
 
 @dataclass
 class Campaign:
@@ -36,6 +38,8 @@ def campaign(lab: Lab, seeds: range, told: Callable[[int, str], None], most: int
     done = Campaign()
     for seed in seeds:
         done.num_runs += 1
+        if done.num_runs % PROGRESS == 0:
+            told(seed, f"{done.num_runs} runs, {len(done.failures)} failed")
         try:
             result = simulate(lab, seed)
         except FAILURES as error:

@@ -10,6 +10,7 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.connection import ConnectionPool
 from redis.exceptions import ConnectionError as LostConnection
+from redis.exceptions import ResponseError
 
 from tests.faults.dice import Dice, Fate, HintFate
 
@@ -35,6 +36,7 @@ class Surroundings(Protocol):
 
     dice: Dice
     is_cut_off: bool
+    line: Line
 
     def passes(self) -> None: ...
 
@@ -49,6 +51,34 @@ class Surroundings(Protocol):
     def send_hint(self, command: Words) -> bool: ...
 
     def note_expiry(self, key: str, ttl_ms: float) -> None: ...
+
+
+class Line:
+    """The one connection of all members: redis-py's packing and parsing without pools, retries and telemetry.
+
+    These cost five times as much as the rest of a command, and a run is made of hundreds of commands.
+    """
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._connection = pool.get_connection()
+        self._client = Redis(connection_pool=pool)
+
+    def run(self, command: Words, options: dict[str, Any]) -> Any:
+        """The reply. Raises ResponseError."""
+        self._connection.send_command(*command, check_health=False)
+        return self._client.parse_response(self._connection, command[0], **options)
+
+    def run_all(self, commands: Sequence[tuple[Words, dict[str, Any]]]) -> list[Any]:
+        """The replies to commands sent in one write, errors among them."""
+        packed = self._connection.pack_commands([command for command, _ in commands])
+        self._connection.send_packed_command(packed, check_health=False)
+        return [self._reply(command, options) for command, options in commands]
+
+    def _reply(self, command: Words, options: dict[str, Any]) -> Any:
+        try:
+            return self._client.parse_response(self._connection, command[0], **options)
+        except ResponseError as error:
+            return error
 
 
 class Wire(Redis):
@@ -71,7 +101,7 @@ class Wire(Redis):
         if is_hint(command) and not self.world.send_hint(command):
             reply: Any = b"0-1"
         else:
-            reply = super().execute_command(*command, **options)
+            reply = self.world.line.run(command, options)
         self.world.observe(command, reply)
         arrive(self.world, self.member, fate)
         return reply
@@ -95,10 +125,17 @@ class WirePipeline(Pipeline):
         if fate is Fate.UNANSWERED and not self._is_transaction:
             kept = self._world.dice.random.randint(1, len(self.command_stack))
             del self.command_stack[kept:]
-        replies = super().execute(raise_on_error)
+        replies = self._run(raise_on_error)
         for command, reply in zip(commands, replies, strict=False):
             self._world.observe(command, reply)
         arrive(self._world, self._member, fate)
+        return replies
+
+    def _run(self, raise_on_error: bool) -> list[Any]:
+        if self._is_transaction or raise_on_error:
+            return super().execute(raise_on_error)
+        replies = self._world.line.run_all(self.command_stack)
+        self.reset()
         return replies
 
     def _prepare(self, position: int) -> Words:
@@ -116,8 +153,8 @@ class WirePipeline(Pipeline):
 class AsyncWire:
     """A gateway's client: commands take effect at once, replies take their time, so that others overtake them."""
 
-    def __init__(self, pool: ConnectionPool, world: Surroundings) -> None:
-        self._client, self._world = Redis(connection_pool=pool), world
+    def __init__(self, world: Surroundings) -> None:
+        self._world = world
 
     async def execute_command(self, *args: Any) -> Any:
         command, block_ms = without_block(args)
@@ -133,7 +170,7 @@ class AsyncWire:
         fate = self._world.dice.fate(may_crash=False, may_sleep=False)
         if fate is Fate.LOST or self._world.is_cut_off:
             raise LostConnection("simulated: not sent")
-        reply = self._client.execute_command(*command)
+        reply = self._world.line.run(command, {})
         self._world.observe(command, reply)
         await self._dawdle()
         if fate is Fate.UNANSWERED:

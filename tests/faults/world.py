@@ -18,7 +18,7 @@ from shared.heartbeat import Heartbeat
 from shared.topics import HEARTBEAT_TTL_MS, Keys
 from tests.faults.dice import Blow, Dice, HintFate
 from tests.faults.ledger import Ledger
-from tests.faults.wire import Crash, Member, Words
+from tests.faults.wire import Crash, Line, Member, Words
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +46,8 @@ class Actor(Member, Protocol):
 class World:
     """One run's surroundings."""
 
-    def __init__(self, pool: ConnectionPool, dice: Dice) -> None:
-        self.pool, self.dice, self.keys = pool, dice, Keys("sim")
+    def __init__(self, pool: ConnectionPool, line: Line, dice: Dice) -> None:
+        self.pool, self.line, self.dice, self.keys = pool, line, dice, Keys("sim")
         self.redis = Redis(connection_pool=pool)
         self.now_ms = 1_000_000.0
         self.actors: list[Actor] = []
