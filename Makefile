@@ -19,7 +19,7 @@ GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check format flagship breaker optimality selection twin latency calibration \
-  rivals breakdown fallback
+  rivals breakdown fallback faults mutants kills storm redisfaults
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -80,6 +80,21 @@ selection: install  ## microseconds of a selection, vectorised against heaps, an
 
 twin: install  ## an expensive target with the embedded target's outputs; ARGS=--measure for its speed
 	$(BIN)/python -m bench.twin $(ARGS)
+
+faults: install  ## a cell of real handlers under seeded faults; ARGS="--seeds 20000", --first to go on
+	$(BIN)/python -m tests.faults.simulation $(ARGS)
+
+mutants: install  ## each guard of the protocol taken out, alone and in pairs: what breaks, after how many seeds
+	$(BIN)/python -m tests.faults.mutants $(ARGS)
+
+kills: install  ## processes of a cell killed or stopped under load; ARGS="--kills 1000", "--stops 0.2 5 60", "--pair"
+	$(BIN)/python -m tests.faults.killer $(or $(ARGS),--kills 50)
+
+storm: install  ## a cell behind a proxy that loses, cuts, doubles and delays commands to Redis
+	$(BIN)/python -m tests.faults.storm $(ARGS)
+
+redisfaults: install  ## Redis killed, cut, emptied, stopped, full, and what its clients see
+	$(BIN)/python -m tests.faults.redis_faults $(ARGS)
 
 rivals: install  ## the running system against its own rivals, load by load, in paired rounds
 	$(BIN)/python -m bench.rivals $(ARGS)

@@ -21,6 +21,7 @@ from shared.errors import BusUnavailable
 from shared.failures import bus_errors
 from shared.functions import Command
 from shared.replies import text
+from shared.scripts import call, forget_verifier
 from shared.streams import OwnedStream, check, connect, keep_alive, send
 from shared.topics import HEARTBEAT_PERIOD_MS, HEARTBEAT_TTL_MS, Keys, Kind
 
@@ -198,7 +199,9 @@ def live_members(client: Redis, keys: Keys, kind: Kind) -> dict[str, dict[str, A
 def _forget(client: Redis, keys: Keys, kind: Kind, members: Sequence[str]) -> None:
     with bus_errors():
         for member in members:
-            if kind != "verifier" or not client.exists(keys.owned(member)):
+            if kind == "verifier":
+                call(client, forget_verifier(keys, member))
+            else:
                 client.srem(keys.members(kind), member)
 
 

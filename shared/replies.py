@@ -80,11 +80,12 @@ class Left(StrEnum):
 
 
 class Forgotten(StrEnum):
-    """Outcome of forget_consumer."""
+    """Outcome of forget_consumer and forget_verifier."""
 
     OK = "OK"
     ALIVE = "ALIVE"
     PENDING = "PENDING"
+    """It has entries or requests that others find by it."""
 
 
 class ReseedStatus(StrEnum):

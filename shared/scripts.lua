@@ -5,12 +5,12 @@
 --
 -- Every function gets the cell's key prefix as ARGV[1] and derives from it the keys whose names stand only inside
 -- the request's hash: the reply gateway's stream, the previous owner's set. Such keys cannot be declared by the
--- caller, nor is `abandoned` where only some rows of a commit touch it; they are legal on a cluster too, because the prefix carries the hash tag of the declared keys, so that
--- all of them are in one slot.
+-- caller, nor is `abandoned` where only some rows of a commit touch it; they are legal on a cluster too, because the
+-- prefix carries the hash tag of the declared keys, so that all of them are in one slot.
 --
 -- Raise VERSION with every change: a client loads its library only where it finds none or an older one.
 
-local VERSION = 5
+local VERSION = 6
 
 local GROUP = 'verifiers'
 local RETAIN_MS = 600000
@@ -133,10 +133,17 @@ local function judge_claim(prefix, state, verifier, owner, epoch)
   return 'OK'
 end
 
+-- Others find an owner by the set of verifiers. Whoever owns something is in it, even if it was taken for dead and out
+-- of the set just now, and dies before its next heartbeat.
+local function own(prefix, verifier, id)
+  redis.call('SADD', prefix .. 'owned:' .. verifier, id)
+  redis.call('SADD', prefix .. 'verifiers', verifier)
+end
+
 -- KEYS hash, journal, own set, queue stream. ARGV prefix, id, verifier, expected owner, expected epoch, new epoch,
 -- entry id ('' when the request comes from a dead owner's set).
 local function claim(keys, args)
-  local hash, journal, own, stream = keys[1], keys[2], keys[3], keys[4]
+  local hash, journal, stream = keys[1], keys[2], keys[4]
   local prefix, id, verifier, owner, epoch, new_epoch, entry = unpack(args)
   local at, state = now(), read_hash(hash)
   if not state.epoch then
@@ -163,7 +170,7 @@ local function claim(keys, args)
     'claimed_position', state.position, 'crash_claims', crashes)
   -- In this order: the previous owner may be the new one.
   if owner ~= '' then redis.call('SREM', prefix .. 'owned:' .. owner, id) end
-  redis.call('SADD', own, id)
+  own(prefix, verifier, id)
   discard(stream, entry)
   if state.entry_id ~= entry then discard(state.stream, state.entry_id) end
   return claimed('OK', state, crashes, journal, at)
@@ -369,7 +376,7 @@ local function reseed(keys, args)
   if args[10] ~= '' and not state.first_token_ms then redis.call('HSET', hash, 'first_token_ms', args[10]) end
   if owner ~= '' then
     redis.call('HSET', hash, 'epoch', new_epoch, 'status', 'running', 'entry_id', '')
-    redis.call('SADD', prefix .. 'owned:' .. owner, id)
+    own(prefix, owner, id)
   else
     redis.call('HSET', hash, 'epoch', UNOWNED_EPOCH, 'status', 'queued')
     if (state.entry_id or '') == '' then
@@ -386,6 +393,15 @@ local function forget_consumer(keys, args)
   if redis.call('EXISTS', keys[2]) == 1 then return 'ALIVE' end
   if #redis.call('XPENDING', keys[1], GROUP, '-', '+', 1, args[2]) > 0 then return 'PENDING' end
   redis.call('XGROUP', 'DELCONSUMER', keys[1], GROUP, args[2])
+  return 'OK'
+end
+
+-- KEYS set of verifiers, heartbeat and own set of one. ARGV prefix, verifier. In one step: it must be dead and own
+-- nothing at this very moment.
+local function forget_verifier(keys, args)
+  if redis.call('EXISTS', keys[2]) == 1 then return 'ALIVE' end
+  if redis.call('EXISTS', keys[3]) == 1 then return 'PENDING' end
+  redis.call('SREM', keys[1], args[2])
   return 'OK'
 end
 
@@ -429,4 +445,5 @@ redis.register_function { function_name = 'adaserve_overdue', callback = overdue
 redis.register_function('adaserve_attach', attach)
 redis.register_function('adaserve_reseed', reseed)
 redis.register_function('adaserve_forget_consumer', forget_consumer)
+redis.register_function('adaserve_forget_verifier', forget_verifier)
 redis.register_function('adaserve_add_labels', add_labels)

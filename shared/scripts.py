@@ -9,8 +9,9 @@
     leave     gateway    the client has gone and may come back
     reseed    both       restore what Redis has forgotten
 
-and three small helps: `overdue` names the requests that nobody came back to, `forget_consumer` deletes a dead
-verifier's consumer in the moment it has nothing pending, `add_labels` adds to what is known of a draft model.
+and four small helps: `overdue` names the requests that nobody came back to, `forget_consumer` deletes a dead
+verifier's consumer in the moment it has nothing pending, `forget_verifier` takes it out of the set of verifiers in
+the moment it owns nothing, `add_labels` adds to what is known of a draft model.
 
 Epochs and digests are hex strings, positions count tokens with the prompt, times are Redis milliseconds. Every
 call may be repeated after a lost reply; of add_labels that counts labels twice.
@@ -78,6 +79,7 @@ __all__ = [
     "commit",
     "enqueue",
     "forget_consumer",
+    "forget_verifier",
     "leave",
     "load_library",
     "new_epoch",
@@ -295,6 +297,16 @@ def forget_consumer(keys: Keys, *, stream: str, consumer: str) -> Call[Forgotten
         "adaserve_forget_consumer",
         (stream, keys.heartbeat("verifier", consumer)),
         (keys.prefix, consumer),
+        lambda reply: Forgotten(text(reply)),
+    )
+
+
+def forget_verifier(keys: Keys, verifier: str) -> Call[Forgotten]:
+    """Takes a verifier out of the set by which others find its requests, if it has no heartbeat and owns none."""
+    return Call(
+        "adaserve_forget_verifier",
+        (keys.members("verifier"), keys.heartbeat("verifier", verifier), keys.owned(verifier)),
+        (keys.prefix, verifier),
         lambda reply: Forgotten(text(reply)),
     )
 

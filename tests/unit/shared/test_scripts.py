@@ -26,6 +26,7 @@ from shared.scripts import (
     CommitStatus,
     Contradiction,
     Enqueued,
+    Forgotten,
     Left,
     Origin,
     Released,
@@ -39,6 +40,7 @@ from shared.scripts import (
     claim,
     commit,
     enqueue,
+    forget_verifier,
     leave,
     load_library,
     new_epoch,
@@ -255,9 +257,9 @@ def test_an_error_reply_in_a_pipeline_is_raised_when_parsed(cell: Cell) -> None:
     pipeline = cell.client.pipeline(transaction=False)
     pipeline.execute_command(*request.command())  # type: ignore[no-untyped-call]
     (reply,) = pipeline.execute(raise_on_error=False)
-    with pytest.raises(ResponseError, match="Function not found") as caught:
+    with pytest.raises(BusUnavailable, match="Function not found") as caught:
         request.parse(reply)
-    assert is_missing_function(caught.value)
+    assert is_missing_function(caught.value.__cause__)
 
 
 async def test_an_error_of_the_server_is_not_taken_for_a_lost_library(redis_url: str, cell: Cell) -> None:
@@ -280,6 +282,19 @@ async def test_a_version_that_cannot_be_asked_is_an_error(redis_url: str, redis_
     with pytest.raises(ResponseError, match="broken"):
         await aload_library(client)
     await client.aclose()
+
+
+def test_whoever_owns_something_is_found_by_the_set_of_verifiers(cell: Cell) -> None:
+    members = cell.keys.members("verifier")
+    cell.begin()
+    assert cell.client.smembers(members) == {b"v.1"}
+    assert cell.run(forget_verifier(cell.keys, "v.1")) is Forgotten.PENDING
+    assert cell.commit(row(3, 1, finish="stop")) == [CommitStatus.OK]
+    cell.client.set(cell.keys.heartbeat("verifier", "v.1"), b"")
+    assert cell.run(forget_verifier(cell.keys, "v.1")) is Forgotten.ALIVE
+    cell.client.delete(cell.keys.heartbeat("verifier", "v.1"))
+    assert cell.run(forget_verifier(cell.keys, "v.1")) is Forgotten.OK
+    assert cell.client.smembers(members) == set()
 
 
 def test_epochs_are_63_bits_of_hex_and_never_the_unowned_one() -> None:

@@ -125,6 +125,7 @@ def test_a_lost_reply_is_not_retried(tmp_path: Path) -> None:
         (raised.NoPermissionError("this user has no permissions"), "NOPERM"),
         (raised.ResponseError("UNBLOCKED the stream key no longer exists"), "UNBLOCKED"),
         (raised.ResponseError("NOGROUP No such key"), "NOGROUP"),
+        (raised.ResponseError("Function not found"), "Function not found"),
     ],
 )
 def test_what_may_pass_is_bus_unavailable_with_its_kind(error: Exception, kind: str) -> None:

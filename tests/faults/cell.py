@@ -1,0 +1,105 @@
+"""A cell of processes with table models (or the real pair), some of them several times, to be killed at will."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.local import DRAFT, TARGET, LocalStack
+from shared.tokenizer import load_tokenizer
+from tests.requests import request
+from tests.ring import plain
+from tests.table_model import TableModel
+from tests.tiny_tokenizers import byte_level, save
+
+MODULES = {"verifier": "tests.faults.table_verifier", "drafter": "tests.faults.table_drafter"}
+SPECIAL_IDS = 3
+
+
+class Cell:
+    """A stack whose members have a kind: ``verifier-2`` is a second verifier."""
+
+    def __init__(self, stack: LocalStack, *, is_table: bool) -> None:
+        self.stack, self._is_table = stack, is_table
+
+    def start(self, name: str) -> None:
+        kind = name.partition("-")[0]
+        self.stack.start(name, MODULES.get(kind, f"services.{kind}") if self._is_table else f"services.{kind}")
+
+    def start_all(self) -> None:
+        """Raises RuntimeError when a member does not become ready."""
+        for name in self.names:
+            self.start(name)
+        self.stack.wait_ready(*self.names)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.stack.settings)
+
+
+@contextmanager
+def cell(redis_url: str, *, num_verifiers: int, is_table: bool = True) -> Iterator[Cell]:
+    """Started and ready; killed at the end. ``redis_url`` may be a proxy's."""
+    members = ["selector", "drafter", *(f"verifier-{n}" for n in range(num_verifiers)), "gateway"]
+    with tempfile.TemporaryDirectory(prefix="ada-cell-") as folder:
+        tiny = str(save(byte_level(), Path(folder) / "tokenizer"))
+        target, draft = (tiny, tiny) if is_table else (TARGET, DRAFT)
+        models = {"gateway": {"TARGET": target}, "verifier": {"TARGET": target}, "drafter": {"DRAFT": draft}}
+        if not is_table:
+            models["verifier"]["DTYPE"] = "float64"  # exact: the same tokens whatever the batch
+        settings: dict[str, Mapping[str, str]] = {name: models.get(name.partition("-")[0], {}) for name in members}
+        stack = LocalStack(redis_url, Path(folder), settings, {})
+        try:
+            opened = Cell(stack, is_table=is_table)
+            opened.start_all()
+            yield opened
+        finally:
+            for name in stack.processes:
+                stack.kill(name)
+            stack.stop()
+
+
+def bodies(seed: int, *, max_tokens: int) -> Iterator[dict[str, Any]]:
+    """Requests for a table cell, without end."""
+    chance = random.Random(seed)
+    for number in itertools.count():
+        yield {
+            "prompt": [chance.randrange(SPECIAL_IDS, 256) for _ in range(chance.randint(1, 40))],
+            "max_tokens": chance.randint(max_tokens // 2, max_tokens),
+            "temperature": chance.choice((0, 0.7, 1)),
+            "seed": number,
+            "ignore_eos": True,
+        }
+
+
+def pair_bodies() -> list[dict[str, Any]]:
+    """Requests for the embedded models."""
+    texts = ("def main(", "import os", "class Reader:", "for line in", "def parse(text)", "return sorted(")
+    return [
+        {"prompt": text, "max_tokens": 90, "temperature": number % 2, "seed": number, "ignore_eos": True}
+        for number, text in enumerate(texts * 2)
+    ]
+
+
+class PlainDecoding:
+    """What a table cell must answer."""
+
+    def __init__(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            self._model = TableModel(load_tokenizer(str(save(byte_level(), Path(folder)))).vocab_size)
+
+    def __call__(self, body: Mapping[str, Any]) -> Sequence[int]:
+        asked = request(
+            1,
+            prompt=body["prompt"],
+            max_tokens=body["max_tokens"],
+            temperature=float(body["temperature"]),
+            seed=body["seed"],
+            ignore_eos=True,
+        )
+        return plain(self._model, asked)

@@ -1,0 +1,228 @@
+"""One seed: a whole cell under faults, then in peace, then judged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from shared.errors import AdaServeError
+from shared.messages import Request
+from tests.faults.actors import VOCAB, DrafterProcess, SelectorProcess, Verifier, names
+from tests.faults.checks import check_end, check_prefix
+from tests.faults.dice import Dice
+from tests.faults.gateways import Client, GatewayProcess, VirtualLoop
+from tests.faults.lab import Lab, injected
+from tests.faults.ledger import Violation
+from tests.faults.world import World
+from tests.requests import request
+from tests.table_model import TableModel
+
+FAULTY_TURNS = 160
+CALM_TURNS = 900
+VERIFIER_WEIGHT = 3
+TIE_NOISE = 0.2
+LEAVE_ODDS, DRAIN_ODDS, BIRTH_ODDS = 0.004, 0.004, 0.05
+
+
+FAILURES = (
+    Violation,
+    AdaServeError,
+    AssertionError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    ValueError,
+    RedisError,
+)
+"""What a run ends with when a promise is broken or a handler has a bug."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One run: how its clients ended, what was reached, which rules were broken without harm to a client."""
+
+    ends: Counter[str]
+    reached: Counter[str]
+    num_turns: int
+    breaches: list[str]
+
+
+class Run:
+    """One seed."""
+
+    def __init__(self, lab: Lab, seed: int) -> None:
+        self.dice = Dice(seed)
+        self.lab, self.world = lab, World(lab.pool, lab.line, self.dice)
+        self.loop = VirtualLoop(self.world.clock_s)
+        self.loop.set_exception_handler(lambda _, context: self.mishaps.append(str(context.get("exception"))))
+        self.mishaps: list[str] = []
+        self.models = [
+            TableModel(VOCAB, seed=10 + number, noise=TIE_NOISE) if self.dice.odds.ties else TableModel(VOCAB)
+            for number in range(2 if self.dice.odds.ties else 1)
+        ]
+        self.clients: list[Client] = []
+        self.gateways: list[GatewayProcess] = []
+        self._names = {kind: names(kind) for kind in ("verifier", "drafter", "selector", "gateway")}
+        self._checked: Counter[str] = Counter()
+
+    # -- members ----------------------------------------------------------------------------------------------
+    def start(self) -> None:
+        chance = self.dice.random
+        for _ in range(chance.choice((1, 1, 2))):
+            gateway = GatewayProcess(
+                self.world, next(self._names["gateway"]), self.loop, self.lab.telemetry, self.lab.tokenizer
+            )
+            self.gateways.append(gateway)
+            self.world.actors.append(gateway)
+        self.be_born("drafter")
+        self.be_born("selector")
+        for _ in range(chance.randint(1, 3)):
+            self.be_born("verifier")
+        self.world.advance(1.0)
+        for number in range(1, chance.randint(1, 4) + 1):
+            self.clients.append(Client(self._request(number)))
+
+    def be_born(self, kind: str) -> None:
+        """A new process of this kind."""
+        name, world, chance = next(self._names[kind]), self.world, self.dice.random
+        if kind == "verifier":
+            model = chance.choice(self.models)
+            world.actors.append(Verifier(world, name, model, self.lab.telemetry, self.lab.tokenizer))
+        elif kind == "drafter":
+            world.actors.append(DrafterProcess(world, name, self.lab.telemetry, chance.choice((0.0, 0.5, 5.0))))
+        else:
+            world.actors.append(SelectorProcess(world, name, self.lab.telemetry))
+
+    def _request(self, number: int) -> Request:
+        chance = self.dice.random
+        return request(
+            number,
+            prompt=[chance.randrange(VOCAB) for _ in range(chance.randint(1, 9))],
+            max_tokens=chance.randint(1, 14),
+            temperature=chance.choice((0.0, 0.7, 1.0)),
+            seed=chance.randrange(1000),
+            tier=chance.randrange(4),
+        )
+
+    def living(self, kind: type) -> list[Any]:
+        return [actor for actor in self.world.actors if isinstance(actor, kind) and actor.is_alive]
+
+    # -- the run ----------------------------------------------------------------------------------------------
+    def play(self) -> Result:
+        """Raises Violation when a promise is broken."""
+        self.start()
+        waiting = list(self.clients)
+        for _ in range(FAULTY_TURNS):
+            if waiting and self.dice.random.random() < 0.2:
+                client = waiting.pop()
+                self.dice.random.choice(self.gateways).ask(client)
+            self._turn()
+            self._disturb()
+            if not waiting and all(client.is_done for client in self.clients):
+                break
+        self.dice.calm()
+        for client in waiting:
+            self.gateways[0].ask(client)
+        self._settle()
+        return self._judge()
+
+    def _turn(self) -> None:
+        idle = self.world.idle
+        if idle:
+            weights = [VERIFIER_WEIGHT if isinstance(actor, Verifier) else 1 for actor in idle]
+            self.world.turn(self.dice.random.choices(idle, weights)[0])
+        self.world.advance(self.dice.random.choice((0.5, 1.0, 1.0, 20.0)))
+        self._replace_dead()
+        self.watch()
+
+    def _disturb(self) -> None:
+        chance = self.dice.random
+        self.world.strike()
+        for client in self.clients:
+            if client.task is not None and not client.is_done and chance.random() < LEAVE_ODDS:
+                client.has_left = True
+                client.task.cancel()
+        verifiers = self.living(Verifier)
+        if len(verifiers) > 1 and chance.random() < DRAIN_ODDS:
+            self._drain(chance.choice(verifiers))
+
+    def _drain(self, verifier: Verifier) -> None:
+        verifier.may_crash = verifier.may_sleep = False
+        verifier.drain()
+
+    def _replace_dead(self) -> None:
+        for actor in [actor for actor in self.world.actors if not actor.is_alive]:
+            if self.dice.is_calm or self.dice.random.random() < BIRTH_ODDS:
+                self.world.actors.remove(actor)
+                self.be_born(actor.name.partition(".")[0])
+
+    def watch(self) -> None:
+        """What holds at every moment."""
+        for client in self.clients:
+            name = client.request.request
+            self._checked[name] = check_prefix(client, self.models, self._checked[name])
+        if self.mishaps:
+            raise Violation(f"a gateway's task failed: {self.mishaps[0]}")
+
+    def _settle(self) -> None:
+        """Nothing goes wrong any more: everything must come to its end by itself."""
+        quiet, commits = 0, self.world.ledger.num_commits
+        for _ in range(CALM_TURNS):
+            self._turn()
+            if self._is_settled():
+                return
+            quiet = quiet + 1 if commits == self.world.ledger.num_commits else 0
+            commits = self.world.ledger.num_commits
+            if quiet > 12:
+                self.world.advance(250.0)
+        raise Violation(f"not at rest: {self._unsettled()}")
+
+    def _is_settled(self) -> bool:
+        return not self._unsettled()
+
+    def _unsettled(self) -> list[str]:
+        open_clients = [client.request.request[-2:] for client in self.clients if not client.is_done]
+        served = [
+            f"{v.name} serves {len(v.scheduler.generations)}"
+            for v in self.living(Verifier)
+            if v.scheduler.generations
+        ]
+        return [f"client {name} waits" for name in open_clients] + served
+
+    def _judge(self) -> Result:
+        ends = Counter(check_end(client, self.world) for client in self.clients)
+        for verifier in self.living(Verifier):
+            if verifier.pool.num_free != verifier.pool.num_blocks:
+                raise Violation(
+                    f"{verifier.name} has lost {verifier.pool.num_blocks - verifier.pool.num_free} blocks"
+                )
+        counts = self.world.ledger.counts
+        counts.update({f"blow {name}": count for name, count in self.world.blows.items()})
+        return Result(ends, counts, self.world.num_turns, self.world.ledger.breaches)
+
+    def close(self) -> None:
+        for client in self.clients:
+            if client.task is not None:
+                client.task.cancel()
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        self.dice.calm()
+        for _ in range(5):
+            self.loop.turn()
+        self.loop.close()
+
+
+def simulate(lab: Lab, seed: int) -> Result:
+    """One run. Raises Violation."""
+    lab.reset()
+    run = Run(lab, seed)
+    with injected(lab, run.world, run.mishaps):
+        try:
+            return run.play()
+        finally:
+            run.close()
