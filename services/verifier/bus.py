@@ -217,11 +217,15 @@ class VerifierBus:
             logger.warning("verification modes stay as they are: %s", error)
             return None
 
-    def exchange_labels(self, pair: str, counts: LabelCounts) -> Packed:
-        """Add label counts of a model pair, and read what all verifiers know of it. Raises BusUnavailable."""
+    def exchange_labels(self, pair: str, counts: LabelCounts, kept: float = 1.0) -> Packed:
+        """Add label counts of a model pair, and read what all verifiers know of it. Raises BusUnavailable.
+
+        `kept` is the share of the usual number of labels that are kept: less, and the old ones fade sooner.
+        """
         packed = counts.pack()
         if packed:
-            call(self._client, add_labels(self._keys, pair=pair, packed=packed, cap=self._max_labels))
+            cap = max(1, round(kept * self._max_labels))
+            call(self._client, add_labels(self._keys, pair=pair, packed=packed, cap=cap))
         return read_labels(self._client, self._keys, pair)
 
     def ask(self, message: DraftRequest, traceparent: str | None, now_ms: float) -> bool:

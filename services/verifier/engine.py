@@ -158,7 +158,7 @@ class Engine:
             return
         self._next_housekeeping_ms = now_ms + HOUSEKEEPING_MS
         self._publish_profile()
-        self._teacher.exchange()
+        self._teacher.exchange(is_doubted=self._speculator.governor.watch.doubts)
         self._speculator.choose(self._bus.live_drafters())
         self._obey()
         if not self._scheduler.running:

@@ -19,13 +19,14 @@ from shared.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
+DOUBTED_SHARE = 1 / 16  # of the labels that are kept while calibration is off: it learns anew from what comes in
 ENOUGH_WALKS = 128  # looked at together: per walk half the time of sixteen, and less than a millisecond in all
 
 
 class LabelBus(Protocol):
     """The part of the bus that carries labels."""
 
-    def exchange_labels(self, pair: str, counts: LabelCounts) -> Packed: ...
+    def exchange_labels(self, pair: str, counts: LabelCounts, kept: float = 1.0) -> Packed: ...
 
 
 class Teacher:
@@ -71,16 +72,16 @@ class Teacher:
         self._telemetry.add(signals.ACCEPTED_EXPECTED, lesson.num_expected, kind="calibrated")
         self._telemetry.add(signals.ACCEPTED_REALISED, lesson.num_accepted)
 
-    def exchange(self) -> None:
-        """Give away the new labels and learn from everybody's. Raises BusUnavailable.
+    def exchange(self, *, is_doubted: bool = False) -> None:
+        """Give away the new labels and learn from everybody's; old ones fade soon while calibration `is_doubted`.
 
-        Labels that were on their way then are lost: sent again they might count twice.
+        Raises BusUnavailable. Labels that were on their way then are lost: sent again they might count twice.
         """
         if not self._pair:
             return
         self._learn()
         new, self._new = self._new, LabelCounts.none()
-        packed = self._bus.exchange_labels(self._pair, new)
+        packed = self._bus.exchange_labels(self._pair, new, DOUBTED_SHARE if is_doubted else 1.0)
         if packed == self._packed:
             return
         self._packed = packed

@@ -5,8 +5,8 @@ Three signs that speculation does harm, each over recent evidence only:
 - **collapse**: of what the draft itself promised nearly nothing is accepted: a broken or foreign draft;
 - **drift**: what calibration expects is off for good. The residual, accepted − expected tokens per tree, has mean
   zero whatever the mix of requests while calibration holds. An alarm of Page and Hinkley's test makes trees
-  shallow while calibration learns; speculation ends when, after that, ADWIN has seen the mean move as well and it
-  is still off;
+  shallow while calibration learns anew, old labels fading soon; speculation ends when, after that, ADWIN has seen
+  the mean move as well and it is still off;
 - **prediction**: forward passes take something else than predicted, so that nodes are bought at wrong prices.
 
 What was ended is tried again after a pause, which doubles with each trial that fails. Speculation ends and begins
@@ -110,6 +110,11 @@ class Watch:
     def max_depth(self) -> int | None:
         """Levels of a tree at most; None: as many as the selector says."""
         return CAUTIOUS_DEPTH if self.state in (State.CAUTIOUS, State.TRIAL) else None
+
+    @property
+    def doubts(self) -> bool:
+        """Whether what calibration has learned should give way to what comes in."""
+        return self.state is State.CAUTIOUS
 
     def start_over(self) -> None:
         """Another drafter: what was seen speaks of the old one."""

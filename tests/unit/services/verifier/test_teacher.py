@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 
 from services.verifier.bus import VerifierBus
-from services.verifier.teacher import Teacher
+from services.verifier.teacher import DOUBTED_SHARE, Teacher
 from shared.label_store import read_labels, unpack_labels
 from shared.labels import LabelCounts
 from shared.scripts import load_library
@@ -83,6 +83,22 @@ def test_all_verifiers_of_a_pair_add_to_one_estimate(redis_client: Redis, keys: 
     assert unpack_labels(right.exchange_labels(PAIR, counted(4))).num_labels == 7
     assert unpack_labels(left.exchange_labels(PAIR, counted(0))).num_labels == 7
     assert left.exchange_labels("other:table", counted(0)) == {}
+
+
+def test_what_is_doubted_gives_way_to_new_labels(redis_client: Redis, keys: Keys, telemetry: Telemetry) -> None:
+    load_library(redis_client)
+    bus = VerifierBus(redis_client, redis_client, keys, "v.1", max_labels=320)
+    teacher = Teacher(bus, telemetry)
+    teacher._turn_to(PAIR)
+
+    def known_after(new: int, *, is_doubted: bool) -> float:
+        teacher._new = counted(new)
+        teacher.exchange(is_doubted=is_doubted)
+        return unpack_labels(teacher._packed).num_labels
+
+    assert known_after(300, is_doubted=False) == 300
+    assert known_after(10, is_doubted=True) <= 320 * DOUBTED_SHARE
+    assert known_after(200, is_doubted=False) > 200
 
 
 def test_unreadable_counts_are_the_identity(

@@ -100,6 +100,7 @@ def test_drift_makes_cautious_and_ends_speculation_only_when_it_stays() -> None:
         while watch.state is State.FREE:
             lesson(watch, 0.6)
         assert (watch.state, watch.max_depth, watch.reason) == (State.CAUTIOUS, CAUTIOUS_DEPTH, Reason.DRIFT)
+        assert watch.doubts
     for _ in range(CAUTIOUS_LESSONS):
         lesson(passing, 0.0)  # the calibration has learned
     assert passing.state is State.FREE
