@@ -2,10 +2,12 @@
 
     python -m bench.fallback [--rounds 5] [--streams 8] [--tokens 128] [--target DIR --draft DIR]
 
-One stack. First the drafter is killed: rounds with speculation asked for against speculation switched off; goal:
-95 % of the throughput, no errors. Then one starts whose tokens are random: verifications until the verifier is in
-full verification mode (goal: 50 iterations), switches in a minute of load (goal: at most 3), and how long it takes
-until it speculates again after the draft has healed. Output is compared with plain decoding's all along.
+One stack. First drafter and selector are killed under load, and started again: no request may fail or answer
+otherwise, and speculation is back within 5 s of their being ready. Then the drafter is killed for good: rounds
+with speculation asked for against speculation switched off; goal: 95 % of the throughput. Then one starts whose
+tokens are random: verifications until the verifier is in full verification mode (goal: 50 iterations), switches in
+a minute of load (goal: at most 3), and how long it takes until it speculates again after the draft has healed.
+Output is compared with plain decoding's all along.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +31,7 @@ from bench.replay.counters import parse, total
 from shared import signals
 
 THROUGHPUT_GOAL, ITERATIONS_GOAL, SWITCHES_GOAL = 0.95, 50, 3
+BACK_GOAL_S = 5.0
 MINUTE_S = 60.0
 HEALING_S = 120.0
 
@@ -41,6 +45,45 @@ def mode_of(stack: LocalStack) -> dict[str, Any]:
 def counted(stack: LocalStack, name: str, **labels: str) -> int:
     """A counter of the verifier."""
     return int(total(parse(stack.metrics("verifier")), f"{name}_total", **labels))
+
+
+def killed_and_back(stack: LocalStack, prompts: Sequence[str]) -> tuple[float, float, int, int]:
+    """Seconds from start to ready, from ready to the first tree verified; requests meanwhile, and wrong ones."""
+    body = {"max_tokens": 100, "temperature": 0, "ignore_eos": True}
+    expected = [stack.complete({"prompt": prompt, **body})["choices"] for prompt in prompts]
+    stopping, outcomes = threading.Event(), []
+
+    def ask(number: int) -> None:
+        while not stopping.is_set():
+            try:
+                answer = stack.complete({"prompt": prompts[number], **body})["choices"]
+            except Exception as error:  # whatever it is, the client got no answer
+                answer = repr(error)
+            outcomes.append(answer == expected[number])
+
+    with ThreadPoolExecutor(len(prompts)) as pool:
+        asking = [pool.submit(ask, number) for number in range(len(prompts))]
+        try:
+            time.sleep(1.0)
+            stack.kill("drafter")
+            stack.kill("selector")
+            time.sleep(3.0)
+            started = time.monotonic()
+            stack.start("selector")
+            stack.start("drafter")
+            stack.wait_ready("drafter", "selector")
+            ready = time.monotonic()
+            before = counted(stack, signals.STEPS.name, kind="speculative")
+            while counted(stack, signals.STEPS.name, kind="speculative") == before:
+                if time.monotonic() - ready > HEALING_S:
+                    break
+                time.sleep(0.05)
+            back = time.monotonic()
+        finally:
+            stopping.set()
+        for each in asking:
+            each.result()
+    return ready - started, back - ready, len(outcomes), outcomes.count(False)
 
 
 def without_drafter(stack: LocalStack, prompts: Sequence[str], rounds: int, num_tokens: int) -> float:
@@ -109,9 +152,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 draft=options.draft,
             )
         )
+        start_s, back_s, num_asked, num_wrong = killed_and_back(running, prompts)
         ratio = without_drafter(running, prompts, options.rounds, options.tokens)
         iterations, switches, healing_s, same = with_random_tokens(running, prompts, folder / "healed")
     holds = {
+        f"drafter and selector killed: {num_wrong} of {num_asked} requests failed or differed, goal 0": num_wrong
+        == 0,
+        f"ready {start_s:.1f} s after their start, speculating {back_s:.1f} s later, goal {BACK_GOAL_S:g} s": (
+            back_s <= BACK_GOAL_S
+        ),
         f"without a drafter {ratio:.3f} of the throughput of speculation off, goal {THROUGHPUT_GOAL}": (
             ratio >= THROUGHPUT_GOAL
         ),
