@@ -3,9 +3,9 @@
     python -m bench.flagship [--prompts 300] [--tokens 48] [--dtypes float64 float32] [--json]
 
 Every completion goes over REST through four processes, with mixed SLOs and 1 to 32 requests at a time; the other
-side is `bench.reference`. A float64 target must show no difference. In float32 a stream may differ where the two
+side is `bench.reference`. The requests have filters, penalties and biases in turn. A float64 target must show no difference. In float32 a stream may differ where the two
 best candidates tie within ten times the largest logit difference that packing causes in this run, in at most 1 %
-of streams. At temperature 0 both must also equal `transformers`' own `generate`.
+of streams. At temperature 0 and without bias and penalties both must also equal `transformers`' own `generate`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,25 @@ from shared.tokenizer import load_tokenizer
 
 TEMPERATURES = (0.0, 0.7, 1.0)
 CONCURRENCY = (1, 2, 4, 8, 16, 32)
+# What requests ask for besides, in turn: nothing, then one field each, then many.
+PARAMETERS: tuple[dict[str, Any], ...] = (
+    {},
+    {"presence_penalty": 1.0},
+    {"frequency_penalty": 0.6},
+    {"repetition_penalty": 1.3},
+    {"logit_bias": {10: -100.0, 199: 4.0, 300: 3.0}},
+    {"top_k": 20},
+    {"top_p": 0.8},
+    {"min_p": 0.05},
+    {
+        "presence_penalty": -0.5,
+        "frequency_penalty": 0.3,
+        "repetition_penalty": 0.9,
+        "logit_bias": {32: 2.0},
+        "top_p": 0.95,
+        "min_p": 0.01,
+    },
+)
 TPOT_TARGETS = (None, 6.0, 2.0, 1.2)  # times the zero-load latency; None is best effort
 MAX_TIED_SHARE = 0.01
 
@@ -52,6 +71,13 @@ class Stream:
             "max_tokens": num_tokens,
             "temperature": self.sampling.temperature,
             "seed": self.sampling.seed,
+            "top_k": self.sampling.top_k,
+            "top_p": self.sampling.top_p,
+            "min_p": self.sampling.min_p,
+            "presence_penalty": self.sampling.presence_penalty,
+            "frequency_penalty": self.sampling.frequency_penalty,
+            "repetition_penalty": self.sampling.repetition_penalty,
+            "logit_bias": {str(token): bias for token, bias in self.sampling.logit_bias.items()},
             "return_token_ids": True,
             "adaserve": slo,
         }
@@ -78,9 +104,15 @@ class Verdict:
 
 
 def streams(num_prompts: int) -> list[Stream]:
-    """Every prompt at every temperature, with its own seed, SLOs in turn."""
+    """Every prompt at every temperature, with its own seed, SLOs and parameters in turn."""
     return [
-        Stream(prompt, Sampling(seed=1000 * index + rank, temperature=value), TPOT_TARGETS[(index + rank) % 4])
+        Stream(
+            prompt,
+            Sampling(
+                seed=1000 * index + rank, temperature=value, **PARAMETERS[(index + 4 * rank) % len(PARAMETERS)]
+            ),
+            TPOT_TARGETS[(index + rank) % len(TPOT_TARGETS)],
+        )
         for index, prompt in enumerate(source_prompts(num_prompts))
         for rank, value in enumerate(TEMPERATURES)
     ]
@@ -124,7 +156,7 @@ def compare(dtype: str, wanted: Sequence[Stream], num_tokens: int, console: Cons
                 tied += 1
             else:
                 unequal += 1
-        elif stream.sampling.temperature == 0.0 and generated(model, prompt, num_tokens) != tokens:
+        elif stream.sampling.is_greedy and generated(model, prompt, num_tokens) != tokens:
             unequal_to_generate += 1
     stats = [answer["metrics"]["speculative_decoding"] for answer in answers]
     steps = sum(entry["num_spec_steps"] for entry in stats)

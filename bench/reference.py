@@ -6,8 +6,8 @@ sorting all ids, every step is one stock `transformers` forward over one request
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,21 @@ class Sampling:
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def is_adjusted(self) -> bool:
+        """Whether bias or penalties change the logits."""
+        penalties = (self.presence_penalty, self.frequency_penalty, self.repetition_penalty)
+        return bool(self.logit_bias) or penalties != (0.0, 0.0, 1.0)
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether it draws the argmax of the logits as they are."""
+        return self.temperature == 0.0 and not self.is_adjusted
 
 
 def splitmix(value: int) -> int:
@@ -61,6 +76,25 @@ def keep_mask(scores: Float64, sampling: Sampling) -> npt.NDArray[np.bool_]:
     return keep
 
 
+def adjusted(
+    logits: npt.NDArray[np.floating[Any]], sampling: Sampling, prompt: Sequence[int], output: Sequence[int]
+) -> npt.NDArray[np.floating[Any]]:
+    """Logits with bias and penalties, [vocab]: as they are where there are none, else float64."""
+    if not sampling.is_adjusted:
+        return logits
+    scores = np.asarray(logits, np.float64).copy()
+    for token, bias in sampling.logit_bias.items():
+        scores[token] += bias
+    counts = np.bincount(np.array(output, np.int64), minlength=len(scores))
+    seen = counts + np.bincount(np.array(prompt, np.int64), minlength=len(scores)) > 0
+    repetition = sampling.repetition_penalty
+    repeated = np.where(scores > 0, scores / repetition, scores * repetition)
+    scores = np.where(seen, repeated, scores)
+    scores -= sampling.frequency_penalty * counts
+    scores -= sampling.presence_penalty * (counts > 0)
+    return scores
+
+
 def perturbed(logits: npt.NDArray[np.floating[Any]], sampling: Sampling, position: int) -> Float64:
     """What the token is the argmax of: processed logits plus noise, -inf where filtered, float64 [vocab]."""
     scores = np.asarray(logits, np.float64)
@@ -82,13 +116,17 @@ def decode(
     stops: Callable[[list[int]], bool] = lambda _: False,
     forced: Sequence[int] | None = None,
 ) -> tuple[list[int], list[npt.NDArray[np.floating[Any]]]]:
-    """Output ids and the logits each was drawn from. ``forced`` ids replace the drawn ones (teacher forcing)."""
+    """Output ids and the logits, with bias and penalties, each was drawn from.
+
+    ``forced`` ids replace the drawn ones (teacher forcing).
+    """
     cache = DynamicCache()
     feed = list(prompt)
     output: list[int] = []
     seen: list[npt.NDArray[np.floating[Any]]] = []
     while len(output) < max_tokens:
         logits = model(torch.tensor([feed]), past_key_values=cache, use_cache=True).logits[0, -1].numpy()
+        logits = adjusted(logits, sampling, prompt, output)
         position = len(prompt) + len(output)
         token = int(np.argmax(perturbed(logits, sampling, position)))
         if forced is not None:

@@ -14,7 +14,7 @@ from shared.errors import UnreadableMessage
 from shared.fields import FieldError, specs_of
 from shared.messages import Message
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_BODY_BYTES = 16 << 20
 MAX_TEXT_BYTES = 16384
 MAX_ITEMS = 256

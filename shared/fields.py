@@ -2,8 +2,8 @@
 
 A message declares each field with one of the functions below; ``check`` runs when a message is built, ``codec``
 uses ``pack`` and ``unpack``. Columns are numpy arrays that travel as raw little-endian bytes. Every column has
-an axis ("row", "token", "node", "trace"): all columns of one axis have one length. A ragged axis is described by
-its offsets column of rows + 1 entries.
+an axis, one of MAX_AXIS: all columns of one axis have one length. A ragged axis is described by its offsets column
+of rows + 1 entries.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-MAX_AXIS = {"row": 4096, "token": 1 << 21, "node": 1 << 18, "trace": 4096}
+MAX_AXIS = {"row": 4096, "token": 1 << 21, "node": 1 << 18, "trace": 4096, "bias": 1024}
 
 
 class FieldError(ValueError):

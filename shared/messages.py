@@ -10,6 +10,7 @@ Times are milliseconds. A best-effort request has ``tpot_ms`` = infinity.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -41,6 +42,7 @@ Array = npt.NDArray[Any]
 MAX_CONTEXT = 1 << 20
 MAX_DEPTH = 64
 MAX_WIDTH = 64
+MAX_BIAS = 100.0
 UNBOUNDED = float("inf")
 
 REQUEST_ID = np.dtype("V16")  # 128 bits, server-generated
@@ -80,6 +82,11 @@ class Request(Message):
     top_k: int = declared(Integer(0, 2**31 - 1))  # 0: all
     top_p: float = declared(Number(0.0, 1.0))
     min_p: float = declared(Number(0.0, 1.0))
+    presence_penalty: float = declared(Number(-2.0, 2.0), 0.0)
+    frequency_penalty: float = declared(Number(-2.0, 2.0), 0.0)
+    repetition_penalty: float = declared(Number(sys.float_info.min, 2.0), 1.0)
+    bias_ids: Array = column(np.int32, "bias")
+    bias: Array = column(np.float64, "bias")  # added to the logits of those ids
     seed: int = declared(Integer(0, 2**64 - 1))
     stop: tuple[str, ...] = declared(Several(Text(1024), 16))
     stop_token_ids: tuple[int, ...] = declared(Several(Integer(), 64))
@@ -88,6 +95,15 @@ class Request(Message):
     ttft_ms: float = declared(Number(0.0))
     speculation: bool = declared(Flag())
     max_depth: int = declared(Integer(0, MAX_DEPTH))
+
+    def __post_init__(self) -> None:
+        # dataclass(slots=True) rebuilds the class, so zero-argument super() would look at the wrong one
+        Message.__post_init__(self)
+        _check_not_negative("bias_ids", self.bias_ids)
+        if len(set(self.bias_ids.tolist())) != len(self.bias_ids):
+            raise FieldError("bias_ids must not name an id twice")
+        if self.bias.size and np.abs(self.bias).max() > MAX_BIAS:
+            raise FieldError(f"bias must be from {-MAX_BIAS:g} to {MAX_BIAS:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -109,7 +125,6 @@ class TokenEvent(Message):
     error: str | None = declared(Maybe(Text(1024)))
 
     def __post_init__(self) -> None:
-        # dataclass(slots=True) rebuilds the class, so zero-argument super() would look at the wrong one
         Message.__post_init__(self)
         _check_not_negative("tokens", self.tokens)
         if self.finish is not None and self.finish not in FINISH_REASONS:

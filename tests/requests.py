@@ -29,6 +29,8 @@ def request(number: int = 1, prompt: Sequence[int] = (1, 2, 3), **changes: Any) 
         "top_k": 0,
         "top_p": 1.0,
         "min_p": 0.0,
+        "bias_ids": np.empty(0, np.int32),
+        "bias": np.empty(0),
         "seed": number,
         "stop": (),
         "stop_token_ids": (),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from redis import Redis
 
 from services.drafter.drafter import Drafter
@@ -48,20 +49,29 @@ DRAFTER = "drafter.1"
 VERIFIER = "verifier.1"
 
 
+def adjusted(logits: npt.NDArray[np.float64], request: Request, output: Sequence[int]) -> npt.NDArray[np.float64]:
+    """Logits with bias and penalties after ``output``, id by id."""
+    scores = np.array(logits, np.float64)
+    for token, bias in zip(request.bias_ids.tolist(), request.bias.tolist(), strict=True):
+        scores[token] += bias
+    for token in {*request.prompt.tolist(), *output}:
+        factor = request.repetition_penalty
+        scores[token] = scores[token] / factor if scores[token] > 0 else scores[token] * factor
+    for token in set(output):
+        scores[token] -= request.frequency_penalty * list(output).count(token)
+        scores[token] -= request.presence_penalty
+    return scores
+
+
 def plain(model: TableModel, request: Request, eos: frozenset[int] = frozenset()) -> list[int]:
     """What decoding one token at a time gives."""
-    params = SamplingParams(
-        temperature=request.temperature,
-        top_k=request.top_k,
-        top_p=request.top_p,
-        min_p=request.min_p,
-        seed=request.seed,
-    )
+    params = SamplingParams.of(request)
     ends = (frozenset() if request.ignore_eos else eos) | frozenset(request.stop_token_ids)
     tokens = request.prompt.tolist()
     while len(tokens) - len(request.prompt) < request.max_tokens:
         banned = ends if len(tokens) - len(request.prompt) < request.min_tokens else frozenset()
-        tokens += draw_tokens(model.logits(tokens)[None], [Draw(params, len(tokens), banned)])
+        logits = adjusted(model.logits(tokens), request, tokens[len(request.prompt) :])
+        tokens += draw_tokens(logits[None], [Draw(params, len(tokens), banned)])
         if tokens[-1] in ends:
             break
     return tokens[len(request.prompt) :]

@@ -35,6 +35,7 @@ def messages(draw: st.DrawFn, kind: type[Message], max_rows: int = 4) -> Message
     forest = [draw(trees()) for _ in range(rows)]
     lengths = {"row": rows, "node": sum(map(len, forest)), "token": draw(st.integers(0, 20))}
     lengths["trace"] = draw(st.integers(0, rows))
+    lengths["bias"] = draw(st.integers(0, 5))
     values: dict[str, Any] = {
         name: draw(_value(name, spec, lengths, forest)) for name, spec in specs_of(kind).items()
     }
@@ -42,6 +43,8 @@ def messages(draw: st.DrawFn, kind: type[Message], max_rows: int = 4) -> Message
 
 
 def _value(name: str, spec: Spec, lengths: dict[str, int], forest: list[TokenTree]) -> st.SearchStrategy[Any]:
+    if isinstance(spec, Column) and spec.axis == "bias":
+        return _biases(name, lengths["bias"])
     if isinstance(spec, Column):
         return _column(name, spec, lengths, forest)
     if name == "finish":
@@ -68,6 +71,14 @@ def _plain(spec: Spec) -> st.SearchStrategy[Any]:
         case Table(inner):
             return st.dictionaries(st.text(max_size=8), _plain(inner), max_size=3)
     raise TypeError(f"no strategy for {spec}")
+
+
+def _biases(name: str, length: int) -> st.SearchStrategy[Any]:
+    """Distinct ids, or what is added to their logits."""
+    if name == "bias_ids":
+        ids = st.lists(st.integers(0, 2**31 - 1), min_size=length, max_size=length, unique=True)
+        return ids.map(lambda items: np.array(items, np.int32))
+    return st.lists(st.floats(-100, 100), min_size=length, max_size=length).map(lambda i: np.array(i, np.float64))
 
 
 def _column(name: str, spec: Column, lengths: dict[str, int], forest: list[TokenTree]) -> st.SearchStrategy[Any]:

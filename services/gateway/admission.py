@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,11 @@ def new_request(
         top_k=max(0, body.top_k or 0),
         top_p=1.0 if body.top_p is None else float(body.top_p),
         min_p=0.0 if body.min_p is None else float(body.min_p),
+        presence_penalty=float(body.presence_penalty or 0.0),
+        frequency_penalty=float(body.frequency_penalty or 0.0),
+        repetition_penalty=1.0 if body.repetition_penalty is None else _penalty(body.repetition_penalty),
+        bias_ids=np.array(_biased(body, limits), np.int32),
+        bias=np.array(list(body.logit_bias.values()), np.float64),
         seed=secrets.randbits(63) if body.seed is None else body.seed % SEED_SPAN,
         stop=tuple(body.stop),
         stop_token_ids=_stop_token_ids(body, limits),
@@ -126,6 +132,18 @@ def _min_tokens(body: Sampling, max_tokens: int) -> int:
     if value > max_tokens:
         raise invalid("min_tokens", f"{value} is more than max_tokens {max_tokens}")
     return value
+
+
+def _penalty(repetition: float) -> float:
+    """What is smaller than any normal number divides like the smallest one."""
+    return max(float(repetition), sys.float_info.min)
+
+
+def _biased(body: Sampling, limits: ModelLimits) -> list[int]:
+    ids = list(body.logit_bias)
+    if ids and max(ids) >= limits.vocab_size:
+        raise invalid("logit_bias", f"{max(ids)} is not a token id; they are 0 to {limits.vocab_size - 1}")
+    return ids
 
 
 def _stop_token_ids(body: Sampling, limits: ModelLimits) -> tuple[int, ...]:

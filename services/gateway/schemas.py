@@ -6,14 +6,17 @@ Known fields whose behaviour does not exist yet are refused by name unless they 
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from shared.messages import MAX_CONTEXT, MAX_DEPTH
+from shared.fields import MAX_AXIS
+from shared.messages import MAX_BIAS, MAX_CONTEXT, MAX_DEPTH
 
 MAX_STOPS = 16
+MAX_BIASES = MAX_AXIS["bias"]
 MAX_STOP_BYTES = 1024
 MAX_MESSAGES = 4096
 MAX_TARGET_MS = 3_600_000.0
@@ -43,6 +46,26 @@ def _as_stops(value: Any) -> Any:
     if not all(1 <= len(_is_text(stop).encode()) <= MAX_STOP_BYTES for stop in stops):
         raise PydanticCustomError("stop", "each must be 1 to {limit} bytes long", {"limit": MAX_STOP_BYTES})
     return stops
+
+
+_TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,9}")  # as JSON writes it: no id can be named twice
+
+
+def _as_biases(value: Any) -> Any:
+    """OpenAI's map from token ids, which are strings in JSON, to what is added to their logits."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise PydanticCustomError("logit_bias", "must be a map from token ids to numbers")
+    if len(value) > MAX_BIASES:
+        raise PydanticCustomError("logit_bias", "at most {limit} token ids", {"limit": MAX_BIASES})
+    if not all(_TOKEN_ID.fullmatch(str(token)) for token in value):
+        raise PydanticCustomError("logit_bias", "its keys must be token ids")
+    if not all(type(bias) in (int, float) and abs(bias) <= MAX_BIAS for bias in value.values()):
+        raise PydanticCustomError(
+            "logit_bias", "its values must be numbers from -{limit} to {limit}", {"limit": round(MAX_BIAS)}
+        )
+    return {int(token): float(bias) for token, bias in value.items()}
 
 
 def _as_text(value: Any) -> Any:
@@ -123,6 +146,10 @@ class Sampling(_Options):
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=-1, le=2**31 - 1, description="-1 and 0: all")
     min_p: float | None = Field(default=None, ge=0, le=1)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    repetition_penalty: float | None = Field(default=None, gt=0, le=2)
+    logit_bias: Annotated[dict[int, float], BeforeValidator(_as_biases)] = Field(default_factory=dict)
     seed: int | None = Field(default=None, ge=-(2**63), le=2**64 - 1)
     stop: Annotated[list[str], BeforeValidator(_as_stops)] = Field(default_factory=list)
     stop_token_ids: list[Annotated[int, Field(ge=0, le=2**31 - 1)]] | None = Field(default=None, max_length=64)

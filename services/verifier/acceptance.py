@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from services.verifier.adjustment import Adjustment
 from services.verifier.sampling import Draw, SamplingParams, draw_tokens
 from shared.tree import ROOT, TokenTree
 
@@ -23,6 +24,7 @@ class Walk:
     """One request's walk. ``first_logit`` is the row of its root's logits; node i's row is first_logit + 1 + i.
 
     The first draw fills context position ``position``. Below ``min_position`` the ``banned`` ids are not drawn.
+    The ``adjustment`` counts the output up to the root.
     """
 
     tree: TokenTree
@@ -31,6 +33,7 @@ class Walk:
     position: int
     min_position: int = 0
     banned: frozenset[int] = frozenset()
+    adjustment: Adjustment | None = None
     tokens: list[int] = field(default_factory=list)  # drawn, in order; all but the last are accepted nodes
     path: list[int] = field(default_factory=list)  # accepted nodes
     _children: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -45,13 +48,17 @@ class Walk:
 
     @property
     def is_free(self) -> bool:
-        """Whether no draw is masked: nothing is banned at the root, and so nothing below it."""
-        return not self.banned or self.position >= self.min_position
+        """Whether every draw is from the target's own logits: none adjusted, nothing banned at the root.
+
+        What is not banned there is not banned below.
+        """
+        return self.adjustment is None and (not self.banned or self.position >= self.min_position)
 
     def next_draw(self) -> Draw:
         """What is drawn next."""
         position = self.position + len(self.tokens)
-        return Draw(self.params, position, self.banned if position < self.min_position else frozenset())
+        banned = self.banned if position < self.min_position else frozenset()
+        return Draw(self.params, position, banned, self.adjustment, self.tokens)
 
     def take(self, token: int) -> bool:
         """Record a drawn token; whether the walk goes on below it."""

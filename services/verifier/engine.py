@@ -281,10 +281,13 @@ class Engine:
             self._speculator.rule(self._scheduler.running)
 
     def _watch(self, walks: Sequence[tuple[Generation, Walk]]) -> None:
-        """What this step's trees say about the draft; from the next turn on it counts."""
+        """What this step's trees say about the draft; from the next turn on it counts.
+
+        A request that bends the logits is no witness: its draft breaks promises, whatever the model pair is worth.
+        """
         watch = self._speculator.governor.watch
         for _, walk in walks:
-            if len(walk.tree):
+            if len(walk.tree) and walk.is_free:
                 watch.verified(walk.tree.expected_tokens, len(walk.path))
         if watch.turn(self._clock_ms()):
             self._speculator.rule(self._scheduler.running)

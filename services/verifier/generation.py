@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from services.verifier.adjustment import Adjustment
 from services.verifier.sampling import SamplingParams
 from services.verifier.stopping import Scanner, StopRules
 from shared import digest as digests
@@ -67,17 +68,14 @@ class Generation:
     tally: Tally = field(default_factory=Tally)
     is_barred: bool = False  # from speculation, by the governor
     params: SamplingParams = field(init=False)
+    adjustment: Adjustment | None = field(init=False)
 
     def __post_init__(self) -> None:
-        request = self.request
-        self.params = SamplingParams(
-            temperature=request.temperature,
-            top_k=request.top_k,
-            top_p=request.top_p,
-            min_p=request.min_p,
-            seed=request.seed,
-        )
-        self.extend(request.prompt.tolist())
+        self.params = SamplingParams.of(self.request)
+        self.adjustment = Adjustment.of(self.request)
+        prompt = self.request.prompt.tolist()
+        self.tokens.extend(prompt)
+        self.digest = digests.extend(self.digest, prompt)
 
     @property
     def id(self) -> str:
@@ -129,10 +127,12 @@ class Generation:
         return min(8, int(np.ceil(self.request.temperature * 4)))
 
     def extend(self, tokens: Iterable[int]) -> None:
-        """Append tokens to the context."""
+        """Append output tokens to the context."""
         new = list(tokens)
         self.tokens.extend(new)
         self.digest = digests.extend(self.digest, new)
+        if self.adjustment is not None:
+            self.adjustment.extend(new)
 
     def give_up_kv(self) -> None:
         """Free the KV; it is recomputed from the context. The drafter loses its row by absence."""

@@ -89,6 +89,8 @@ class Intake:
             raise Unservable("Request: prompt is empty")
         if request.prompt.min() < 0 or request.prompt.max() >= self._vocab_size:
             raise Unservable(f"Request: prompt holds an id that is not in 0..{self._vocab_size - 1}")
+        if len(request.bias_ids) and request.bias_ids.max() >= self._vocab_size:
+            raise Unservable(f"Request: bias_ids holds an id that is not in 0..{self._vocab_size - 1}")
         if length + request.max_tokens > self._context_limit:
             raise Unservable(
                 f"Request: prompt of {length} and max_tokens {request.max_tokens} exceed {self._context_limit}"

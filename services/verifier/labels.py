@@ -30,7 +30,8 @@ class Lesson:
 def learn(walks: Sequence[tuple[int, Walk]], calibration: Calibration) -> Lesson:
     """From finished walks with their temperature buckets. Which edges are labels: see `shared.labels`.
 
-    Only walks that `is_free`: a masked draw says nothing about what other requests would accept.
+    Only walks that `is_free`: a draw with a mask, bias or penalties says nothing about what other requests would
+    accept.
     """
     walks = [(bucket, walk) for bucket, walk in walks if walk.is_free and len(walk.tree)]
     offsets = np.cumsum([0, *(len(walk.tree) for _, walk in walks)])

@@ -4,8 +4,9 @@ The noise is a function of the request alone, so a token does not depend on the 
 take-over (docs/protocol.md, drawing tokens). Temperature 0 is plain argmax. All arithmetic is float64: logits
 perturbed by 2e-5 then change 2e-5 of the draws, where inverse-CDF sampling would change 1e-3.
 
-Processing order: min_tokens mask, temperature, top_k, top_p, min_p. Ties are kept by every filter and broken
-towards the smaller id by argmax, so no filter depends on the order of ids.
+Processing order, as vLLM's but for the last two filters: bias and penalties (`adjustment`), min_tokens mask,
+temperature, top_k, top_p, min_p. Ties are kept by every filter and broken towards the smaller id by argmax, so no
+filter depends on the order of ids.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from services.verifier.adjustment import Adjustment
+from shared.messages import Request
 
 Float64 = npt.NDArray[np.float64]
 UInt64 = npt.NDArray[np.uint64]
@@ -35,28 +39,52 @@ class SamplingParams:
     min_p: float = 0.0
     seed: int = 0
 
+    @classmethod
+    def of(cls, request: Request) -> SamplingParams:
+        """How a request wants its tokens drawn."""
+        return cls(
+            temperature=request.temperature,
+            top_k=request.top_k,
+            top_p=request.top_p,
+            min_p=request.min_p,
+            seed=request.seed,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One token to draw: ``position`` is the context index it fills, ``banned`` ids must not be drawn."""
+    """One token to draw: ``position`` is the context index it fills, ``banned`` ids must not be drawn.
+
+    ``path`` are the tokens drawn before it that the ``adjustment`` does not know yet: the node's own path.
+    """
 
     params: SamplingParams
     position: int
     banned: frozenset[int] = frozenset()
+    adjustment: Adjustment | None = None
+    path: Sequence[int] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is the argmax of the logits as they are."""
+        return self.params.temperature == 0.0 and not self.banned and self.adjustment is None
 
 
 def draw_tokens(logits: npt.NDArray[np.floating[Any]], draws: Sequence[Draw]) -> list[int]:
     """One token id per row of ``logits`` [n, vocab]."""
     tokens = np.argmax(logits, axis=1)
     for row, draw in enumerate(draws):
-        if draw.params.temperature > 0.0 or draw.banned:
+        if not draw.is_plain:
             tokens[row] = _draw(logits[row], draw)
     drawn: list[int] = tokens.tolist()
     return drawn
 
 
 def _draw(logits: npt.NDArray[np.floating[Any]], draw: Draw) -> int:
-    scores = _permitted(logits.astype(np.float64), draw.banned)
+    scores = logits.astype(np.float64)
+    if draw.adjustment is not None:
+        draw.adjustment.apply(scores, draw.path)
+    scores = _permitted(scores, draw.banned)
     if draw.params.temperature == 0.0:
         return int(np.argmax(scores))
     ids, scores = filtered(scores, draw.params)

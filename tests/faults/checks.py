@@ -30,14 +30,8 @@ def check_prefix(client: Client, models: Sequence[TableModel], num_checked: int)
 
 
 def _draw(model: TableModel, request: Request, context: list[int]) -> int:
-    params = SamplingParams(
-        temperature=request.temperature,
-        top_k=request.top_k,
-        top_p=request.top_p,
-        min_p=request.min_p,
-        seed=request.seed,
-    )
-    drawn: int = draw_tokens(model.logits(context)[None], [Draw(params, len(context), frozenset())])[0]
+    draw = Draw(SamplingParams.of(request), len(context))
+    drawn: int = draw_tokens(model.logits(context)[None], [draw])[0]
     return drawn
 
 

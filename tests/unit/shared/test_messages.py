@@ -76,6 +76,11 @@ def example_request() -> Request:
         top_k=0,
         top_p=1.0,
         min_p=0.0,
+        presence_penalty=0.5,
+        frequency_penalty=-0.5,
+        repetition_penalty=1.25,
+        bias_ids=np.array([4, 9], np.int32),
+        bias=np.array([-100.0, 2.5]),
         seed=7,
         stop=("\n\n",),
         stop_token_ids=(),
@@ -184,6 +189,12 @@ def test_golden_bytes(message: Message) -> None:
         ({"prompt": np.array([1.0])}, "prompt"),
         ({"stop": ("x" * 2000,)}, "stop"),
         ({"seed": 2**64}, "seed"),
+        ({"presence_penalty": 2.1}, "presence_penalty"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty"),
+        ({"bias_ids": np.array([4, -1], np.int32)}, "bias_ids"),
+        ({"bias_ids": np.array([4, 4], np.int32)}, "bias_ids"),
+        ({"bias_ids": np.array([4], np.int32)}, "bias"),
+        ({"bias": np.array([0.0, 100.5])}, "bias"),
         ({"tpot_ms": -1.0}, "tpot_ms"),
     ],
 )
@@ -212,7 +223,7 @@ def test_crooked_columns_are_refused(change: dict[str, object], field: str) -> N
 
 def test_field_sets_must_match_exactly() -> None:
     body = msgpack.unpackb(codec.encode(ControlEvent(kind="mode", subject="")))
-    for damaged in ({**body, "extra": 1}, {k: v for k, v in body.items() if k != "kind"}, {**body, "v": 2}):
+    for damaged in ({**body, "extra": 1}, {k: v for k, v in body.items() if k != "kind"}, {**body, "v": 99}):
         with pytest.raises(UnreadableMessage, match=r"extra|kind|schema version"):
             codec.decode(ControlEvent, msgpack.packb(damaged))
 

@@ -126,6 +126,10 @@ async def test_request_fields_reach_the_verifier(served: Served) -> None:
         "top_p": 0.5,
         "top_k": -1,
         "min_p": 0.1,
+        "presence_penalty": -2,
+        "frequency_penalty": 0.25,
+        "repetition_penalty": 1.5,
+        "logit_bias": {"7": -100, "0": 0.5},
         "seed": -1,
         "stop": ["a", "b"],
         "stop_token_ids": [7],
@@ -137,6 +141,9 @@ async def test_request_fields_reach_the_verifier(served: Served) -> None:
     request = served.verifier.requests[0]
     assert (request.max_tokens, request.min_tokens, request.temperature) == (9, 3, 0.0)
     assert (request.top_p, request.top_k, request.min_p, request.seed) == (0.5, 0, 0.1, 2**64 - 1)
+    penalties = (request.presence_penalty, request.frequency_penalty, request.repetition_penalty)
+    assert penalties == (-2.0, 0.25, 1.5)
+    assert dict(zip(request.bias_ids.tolist(), request.bias.tolist(), strict=True)) == {7: -100.0, 0: 0.5}
     assert (request.stop, request.stop_token_ids, request.ignore_eos) == (("a", "b"), (7,), True)
     assert (request.tpot_ms, request.ttft_ms, request.speculation) == (40.0, 800.0, False)
 
@@ -147,6 +154,8 @@ async def test_defaults_are_best_effort_and_fill_the_context(served: Served) -> 
     assert (request.tpot_ms, request.ttft_ms) == (float("inf"), float("inf"))
     assert request.max_tokens == 200 - len(request.prompt)
     assert (request.temperature, request.top_p, request.top_k, request.min_p) == (1.0, 1.0, 0, 0.0)
+    penalties = (request.presence_penalty, request.frequency_penalty, request.repetition_penalty)
+    assert (penalties, len(request.bias_ids)) == ((0.0, 0.0, 1.0), 0)
     assert (request.speculation, request.max_depth) == (True, MAX_DEPTH)
 
 
@@ -275,7 +284,19 @@ BAD_CHATS: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
     ({"adaserve": {"acceptance": "typical"}}, "adaserve.acceptance", ("not supported",)),
     ({"n": 2}, "n", ("not supported",)),
     ({"n": True}, "n", ("not supported",)),
-    ({"presence_penalty": 0.5}, "presence_penalty", ("not supported",)),
+    ({"presence_penalty": 2.5}, "presence_penalty", ("less than or equal to 2", "2.5")),
+    ({"frequency_penalty": -2.5}, "frequency_penalty", ("greater than or equal to -2", "-2.5")),
+    ({"repetition_penalty": 0}, "repetition_penalty", ("greater than 0",)),
+    ({"repetition_penalty": 2.5}, "repetition_penalty", ("less than or equal to 2",)),
+    ({"logit_bias": [1]}, "logit_bias", ("map",)),
+    ({"logit_bias": {"secret": 1}}, "logit_bias", ("token ids", "object of length 1")),
+    ({"logit_bias": {"01": 1}}, "logit_bias", ("token ids",)),
+    ({"logit_bias": {"-1": 1}}, "logit_bias", ("token ids",)),
+    ({"logit_bias": {"5": 100.5}}, "logit_bias", ("-100 to 100",)),
+    ({"logit_bias": {"5": True}}, "logit_bias", ("numbers",)),
+    ({"logit_bias": {"5": None}}, "logit_bias", ("numbers",)),
+    ({"logit_bias": {"9999": 1}}, "logit_bias", ("9999",)),
+    ({"logit_bias": {str(i): 1 for i in range(1025)}}, "logit_bias", ("1024", "length 1025")),
     ({"logprobs": True}, "logprobs", ("not supported",)),
     ({"response_format": {"type": "json_object"}}, "response_format", ("not supported",)),
     ({"tools": [{"type": "function"}]}, "tools", ("not supported",)),

@@ -49,6 +49,51 @@ def test_a_batch_decodes_like_plain_decoding_and_really_speculates(build: Any) -
     assert ring.runner.num_forwards < sum(len(plain(ring.model, asked)) for asked in requests)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_all_parameters_at_random_decode_like_plain_decoding(build: Any, seed: int) -> None:
+    dice = random.Random(seed)
+    ring = build(noise=0.3, eos=frozenset({11}))
+    requests = []
+    for number in range(1, 9):
+        ids = dice.sample(range(12), dice.choice([0, 0, 1, 3, 12]))
+        asked = request(
+            number,
+            prompt=[dice.randrange(12) for _ in range(dice.randint(1, 12))],
+            max_tokens=dice.randint(8, 40),
+            min_tokens=dice.choice([0, 0, 8]),
+            temperature=dice.choice([0.0, 0.6, 1.2]),
+            top_k=dice.choice([0, 5]),
+            top_p=dice.choice([1.0, 0.9]),
+            min_p=dice.choice([0.0, 0.05]),
+            presence_penalty=dice.choice([0.0, dice.uniform(-2, 2)]),
+            frequency_penalty=dice.choice([0.0, dice.uniform(-0.5, 0.5)]),
+            repetition_penalty=dice.choice([1.0, dice.uniform(0.5, 1.5)]),
+            bias_ids=np.array(ids, np.int32),
+            bias=np.array([dice.uniform(-5, 5) for _ in ids]),
+            ignore_eos=dice.random() < 0.3,
+            seed=dice.randrange(2**64),
+        )
+        requests.append(asked)
+        ring.submit(asked)
+    delivered = ring.run()
+    for asked in requests:
+        assert delivered[asked.request].tokens == plain(ring.model, asked, frozenset({11}))
+    stats = [delivery.stats for delivery in delivered.values()]
+    assert sum(entry["num_accepted_draft_tokens"] for entry in stats if entry) > 20
+
+
+def test_adjusted_requests_neither_teach_nor_testify(build: Any) -> None:
+    ring = build(noise=0.3)
+    ring.submit(request(1, max_tokens=40, bias_ids=np.array([3], np.int32), bias=np.array([50.0])))
+    seen: list[int] = []
+    ring.engine._speculator.governor.watch.verified = lambda *told: seen.append(1)
+    delivered = ring.run()
+    assert delivered[request(1).request].stats["num_draft_tokens"] > 0
+    ring.wait(2000)
+    ring.turn()
+    assert (seen, ring.client.keys("*calibration*")) == ([], [])
+
+
 def test_where_drafting_does_not_pay_steps_do_not_wait_for_it_but_try_it_now_and_then(build: Any) -> None:
     ring = build(noise=0.3)
     ring.bus.tamper = lambda reply: dataclasses.replace(reply, depth=0)
@@ -234,6 +279,7 @@ def test_a_cancelled_request_frees_its_kv_and_leaves_the_others_alone(build: Any
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
+        ({"bias_ids": np.array([12], np.int32), "bias": np.zeros(1)}, "bias_ids"),
         ({"prompt": [99]}, "id that is not in 0..11"),
         ({"max_tokens": 100_000}, "exceed"),
         ({"prompt": []}, "empty"),
