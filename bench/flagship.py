@@ -3,9 +3,10 @@
     python -m bench.flagship [--prompts 300] [--tokens 48] [--dtypes float64 float32] [--json]
 
 Every completion goes over REST through four processes, with mixed SLOs and 1 to 32 requests at a time; the other
-side is `bench.reference`. The requests have filters, penalties and biases in turn. A float64 target must show no difference. In float32 a stream may differ where the two
-best candidates tie within ten times the largest logit difference that packing causes in this run, in at most 1 %
-of streams. At temperature 0 and without bias and penalties both must also equal `transformers`' own `generate`.
+side is `bench.reference`. The requests have filters, penalties and biases in turn. A float64 target must show no
+difference. In float32 a stream may differ where the two best candidates tie within ten times the largest logit
+difference that packing causes in this run, in at most 1 % of streams. At temperature 0 and without bias and
+penalties both must also equal `transformers`' own `generate`.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ arrival of its request at this gateway to the arrival of the first token there.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from services.gateway.slo import Slo
@@ -91,6 +91,51 @@ class Account:
             "num_accepted_draft_tokens": accepted,
             "num_spec_steps": steps,
         }
+
+
+def total_usage(choices: Sequence[Account]) -> dict[str, int]:
+    """Of an answer: the prompt, which is the same for all, once; the completions together."""
+    usage = choices[0].usage()
+    usage["completion_tokens"] = sum(choice.output_tokens for choice in choices)
+    usage["total_tokens"] = usage["prompt_tokens"] + usage["completion_tokens"]
+    return usage
+
+
+def total_metrics(choices: Sequence[Account]) -> dict[str, Any]:
+    """Of an answer: from its first token to its last, with the speculation of all its choices.
+
+    TPOT and the SLO's verdict are those of the slowest choice: each is a request with the whole target.
+    """
+    if len(choices) == 1:
+        return choices[0].metrics()
+    slowest = max(choices, key=lambda choice: choice.tpot_ms)
+    names = {name for choice in choices for name in choice.stats}
+    stats = {name: sum(choice.stats.get(name, 0.0) for choice in choices) for name in names}
+    stats["queue_ms"] = max(choice.stats.get("queue_ms", 0.0) for choice in choices)
+    firsts = [choice.first_ms for choice in choices if choice.first_ms is not None]
+    lasts = [choice.last_ms for choice in choices if choice.last_ms is not None]
+    waits = [choice.ttft_ms for choice in choices if choice.ttft_ms is not None]
+    whole = replace(
+        slowest,
+        ttft_ms=min(waits, default=None),
+        first_ms=min(firsts, default=None),
+        last_ms=max(lasts, default=None),
+        stats=stats,
+    )
+    metrics = whole.metrics()
+    rates = [1_000 / choice.tpot_ms for choice in choices if choice.tpot_ms > 0]
+    verdict = {"tpot_ms": _rounded(slowest.tpot_ms), "met": _all_met(choices)}
+    return {
+        **metrics,
+        "mean_itl_ms": _rounded(slowest.tpot_ms),
+        "tokens_per_second": _rounded(sum(rates)) if rates else None,
+        "slo": {**metrics["slo"], **verdict},
+    }
+
+
+def _all_met(choices: Sequence[Account]) -> bool | None:
+    """Whether every choice attained the SLO; None without one."""
+    return all(choice.met for choice in choices) if choices[0].has_target else None
 
 
 def _rounded(value: float | None) -> float | None:

@@ -14,13 +14,14 @@ from starlette.exceptions import HTTPException
 
 from services.gateway import errors, unsupported
 from services.gateway.admin import add_admin
-from services.gateway.completion import Completion
+from services.gateway.answer import Answer
 from services.gateway.errors import ApiError
 from services.gateway.handler import Gateway
 from services.gateway.middleware import CLIENT_CLOSED, BodyLimits, RequestContext
-from services.gateway.responses import shape_of
+from services.gateway.responses import Shape, shape_of, whole
 from services.gateway.schemas import ChatRequest, CompletionRequest
 from services.gateway.streams_api import add_streams, event_stream, stream_header
+from services.gateway.tasks import end
 from shared.health import PROMETHEUS_TEXT
 
 VERSION = version("adaserve")
@@ -58,38 +59,48 @@ async def _complete(gateway: Gateway, body: ChatRequest | CompletionRequest, req
     headers = unsupported.warning(unsupported.check(body))
     if body.stream_options is not None and not body.stream:
         raise errors.invalid("stream_options", "is only allowed when stream is true")
-    completion = await gateway.submit(body, request.headers)
+    answer = await gateway.submit(body, request.headers)
     if body.stream:
-        return event_stream(gateway, completion, headers)
+        return event_stream(gateway, answer, headers)
     try:
-        return await _whole(completion, request, headers)
+        return await _whole(answer, request, headers)
     finally:
-        completion.close()
+        answer.close()
 
 
-async def _whole(completion: Completion, request: Request, headers: Mapping[str, str]) -> Response:
+async def _whole(answer: Answer, request: Request, headers: Mapping[str, str]) -> Response:
     """The answer in one piece, unless the client leaves before it is there."""
-    collecting = asyncio.create_task(_collect(completion))
+    collecting = asyncio.create_task(_collect(answer))
     leaving = asyncio.create_task(_left(request))
     try:
         await asyncio.wait((collecting, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not collecting.done():
             return Response(status_code=CLIENT_CLOSED)  # nobody reads it
-        return JSONResponse(collecting.result(), headers={**headers, **stream_header(completion)})
+        return JSONResponse(collecting.result(), headers={**headers, **stream_header(answer)})
     finally:
         for task in (collecting, leaving):
             task.cancel()
         await asyncio.gather(collecting, leaving, return_exceptions=True)
 
 
-async def _collect(completion: Completion) -> dict[str, Any]:
+async def _collect(answer: Answer) -> dict[str, Any]:
+    shapes = [shape_of(completion) for completion in answer.completions]
+    collecting = [asyncio.create_task(_choice(shape)) for shape in shapes]
+    try:
+        choices = await asyncio.gather(*collecting)
+    finally:
+        await end(collecting)
+    return whole(shapes, choices, answer.accounts)
+
+
+async def _choice(shape: Shape) -> dict[str, Any]:
     texts: list[str] = []
     tokens: list[int] = []
-    async for piece in completion.pieces(keep_alive_s=float("inf")):
+    async for piece in shape.completion.pieces(keep_alive_s=float("inf")):
         if piece is not None:
             texts.append(piece.text)
             tokens += piece.tokens
-    return shape_of(completion).body("".join(texts), tokens)
+    return shape.choice("".join(texts), tokens)
 
 
 async def _left(request: Request) -> None:

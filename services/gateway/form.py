@@ -26,6 +26,8 @@ class Form:
     with_tokens: bool = False
     resumable: bool = False  # a client that leaves may come back
     body_digest: str = ""  # of a body that was sent with an Idempotency-Key
+    index: int = 0  # of the choice, where a body asked for several
+    answer: str = ""  # request that the answer is called after: the first choice's, "" for itself
 
     def pack(self) -> bytes:
         packed: bytes = msgpack.packb({"v": VERSION, **asdict(self)})

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from services.gateway import admission, idempotency, slo, tenancy
+from services.gateway.answer import Answer
 from services.gateway.bus import Bus
-from services.gateway.completion import Completion, Parts
+from services.gateway.completion import Parts
 from services.gateway.errors import ApiError
 from services.gateway.fleet import Fleet
 from services.gateway.prompts import Prompts
@@ -146,10 +147,10 @@ class Gateway:
     def serves(self, model: str) -> bool:
         return model in (DEFAULT_ALIAS, self.settings.model_id)
 
-    async def submit(self, body: ChatRequest | CompletionRequest, headers: Mapping[str, str]) -> Completion:
+    async def submit(self, body: ChatRequest | CompletionRequest, headers: Mapping[str, str]) -> Answer:
         """Queue a request, or join the one that its idempotency key names.
 
-        Raises ApiError; whoever gets the completion closes it.
+        Raises ApiError; whoever gets the answer closes it.
         """
         arrived = time.monotonic()
         targets = slo.resolve(body.adaserve.slo if body.adaserve else None, headers)
@@ -165,10 +166,11 @@ class Gateway:
         )
         return await (self._submission.submit(asked) if key is None else self._submission.submit_once(key, asked))
 
-    async def resume(self, stream: str, last_event_id: str | None, headers: Mapping[str, str]) -> Completion:
+    async def resume(self, stream: str, last_event_id: str | None, headers: Mapping[str, str]) -> Answer:
         """Join a request after the event that the client has seen last. Raises ApiError, as `submit`."""
         tenant = tenancy.tenant_of(headers)
-        return await self._resumption.resume(tenant, stream, last_event_id, headers.get("traceparent"))
+        found = await self._resumption.resume(tenant, stream, last_event_id, headers.get("traceparent"))
+        return Answer([found])
 
     async def cancel(self, stream: str, headers: Mapping[str, str]) -> dict[str, Any]:
         """End a request, if it has not ended; how it ended. Raises ApiError."""

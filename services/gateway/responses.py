@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
-from services.gateway.accounts import Account
+from services.gateway.accounts import Account, total_metrics, total_usage
 from services.gateway.completion import Completion
 from services.gateway.output import Piece
 
@@ -20,58 +21,63 @@ class Shape(ABC):
     chunk: str
 
     def __init__(self, completion: Completion) -> None:
-        self._completion = completion
-        self._form = completion.form
-        self._has_begun = completion.seen is not None and completion.seen > len(completion.request.prompt)
+        self.completion = completion
+        self.form = completion.form
+        self.position = len(completion.request.prompt)  # up to which everything has been told
+        self._has_begun = completion.seen is not None and completion.seen > self.position
 
     @abstractmethod
     def opening(self) -> Json | None:
         """The chunk before the first text, if there is one."""
 
     @abstractmethod
-    def piece(self, piece: Piece) -> Json | None:
-        """One chunk of text; None where there is nothing to tell."""
+    def _told(self, piece: Piece) -> Json:
+        """What a chunk's choice says of a piece."""
 
     @abstractmethod
     def closing(self) -> Json:
         """The chunk that carries the finish reason."""
 
     @abstractmethod
-    def body(self, text: str, tokens: list[int]) -> Json:
-        """The whole answer."""
+    def choice(self, text: str, tokens: list[int]) -> Json:
+        """One choice of the whole answer."""
 
-    def usage(self, account: Account) -> Json:
+    def whole_only(self) -> Json:
+        """What a whole answer has beside its choices."""
+        return {}
+
+    def piece(self, piece: Piece) -> Json | None:
+        """One chunk of text; None where there is nothing to tell."""
+        self.position = piece.position
+        if not piece.text and not (self.form.with_tokens and piece.tokens):
+            return None
+        return self._chunk(self._told(piece))
+
+    def usage(self, accounts: Sequence[Account]) -> Json:
         """The last chunk, without a choice."""
-        return {**self._head(self.chunk), "choices": [], "usage": account.usage(), "metrics": account.metrics()}
+        return {**self.head(self.chunk), "choices": [], **_figures(accounts)}
 
-    def _head(self, kind: str) -> Json:
+    def head(self, kind: str) -> Json:
+        """What every chunk and the whole answer begin with."""
         return {
-            "id": f"{self.id_prefix}-{self._completion.id}",
+            "id": f"{self.id_prefix}-{self.form.answer or self.completion.id}",
             "object": kind,
-            "created": self._form.created,
-            "model": self._form.model,
+            "created": self.form.created,
+            "model": self.form.model,
         }
 
-    def _chunk(self, choice: Json, *, finish_reason: str | None = None) -> Json:
-        choice = {"index": 0, **choice, "logprobs": None, "finish_reason": finish_reason}
-        chunk = {**self._head(self.chunk), "choices": [choice]}
-        return {**chunk, "usage": None} if self._form.with_usage else chunk
+    def _choice(self, content: Json, finish_reason: str | None) -> Json:
+        return {"index": self.form.index, **content, "logprobs": None, "finish_reason": finish_reason}
 
-    def _whole(self, choice: Json) -> Json:
-        account = self._completion.account()
-        choice = {"index": 0, **choice, "logprobs": None, "finish_reason": self._completion.finish_reason}
-        return {
-            **self._head(self.whole),
-            "choices": [choice],
-            "usage": account.usage(),
-            "metrics": account.metrics(),
-        }
+    def _chunk(self, content: Json, *, finish_reason: str | None = None) -> Json:
+        chunk = {**self.head(self.chunk), "choices": [self._choice(content, finish_reason)]}
+        return {**chunk, "usage": None} if self.form.with_usage else chunk
 
     def _tokens(self, tokens: list[int]) -> Json:
-        return {"token_ids": tokens} if self._form.with_tokens else {}
+        return {"token_ids": tokens} if self.form.with_tokens else {}
 
     def _prompt_tokens(self) -> Json:
-        return {"prompt_token_ids": self._completion.request.prompt.tolist()} if self._form.with_tokens else {}
+        return {"prompt_token_ids": self.completion.request.prompt.tolist()} if self.form.with_tokens else {}
 
 
 class ChatShape(Shape):
@@ -84,17 +90,18 @@ class ChatShape(Shape):
     def opening(self) -> Json:
         return {**self._chunk({"delta": {"role": "assistant", "content": ""}}), **self._prompt_tokens()}
 
-    def piece(self, piece: Piece) -> Json | None:
-        if not piece.text and not (self._form.with_tokens and piece.tokens):
-            return None
-        return self._chunk({"delta": {"content": piece.text}, **self._tokens(piece.tokens)})
+    def _told(self, piece: Piece) -> Json:
+        return {"delta": {"content": piece.text}, **self._tokens(piece.tokens)}
 
     def closing(self) -> Json:
-        return self._chunk({"delta": {}}, finish_reason=self._completion.finish_reason)
+        return self._chunk({"delta": {}}, finish_reason=self.completion.finish_reason)
 
-    def body(self, text: str, tokens: list[int]) -> Json:
+    def choice(self, text: str, tokens: list[int]) -> Json:
         message = {"role": "assistant", "content": text, "refusal": None}
-        return {**self._whole({"message": message, **self._tokens(tokens)}), **self._prompt_tokens()}
+        return self._choice({"message": message, **self._tokens(tokens)}, self.completion.finish_reason)
+
+    def whole_only(self) -> Json:
+        return self._prompt_tokens()
 
 
 class CompletionShape(Shape):
@@ -107,20 +114,29 @@ class CompletionShape(Shape):
     def opening(self) -> None:
         return None
 
-    def piece(self, piece: Piece) -> Json | None:
-        if not piece.text and not (self._form.with_tokens and piece.tokens):
-            return None
+    def _told(self, piece: Piece) -> Json:
         prompt = {} if self._has_begun else self._prompt_tokens()
         self._has_begun = True
-        return self._chunk({"text": piece.text, **self._tokens(piece.tokens), **prompt})
+        return {"text": piece.text, **self._tokens(piece.tokens), **prompt}
 
     def closing(self) -> Json:
-        return self._chunk({"text": ""}, finish_reason=self._completion.finish_reason)
+        return self._chunk({"text": ""}, finish_reason=self.completion.finish_reason)
 
-    def body(self, text: str, tokens: list[int]) -> Json:
-        return self._whole({"text": text, **self._tokens(tokens), **self._prompt_tokens()})
+    def choice(self, text: str, tokens: list[int]) -> Json:
+        content = {"text": text, **self._tokens(tokens), **self._prompt_tokens()}
+        return self._choice(content, self.completion.finish_reason)
 
 
 def shape_of(completion: Completion) -> Shape:
     """The shape of the endpoint that the request came to first."""
     return ChatShape(completion) if completion.form.endpoint == "chat" else CompletionShape(completion)
+
+
+def whole(shapes: Sequence[Shape], choices: list[Json], accounts: Sequence[Account]) -> Json:
+    """The answer in one piece, with each shape's `choice`."""
+    first = shapes[0]
+    return {**first.head(first.whole), "choices": choices, **_figures(accounts), **first.whole_only()}
+
+
+def _figures(accounts: Sequence[Account]) -> Json:
+    return {"usage": total_usage(accounts), "metrics": total_metrics(accounts)}

@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 from shared.fields import MAX_AXIS
 from shared.messages import MAX_BIAS, MAX_CONTEXT, MAX_DEPTH
 
+MAX_CHOICES = 16
 MAX_STOPS = 16
 MAX_BIASES = MAX_AXIS["bias"]
 MAX_STOP_BYTES = 1024
@@ -140,6 +141,7 @@ class Sampling(_Options):
     """What chat and completions have in common."""
 
     model: str = Field(default="default", max_length=256)
+    n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
     max_tokens: int | None = Field(default=None, ge=1, le=MAX_CONTEXT)
     min_tokens: int | None = Field(default=None, ge=0, le=MAX_CONTEXT)
     temperature: float | None = Field(default=None, ge=0, le=2)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from services.gateway.completion import Completion
+from services.gateway.answer import Answer, merged
 from services.gateway.errors import ApiError, internal, report_bug
-from services.gateway.responses import Shape
+from services.gateway.responses import Shape, shape_of
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -36,38 +36,44 @@ class EventStream(StreamingResponse):
             self._on_close()
 
 
-async def events(completion: Completion, shape: Shape, *, keep_alive_s: float) -> AsyncIterator[bytes]:
+async def events(answer: Answer, *, keep_alive_s: float) -> AsyncIterator[bytes]:
     """The body of one stream, or its rest after the event that the client has seen.
 
-    An ApiError becomes an event: a stream never ends without a word.
+    The choices' chunks come as they are made, each with its index. An ApiError becomes an event: a stream never
+    ends without a word.
     """
-    position = len(completion.request.prompt)
+    shapes = [shape_of(completion) for completion in answer.completions]
     try:
-        if completion.seen is None and (opening := shape.opening()) is not None:
-            yield _event(completion, position, opening)
-        async for piece in completion.pieces(keep_alive_s):
-            if piece is None:
-                yield KEEP_ALIVE
-                continue
-            position = piece.position
-            if (chunk := shape.piece(piece)) is not None:
-                yield _event(completion, position, chunk)
-        yield _event(completion, position, shape.closing())
-        if completion.form.with_usage:
-            yield _event(completion, position, shape.usage(completion.account()))
+        async for event in merged([_choice(shape, keep_alive_s) for shape in shapes]):
+            yield event
+        if shapes[0].form.with_usage:
+            yield _event(shapes[0], shapes[0].usage(answer.accounts))
         yield DONE
     except ApiError as error:
-        completion.close(error.code)
+        answer.close(error.code)
         yield b"event: error\n" + _data(error.body())
     except Exception as error:  # a bug: the client is told, the log gets the frames
-        report_bug(completion.id, error)
-        completion.close(type(error).__name__)
+        report_bug(answer.completions[0].id, error)
+        answer.close(type(error).__name__)
         yield b"event: error\n" + _data(internal().body())
 
 
-def _event(completion: Completion, position: int, chunk: dict[str, Any]) -> bytes:
-    """``id`` is the request and the last position whose text has been sent."""
-    return f"id: {completion.id}:{position}\n".encode() + _data(chunk)
+async def _choice(shape: Shape, keep_alive_s: float) -> AsyncGenerator[bytes, None]:
+    """One choice from its opening to its finish reason."""
+    completion = shape.completion
+    if completion.seen is None and (opening := shape.opening()) is not None:
+        yield _event(shape, opening)
+    async for piece in completion.pieces(keep_alive_s):
+        if piece is None:
+            yield KEEP_ALIVE
+        elif (chunk := shape.piece(piece)) is not None:
+            yield _event(shape, chunk)
+    yield _event(shape, shape.closing())
+
+
+def _event(shape: Shape, chunk: dict[str, Any]) -> bytes:
+    """``id`` is the choice's request and the last position whose text has been sent."""
+    return f"id: {shape.completion.id}:{shape.position}\n".encode() + _data(chunk)
 
 
 def _data(chunk: dict[str, Any]) -> bytes:

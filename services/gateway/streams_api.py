@@ -7,9 +7,8 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from services.gateway.completion import Completion
+from services.gateway.answer import Answer
 from services.gateway.handler import Gateway
-from services.gateway.responses import shape_of
 from services.gateway.sse import EventStream, events
 from services.gateway.stream_ids import LAST_EVENT_ID
 
@@ -21,20 +20,20 @@ def add_streams(app: FastAPI, gateway: Gateway) -> None:
 
     @app.get("/v1/streams/{stream}", response_model=None)
     async def resume(stream: str, request: Request) -> Response:
-        completion = await gateway.resume(stream, request.headers.get(LAST_EVENT_ID), request.headers)
-        return event_stream(gateway, completion, {})
+        answer = await gateway.resume(stream, request.headers.get(LAST_EVENT_ID), request.headers)
+        return event_stream(gateway, answer, {})
 
     @app.delete("/v1/streams/{stream}")
     async def cancel(stream: str, request: Request) -> dict[str, Any]:
         return await gateway.cancel(stream, request.headers)
 
 
-def event_stream(gateway: Gateway, completion: Completion, headers: dict[str, str]) -> Response:
-    """The completion as server-sent events."""
-    chunks = events(completion, shape_of(completion), keep_alive_s=gateway.settings.keep_alive_s)
-    return EventStream(chunks, completion.close, {**headers, **stream_header(completion)})
+def event_stream(gateway: Gateway, answer: Answer, headers: dict[str, str]) -> Response:
+    """The answer as server-sent events."""
+    chunks = events(answer, keep_alive_s=gateway.settings.keep_alive_s)
+    return EventStream(chunks, answer.close, {**headers, **stream_header(answer)})
 
 
-def stream_header(completion: Completion) -> dict[str, str]:
-    """What the stream is called, for a client that loses it before its first event."""
-    return {STREAM_HEADER: completion.id}
+def stream_header(answer: Answer) -> dict[str, str]:
+    """What the stream of each choice is called, for a client that loses it before its first event."""
+    return {STREAM_HEADER: ", ".join(completion.id for completion in answer.completions)}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
 from services.gateway import admission, idempotency, slo
+from services.gateway.answer import Answer, choice_id
 from services.gateway.completion import Completion, Parts
 from services.gateway.errors import ApiError
 from services.gateway.form import Form
@@ -38,13 +39,33 @@ class Asked:
         return bool(self.body_digest) or (options is not None and bool(options.resumable))
 
     @property
+    def num_choices(self) -> int:
+        return self.body.n or 1
+
+    @property
     def wants_speculation(self) -> bool:
         options = self.body.adaserve.speculation if self.body.adaserve else None
         return options is None or (options.enabled and options.max_depth > 0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Which choice of which answer; ``sibling`` is the answer's first request, if this is another."""
+
+    answer: str
+    index: int
+    sibling: Request | None
+
+    @property
+    def request(self) -> str:
+        return choice_id(self.answer, self.index)
+
+
+OpenChoice = Callable[[_Choice, Asked], Awaitable[Completion | None]]
+
+
 class Submission:
-    """Every method raises ApiError; whoever gets a completion closes it."""
+    """Every method raises ApiError; whoever gets an answer closes it."""
 
     def __init__(
         self,
@@ -64,28 +85,50 @@ class Submission:
         self._limits = limits
         self._keyed: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def submit(self, asked: Asked) -> Completion:
-        """Queue a request."""
-        completion = await self._prepare(admission.new_id(), asked)
-        await opened(completion, completion.enqueue(self._queue_limit))
-        return completion
+    async def submit(self, asked: Asked) -> Answer:
+        """Queue every choice."""
+        answer = await self._all_choices(admission.new_id(), asked, self._new_choice)
+        assert answer is not None
+        return answer
 
-    async def submit_once(self, key: str, asked: Asked) -> Completion:
-        """Queue a request, or join what the key has started before, unless that was cancelled or failed."""
+    async def submit_once(self, key: str, asked: Asked) -> Answer:
+        """Queue every choice, or join what the key has started before, unless that was cancelled or failed."""
         for attempt in range(idempotency.MAX_ATTEMPTS):
             request = idempotency.request_of(asked.tenant, key, attempt)
             lock = self._keyed.setdefault(request, asyncio.Lock())
             async with lock:  # or the second of two would open a stream that the first one is about to enqueue
-                completion = await self._one_attempt(request, asked)
-            if completion is not None:
-                return completion
+                answer = await self._all_choices(request, asked, self._known_choice)
+            if answer is not None:
+                return answer
         raise idempotency.exhausted()
 
-    async def _one_attempt(self, request: str, asked: Asked) -> Completion | None:
+    async def _all_choices(self, answer: str, asked: Asked, open_choice: OpenChoice) -> Answer | None:
+        """All of them or none: None where one cannot be opened."""
+        completions: list[Completion] = []
+        try:
+            for index in range(asked.num_choices):
+                sibling = completions[0].request if completions else None
+                completion = await open_choice(_Choice(answer, index, sibling), asked)
+                if completion is None:
+                    Answer(completions).close("choice_failed")
+                    return None
+                completions.append(completion)
+        except BaseException as error:
+            Answer(completions).close(error.code if isinstance(error, ApiError) else type(error).__name__)
+            raise
+        return Answer(completions)
+
+    async def _new_choice(self, choice: _Choice, asked: Asked) -> Completion:
+        completion = await self._prepare(choice, asked)
+        await opened(completion, completion.enqueue(self._queue_limit))
+        return completion
+
+    async def _known_choice(self, choice: _Choice, asked: Asked) -> Completion | None:
         """None where the request has failed before."""
+        request = choice.request
         stored = await self._resumption.stored(request)
         if stored is None:
-            completion = await self._prepare(request, asked)
+            completion = await self._prepare(choice, asked)
             if await opened(completion, completion.enqueue(self._queue_limit)):
                 return completion
             completion.close("exists")
@@ -96,16 +139,16 @@ class Submission:
             raise idempotency.reused()
         return await self._resumption.join(stored, None, asked.traceparent)
 
-    async def _prepare(self, request: str, asked: Asked) -> Completion:
+    async def _prepare(self, choice: _Choice, asked: Asked) -> Completion:
         span = self._parts.telemetry.request(asked.traceparent, signals.GATEWAY_REQUEST)
         try:
-            message = await self._message(request, asked)
+            message = await self._message(choice, asked)
         except ApiError as error:
             span.end(error=error.code)
             raise
         return Completion(
             message,
-            self._form(asked),
+            self._form(choice, asked),
             self._parts,
             digest=await digest_of(message.prompt.tolist()),
             arrived=asked.arrived,
@@ -113,15 +156,20 @@ class Submission:
             traceparent=span.traceparent,
         )
 
-    async def _message(self, request: str, asked: Asked) -> Request:
+    async def _message(self, choice: _Choice, asked: Asked) -> Request:
+        if choice.sibling is not None:
+            seed = (choice.sibling.seed + choice.index) % admission.SEED_SPAN
+            return replace(choice.sibling, request=choice.request, seed=seed)
         fleet, patience_s = self._parts.fleet, self._parts.patience_s
         slo.check_feasible(asked.targets, fleet.zero_load_ms, speculation=asked.wants_speculation)
         if fleet.silent_s > patience_s:
             raise admission.unavailable(f"no verifier has been alive for {patience_s:g} s")
         prompt = await self._prompts.of(asked.body)
-        return admission.new_request(request, asked.tenant, asked.body, prompt, asked.targets, self._limits())
+        return admission.new_request(
+            choice.request, asked.tenant, asked.body, prompt, asked.targets, self._limits()
+        )
 
-    def _form(self, asked: Asked) -> Form:
+    def _form(self, choice: _Choice, asked: Asked) -> Form:
         body = asked.body
         return Form(
             endpoint="chat" if isinstance(body, ChatRequest) else "completions",
@@ -131,4 +179,6 @@ class Submission:
             with_tokens=bool(body.return_token_ids),
             resumable=asked.is_resumable,
             body_digest=asked.body_digest,
+            index=choice.index,
+            answer=choice.answer if choice.index else "",
         )

@@ -17,7 +17,6 @@ _OFF = (None, False)
 _NONE_GIVEN: tuple[Any, ...] = (None, [], {})
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "n": (None, 1),
     "best_of": (None, 1),
     "echo": _OFF,
     "suffix": (None, ""),

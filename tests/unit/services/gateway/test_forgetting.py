@@ -94,7 +94,8 @@ async def test_an_ended_request_is_not_brought_back(served: Served, monkeypatch:
     """Its last event has arrived; its client reads slowly while Redis forgets."""
     monkeypatch.setattr("services.gateway.open_stream.RESTORE_AFTER_S", 0.0)
     served.answers(Reply(TOKENS))
-    completion = await served.gateway.submit(CompletionRequest(prompt="hello"), {})
+    answer = await served.gateway.submit(CompletionRequest(prompt="hello"), {})
+    [completion] = answer.completions
     streams = served.gateway._streams
     stream = streams._open[completion.id]
     await served.until(lambda: stream.delivery.end)
