@@ -28,6 +28,30 @@ def _byte_alphabet() -> dict[str, int]:
 _BYTES = _byte_alphabet()
 
 
+def token_bytes(tokenizer: Tokenizer, token: int) -> bytes:
+    """What one token adds to a text, as bytes; of a special token its name, of an unknown id nothing."""
+    spelling = tokenizer.token(token)
+    if spelling is None:
+        return b""
+    if token in tokenizer.special_ids:
+        return spelling.encode("utf-8", "surrogatepass")
+    if tokenizer.decoder_types == {"ByteLevel"}:
+        return _spelled(spelling)
+    if _BYTE_TOKEN.fullmatch(spelling) and "ByteFallback" in tokenizer.decoder_types:
+        return bytes([int(spelling[3:5], 16)])
+    # Behind another one, because a decoder may strip the space that a text begins with.
+    before = tokenizer.decode([token], skip_special=False)
+    return tokenizer.decode([token, token], skip_special=False)[len(before) :].encode()
+
+
+def _spelled(spelling: str) -> bytes:
+    """The bytes of a byte-level token, or of an added one, which spells text."""
+    try:
+        return bytes([_BYTES[character] for character in spelling])
+    except KeyError:
+        return spelling.encode("utf-8", "surrogatepass")
+
+
 class _Decoding(Protocol):
     @property
     def is_holding(self) -> bool: ...
@@ -69,11 +93,7 @@ class _ByteDecoding:
         return bool(self._utf8.getstate()[0])
 
     def push(self, token: int) -> str:
-        spelling = self._tokenizer.token(token) or ""
-        try:
-            return self._utf8.decode(bytes([_BYTES[character] for character in spelling]))
-        except KeyError:  # an added token that spells text, not bytes
-            return self._utf8.decode(spelling.encode("utf-8", "surrogatepass"))
+        return self._utf8.decode(_spelled(self._tokenizer.token(token) or ""))
 
     def flush(self) -> str:
         text = self._utf8.decode(b"", final=True)

@@ -101,6 +101,17 @@ class Blob(Plain):
 
 
 @dataclass(frozen=True, slots=True)
+class Bytes(Plain):
+    """At most ``limit`` bytes."""
+
+    limit: int
+
+    def check(self, value: Any) -> None:
+        if type(value) is not bytes or len(value) > self.limit:
+            raise FieldError(f"must be at most {self.limit} bytes")
+
+
+@dataclass(frozen=True, slots=True)
 class Maybe(Plain):
     """None or what ``inner`` accepts."""
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from shared.fields import (
     Blob,
+    Bytes,
     FieldError,
     Flag,
     Integer,
@@ -35,6 +36,7 @@ from shared.fields import (
     offsets,
     specs_of,
 )
+from shared.logprobs import MAX_TOP
 from shared.tree import TokenTree
 
 Array = npt.NDArray[Any]
@@ -43,6 +45,7 @@ MAX_CONTEXT = 1 << 20
 MAX_DEPTH = 64
 MAX_WIDTH = 64
 MAX_BIAS = 100.0
+MAX_LOGPROB_BYTES = 8 << 20
 UNBOUNDED = float("inf")
 
 REQUEST_ID = np.dtype("V16")  # 128 bits, server-generated
@@ -85,6 +88,7 @@ class Request(Message):
     presence_penalty: float = declared(Number(-2.0, 2.0), 0.0)
     frequency_penalty: float = declared(Number(-2.0, 2.0), 0.0)
     repetition_penalty: float = declared(Number(sys.float_info.min, 2.0), 1.0)
+    logprobs: int | None = declared(Maybe(Integer(0, MAX_TOP)), None)  # alternatives to tell with each token's own
     bias_ids: Array = column(np.int32, "bias")
     bias: Array = column(np.float64, "bias")  # added to the logits of those ids
     seed: int = declared(Integer(0, 2**64 - 1))
@@ -112,7 +116,8 @@ class TokenEvent(Message):
 
     ``finish`` is set on the last event of a request; ``text_length`` is then the number of characters of output
     text to keep, -1 for all of it (a stop string cuts inside committed tokens). ``stats`` belongs to the last
-    event, ``error`` to one whose finish is "error".
+    event, ``error`` to one whose finish is "error". ``logprobs`` are entries of `shared.logprobs`, one for each
+    token, empty where the request does not ask for them.
     """
 
     request: str = declared(Text(32))
@@ -123,12 +128,15 @@ class TokenEvent(Message):
     text_length: int = declared(Integer(-1, 2**31 - 1))
     stats: dict[str, float] | None = declared(Maybe(Table(Number(-UNBOUNDED))))
     error: str | None = declared(Maybe(Text(1024)))
+    logprobs: bytes = declared(Bytes(MAX_LOGPROB_BYTES), b"")
 
     def __post_init__(self) -> None:
         Message.__post_init__(self)
         _check_not_negative("tokens", self.tokens)
         if self.finish is not None and self.finish not in FINISH_REASONS:
             raise FieldError(f"finish must be one of {', '.join(FINISH_REASONS)}")
+        if len(self.logprobs) % max(1, len(self.tokens)):
+            raise FieldError("logprobs must be entries of one size for each token")
 
     @property
     def end(self) -> int:

@@ -24,10 +24,14 @@ class CommitRow:
     tokens: bytes
     event: bytes
     finish: str = ""
+    logprobs: bytes = b""
+    """Entries of `shared.logprobs`, one for each token, or nothing."""
 
     def __post_init__(self) -> None:
         if len(self.tokens) != 4 * (self.end - self.start):
             raise ValueError(f"{len(self.tokens)} bytes of tokens do not fill {self.start}..{self.end}")
+        if len(self.logprobs) % max(1, self.end - self.start):
+            raise ValueError(f"{len(self.logprobs)} bytes of logprobs are no entries of {self.start}..{self.end}")
         if not self.tokens and (not self.finish or self.start_digest != self.end_digest):
             raise ValueError("a row without tokens must finish its request and keep its digest")
 

@@ -101,10 +101,11 @@ class ReseedStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One commit: `tokens` (uint32 LE) are context[end - n : end]."""
+    """One commit: `tokens` (uint32 LE) are context[end - n : end]; `logprobs` their entries, where asked for."""
 
     end: int
     tokens: bytes
+    logprobs: bytes = b""
 
     @property
     def start(self) -> int:
@@ -136,6 +137,11 @@ class Claim:
     def tokens(self) -> bytes:
         """All committed output tokens, uint32 LE, in order."""
         return b"".join(entry.tokens for entry in self.journal)
+
+    @property
+    def logprobs(self) -> bytes:
+        """The entries of all committed output tokens, in order."""
+        return b"".join(entry.logprobs for entry in self.journal)
 
     @property
     def queued_ms(self) -> float:
@@ -240,5 +246,5 @@ def _time(value: bytes) -> float | None:
 
 
 def _journal(entries: list[Any]) -> tuple[JournalEntry, ...]:
-    # [[id, [field, value]], ...]; the id is `<end position>-0`.
-    return tuple(JournalEntry(int(entry.split(b"-")[0]), fields[1]) for entry, fields in entries)
+    # [[id, [b"tokens", value]], ...], or with b"logprobs", value behind; the id is `<end position>-0`.
+    return tuple(JournalEntry(int(entry.split(b"-")[0]), *fields[1::2]) for entry, fields in entries)

@@ -10,7 +10,7 @@
 --
 -- Raise VERSION with every change: a client loads its library only where it finds none or an older one.
 
-local VERSION = 6
+local VERSION = 10
 
 local GROUP = 'verifiers'
 local RETAIN_MS = 600000
@@ -76,6 +76,13 @@ local function discard(stream, entry)
     redis.pcall('XACK', stream, GROUP, entry)
     redis.call('XDEL', stream, entry)
   end
+end
+
+-- One commit's tokens, with their log-probabilities where the request asks for them.
+local function append(journal, stop, tokens, logprobs)
+  local command = { 'XADD', journal, stop .. '-0', 'tokens', tokens }
+  if logprobs ~= '' then command[6], command[7] = 'logprobs', logprobs end
+  redis.call(unpack(command))
 end
 
 local function retire(hash, journal)
@@ -203,7 +210,7 @@ local function commit_row(prefix, own, row, at)
   local verdict = judge_commit(row, state[1], state[2], state[3], state[4])
   if verdict ~= 'OK' then return verdict end
   -- The journal first: of all writes only this one can be refused, and nothing has changed yet then.
-  if row.tokens ~= '' then redis.call('XADD', row.journal, row.stop .. '-0', 'tokens', row.tokens) end
+  if row.tokens ~= '' then append(row.journal, row.stop, row.tokens, row.logprobs) end
   local fields = { 'position', row.stop, 'digest', row.stop_digest }
   if row.tokens ~= '' then
     fields[5], fields[6] = 'last_token_ms', at
@@ -220,9 +227,9 @@ local function commit_row(prefix, own, row, at)
   return 'OK'
 end
 
-local ROW_KEYS, ROW_ARGS = 2, 9
+local ROW_KEYS, ROW_ARGS = 2, 10
 
--- KEYS own set, then hash and journal of each row. ARGV prefix, then nine columns of each row.
+-- KEYS own set, then hash and journal of each row. ARGV prefix, then ten columns of each row.
 local function commit(keys, args)
   local at = now()
   local replies = { at }
@@ -230,7 +237,7 @@ local function commit(keys, args)
     local k, a = 1 + i * ROW_KEYS, 1 + i * ROW_ARGS
     local row = { hash = keys[k + 1], journal = keys[k + 2], id = args[a + 1], epoch = args[a + 2],
       start = args[a + 3], start_digest = args[a + 4], stop = args[a + 5], stop_digest = args[a + 6],
-      tokens = args[a + 7], event = args[a + 8], finish = args[a + 9] }
+      tokens = args[a + 7], event = args[a + 8], finish = args[a + 9], logprobs = args[a + 10] }
     local ran, verdict = pcall(commit_row, args[1], keys[1], row, at)
     if not ran then
       local text = type(verdict) == 'table' and verdict.err or tostring(verdict)
@@ -350,7 +357,8 @@ end
 
 -- KEYS hash, journal, released stream. ARGV prefix, id, owner ('' from a gateway), its epoch, new epoch, start (the
 -- prompt's length), position, digest, tokens from start to position, first token's time or '', position and digest
--- of a chain in Redis that contradicts the caller's or '', tier, then hash fields and values.
+-- of a chain in Redis that contradicts the caller's or '', log-probabilities of the tokens or '', tier, then hash
+-- fields and values.
 local function reseed(keys, args)
   local hash, journal, released = keys[1], keys[2], keys[3]
   local prefix, id, owner, new_epoch = args[1], args[2], args[3], args[5]
@@ -366,10 +374,10 @@ local function reseed(keys, args)
     if state.owner ~= owner and state.owner ~= '' then redis.call('SREM', prefix .. 'owned:' .. state.owner, id) end
   end
   redis.call('DEL', journal)
-  if args[9] ~= '' then redis.call('XADD', journal, args[7] .. '-0', 'tokens', args[9]) end
+  if args[9] ~= '' then append(journal, args[7], args[9], args[13]) end
   if not state.epoch then
     -- Only here: what Redis still holds, such as the gateway of a later attach, is newer than the caller's copy.
-    redis.call('HSET', hash, 'tier', args[13], 'enqueued_ms', at, unpack(args, 14))
+    redis.call('HSET', hash, 'tier', args[14], 'enqueued_ms', at, unpack(args, 15))
   end
   redis.call('HSET', hash, 'owner', owner, 'position', args[7], 'digest', args[8], 'claimed_position', args[7],
     'crash_claims', '0')

@@ -180,7 +180,7 @@ def commit(keys: Keys, *, verifier: str, rows: Sequence[CommitRow]) -> Call[Comm
     for row in rows:
         names += (keys.request(row.request), keys.journal(row.request))
         arguments += (row.request, row.epoch, row.start, row.start_digest, row.end, row.end_digest)
-        arguments += (row.tokens, row.event, row.finish)
+        arguments += (row.tokens, row.event, row.finish, row.logprobs)
     return Call("adaserve_commit", tuple(names), tuple(arguments), parse_commit)
 
 
@@ -265,6 +265,7 @@ def reseed(
     position: int,
     digest: str,
     tokens: bytes,
+    logprobs: bytes = b"",
     first_token_ms: float | None = None,
     owner: str = "",
     owner_epoch: str = "",
@@ -272,6 +273,8 @@ def reseed(
     contradiction: Contradiction | None = None,
 ) -> Call[Reseeded]:
     """Replaces a missing or shorter journal by the caller's chain of output tokens (uint32 LE, start..position).
+
+    `logprobs` are the entries of the same tokens, or nothing.
 
     `start` is the prompt's length. A gateway passes no owner: the request then goes to `requests:released`, and a
     verifier still at work on it is fenced; so a gateway leaves a live owner the time to be first. The live owner
@@ -282,11 +285,11 @@ def reseed(
         raise ValueError(f"{len(tokens)} bytes of tokens do not fill {start}..{position}")
     conflict = ("", "") if contradiction is None else (contradiction.position, contradiction.digest)
     first = "" if first_token_ms is None else f"{first_token_ms:.3f}"
-    chain = (start, position, digest, tokens, first)
+    chain = (start, position, digest, tokens, first, *conflict, logprobs)
     return Call(
         "adaserve_reseed",
         (keys.request(request), keys.journal(request), keys.released),
-        (keys.prefix, request, owner, owner_epoch, epoch, *chain, *conflict, origin.tier, *origin.fields()),
+        (keys.prefix, request, owner, owner_epoch, epoch, *chain, origin.tier, *origin.fields()),
         parse_reseeded,
     )
 

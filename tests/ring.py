@@ -86,6 +86,7 @@ class Delivery:
     error: str | None = None
     stats: dict[str, float] | None = None
     text_length: int = -1
+    logprobs: bytes = b""
 
 
 class InlineRing(VerifierBus):
@@ -297,6 +298,7 @@ class TableRing:
                 assert ends.setdefault(event.request, event.start) == event.start, "gap or repetition"
                 ends[event.request] = event.end
             delivery.tokens += event.tokens.tolist()
+            delivery.logprobs += event.logprobs
             delivery.finish, delivery.error, delivery.stats = event.finish, event.error, event.stats
             delivery.text_length = event.text_length
         return found

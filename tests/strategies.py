@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from shared.fields import Blob, Column, Flag, Integer, Maybe, Number, Several, Spec, Table, Text, specs_of
+from shared.fields import Blob, Bytes, Column, Flag, Integer, Maybe, Number, Several, Spec, Table, Text, specs_of
 from shared.messages import FINISH_REASONS, Message
 from shared.tree import TokenTree
 
@@ -47,6 +47,8 @@ def _value(name: str, spec: Spec, lengths: dict[str, int], forest: list[TokenTre
         return _biases(name, lengths["bias"])
     if isinstance(spec, Column):
         return _column(name, spec, lengths, forest)
+    if name == "logprobs" and isinstance(spec, Bytes):
+        return st.sampled_from([0, 4, 12]).map(lambda size: bytes(size * lengths["token"]))
     if name == "finish":
         return st.sampled_from([None, *FINISH_REASONS])
     return _plain(spec)
@@ -64,6 +66,8 @@ def _plain(spec: Spec) -> st.SearchStrategy[Any]:
             return st.booleans()
         case Blob(size):
             return st.binary(min_size=size, max_size=size)
+        case Bytes(limit):
+            return st.binary(max_size=min(limit, 40))
         case Maybe(inner):
             return st.none() | _plain(inner)
         case Several(inner, limit):

@@ -59,6 +59,7 @@ def new_request(
         presence_penalty=float(body.presence_penalty or 0.0),
         frequency_penalty=float(body.frequency_penalty or 0.0),
         repetition_penalty=1.0 if body.repetition_penalty is None else _penalty(body.repetition_penalty),
+        logprobs=body.num_logprobs,
         bias_ids=np.array(_biased(body, limits), np.int32),
         bias=np.array(list(body.logit_bias.values()), np.float64),
         seed=secrets.randbits(63) if body.seed is None else body.seed % SEED_SPAN,

@@ -18,6 +18,7 @@ from services.gateway.answer import Answer
 from services.gateway.errors import ApiError
 from services.gateway.handler import Gateway
 from services.gateway.middleware import CLIENT_CLOSED, BodyLimits, RequestContext
+from services.gateway.output import Piece
 from services.gateway.responses import Shape, shape_of, whole
 from services.gateway.schemas import ChatRequest, CompletionRequest
 from services.gateway.streams_api import add_streams, event_stream, stream_header
@@ -48,6 +49,8 @@ def _add_completions(app: FastAPI, gateway: Gateway) -> None:
     async def chat(body: ChatRequest, request: Request) -> Response:
         if None not in (body.max_tokens, body.max_completion_tokens) and body.max_tokens != body.limit:
             raise errors.invalid("max_tokens", f"{body.max_tokens} contradicts max_completion_tokens {body.limit}")
+        if body.top_logprobs and not body.logprobs:
+            raise errors.invalid("top_logprobs", "is only allowed when logprobs is true")
         return await _complete(gateway, body, request)
 
     @app.post("/v1/completions", response_model=None)
@@ -100,7 +103,7 @@ async def _choice(shape: Shape) -> dict[str, Any]:
         if piece is not None:
             texts.append(piece.text)
             tokens += piece.tokens
-    return shape.choice("".join(texts), tokens)
+    return shape.choice(Piece("".join(texts), tokens, shape.position + len(tokens)))
 
 
 async def _left(request: Request) -> None:

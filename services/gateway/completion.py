@@ -18,6 +18,7 @@ from services.gateway.delivery import Delivery, Delta
 from services.gateway.errors import ApiError, invalid
 from services.gateway.fleet import Fleet
 from services.gateway.form import Form
+from services.gateway.logprobs import Logprobs
 from services.gateway.open_stream import OpenStream
 from services.gateway.output import NoEvent, OutputText, Piece
 from services.gateway.slo import Slo
@@ -27,6 +28,7 @@ from services.gateway.streams import Streams
 from services.gateway.tenancy import unknown_stream
 from shared import signals
 from shared.errors import BusUnavailable
+from shared.logprobs import entry_size
 from shared.messages import Request, TokenEvent
 from shared.telemetry import OpenSpan, Telemetry, now_ns
 from shared.tokenizer import Tokenizer
@@ -79,7 +81,10 @@ class Completion:
         self._span = span
         self._clock = clock
         self._origin = origin_of(request, form, parts.bus.gateway, traceparent)
-        self._delivery = Delivery(request.request, len(request.prompt), digest)
+        self._delivery = Delivery(request.request, len(request.prompt), digest, entry_size(request.logprobs))
+        self.logprobs: Logprobs | None = None
+        if request.logprobs is not None:
+            self.logprobs = Logprobs(parts.tokenizer, self._delivery, request.logprobs)
         self._output = OutputText(parts.tokenizer, request.stop, len(request.prompt), seen=seen)
         self._stream: OpenStream | None = None
         self._opening: asyncio.Task[object] | None = None

@@ -5,7 +5,7 @@ Pure: events come in, an `Attached` journal heals what was lost, deltas go out. 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,12 +40,17 @@ class Delta:
 
 @dataclass(slots=True, eq=False)
 class Delivery:
-    """The verified prefix of one request: ``position`` and ``digest`` start at the end of the prompt."""
+    """The verified prefix of one request: ``position`` and ``digest`` start at the end of the prompt.
+
+    ``logprob_size`` bytes of log-probabilities (`shared.logprobs`) come with each token.
+    """
 
     request: str
     position: int
     digest: bytes
+    logprob_size: int = 0
     tokens: list[int] = field(default_factory=list)
+    logprobs: bytearray = field(default_factory=bytearray)
     first_ms: float | None = None
     last_ms: float | None = None
     end: TokenEvent | None = None
@@ -61,9 +66,9 @@ class Delivery:
         if event.end < self.position or (event.end == self.position and event.finish is None):
             return None
         new = event.tokens[self.position - event.start :].tolist()
-        if digests.extend(self.digest, new) != event.digest:
+        if digests.extend(self.digest, new) != event.digest or not self._fits(event.tokens, event.logprobs):
             raise Gap  # not this chain: the journal tells which of the two is right
-        self._append(new, committed_at)
+        self._append(new, event.logprobs, committed_at)
         return self._finish(new, event)
 
     def heal(self, journal: Attached, now_ms: float, asked_at: int | None = None) -> list[Delta]:
@@ -78,14 +83,15 @@ class Delivery:
         end = TOKENS.decode(journal.terminal) if journal.terminal else None
         if journal.position < self.position:
             return self._heal_from_less(journal, end, self.position if asked_at is None else asked_at)
-        groups = self._missing(journal)
+        missing = self._missing(journal)
+        groups = [group for group, _ in missing]
         if digests.extend(self.digest, [token for group in groups for token in group]).hex() != journal.digest:
             raise BrokenChain
         if self.first_ms is None and groups:
             self.first_ms = journal.first_token_ms
         last_ms = now_ms if journal.last_token_ms is None else journal.last_token_ms
-        for group in groups:
-            self._append(group, last_ms)
+        for group, logprobs in missing:
+            self._append(group, logprobs, last_ms)
         last = groups.pop() if groups and end is not None and len(end.tokens) else []
         return [*(Delta(group) for group in groups), *_without_none(self._finish(last, end))]
 
@@ -96,18 +102,27 @@ class Delivery:
             raise Behind
         return []
 
-    def _missing(self, journal: Attached) -> list[list[int]]:
-        groups: list[list[int]] = []
+    def _missing(self, journal: Attached) -> list[tuple[list[int], bytes]]:
+        """Tokens with their commit's log-probabilities. Raises BrokenChain, and ValueError for an odd entry."""
+        groups: list[tuple[list[int], bytes]] = []
         position = self.position
         for entry in journal.journal:
             if entry.start > position:
                 raise BrokenChain
-            group = np.frombuffer(entry.tokens, "<u4")[position - entry.start :].tolist()
-            groups += [group] if group else []  # what events told meanwhile is in the journal too
+            tokens = np.frombuffer(entry.tokens, "<u4")
+            if not self._fits(tokens, entry.logprobs):
+                raise ValueError("log-probabilities are missing")
+            # What events told meanwhile is in the journal too.
+            group = tokens[position - entry.start :].tolist()
+            groups += [(group, entry.logprobs)] if group else []
             position += len(group)
         return groups
 
-    def _append(self, new: Sequence[int], at_ms: float) -> None:
+    def _fits(self, tokens: Sized, logprobs: bytes) -> bool:
+        return len(logprobs) == len(tokens) * self.logprob_size
+
+    def _append(self, new: Sequence[int], logprobs: bytes, at_ms: float) -> None:
+        """``logprobs`` may begin before the new tokens."""
         if not new:
             return
         self.first_ms = at_ms if self.first_ms is None else self.first_ms
@@ -115,6 +130,7 @@ class Delivery:
         self.position += len(new)
         self.digest = digests.extend(self.digest, new)
         self.tokens += new
+        self.logprobs += logprobs[len(logprobs) - len(new) * self.logprob_size :]
 
     def _finish(self, new: list[int], event: TokenEvent | None) -> Delta | None:
         if event is not None and event.finish is not None:

@@ -123,6 +123,7 @@ class Healing:
             position=delivery.position,
             digest=delivery.digest.hex(),
             tokens=np.array(delivery.tokens, "<u4").tobytes(),
+            logprobs=bytes(delivery.logprobs),
             first_token_ms=delivery.first_ms,
             contradiction=contradiction,
         )

@@ -35,11 +35,15 @@ class Shape(ABC):
         """What a chunk's choice says of a piece."""
 
     @abstractmethod
+    def _logprobs(self, piece: Piece) -> Json | None:
+        """Of a piece's tokens; None where they are not asked for."""
+
+    @abstractmethod
     def closing(self) -> Json:
         """The chunk that carries the finish reason."""
 
     @abstractmethod
-    def choice(self, text: str, tokens: list[int]) -> Json:
+    def choice(self, whole: Piece) -> Json:
         """One choice of the whole answer."""
 
     def whole_only(self) -> Json:
@@ -49,9 +53,10 @@ class Shape(ABC):
     def piece(self, piece: Piece) -> Json | None:
         """One chunk of text; None where there is nothing to tell."""
         self.position = piece.position
-        if not piece.text and not (self.form.with_tokens and piece.tokens):
+        tells_tokens = self.form.with_tokens or self.completion.logprobs is not None
+        if not piece.text and not (tells_tokens and piece.tokens):
             return None
-        return self._chunk(self._told(piece))
+        return self._chunk(self._told(piece), logprobs=self._logprobs(piece))
 
     def usage(self, accounts: Sequence[Account]) -> Json:
         """The last chunk, without a choice."""
@@ -66,11 +71,11 @@ class Shape(ABC):
             "model": self.form.model,
         }
 
-    def _choice(self, content: Json, finish_reason: str | None) -> Json:
-        return {"index": self.form.index, **content, "logprobs": None, "finish_reason": finish_reason}
+    def _choice(self, content: Json, logprobs: Json | None, finish_reason: str | None) -> Json:
+        return {"index": self.form.index, **content, "logprobs": logprobs, "finish_reason": finish_reason}
 
-    def _chunk(self, content: Json, *, finish_reason: str | None = None) -> Json:
-        chunk = {**self.head(self.chunk), "choices": [self._choice(content, finish_reason)]}
+    def _chunk(self, content: Json, *, logprobs: Json | None = None, finish_reason: str | None = None) -> Json:
+        chunk = {**self.head(self.chunk), "choices": [self._choice(content, logprobs, finish_reason)]}
         return {**chunk, "usage": None} if self.form.with_usage else chunk
 
     def _tokens(self, tokens: list[int]) -> Json:
@@ -96,9 +101,14 @@ class ChatShape(Shape):
     def closing(self) -> Json:
         return self._chunk({"delta": {}}, finish_reason=self.completion.finish_reason)
 
-    def choice(self, text: str, tokens: list[int]) -> Json:
-        message = {"role": "assistant", "content": text, "refusal": None}
-        return self._choice({"message": message, **self._tokens(tokens)}, self.completion.finish_reason)
+    def _logprobs(self, piece: Piece) -> Json | None:
+        told = self.completion.logprobs
+        return None if told is None else told.chat(piece)
+
+    def choice(self, whole: Piece) -> Json:
+        message = {"role": "assistant", "content": whole.text, "refusal": None}
+        content = {"message": message, **self._tokens(whole.tokens)}
+        return self._choice(content, self._logprobs(whole), self.completion.finish_reason)
 
     def whole_only(self) -> Json:
         return self._prompt_tokens()
@@ -122,9 +132,13 @@ class CompletionShape(Shape):
     def closing(self) -> Json:
         return self._chunk({"text": ""}, finish_reason=self.completion.finish_reason)
 
-    def choice(self, text: str, tokens: list[int]) -> Json:
-        content = {"text": text, **self._tokens(tokens), **self._prompt_tokens()}
-        return self._choice(content, self.completion.finish_reason)
+    def _logprobs(self, piece: Piece) -> Json | None:
+        told = self.completion.logprobs
+        return None if told is None else told.completion(piece)
+
+    def choice(self, whole: Piece) -> Json:
+        content = {"text": whole.text, **self._tokens(whole.tokens), **self._prompt_tokens()}
+        return self._choice(content, self._logprobs(whole), self.completion.finish_reason)
 
 
 def shape_of(completion: Completion) -> Shape:

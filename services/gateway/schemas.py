@@ -7,16 +7,19 @@ Known fields whose behaviour does not exist yet are refused by name unless they 
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from shared.fields import MAX_AXIS
+from shared.logprobs import MAX_TOP
 from shared.messages import MAX_BIAS, MAX_CONTEXT, MAX_DEPTH
 
 MAX_CHOICES = 16
 MAX_STOPS = 16
+MAX_COMPLETION_TOP = 5
 MAX_BIASES = MAX_AXIS["bias"]
 MAX_STOP_BYTES = 1024
 MAX_MESSAGES = 4096
@@ -170,19 +173,35 @@ class Sampling(_Options):
         """How many tokens the client wants at most."""
         return self.max_tokens
 
+    @property
+    @abstractmethod
+    def num_logprobs(self) -> int | None:
+        """How many alternatives to tell with each token's log-probability; None for no log-probabilities."""
+
 
 class ChatRequest(Sampling):
     """`POST /v1/chat/completions`."""
 
     messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
     max_completion_tokens: int | None = Field(default=None, ge=1, le=MAX_CONTEXT)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP)
 
     @property
     def limit(self) -> int | None:
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+    @property
+    def num_logprobs(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None
 
 
 class CompletionRequest(Sampling):
     """`POST /v1/completions`."""
 
     prompt: Annotated[Text | list[int], BeforeValidator(_as_prompt)]
+    logprobs: int | None = Field(default=None, ge=0, le=MAX_COMPLETION_TOP)
+
+    @property
+    def num_logprobs(self) -> int | None:
+        return self.logprobs

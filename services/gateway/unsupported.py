@@ -21,7 +21,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "echo": _OFF,
     "suffix": (None, ""),
     "length_penalty": (None, 1),
-    "logprobs": _OFF,
     "top_logprobs": (None, 0),
     "prompt_logprobs": _NOTHING,
     "response_format": (None, {"type": "text"}),

@@ -47,6 +47,11 @@ class Walk:
         return self.first_logit + 1 + (self.path[-1] if self.path else ROOT)
 
     @property
+    def drawn_rows(self) -> list[int]:
+        """Row of the logits that each token was drawn from."""
+        return [self.first_logit + 1 + node for node in (ROOT, *self.path)][: len(self.tokens)]
+
+    @property
     def is_free(self) -> bool:
         """Whether every draw is from the target's own logits: none adjusted, nothing banned at the root.
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from services.verifier.acceptance import Walk, walk_trees
 from services.verifier.generation import Generation
 from services.verifier.stopping import judge
-from shared import codec
+from shared import codec, logprobs
 from shared.inference.plan import ForwardPlan, PlanRow, build_plan, chain_row
 from shared.latency_refit import Operation
 from shared.messages import TokenEvent
@@ -86,21 +86,25 @@ def settle_batch(
     sources, destinations = [EMPTY.tokens], [EMPTY.tokens]
     settlements = []
     for generation, walk in batch.walks:
-        settlement, source, destination = _settle(generation, walk)
+        settlement, source, destination = _settle(generation, walk, logits)
         settlements.append(settlement)
         sources.append(source)
         destinations.append(destination)
     return settlements, (np.concatenate(sources), np.concatenate(destinations))
 
 
-def _settle(generation: Generation, walk: Walk) -> tuple[Settlement, Int32, Int32]:
+def _settle(
+    generation: Generation, walk: Walk, logits: npt.NDArray[np.floating[Any]]
+) -> tuple[Settlement, Int32, Int32]:
     outcome = judge(walk.tokens, generation.num_output, generation.rules, generation.scanner)
     tokens = walk.tokens[: outcome.num_tokens]
     path = walk.path[: len(tokens)]  # a stop may fall inside the accepted path
     root, start_digest = generation.position, generation.digest
     nodes = generation.slots.slots(root, root + len(walk.tree))
     generation.slots.length = root + len(path)
-    generation.extend(tokens)
+    num_top = generation.request.logprobs
+    entries = b"" if num_top is None else logprobs.pack(logits[walk.drawn_rows[: len(tokens)]], tokens, num_top)
+    generation.extend(tokens, entries)
     tally = generation.tally
     tally.num_steps += 1
     tally.num_spec_steps += len(walk.tree) > 0
@@ -115,6 +119,7 @@ def _settle(generation: Generation, walk: Walk) -> tuple[Settlement, Int32, Int3
         text_length=outcome.text_length,
         stats=tally.as_stats() if outcome.finish else None,
         error=None,
+        logprobs=entries,
     )
     row = CommitRow(
         request=generation.id,
@@ -126,6 +131,7 @@ def _settle(generation: Generation, walk: Walk) -> tuple[Settlement, Int32, Int3
         tokens=np.array(tokens, "<u4").tobytes(),
         event=codec.encode(event),
         finish=outcome.finish or "",
+        logprobs=entries,
     )
     return Settlement(generation, row, outcome.finish, len(path)), nodes[path], nodes[: len(path)]
 

@@ -263,6 +263,7 @@ class VerifierBus:
         position: int,
         digest: str,
         tokens: bytes,
+        logprobs: bytes,
         first_token_ms: float | None,
     ) -> tuple[Reseeded, str]:
         """Restore a journal that Redis has lost; returns the answer and the new epoch. Raises BusUnavailable."""
@@ -277,6 +278,7 @@ class VerifierBus:
                 position=position,
                 digest=digest,
                 tokens=tokens,
+                logprobs=logprobs,
                 first_token_ms=first_token_ms,
                 owner=self.verifier,
                 owner_epoch=epoch,

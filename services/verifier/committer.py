@@ -42,6 +42,7 @@ class CommitBus(Protocol):
         position: int,
         digest: str,
         tokens: bytes,
+        logprobs: bytes,
         first_token_ms: float | None,
     ) -> tuple[Reseeded, str]: ...
 
@@ -125,7 +126,7 @@ class Committer:
         """Redis forgot: put the journal back as it was before this step; False when it is not ours to do."""
         generation, row = settlement.generation, settlement.row
         logger.warning("request %s: Redis forgot its journal, restoring it", generation.id)
-        num_before = row.start - generation.num_prompt
+        tokens, logprobs = generation.first_output(row.start - generation.num_prompt)
         answer, epoch = self._bus.reseed(
             generation.id,
             generation.origin,
@@ -133,7 +134,8 @@ class Committer:
             start=generation.num_prompt,
             position=row.start,
             digest=row.start_digest,
-            tokens=generation.output[: 4 * num_before],
+            tokens=tokens,
+            logprobs=logprobs,
             first_token_ms=generation.first_token_ms,
         )
         if answer.status is not ReseedStatus.OK:

@@ -12,6 +12,7 @@ from services.verifier.sampling import SamplingParams
 from services.verifier.stopping import Scanner, StopRules
 from shared import digest as digests
 from shared.inference.blocks import SequenceSlots
+from shared.logprobs import entry_size
 from shared.messages import Request
 from shared.records import Origin
 
@@ -63,6 +64,7 @@ class Generation:
     enqueued_ms: float = 0.0  # Redis clock
     first_token_ms: float | None = None  # Redis clock
     tokens: list[int] = field(default_factory=list)
+    logprobs: bytearray = field(default_factory=bytearray)  # an entry for each output token, if asked for
     digest: bytes = digests.EMPTY
     speculation: Speculation = field(default_factory=Speculation)
     tally: Tally = field(default_factory=Tally)
@@ -117,20 +119,26 @@ class Generation:
         return self.request.speculation and self.request.max_depth > 0 and not self.is_barred
 
     @property
-    def output(self) -> bytes:
-        """Committed output tokens, uint32 LE."""
-        return np.array(self.tokens[self.num_prompt :], "<u4").tobytes()
+    def has_all_logprobs(self) -> bool:
+        """Whether every output token has its log-probabilities, if they are asked for."""
+        return len(self.logprobs) == self.num_output * entry_size(self.request.logprobs)
+
+    def first_output(self, count: int) -> tuple[bytes, bytes]:
+        """The first ``count`` output tokens, uint32 LE, and their log-probabilities."""
+        tokens = np.array(self.tokens[self.num_prompt : self.num_prompt + count], "<u4").tobytes()
+        return tokens, bytes(self.logprobs[: count * entry_size(self.request.logprobs)])
 
     @property
     def temperature_bucket(self) -> int:
         """Calibration bucket: 0 greedy, then steps of a quarter up to 8."""
         return min(8, int(np.ceil(self.request.temperature * 4)))
 
-    def extend(self, tokens: Iterable[int]) -> None:
-        """Append output tokens to the context."""
+    def extend(self, tokens: Iterable[int], logprobs: bytes = b"") -> None:
+        """Append output tokens to the context, and their log-probabilities."""
         new = list(tokens)
         self.tokens.extend(new)
         self.digest = digests.extend(self.digest, new)
+        self.logprobs += logprobs
         if self.adjustment is not None:
             self.adjustment.extend(new)
 

@@ -70,8 +70,9 @@ class Intake:
             first_token_ms=claim.first_token_ms,
         )
         generation.tally.queue_ms = claim.queued_ms
-        self._replay(generation, np.frombuffer(claim.tokens, "<u4").tolist())
-        if (generation.position, generation.digest.hex()) != (claim.position, claim.digest):
+        self._replay(generation, np.frombuffer(claim.tokens, "<u4").tolist(), claim.logprobs)
+        has_all = generation.has_all_logprobs
+        if not has_all or (generation.position, generation.digest.hex()) != (claim.position, claim.digest):
             raise Unservable("journal and position contradict each other")
         return generation
 
@@ -100,9 +101,9 @@ class Intake:
     def _scanner(self, request: Request) -> StopScanner:
         return StopScanner(self._tokenizer, request.stop, min_tokens=request.min_tokens)
 
-    def _replay(self, generation: Generation, tokens: list[int]) -> None:
+    def _replay(self, generation: Generation, tokens: list[int], logprobs: bytes) -> None:
         """Bring context and stop matching to where the previous owner left them."""
-        generation.extend(tokens)
+        generation.extend(tokens, logprobs)
         if generation.scanner is not None:
             for token in tokens:
                 generation.scanner.push(token)

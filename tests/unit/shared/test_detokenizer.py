@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared.detokenizer import Detokenizer, HoldBack, StopMatcher, StopScanner
+from shared.detokenizer import Detokenizer, HoldBack, StopMatcher, StopScanner, token_bytes
 from shared.tokenizer import Tokenizer
 from tests import tiny_tokenizers
 
@@ -42,6 +42,20 @@ def test_any_tokens_give_what_decoding_all_at_once_gives(
 def test_no_half_character_is_released(tokenizer: Tokenizer, text: str) -> None:
     tokens = tokenizer.encode(text, special=False)
     assert all("\ufffd" not in piece for piece in pushed(Detokenizer(tokenizer), tokens))
+
+
+@given(tokenizer=TOKENIZERS, text=st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
+@example(BYTE_FALLBACK, "hello é world")
+def test_bytes_of_the_tokens_are_the_texts(tokenizer: Tokenizer, text: str) -> None:
+    tokens = tokenizer.encode(text, special=False)
+    spelled = b"".join(token_bytes(tokenizer, token) for token in tokens).decode()
+    assert spelled.lstrip(" ") == tokenizer.decode(tokens).lstrip(" ")
+
+
+def test_special_tokens_are_their_names_and_unknown_ids_nothing() -> None:
+    for token in BYTE_LEVEL.special_ids:
+        assert token_bytes(BYTE_LEVEL, token).decode() == BYTE_LEVEL.token(token)
+    assert token_bytes(BYTE_LEVEL, 10**6) == b""
 
 
 def test_a_character_split_over_tokens_comes_with_its_last_byte() -> None:

@@ -79,6 +79,7 @@ def example_request() -> Request:
         presence_penalty=0.5,
         frequency_penalty=-0.5,
         repetition_penalty=1.25,
+        logprobs=2,
         bias_ids=np.array([4, 9], np.int32),
         bias=np.array([-100.0, 2.5]),
         seed=7,
@@ -154,6 +155,7 @@ def example_token_event() -> TokenEvent:
         text_length=4,
         stats={"num_spec_steps": 2.0},
         error=None,
+        logprobs=bytes(range(8)),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -745,6 +746,30 @@ def a_commit_that_no_gateway_hears_starts_the_grace(cell: Cell) -> None:
     assert at is not None
     assert cell.client.zscore(cell.keys.abandoned, "r") == at
     cell.commit(row(6, 1, finish="stop"))
+
+
+# ---- log-probabilities ----
+
+
+def test_log_probabilities_stand_in_the_journal_beside_their_tokens(cell: Cell) -> None:
+    cell.begin()
+    assert cell.commit(replace(row(3, 5, 6), logprobs=b"fivesix.")) == [CommitStatus.OK]
+    assert cell.commit(row(5, 7)) == [CommitStatus.OK]
+    found = cell.claim("v.2", "e2", owner="v.1", expected="e1")
+    assert (found.tokens, found.logprobs) == (pack(5, 6, 7), b"fivesix.")
+    entries = cell.attach().journal
+    assert [(entry.start, entry.logprobs) for entry in entries] == [(3, b"fivesix."), (5, b"")]
+
+
+def test_log_probabilities_are_restored_with_their_tokens(cell: Cell) -> None:
+    assert cell.reseed(pack(1, 2), logprobs=b"one.two.") is ReseedStatus.OK
+    [entry] = cell.attach().journal
+    assert (entry.tokens, entry.logprobs) == (pack(1, 2), b"one.two.")
+
+
+def test_a_row_with_half_a_log_probability_is_refused() -> None:
+    with pytest.raises(ValueError, match="logprobs"):
+        replace(row(3, 5, 6), logprobs=b"odd")
 
 
 # ---- reseed ----

@@ -40,6 +40,19 @@ class Reply:
     gate: asyncio.Event | None = None  # waited for before each step but the first
 
 
+def entries_of(request: Request, start: int, end: int) -> bytes:
+    """Log-probabilities that tell the position they belong to; the likeliest ids are 5, 6, 7, ..."""
+    count = request.logprobs
+    if count is None:
+        return b""
+    return b"".join(
+        np.float32(-position).tobytes()
+        + np.arange(5, 5 + count, dtype="<i4").tobytes()
+        + (-position - np.arange(count, dtype="<f4") / 4).astype("<f4").tobytes()
+        for position in range(start, end)
+    )
+
+
 @dataclass
 class FakeVerifier:
     url: str
@@ -131,6 +144,7 @@ class FakeVerifier:
                 text_length=reply.text_length if is_last else -1,
                 stats=STATS if is_last else None,
                 error=reply.error if is_last else None,
+                logprobs=entries_of(request, start, position),
             )
             row = scripts.CommitRow(
                 request=request.request,
@@ -142,6 +156,7 @@ class FakeVerifier:
                 tokens=np.array(tokens, "<u4").tobytes(),
                 event=b"garbage" if index in reply.unreadable else codec.encode(event),
                 finish=reply.finish if is_last else "",
+                logprobs=entries_of(request, start, position),
             )
             commit = await acall(self.client, scripts.commit(self.keys, verifier=self.name, rows=[row]))
             self.statuses += commit.results

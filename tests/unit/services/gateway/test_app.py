@@ -299,7 +299,10 @@ BAD_CHATS: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
     ({"logit_bias": {"5": None}}, "logit_bias", ("numbers",)),
     ({"logit_bias": {"9999": 1}}, "logit_bias", ("9999",)),
     ({"logit_bias": {str(i): 1 for i in range(1025)}}, "logit_bias", ("1024", "length 1025")),
-    ({"logprobs": True}, "logprobs", ("not supported",)),
+    ({"logprobs": 2}, "logprobs", ("2",)),
+    ({"top_logprobs": 2}, "top_logprobs", ("logprobs is true",)),
+    ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", ("20", "21")),
+    ({"echo": True}, "echo", ("not supported",)),
     ({"response_format": {"type": "json_object"}}, "response_format", ("not supported",)),
     ({"tools": [{"type": "function"}]}, "tools", ("not supported",)),
 ]

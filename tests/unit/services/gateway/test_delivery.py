@@ -19,12 +19,13 @@ PROMPT = [9, 9, 9]
 START = digest.extend(digest.EMPTY, PROMPT)
 
 
-def chain(groups: list[list[int]], finish: str = "length") -> tuple[list[TokenEvent], Attached]:
-    """The events and the finished journal of an output committed in groups."""
+def chain(groups: list[list[int]], finish: str = "length", *, size: int = 0) -> tuple[list[TokenEvent], Attached]:
+    """The events and the finished journal of an output committed in groups, ``size`` bytes of entry a token."""
     position, value = len(PROMPT), START
     events, entries = [], []
     for index, tokens in enumerate(groups):
         value = digest.extend(value, tokens)
+        logprobs = b"".join(entry(at, size) for at in range(position, position + len(tokens)))
         events.append(
             TokenEvent(
                 request="r",
@@ -35,26 +36,33 @@ def chain(groups: list[list[int]], finish: str = "length") -> tuple[list[TokenEv
                 text_length=-1,
                 stats=None,
                 error=None,
+                logprobs=logprobs,
             )
         )
         position += len(tokens)
-        entries.append(JournalEntry(position, np.array(tokens, "<u4").tobytes()))
+        entries.append(JournalEntry(position, np.array(tokens, "<u4").tobytes(), logprobs))
     last = codec.encode(events[-1])
     return events, Attached("finished", position, value.hex(), 100.0, finish, last, tuple(entries))
 
 
-def delivery() -> Delivery:
-    return Delivery("r", len(PROMPT), START)
+def entry(position: int, size: int) -> bytes:
+    return bytes([position]) * size
+
+
+def delivery(size: int = 0) -> Delivery:
+    return Delivery("r", len(PROMPT), START, size)
 
 
 GROUPS = st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=4), min_size=1, max_size=8)
 
 
-@given(GROUPS, st.data())
-def test_lost_repeated_and_reordered_events_give_the_journal(groups: list[list[int]], data: st.DataObject) -> None:
-    events, journal = chain(groups)
+@given(GROUPS, st.sampled_from([0, 4, 20]), st.data())
+def test_lost_repeated_and_reordered_events_give_the_journal(
+    groups: list[list[int]], size: int, data: st.DataObject
+) -> None:
+    events, journal = chain(groups, size=size)
     indices = data.draw(st.lists(st.integers(0, len(events) - 1), max_size=20))
-    target, got = delivery(), []
+    target, got = delivery(size), []
     for index in indices:
         try:
             delta = target.receive(events[index], 100.0 + index)
@@ -71,6 +79,7 @@ def test_lost_repeated_and_reordered_events_give_the_journal(groups: list[list[i
     assert [token for delta in got for token in delta.tokens] == whole == target.tokens
     assert [delta.end is not None for delta in got] == [False] * (len(got) - 1) + [True]
     assert target.digest.hex() == journal.digest
+    assert target.logprobs == b"".join(entry(len(PROMPT) + at, size) for at in range(len(whole)))
     assert target.receive(events[-1], 0.0) is None
     assert target.heal(journal, 0.0) == []
 
@@ -113,6 +122,26 @@ def test_tokens_of_another_chain_are_never_delivered() -> None:
         target.heal(other_journal, 3.0)
     assert target.tokens == [1]
     assert len(target.heal(journal, 4.0)) == 1
+
+
+def test_tokens_without_their_log_probabilities_are_not_delivered() -> None:
+    events, journal = chain([[1], [2]])
+    target = delivery(size=4)
+    with pytest.raises(Gap):
+        target.receive(events[0], 1.0)
+    with pytest.raises(ValueError, match="log-probabilities"):
+        target.heal(journal, 2.0)
+    assert target.tokens == []
+
+
+def test_log_probabilities_of_an_entry_that_begins_before_the_prefix_are_cut() -> None:
+    """A reseed makes one entry of many commits."""
+    events, _ = chain([[1], [2], [3]], size=4)
+    _, journal = chain([[1, 2, 3]], size=4)
+    target = delivery(size=4)
+    target.receive(events[0], 1.0)
+    target.heal(journal, 2.0)
+    assert (target.tokens, bytes(target.logprobs)) == ([1, 2, 3], b"".join(entry(at, 4) for at in (3, 4, 5)))
 
 
 @pytest.mark.parametrize("entries", [slice(1, None), slice(0, 2), slice(0, 0)])

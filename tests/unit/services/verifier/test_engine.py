@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from services.verifier.ring import PLAIN_STEPS
 from shared import codec
 from shared.inference.plan import ForwardPlan
+from shared.logprobs import pack
 from shared.messages import Request, SelectedTrees
 from shared.telemetry import Telemetry
 from shared.tokenizer import Tokenizer
@@ -342,6 +343,89 @@ def test_a_dead_verifiers_requests_go_on_where_the_journal_ends(build: Any) -> N
     for _, fields in ring.client.xrange(ring.keys.journal(asked.request)):
         tokens += np.frombuffer(fields[b"tokens"], "<u4").tolist()
     assert tokens == plain(ring.model, asked)
+
+
+def demanding(number: int = 1) -> Request:
+    """Everything that has to be built again at a take-over."""
+    return request(
+        number,
+        max_tokens=40,
+        temperature=0.9,
+        frequency_penalty=0.4,
+        presence_penalty=0.3,
+        repetition_penalty=1.3,
+        bias_ids=np.array([2, 7], np.int32),
+        bias=np.array([1.5, -1.5]),
+        logprobs=3,
+    )
+
+
+def journal_of(ring: TableRing, asked: Request) -> tuple[list[int], bytes]:
+    entries = [fields for _, fields in ring.client.xrange(ring.keys.journal(asked.request))]
+    tokens = [token for fields in entries for token in np.frombuffer(fields[b"tokens"], "<u4").tolist()]
+    return tokens, b"".join(fields[b"logprobs"] for fields in entries)
+
+
+def expected_of(ring: TableRing, asked: Request) -> tuple[list[int], bytes]:
+    """Plain decoding's tokens, and the log-probabilities of the model's own logits."""
+    tokens = plain(ring.model, asked)
+    rows = [ring.model.logits([*asked.prompt.tolist(), *tokens[:count]]) for count in range(len(tokens))]
+    return tokens, pack(np.array(rows), tokens, 3)
+
+
+def test_log_probabilities_are_the_models_own_and_travel_with_the_tokens(build: Any) -> None:
+    ring = build(noise=0.3)
+    requests = [demanding(1), dataclasses.replace(demanding(2), speculation=False), request(3)]
+    for asked in requests:
+        ring.submit(asked)
+    delivered = ring.run()
+    for asked in requests[:2]:
+        expected = expected_of(ring, asked)
+        assert journal_of(ring, asked) == expected
+        assert (delivered[asked.request].tokens, delivered[asked.request].logprobs) == expected
+    assert delivered[requests[2].request].logprobs == b""
+    assert not any(b"logprobs" in f for _, f in ring.client.xrange(ring.keys.journal(requests[2].request)))
+
+
+@pytest.mark.parametrize("fault", ["verifier dies", "hash lost", "journal lost"])
+def test_penalties_and_log_probabilities_survive_what_tokens_survive(build: Any, fault: str) -> None:
+    ring = build(noise=0.3)
+    asked = demanding()
+    ring.submit(asked)
+    ring.turn(8)
+    assert 0 < ring.scheduler.running[0].num_output < 40
+    hash_key, journal = ring.keys.request(asked.request), ring.keys.journal(asked.request)
+    if fault == "verifier dies":
+        ring.client.hset(hash_key, "owner", "verifier.dead")
+        ring.client.smove(ring.keys.owned("verifier.1"), ring.keys.owned("verifier.dead"), asked.request)
+        ring.client.sadd(ring.keys.members("verifier"), "verifier.dead")
+        for generation in ring.scheduler.generations:
+            ring.scheduler.remove(generation)
+        ring.wait(1000.0)
+        ring.turn(1)
+    else:
+        ring.client.delete(journal, *([hash_key] if fault == "hash lost" else []))
+        if fault == "journal lost":
+            ring.client.hset(hash_key, "position", len(asked.prompt))
+    ring.run()
+    assert journal_of(ring, asked) == expected_of(ring, asked)
+
+
+def test_a_journal_without_the_log_probabilities_it_needs_is_a_dead_letter(build: Any) -> None:
+    ring = build()
+    asked = demanding()
+    ring.submit(asked)
+    ring.turn(8)
+    ring.engine.drain()
+    journal = ring.keys.journal(asked.request)
+    (first, fields), *rest = ring.client.xrange(journal)
+    ring.client.delete(journal)
+    for entry, kept in [(first, {b"tokens": fields[b"tokens"]}), *rest]:
+        ring.client.xadd(journal, kept, id=entry)
+    ring.turn(3)
+    assert not ring.scheduler.generations
+    ((_, letter),) = ring.client.xrange(ring.keys.dead)
+    assert b"journal" in letter[b"reason"]
 
 
 def test_a_claim_whose_reply_was_lost_is_found_again(build: Any) -> None:
