@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from services.verifier.sampling import Draw, SamplingParams, draw_tokens
+from shared.logprobs import entry_size, pack
 from shared.messages import Request
 from tests.faults.gateways import Client
 from tests.faults.ledger import Violation
 from tests.faults.world import World
+from tests.ring import adjusted
 from tests.table_model import TableModel
 
 POISON_DEATHS = 3
@@ -26,12 +29,24 @@ def check_prefix(client: Client, models: Sequence[TableModel], num_checked: int)
             raise Violation(
                 f"{request.request}: token {index} is {client.tokens[index]}, plain decoding gives {sorted(drawn)}"
             )
+        _check_logprobs(client, index, [model.logits(context) for model in models])
     return len(client.tokens)
 
 
+def _check_logprobs(client: Client, index: int, rows: Sequence[npt.NDArray[np.float64]]) -> None:
+    """The token's entry is one of the models' own; no request gets what it has not asked for."""
+    count = client.request.logprobs
+    size = entry_size(count)
+    found = client.logprobs[index * size : (index + 1) * size]
+    token = client.tokens[index]
+    allowed = [b"" if count is None else pack(row[None], [token], count) for row in rows]
+    if found not in allowed:
+        raise Violation(f"{client.request.request}: token {index} has log-probabilities of another one")
+
+
 def _draw(model: TableModel, request: Request, context: list[int]) -> int:
-    draw = Draw(SamplingParams.of(request), len(context))
-    drawn: int = draw_tokens(model.logits(context)[None], [draw])[0]
+    logits = adjusted(model.logits(context), request, context[len(request.prompt) :])
+    drawn: int = draw_tokens(logits[None], [Draw(SamplingParams.of(request), len(context))])[0]
     return drawn
 
 
@@ -63,5 +78,8 @@ def _check_journal(client: Client, world: World) -> None:
     """What Redis keeps of a finished request is what its client has; unless Redis has forgotten since."""
     entries = world.redis.xrange(world.keys.journal(client.request.request))
     tokens = [token for _, fields in entries for token in np.frombuffer(fields[b"tokens"], "<u4").tolist()]
+    entries_told = b"".join(fields.get(b"logprobs", b"") for _, fields in entries)
+    if not world.ledger.num_forgotten and entries_told != client.logprobs:
+        raise Violation(f"{client.request.request}: log-probabilities of journal and client differ")
     if tokens != client.tokens and not world.ledger.num_forgotten:
         raise Violation(f"{client.request.request}: journal {tokens}, client {client.tokens}")

@@ -64,6 +64,7 @@ class Client:
 
     request: Request
     tokens: list[int] = field(default_factory=list)
+    logprobs: bytes = b""  # entries of the tokens, perhaps of some more
     ends: list[str] = field(default_factory=list)
     error: str = ""
     task: asyncio.Task[None] | None = None
@@ -116,6 +117,7 @@ class GatewayProcess:
             async for piece in completion.pieces(1e9):
                 if piece is not None:
                     client.tokens += piece.tokens
+                    client.logprobs = bytes(completion._delivery.logprobs)
             client.ends.append(str(completion.finish_reason))
         except ApiError as error:
             client.ends.append(error.code)

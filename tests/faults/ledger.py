@@ -9,7 +9,7 @@ from typing import Any
 from shared.replies import text
 from tests.faults.wire import Words
 
-_COMMIT_KEYS, _COMMIT_ARGUMENTS = 2, 9
+_COMMIT_KEYS, _COMMIT_ARGUMENTS = 2, 10
 
 
 class Violation(AssertionError):

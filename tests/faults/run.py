@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from redis.exceptions import RedisError
 
 from shared.errors import AdaServeError
@@ -25,6 +26,15 @@ FAULTY_TURNS = 160
 CALM_TURNS = 900
 VERIFIER_WEIGHT = 3
 TIE_NOISE = 0.2
+# What half of the requests ask for besides: all that has to be built again, and travel, with the tokens.
+DEMANDS: dict[str, Any] = {
+    "presence_penalty": 0.3,
+    "frequency_penalty": 0.2,
+    "repetition_penalty": 1.2,
+    "bias_ids": np.array([1], np.int32),
+    "bias": np.array([0.5]),
+    "logprobs": 2,
+}
 LEAVE_ODDS, DRAIN_ODDS, BIRTH_ODDS = 0.004, 0.004, 0.05
 
 
@@ -99,7 +109,7 @@ class Run:
 
     def _request(self, number: int) -> Request:
         chance = self.dice.random
-        return request(
+        asked = request(
             number,
             prompt=[chance.randrange(VOCAB) for _ in range(chance.randint(1, 9))],
             max_tokens=chance.randint(1, 14),
@@ -107,6 +117,7 @@ class Run:
             seed=chance.randrange(1000),
             tier=chance.randrange(4),
         )
+        return replace(asked, **DEMANDS) if asked.seed % 2 else asked
 
     def living(self, kind: type) -> list[Any]:
         return [actor for actor in self.world.actors if isinstance(actor, kind) and actor.is_alive]
