@@ -23,6 +23,7 @@ from services.gateway.responses import Shape, shape_of, whole
 from services.gateway.schemas import ChatRequest, CompletionRequest
 from services.gateway.streams_api import add_streams, event_stream, stream_header
 from services.gateway.tasks import end
+from services.gateway.tokenize_api import add_tokenize
 from shared.health import PROMETHEUS_TEXT
 
 VERSION = version("adaserve")
@@ -38,6 +39,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.add_exception_handler(HTTPException, errors.on_http_error)
     _add_completions(app, gateway)
     add_streams(app, gateway)
+    add_tokenize(app, gateway)
     _add_models(app, gateway)
     _add_probes(app, gateway)
     add_admin(app, gateway)

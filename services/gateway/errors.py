@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 logger = logging.getLogger(__name__)
 
 PRIVATE_FIELDS = frozenset(
-    {"prompt", "messages", "stop", "user", "metadata", "logit_bias", "response_format", "tools"}
+    {"prompt", "messages", "stop", "user", "metadata", "logit_bias", "response_format", "tools", "tokens"}
 )
 MAX_SHOWN = 64
 

@@ -58,10 +58,11 @@ class Gateway:
             patience_s=settings.verifier_patience_s,
             grace_s=settings.resume_grace_s,
         )
+        self.prompts = Prompts(tokenizer)
         self._resumption = Resumption(parts)
         self._submission = Submission(
             parts,
-            Prompts(tokenizer),
+            self.prompts,
             self._resumption,
             model=settings.model_id,
             queue_limit=settings.queue_limit,
@@ -154,7 +155,7 @@ class Gateway:
         """
         arrived = time.monotonic()
         targets = slo.resolve(body.adaserve.slo if body.adaserve else None, headers)
-        self._check_model(body.model)
+        self.check_model(body.model)
         key = idempotency.key_of(headers)
         asked = Asked(
             body=body,
@@ -182,7 +183,8 @@ class Gateway:
             self._tokenizer.vocab_size, self.context_limit, self.settings.default_max_tokens
         )
 
-    def _check_model(self, model: str) -> None:
+    def check_model(self, model: str) -> None:
+        """Raises ApiError 400 for a model that is not served."""
         if not self.serves(model):
             raise ApiError(
                 400,

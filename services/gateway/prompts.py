@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
 from services.gateway.chat_template import ChatTemplate, ChatTemplateError
 from services.gateway.errors import ApiError, invalid
-from services.gateway.schemas import ChatRequest, CompletionRequest
+from services.gateway.schemas import ChatRequest, CompletionRequest, Message
 from shared import digest as digests
 from shared.tokenizer import Tokenizer
 
@@ -34,34 +34,58 @@ class Prompts:
         return await (self._of_chat(request) if isinstance(request, ChatRequest) else self._of_completion(request))
 
     async def _of_chat(self, request: ChatRequest) -> list[int]:
-        length = sum(len(message.content) for message in request.messages)
-        return _not_empty("messages", await _run(length > LONG_TEXT, self._chat, request))
+        return _not_empty("messages", await self.tokens(request.messages))
 
     async def _of_completion(self, request: CompletionRequest) -> list[int]:
         prompt = request.prompt
         if not prompt:
             raise _empty("prompt")
         if isinstance(prompt, str):
-            return _not_empty("prompt", await _run(len(prompt) > LONG_TEXT, self._encode, prompt))
-        limit = self._tokenizer.vocab_size
-        if not 0 <= min(prompt) <= max(prompt) < limit:
-            raise invalid("prompt", f"token ids must be from 0 to {limit - 1}")
+            return _not_empty("prompt", await self.tokens(prompt))
+        self._check("prompt", prompt)
         return prompt
 
-    def _chat(self, request: ChatRequest) -> list[int]:
+    async def tokens(self, prompt: str | Sequence[Message], *, special: bool | None = None) -> list[int]:
+        """Ids of a text, or of messages through the chat template, perhaps none. Raises ApiError 400.
+
+        ``special`` says whether to add what the model puts around a plain prompt; a template does so itself.
+        """
+        if isinstance(prompt, str):
+            return await _run(len(prompt) > LONG_TEXT, self._encode, prompt, special is not False)
+        length = sum(len(message.content) for message in prompt)
+        return await _run(length > LONG_TEXT, self._chat, prompt, bool(special))
+
+    async def text(self, tokens: list[int]) -> str:
+        """The text of ids, special tokens included. Raises ApiError 400."""
+        self._check("tokens", tokens)
+        return await _run(len(tokens) > LONG_TEXT, self._decode, tokens)
+
+    def spelling(self, token: int) -> str:
+        """A token's name in the vocabulary."""
+        return self._tokenizer.token(token) or ""
+
+    def _check(self, field: str, tokens: Sequence[int]) -> None:
+        limit = self._tokenizer.vocab_size
+        if tokens and not 0 <= min(tokens) <= max(tokens) < limit:
+            raise invalid(field, f"token ids must be from 0 to {limit - 1}")
+
+    def _chat(self, messages: Sequence[Message], special: bool) -> list[int]:
         if self._template is None:
             raise ApiError(
                 400, "messages: this model has no chat template; use /v1/completions", code="no_chat_template"
             )
-        messages = [message.model_dump(include={"role", "content"}) for message in request.messages]
+        told = [message.model_dump(include={"role", "content"}) for message in messages]
         try:
-            text = self._template.render(messages)
+            text = self._template.render(told)
         except ChatTemplateError as error:
             raise invalid("messages", str(error)) from None
-        return self._tokenizer.encode(text, special=False)  # the template has written BOS itself
+        return self._tokenizer.encode(text, special=special)
 
-    def _encode(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, special=True)
+    def _encode(self, text: str, special: bool) -> list[int]:
+        return self._tokenizer.encode(text, special=special)
+
+    def _decode(self, tokens: list[int]) -> str:
+        return self._tokenizer.decode(tokens, skip_special=False)
 
 
 async def digest_of(prompt: list[int]) -> bytes:

@@ -100,27 +100,29 @@ def _as_prompt(value: Any) -> Any:
     return value
 
 
-class _Options(BaseModel):
+class Options(BaseModel):
+    """Base of every body and of the objects in it: strict, unknown fields kept."""
+
     model_config = ConfigDict(
         extra="allow", strict=True, frozen=True, protected_namespaces=(), allow_inf_nan=False
     )
 
 
-class SloOptions(_Options):
+class SloOptions(Options):
     """Targets of one request in ms."""
 
     tpot_ms: float | None = Field(default=None, gt=0, le=MAX_TARGET_MS)
     ttft_ms: float | None = Field(default=None, gt=0, le=MAX_TARGET_MS)
 
 
-class SpeculationOptions(_Options):
+class SpeculationOptions(Options):
     """Whether and how deep the draft model may guess. Never changes the tokens."""
 
     enabled: bool = True
     max_depth: int = Field(default=MAX_DEPTH, ge=0, le=MAX_DEPTH)
 
 
-class AdaServeOptions(_Options):
+class AdaServeOptions(Options):
     """Our own options, in one object."""
 
     slo: SloOptions | None = None
@@ -128,11 +130,11 @@ class AdaServeOptions(_Options):
     resumable: bool | None = None
 
 
-class StreamOptions(_Options):
+class StreamOptions(Options):
     include_usage: bool = False
 
 
-class Message(_Options):
+class Message(Options):
     """One chat message; content is text."""
 
     role: Literal["system", "developer", "user", "assistant"]
@@ -140,7 +142,7 @@ class Message(_Options):
     name: str | None = Field(default=None, max_length=256)
 
 
-class Sampling(_Options):
+class Sampling(Options):
     """What chat and completions have in common."""
 
     model: str = Field(default="default", max_length=256)
