@@ -123,7 +123,12 @@ class VerifierBus:
 
         Also what this verifier owns without being in ``known``: a claim of its own whose reply was lost.
         """
-        claimed = self._claim_entries(self._work.reclaim(live))
+        try:
+            entries = self._work.reclaim(live)
+        except BusUnavailable:
+            self._recover()  # what was taken until then is pending here now
+            raise
+        claimed = self._claim_entries(entries)
         mine = [lost for lost in owned_by(self._client, self._keys, self.verifier) if lost.request not in known]
         taken = {claim.request for claim in claimed}
         for orphan in [*mine, *orphans(self._client, self._keys, live)]:
@@ -137,10 +142,14 @@ class VerifierBus:
             for stream, entry in entries:
                 claimed += self._claim(entry.body.decode(), entry_id=entry.id, stream=stream)
         except BusUnavailable:
-            self._work.recover()
-            self._idle_work.recover()
+            self._recover()
             logger.warning("claims interrupted: %d of %d entries claimed", len(claimed), len(entries))
         return claimed
+
+    def _recover(self) -> None:
+        """Whichever reads next looks at the own pending entries first."""
+        self._work.recover()
+        self._idle_work.recover()
 
     def _claim(self, request: str, **expected: str) -> list[Claimed]:
         epoch = new_epoch()

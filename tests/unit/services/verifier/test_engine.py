@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, given, settings
 
 from services.verifier.ring import PLAIN_STEPS
 from shared import codec
+from shared.errors import BusUnavailable
 from shared.inference.plan import ForwardPlan
 from shared.logprobs import pack
 from shared.messages import Request, SelectedTrees
 from shared.telemetry import Telemetry
 from shared.tokenizer import Tokenizer
-from shared.topics import DRAFT
+from shared.topics import DRAFT, VERIFIER_GROUP
 from tests.requests import request
 from tests.ring import GATEWAY, TableRing, check, plain
 from tests.strategies import messages
@@ -343,6 +344,27 @@ def test_a_dead_verifiers_requests_go_on_where_the_journal_ends(build: Any) -> N
     for _, fields in ring.client.xrange(ring.keys.journal(asked.request)):
         tokens += np.frombuffer(fields[b"tokens"], "<u4").tolist()
     assert tokens == plain(ring.model, asked)
+
+
+def test_an_entry_taken_from_a_dead_verifier_is_claimed_though_the_reply_was_lost(
+    build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = build()
+    asked = request(1)
+    ring.submit(asked)
+    ring.client.xreadgroup(VERIFIER_GROUP, "verifier.dead", {ring.keys.requests(0): ">"})
+    reclaim = ring.bus._work.reclaim
+
+    def lose_the_reply(live: Any) -> None:
+        reclaim(live)
+        raise BusUnavailable("not answered")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ring.bus._work, "reclaim", lose_the_reply)
+        ring.wait(1000.0)
+        with pytest.raises(BusUnavailable):
+            ring.turn()
+    assert ring.run()[asked.request].tokens == plain(ring.model, asked)
 
 
 def demanding(number: int = 1) -> Request:
