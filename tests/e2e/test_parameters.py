@@ -84,11 +84,14 @@ def told(answer: Any) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_with_speculation_there_is_what_there_is_without(client: openai.OpenAI, name: str) -> None:
     fields, extra = PARAMETERS[name]
-    with_speculation = complete(client, fields, extra)
     without = complete(client, fields, {**extra, **PLAIN})
-    assert told(with_speculation) == told(without)
-    assert with_speculation.metrics["speculative_decoding"]["num_spec_steps"] > 0
     assert without.metrics["speculative_decoding"]["num_spec_steps"] == 0
+    for _ in range(20):  # on a busy machine the ring may be late, and the verifier goes on without it
+        answer = complete(client, fields, extra)
+        assert told(answer) == told(without)
+        if answer.metrics["speculative_decoding"]["num_spec_steps"]:
+            return
+    raise AssertionError("no step has speculated")
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
