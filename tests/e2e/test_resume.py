@@ -26,6 +26,7 @@ class Client:
 
     number: int
     got: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
     last: str = ""
     arrivals: list[float] = field(default_factory=list)
     is_done: bool = False
@@ -39,7 +40,9 @@ class Client:
             elif line.startswith("data: "):
                 event = json.loads(line[6:])
                 assert "error" not in event, event
-                self.got += event["choices"][0].get("token_ids", [])
+                [choice] = event["choices"]
+                self.got += choice.get("token_ids", [])
+                self.logprobs += (choice["logprobs"] or {}).get("token_logprobs", [])
                 self.arrivals.append(time.monotonic())
                 if stop_after is not None and len(self.got) >= stop_after:
                     return
@@ -57,10 +60,27 @@ class Client:
             self.read(response.iter_lines())
 
 
+@dataclass(frozen=True)
+class Undisturbed:
+    """Plain decoding's answers."""
+
+    tokens: list[list[int]]
+    logprobs: list[list[float]]
+
+    def check(self, clients: list[Client]) -> None:
+        """Every client has the same. A token's entry may come from another forward pass than the reference's."""
+        assert [client.got for client in clients] == self.tokens
+        for client, expected in zip(clients, self.logprobs, strict=True):
+            assert client.logprobs == pytest.approx(expected, abs=1e-5)
+
+
 @pytest.fixture(scope="module")
-def undisturbed(stack: LocalStack) -> list[list[int]]:
+def undisturbed(stack: LocalStack) -> Undisturbed:
     off = {"speculation": {"enabled": False}}
-    return [tokens(stack.complete(ask(number, adaserve=off))) for number in range(len(PROMPTS))]
+    answers = [stack.complete(ask(number, adaserve=off)) for number in range(len(PROMPTS))]
+    told = [answer["choices"][0]["logprobs"] or {} for answer in answers]
+    assert any(told)
+    return Undisturbed([tokens(answer) for answer in answers], [each.get("token_logprobs", []) for each in told])
 
 
 @contextmanager
@@ -75,7 +95,7 @@ def second_gateway(stack: LocalStack) -> Iterator[str]:
 
 
 def test_after_a_gateways_death_clients_go_on_at_another_within_a_second(
-    stack: LocalStack, undisturbed: list[list[int]]
+    stack: LocalStack, undisturbed: Undisturbed
 ) -> None:
     clients = [Client(number) for number in range(len(PROMPTS))]
 
@@ -97,13 +117,13 @@ def test_after_a_gateways_death_clients_go_on_at_another_within_a_second(
     waits = [next(at for at in client.arrivals if at > died) - died for client in clients]
     print(f"first new event after the death of the gateway: at most {1000 * max(waits):.0f} ms")  # noqa: T201
     assert max(waits) <= 1.0
-    assert [client.got for client in clients] == undisturbed
+    undisturbed.check(clients)
     assert all(client.is_done for client in clients)
 
 
 @pytest.mark.parametrize("after_tokens", [0, 1, 40])
 def test_redis_forgetting_everything_under_load_corrupts_no_stream(
-    stack: LocalStack, undisturbed: list[list[int]], after_tokens: int
+    stack: LocalStack, undisturbed: Undisturbed, after_tokens: int
 ) -> None:
     restored = 'adaserve_commits_total{status="MISSING"}'
     before = metric(stack, "verifier", restored)
@@ -117,7 +137,7 @@ def test_redis_forgetting_everything_under_load_corrupts_no_stream(
         redis.close()
         for each in running:
             each.result()
-    assert [client.got for client in clients] == undisturbed
+    undisturbed.check(clients)
     assert all(client.is_done for client in clients)
     stalls = [max(b - a for a, b in itertools.pairwise(client.arrivals)) for client in clients]
     print(f"longest silence of a stream: {1000 * max(stalls):.0f} ms")  # noqa: T201
@@ -127,7 +147,7 @@ def test_redis_forgetting_everything_under_load_corrupts_no_stream(
 
 
 def test_redis_and_the_verifier_lost_at_once_leave_what_clients_have_seen(
-    stack: LocalStack, undisturbed: list[list[int]]
+    stack: LocalStack, undisturbed: Undisturbed
 ) -> None:
     clients = [Client(number) for number in range(len(PROMPTS))]
     with ThreadPoolExecutor(len(clients)) as pool:
@@ -141,5 +161,5 @@ def test_redis_and_the_verifier_lost_at_once_leave_what_clients_have_seen(
         stack.start("verifier")
         for each in running:
             each.result()
-    assert [client.got for client in clients] == undisturbed
+    undisturbed.check(clients)
     assert metric(stack, "gateway", 'adaserve_restored_total{status="OK"}') >= len(PROMPTS)

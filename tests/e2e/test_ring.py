@@ -21,8 +21,19 @@ KEYS = Keys(CELL)
 PROMPTS = source_prompts(8, seed=11, max_chars=300)
 
 
+# What every fourth request asks for besides: all that has to be built again, and travel, with the tokens.
+DEMANDS: dict[str, Any] = {
+    "presence_penalty": 0.4,
+    "frequency_penalty": 0.2,
+    "repetition_penalty": 1.1,
+    "logit_bias": {"32": 1.0},
+    "logprobs": 2,
+}
+
+
 def ask(number: int, **changes: Any) -> dict[str, Any]:
     return {
+        **(DEMANDS if number % 4 == 3 else {}),
         "prompt": PROMPTS[number],
         "max_tokens": 96,
         "temperature": [0.0, 0.8][number % 2],
