@@ -208,6 +208,19 @@ def test_a_value_out_of_bounds_names_its_field(change: dict[str, object], field:
 @pytest.mark.parametrize(
     ("change", "field"),
     [
+        ({"finish": "bored"}, "finish"),
+        ({"logprobs": bytes(7)}, "logprobs"),
+        ({"logprobs": "text"}, "logprobs"),
+    ],
+)
+def test_an_event_that_contradicts_itself_names_its_field(change: dict[str, object], field: str) -> None:
+    with pytest.raises(FieldError, match=field):
+        dataclasses.replace(example_token_event(), **change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
         ({"parents": np.array([-1, 1, -1], np.int16)}, "parents"),
         ({"parents": np.array([-1, 0, 1], np.int16)}, "parents"),
         ({"tree_offsets": np.array([0, 2, 2], np.int32)}, "tree_offsets"),
