@@ -72,6 +72,7 @@ def second_gateway(stack: LocalStack) -> Iterator[str]:
         yield f"http://127.0.0.1:{stack.ports['gateway-2']}"
     finally:
         stack.kill("gateway-2")
+        del stack.processes["gateway-2"]  # of the session's stack, whose processes are expected to live
 
 
 def test_after_a_gateways_death_clients_go_on_at_another_within_a_second(
