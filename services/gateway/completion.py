@@ -96,10 +96,10 @@ class Completion:
         return self.request.request
 
     async def enqueue(self, limit: int) -> bool:
-        """Queue it; False when Redis knew the id before. Raises ApiError.
+        """Queue it; False when Redis knew the id before, also from a try whose reply was lost. Raises ApiError.
 
-        After a lost reply that is this very request, so `join` is right in either case. The call survives the
-        handler's cancellation, so that `close` can undo it.
+        Then this connection has the request only after `own` or `join`. The call survives the handler's
+        cancellation, so that `close` can undo it.
         """
         self._stream = self._parts.streams.open(self._delivery, self._origin)
         return await self._outlive(self._enqueue(self._stream, limit))
@@ -114,6 +114,11 @@ class Completion:
         if is_new:
             stream.attachment = 1
         return is_new
+
+    def own(self) -> None:
+        """The request that Redis knew was enqueued by this very connection."""
+        assert self._stream is not None
+        self._stream.attachment = 1
 
     async def join(self) -> None:
         """Take the request over from whichever connection had it, up to what was seen. Raises ApiError."""

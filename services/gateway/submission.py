@@ -67,7 +67,8 @@ class Submission:
     async def submit(self, asked: Asked) -> Completion:
         """Queue a request."""
         completion = await self._prepare(admission.new_id(), asked)
-        await opened(completion, completion.enqueue(self._queue_limit))
+        if not await opened(completion, completion.enqueue(self._queue_limit)):
+            completion.own()  # nobody else can have drawn this id: the reply to our own call was lost
         return completion
 
     async def submit_once(self, key: str, asked: Asked) -> Completion:

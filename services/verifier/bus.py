@@ -7,7 +7,8 @@ is answered again, an ask is not repeated at all.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Container, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,7 +116,8 @@ class VerifierBus:
         """Claim up to ``count`` requests; every 16th read begins at the lowest tier. Raises BusUnavailable."""
         self._num_reads += 1
         reader = self._work if block_ms is None else self._idle_work
-        entries = reader.read(count, start_lowest=self._num_reads % 16 == 0, block_ms=block_ms)
+        with self._not_losing_entries():
+            entries = reader.read(count, start_lowest=self._num_reads % 16 == 0, block_ms=block_ms)
         return self._claim_entries(entries)
 
     def take_orphans(self, live: Collection[str], known: Container[str], count: int) -> list[Claimed]:
@@ -123,7 +125,9 @@ class VerifierBus:
 
         Also what this verifier owns without being in ``known``: a claim of its own whose reply was lost.
         """
-        claimed = self._claim_entries(self._work.reclaim(live))
+        with self._not_losing_entries():
+            entries = self._work.reclaim(live)
+        claimed = self._claim_entries(entries)
         mine = [lost for lost in owned_by(self._client, self._keys, self.verifier) if lost.request not in known]
         taken = {claim.request for claim in claimed}
         for orphan in [*mine, *orphans(self._client, self._keys, live)]:
@@ -134,13 +138,25 @@ class VerifierBus:
     def _claim_entries(self, entries: list[tuple[str, Entry]]) -> list[Claimed]:
         claimed = []
         try:
-            for stream, entry in entries:
-                claimed += self._claim(entry.body.decode(), entry_id=entry.id, stream=stream)
+            with self._not_losing_entries():
+                for stream, entry in entries:
+                    claimed += self._claim(entry.body.decode(), entry_id=entry.id, stream=stream)
+        except BusUnavailable:
+            logger.warning("claims interrupted: %d of %d entries claimed", len(claimed), len(entries))
+        return claimed
+
+    @contextmanager
+    def _not_losing_entries(self) -> Iterator[None]:
+        """Where a reply was lost, entries may be pending here unseen: the next reader looks at them first.
+
+        Nobody else takes them while this verifier lives.
+        """
+        try:
+            yield
         except BusUnavailable:
             self._work.recover()
             self._idle_work.recover()
-            logger.warning("claims interrupted: %d of %d entries claimed", len(claimed), len(entries))
-        return claimed
+            raise
 
     def _claim(self, request: str, **expected: str) -> list[Claimed]:
         epoch = new_epoch()

@@ -112,7 +112,8 @@ class GatewayProcess:
     async def _serve(self, client: Client) -> None:
         completion = self._completion(client.request)
         try:
-            await completion.enqueue(1000)
+            if not await completion.enqueue(1000):
+                completion.own()
             async for piece in completion.pieces(1e9):
                 if piece is not None:
                     client.tokens += piece.tokens
