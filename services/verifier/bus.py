@@ -205,6 +205,11 @@ class VerifierBus:
         """Verifiers with a heartbeat. Raises BusUnavailable."""
         return list(live_members(self._client, self._keys, "verifier"))
 
+    def successors(self) -> list[str]:
+        """Other verifiers that live and are not about to stop. Raises BusUnavailable."""
+        live = live_members(self._client, self._keys, "verifier")
+        return [name for name, about in live.items() if name != self.verifier and about.get("ready", True) is True]
+
     def live_drafters(self) -> dict[str, dict[str, Any]]:
         """Drafters with a heartbeat and what they say of themselves. Raises BusUnavailable."""
         return live_members(self._client, self._keys, "drafter")
