@@ -85,7 +85,7 @@ class LocalStack:
         """Until /ready of the services answers 200. Raises RuntimeError with a service's last words."""
         deadline = time.monotonic() + READY_S
         for name in names:
-            while not self._is_ready(name):
+            while not self.is_ready(name):
                 if self.processes[name].poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"{name} did not become ready:\n{self.log(name)[-2000:]}")
                 time.sleep(0.05)
@@ -137,7 +137,8 @@ class LocalStack:
             text: str = response.read().decode()
         return text
 
-    def _is_ready(self, name: str) -> bool:
+    def is_ready(self, name: str) -> bool:
+        """Whether its /ready answers 200."""
         with contextlib.suppress(OSError):
             url = f"http://127.0.0.1:{self.ports[name]}/ready"
             with urllib.request.urlopen(url, timeout=2) as response:
