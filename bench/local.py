@@ -161,6 +161,7 @@ def local_stack(
     chosen["gateway"].setdefault("TARGET", target)
     chosen["verifier"].setdefault("TARGET", target)
     chosen["drafter"].setdefault("DRAFT", draft)
+    chosen["verifier"].setdefault("DRAIN_S", "0")  # nobody would take over from it
     with tempfile.TemporaryDirectory(prefix="ada-logs-") as folder, EmbeddedRedis() as redis:
         stack = LocalStack(redis.url, Path(folder), chosen, environment or {})
         try:
