@@ -105,10 +105,11 @@ class LocalStack:
         for log in self._logs:
             log.close()
 
-    def complete(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """One completion, not streamed. Raises RuntimeError with the answer of a refusal."""
+    def complete(self, body: Mapping[str, Any], port: int | None = None) -> dict[str, Any]:
+        """One completion, not streamed; ``port`` of one of several gateways. Raises RuntimeError for a refusal."""
+        url = self.url if port is None else f"http://127.0.0.1:{port}"
         request = urllib.request.Request(  # noqa: S310 - always our own http URL
-            f"{self.url}/v1/completions",
+            f"{url}/v1/completions",
             json.dumps({"model": "default", **body}).encode(),
             {"content-type": "application/json"},
         )
