@@ -189,6 +189,9 @@ REQUESTS_FINISHED = _counter(
 )
 PREEMPTIONS = _counter("preemptions", "{request}", "Requests whose KV was given up and recomputed")
 KV_BLOCKS = _gauge("kv_blocks", "{block}", "KV pool blocks", state=("used", "total"))
+CANCEL_TIME = _histogram(
+    "cancel_time", "s", "Cancel sent by a gateway until the request's slots are free", STEP_SECONDS
+)
 DEAD_LETTERS = _counter(
     "dead_letters", "{message}", "Work that cannot be done", reason=("unreadable", "invalid", "poison")
 )

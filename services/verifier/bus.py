@@ -64,10 +64,13 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What arrived, in order, and how many hints were unreadable. Which reply counts is for the ring to say."""
+    """What arrived, in order, and how many hints were unreadable. Which reply counts is for the ring to say.
+
+    ``control`` with the time at which each event was sent, ms by its sender's wall clock: for telemetry only.
+    """
 
     replies: list[SelectedTrees]
-    control: list[ControlEvent]
+    control: list[tuple[ControlEvent, float]]
     num_unreadable: int = 0
 
 
@@ -195,7 +198,7 @@ class VerifierBus:
         control = []
         for entry in entries.get(self._keys.control, ()):
             try:
-                control.append(CONTROL.decode(entry.body))
+                control.append((CONTROL.decode(entry.body), entry.sent_at))
             except UnreadableMessage as error:
                 logger.warning("dropped control event: %s", error)
                 num_unreadable += 1

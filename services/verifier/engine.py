@@ -251,14 +251,15 @@ class Engine:
         generations = {generation.id: generation for generation in self._scheduler.generations}
         if heard.num_unreadable:
             self._telemetry.add(signals.HINTS_DROPPED, heard.num_unreadable, reason="unreadable")
-        kinds = {event.kind for event in heard.control}
+        kinds = {event.kind for event, _ in heard.control}
         if "mode" in kinds:
             self._obey()
         if "left" in kinds:
             self._speculator.choose(self._bus.live_drafters())
-        for event in heard.control:
+        for event, sent_ms in heard.control:
             if event.kind == "cancel" and event.subject in generations:
                 self._forget(generations.pop(event.subject))
+                self._telemetry.record(signals.CANCEL_TIME, max(0.0, now_ns() / 1e9 - sent_ms / 1e3))
         for reply in heard.replies:
             if self._speculator.hear(reply, generations, now_ms):
                 self._traces.answered(reply)
