@@ -43,10 +43,11 @@ def stand() -> Iterator[Stand]:
 
 
 def test_rows_of_a_verifier_that_is_gone_are_forgotten(stand: Stand) -> None:
-    assert stand.shown == 2
+    before = stand.shown
     stand.live = {"v.2"}
     stand.later(HOUSEKEEPING_S)
-    assert (stand.drafter.num_rows, stand.shown) == (1, 1)
+    assert stand.drafter.num_rows == 1
+    assert stand.shown == before / 2 > 0
 
 
 def test_rows_of_a_verifier_that_asks_another_drafter_now_are_forgotten(stand: Stand) -> None:
