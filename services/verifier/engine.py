@@ -286,7 +286,7 @@ class Engine:
         rows = self._speculator.rows(self._scheduler.running)
         if not self._speculator.may_ask(rows, now_ms):
             return None
-        traces = self._traces.asking(rows)
+        traces = self._traces.asking(rows, self._speculator.status)
         redis_ms = now_ms + self._redis_offset_ms
         message = self._speculator.ask(
             rows,
@@ -331,6 +331,7 @@ class Engine:
             reason = status.reason or self.status.reason
             logger.warning("verification mode is now %s (%s)", status.mode, reason or "nothing objects")
             self._telemetry.add(signals.MODE_SWITCHES, reason=reason)
+            self._traces.switched(Status(status.mode, reason), self._scheduler.running)
             self.status_since_ms = self._clock_ms() + self._redis_offset_ms
         self.status = status
 
@@ -393,7 +394,7 @@ class Engine:
         now_ms = self._clock_ms()
         self._redis_offset_ms = committed.time_ms - now_ms
         self._overhead.committed(now_ms, forward_ms)
-        self._traces.committed(start_ns, now_ns())
+        self._traces.committed(start_ns, now_ns(), self._speculator.status)
         for settlement in committed.lost:
             if settlement.finish is None:
                 self._forget(settlement.generation)
