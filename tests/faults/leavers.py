@@ -49,10 +49,10 @@ class Leaver:
         self.port, self.chance = port, chance
         self.is_streaming, self.is_resumable = chance.random() < 0.7, chance.random() < 0.3
         self.end = chance.choice(ENDS)
-        self.num_tokens = chance.randint(8, 60)
+        self.num_tokens = chance.randint(8, 24)
         self.body = {
             "model": "default",
-            "prompt": [chance.randrange(3, 256) for _ in range(chance.randint(1, 160))],
+            "prompt": [chance.randrange(3, 256) for _ in range(chance.randint(1, 96))],
             "max_tokens": self.num_tokens,
             "ignore_eos": True,
             "seed": number,
@@ -106,7 +106,7 @@ async def waiting(leaver: Leaver) -> None:
     answer = await leaver.open()
     if leaver.is_streaming:
         await leaver.headers(answer)
-    await asyncio.sleep(leaver.chance.uniform(0.0, 0.4))
+    await asyncio.sleep(leaver.chance.uniform(0.0, 0.2))
     leaver.leave(answer)
 
 
@@ -122,7 +122,7 @@ async def between_tokens(leaver: Leaver, count: int | None = None) -> None:
         await leaver.headers(answer)
         await leaver.tokens(answer, count or leaver.chance.randint(2, leaver.num_tokens - 1))
     else:
-        await asyncio.sleep(leaver.chance.uniform(0.1, 1.0))
+        await asyncio.sleep(leaver.chance.uniform(0.1, 0.5))
     leaver.leave(answer)
 
 

@@ -73,7 +73,7 @@ class Travellers:
     def __init__(self, ports: list[int]) -> None:
         self.ports = ports
         self.journal = Journal()
-        self.phase = ""  # what is done to the cell now
+        self.phase = "nothing"  # is done to the cell now
         self._trips: set[asyncio.Task[None]] = set()
 
     def start(self, body: Mapping[str, Any], expected: Sequence[int]) -> None:
