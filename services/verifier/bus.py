@@ -7,7 +7,7 @@ is answered again, an ask is not repeated at all.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -209,9 +209,9 @@ class VerifierBus:
         return list(live_members(self._client, self._keys, "verifier"))
 
     def successors(self) -> list[str]:
-        """Other verifiers that live and are not about to stop. Raises BusUnavailable."""
+        """Other verifiers that would take a request now: not about to stop, not full. Raises BusUnavailable."""
         live = live_members(self._client, self._keys, "verifier")
-        return [name for name, about in live.items() if name != self.verifier and about.get("ready", True) is True]
+        return [name for name, about in live.items() if name != self.verifier and _takes_work(about)]
 
     def live_drafters(self) -> dict[str, dict[str, Any]]:
         """Drafters with a heartbeat and what they say of themselves. Raises BusUnavailable."""
@@ -288,6 +288,11 @@ class VerifierBus:
             ),
         )
         return answer, fresh
+
+
+def _takes_work(about: Mapping[str, Any]) -> bool:
+    load = about.get("load", 0.0)
+    return about.get("ready", True) is True and isinstance(load, int | float) and load < 1.0
 
 
 def _is_read(reply: Any) -> bool:

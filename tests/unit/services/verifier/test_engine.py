@@ -367,14 +367,14 @@ def test_a_draining_verifier_keeps_what_ends_soon_and_gives_the_rest_to_another(
     assert ring.client.xlen(ring.keys.requests(late.tier)) == 1
 
 
-@pytest.mark.parametrize("others", [{}, {"verifier.2": False}])
-def test_a_draining_verifier_serves_on_where_nobody_takes_over(build: Any, others: dict[str, bool]) -> None:
+@pytest.mark.parametrize("others", [{}, {"verifier.2": {"ready": False}}, {"verifier.2": {"load": 1.0}}])
+def test_a_draining_verifier_serves_on_where_nobody_takes_over(build: Any, others: dict[str, Any]) -> None:
     ring = build(num_blocks=2000)
-    asked = request(1, max_tokens=1500)
+    asked = request(1, max_tokens=500)
     ring.submit(asked)
     ring.turn(12)
-    for name, ready in others.items():
-        ring.client.set(ring.keys.heartbeat("verifier", name), msgpack.packb({"ready": ready}))
+    for name, about in others.items():
+        ring.client.set(ring.keys.heartbeat("verifier", name), msgpack.packb(about))
         ring.client.sadd(ring.keys.members("verifier"), name)
     ring.engine.drain(lambda: False)
     assert released(ring) == []
