@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from services.verifier.departure import FINISH_MS, SETTLE_MS
 from services.verifier.ring import PLAIN_STEPS
 from shared import codec
 from shared.heartbeat import Heartbeat
@@ -376,7 +377,9 @@ def test_a_draining_verifier_serves_on_where_nobody_takes_over(build: Any, other
     for name, about in others.items():
         ring.client.set(ring.keys.heartbeat("verifier", name), msgpack.packb(about))
         ring.client.sadd(ring.keys.members("verifier"), name)
+    started = ring.time_ms
     ring.engine.drain(lambda: False)
+    assert ring.time_ms > started + SETTLE_MS + FINISH_MS  # long enough to be given back
     assert released(ring) == []
     assert ring.delivered()[asked.request].tokens == plain(ring.model, asked)
 
