@@ -244,7 +244,7 @@ def holdings(target: Cell, client: Redis) -> Holdings:
         kv={name: _gauge(text, 'kv_blocks{state="used"}') for name, text in metrics.items() if name != "gateway"},
         open_streams=_gauge(metrics["gateway"], "open_streams"),
         keys=Counter(key.removeprefix(KEYS.prefix).partition(":")[0] for key in lasting),
-        files={name: len(list(Path(f"/proc/{pid}/fd").iterdir())) for name, pid in pids.items()},
+        files={name: _num_files(pid) for name, pid in pids.items()},
         rss_mb={name: _rss_mb(pid) for name, pid in pids.items()},
         retired=len(keys) - len(lasting),
     )
@@ -261,6 +261,13 @@ def _ttls(client: Redis, keys: list[str]) -> list[int]:
 def _gauge(text: str, name: str) -> float:
     lines = (line for line in text.splitlines() if line.startswith(f"adaserve_{name}"))
     return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
+def _num_files(pid: int) -> int:
+    """Open files and TCP sockets. Not those to Redis: the gateway keeps a pool of them, 64 at most."""
+    unix = {line.split()[6] for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]}
+    links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    return sum(re.sub(r"socket:\[(\d+)\]", r"\1", link) not in unix for link in links)
 
 
 def _rss_mb(pid: int) -> float:
