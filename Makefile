@@ -13,13 +13,14 @@ DECIDING := $(addprefix bench/,report.py simulator/economics.py simulator/tenanc
   $(addprefix services/drafter/,draft.py expansion.py level_time.py) \
   $(addprefix services/selector/,control.py cost_aware.py decision.py paper.py policy.py pricing.py ranking.py \
     selection.py) \
-  $(addprefix services/verifier/,acceptance.py ask.py batch.py generation.py governor.py labels.py overhead.py ring.py \
-    sampling.py scheduler.py stopping.py watch.py)
+  $(addprefix services/verifier/,acceptance.py ask.py batch.py departure.py generation.py governor.py labels.py \
+    overhead.py ring.py sampling.py scheduler.py stopping.py watch.py)
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check format flagship breaker optimality selection twin latency calibration \
-  rivals breakdown fallback faults mutants kills storm redisfaults
+  rivals breakdown fallback faults mutants kills storm redisfaults \
+  replacement leavers
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -95,6 +96,12 @@ storm: install  ## a cell behind a proxy that loses, cuts, doubles and delays co
 
 redisfaults: install  ## Redis killed, cut, emptied, stopped, full, and what its clients see
 	$(BIN)/python -m tests.faults.redis_faults $(ARGS)
+
+replacement: install  ## every replica of a cell replaced under 80 % load; ARGS="--pair", "--rounds 3"
+	$(BIN)/python -m tests.faults.replacement $(ARGS)
+
+leavers: install  ## clients that leave in every phase: KV, keys, memory afterwards; ARGS="--clients 10000"
+	$(BIN)/python -m tests.faults.leavers $(ARGS)
 
 rivals: install  ## the running system against its own rivals, load by load, in paired rounds
 	$(BIN)/python -m bench.rivals $(ARGS)

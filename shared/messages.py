@@ -123,7 +123,10 @@ class TokenEvent(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ControlEvent(Message):
-    """A wake-up: the truth is in the keys. ``kind`` is "cancel" (subject: request id) or "mode" (none)."""
+    """A wake-up: the truth is in the keys.
+
+    ``kind`` is "cancel" (subject: request id), "mode" (none) or "left" (a drafter that is going).
+    """
 
     kind: str = declared(Text(32))
     subject: str = declared(Text(128))

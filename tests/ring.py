@@ -215,7 +215,7 @@ class TableRing:
         self.time_ms += ms
         return False
 
-    def submit(self, request: Request) -> Enqueued:
+    def submit(self, request: Request, traceparent: str | None = None) -> Enqueued:
         prompt = request.prompt.tolist()
         return call(
             self.client,
@@ -230,7 +230,7 @@ class TableRing:
                 digest=digest.extend(digest.EMPTY, prompt).hex(),
                 seed=request.seed,
                 gateway=GATEWAY,
-                traceparent=None,
+                traceparent=traceparent,
             ),
         )
 

@@ -12,6 +12,7 @@ from services.gateway.delivery import Delivery
 from services.gateway.errors import ApiError, invalid
 from services.gateway.schemas import AdaServeOptions, Sampling, SpeculationOptions
 from services.gateway.slo import Slo
+from services.gateway.stream_ids import STREAM_HEADER
 from shared import scripts
 from shared.errors import BusUnavailable
 from shared.messages import Request
@@ -94,6 +95,25 @@ async def enqueue(bus: Bus, origin: Origin, delivery: Delivery, limit: int) -> b
             429, f"{limit} requests are waiting already", code="queue_full", retry_after_s=RETRY_AFTER_S
         )
     return reply is scripts.Enqueued.OK
+
+
+class Leaving(ApiError):
+    """503 for a request that goes on without this gateway: any other tells its answer."""
+
+    def __init__(self, request: str) -> None:
+        message = f"This server is being stopped; GET /v1/streams/{request} on another one goes on"
+        super().__init__(503, message, code="draining", retry_after_s=RETRY_AFTER_S)
+        self.request = request
+
+    def headers(self) -> dict[str, str]:
+        return {**super().headers(), STREAM_HEADER: self.request}
+
+
+def refused() -> ApiError:
+    """503 for what comes while this gateway drains."""
+    return ApiError(
+        503, "This server is being stopped; ask another one", code="draining", retry_after_s=RETRY_AFTER_S
+    )
 
 
 def unavailable(reason: str) -> ApiError:

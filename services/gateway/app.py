@@ -30,7 +30,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     """The application of one gateway; whoever calls it starts and stops the gateway."""
     app = FastAPI(title="AdaServe", version=VERSION, docs_url=None, redoc_url=None)
     app.add_middleware(BodyLimits)
-    app.add_middleware(RequestContext, telemetry=gateway.telemetry)
+    app.add_middleware(RequestContext, telemetry=gateway.telemetry, is_draining=lambda: gateway.is_draining)
     app.add_exception_handler(ApiError, errors.on_api_error)
     app.add_exception_handler(RequestValidationError, errors.on_validation_error)
     app.add_exception_handler(HTTPException, errors.on_http_error)

@@ -210,7 +210,7 @@ class Completion:
             await asyncio.wait([opening])
             return stream.attachment
 
-        grace_s = self._parts.grace_s if self._may_return else None
+        grace_s = self._parts.grace_s if self._may_return or stream.is_left else None
         self._parts.bus.client_left(self.id, attachment, grace_s)
 
     def _report(self, error: str | None) -> None:

@@ -43,6 +43,7 @@ class Gateway:
         self.telemetry = telemetry
         self.started = int(time.time())
         keys = Keys(settings.cell)
+        self.is_draining = False
         self._tokenizer = tokenizer
         self._loop: asyncio.AbstractEventLoop | None = None
         self._bus = Bus(settings.redis_url, keys, member)
@@ -87,9 +88,13 @@ class Gateway:
         self._streams.start()
         self._reaping = vital(reap(self._bus))
 
+    def drain(self) -> None:
+        """Take no more requests; those that are open go on."""
+        self.is_draining = True
+
     def end_streams(self) -> None:
-        """Tell every client that is still waiting that this process goes."""
-        self._streams.fail_all(admission.unavailable("this server is being stopped; ask again"))
+        """Tell every client that is still waiting that this process goes, and where its answer is."""
+        self._streams.leave_all()
 
     async def stop(self) -> None:
         await self._fleet.stop()
@@ -110,7 +115,7 @@ class Gateway:
 
     async def is_ready(self) -> bool:
         """Whether a request would be served now: Redis takes writes and a warm verifier lives."""
-        return self._fleet.is_ready and await self._bus.can_write()
+        return not self.is_draining and self._fleet.is_ready and await self._bus.can_write()
 
     async def modes(self) -> dict[str, Any]:
         """Operators' orders by scope, and how every verifier decodes now. Raises ApiError 503."""
@@ -151,6 +156,7 @@ class Gateway:
 
         Raises ApiError; whoever gets the completion closes it.
         """
+        self._check_open()
         arrived = time.monotonic()
         targets = slo.resolve(body.adaserve.slo if body.adaserve else None, headers)
         self._check_model(body.model)
@@ -167,6 +173,7 @@ class Gateway:
 
     async def resume(self, stream: str, last_event_id: str | None, headers: Mapping[str, str]) -> Completion:
         """Join a request after the event that the client has seen last. Raises ApiError, as `submit`."""
+        self._check_open()
         tenant = tenancy.tenant_of(headers)
         return await self._resumption.resume(tenant, stream, last_event_id, headers.get("traceparent"))
 
@@ -179,6 +186,10 @@ class Gateway:
         return admission.ModelLimits(
             self._tokenizer.vocab_size, self.context_limit, self.settings.default_max_tokens
         )
+
+    def _check_open(self) -> None:
+        if self.is_draining:
+            raise admission.refused()
 
     def _check_model(self, model: str) -> None:
         if not self.serves(model):

@@ -9,12 +9,14 @@ from typing import Any
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from services.gateway.admission import Leaving
 from services.gateway.completion import Completion
 from services.gateway.errors import ApiError, internal, report_bug
 from services.gateway.responses import Shape
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
+RETRY_MS = 100  # before a client whose server is being stopped comes back: others are there already
 HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
@@ -39,9 +41,10 @@ class EventStream(StreamingResponse):
 async def events(completion: Completion, shape: Shape, *, keep_alive_s: float) -> AsyncIterator[bytes]:
     """The body of one stream, or its rest after the event that the client has seen.
 
-    An ApiError becomes an event: a stream never ends without a word.
+    An ApiError becomes an event: a stream never ends without a word. One that this gateway leaves ends with the id
+    of the last text, so that a client can go on elsewhere.
     """
-    position = len(completion.request.prompt)
+    position = max(len(completion.request.prompt), completion.seen or 0)
     try:
         if completion.seen is None and (opening := shape.opening()) is not None:
             yield _event(completion, position, opening)
@@ -49,13 +52,16 @@ async def events(completion: Completion, shape: Shape, *, keep_alive_s: float) -
             if piece is None:
                 yield KEEP_ALIVE
                 continue
-            position = piece.position
+            position = max(position, piece.position)  # what the client has seen before may come as empty pieces
             if (chunk := shape.piece(piece)) is not None:
                 yield _event(completion, position, chunk)
         yield _event(completion, position, shape.closing())
         if completion.form.with_usage:
             yield _event(completion, position, shape.usage(completion.account()))
         yield DONE
+    except Leaving as error:
+        completion.close(error.code)
+        yield f"retry: {RETRY_MS}\n".encode() + b"event: error\n" + _event(completion, position, error.body())
     except ApiError as error:
         completion.close(error.code)
         yield b"event: error\n" + _data(error.body())

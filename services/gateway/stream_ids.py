@@ -8,6 +8,7 @@ from services.gateway.errors import invalid
 from services.gateway.tenancy import unknown_stream
 
 LAST_EVENT_ID = "Last-Event-ID"
+STREAM_HEADER = "x-adaserve-stream"
 
 _STREAM = re.compile(r"(?:chatcmpl-|cmpl-)?([0-9a-f]{32})")
 _EVENT = re.compile(r"([0-9a-f]{32}):([0-9]{1,8})")

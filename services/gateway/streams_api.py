@@ -11,9 +11,7 @@ from services.gateway.completion import Completion
 from services.gateway.handler import Gateway
 from services.gateway.responses import shape_of
 from services.gateway.sse import EventStream, events
-from services.gateway.stream_ids import LAST_EVENT_ID
-
-STREAM_HEADER = "x-adaserve-stream"
+from services.gateway.stream_ids import LAST_EVENT_ID, STREAM_HEADER
 
 
 def add_streams(app: FastAPI, gateway: Gateway) -> None:

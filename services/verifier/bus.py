@@ -7,7 +7,7 @@ is answered again, an ask is not repeated at all.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Container, Iterator, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -65,10 +65,13 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What arrived, in order, and how many hints were unreadable. Which reply counts is for the ring to say."""
+    """What arrived, in order, and how many hints were unreadable. Which reply counts is for the ring to say.
+
+    ``control`` with the time at which each event was sent, ms by its sender's wall clock: for telemetry only.
+    """
 
     replies: list[SelectedTrees]
-    control: list[ControlEvent]
+    control: list[tuple[ControlEvent, float]]
     num_unreadable: int = 0
 
 
@@ -211,7 +214,7 @@ class VerifierBus:
         control = []
         for entry in entries.get(self._keys.control, ()):
             try:
-                control.append(CONTROL.decode(entry.body))
+                control.append((CONTROL.decode(entry.body), entry.sent_at))
             except UnreadableMessage as error:
                 logger.warning("dropped control event: %s", error)
                 num_unreadable += 1
@@ -220,6 +223,11 @@ class VerifierBus:
     def live_verifiers(self) -> list[str]:
         """Verifiers with a heartbeat. Raises BusUnavailable."""
         return list(live_members(self._client, self._keys, "verifier"))
+
+    def successors(self) -> list[str]:
+        """Other verifiers that would take a request now: not about to stop, not full. Raises BusUnavailable."""
+        live = live_members(self._client, self._keys, "verifier")
+        return [name for name, about in live.items() if name != self.verifier and _takes_work(about)]
 
     def live_drafters(self) -> dict[str, dict[str, Any]]:
         """Drafters with a heartbeat and what they say of themselves. Raises BusUnavailable."""
@@ -300,6 +308,11 @@ class VerifierBus:
             ),
         )
         return answer, fresh
+
+
+def _takes_work(about: Mapping[str, Any]) -> bool:
+    load = about.get("load", 0.0)
+    return about.get("ready", True) is True and isinstance(load, int | float) and load < 1.0
 
 
 def _is_read(reply: Any) -> bool:

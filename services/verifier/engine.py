@@ -8,7 +8,7 @@ world goes through the bus and the runner, and time is injected, so that a simul
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from services.verifier.acceptance import Walk
 from services.verifier.batch import Batch, Settlement, build_batch, settle_batch
 from services.verifier.bus import Claimed, VerifierBus
 from services.verifier.committer import Asked, Committer
+from services.verifier.departure import Departure
 from services.verifier.generation import Generation
 from services.verifier.governor import NO_DRAFTER, Status
 from services.verifier.intake import Intake, Unservable
@@ -71,12 +72,12 @@ class Senses:
     clock_ms: Callable[[], float]  # monotonic
     redis_ms: Callable[[], float]  # first guess of Redis' clock; every commit corrects it
     on_time_for: Callable[[float], bool]  # whether the own heartbeat has been on time for so many ms
-    pause: Callable[[float], bool]  # sleeps for seconds; True, at once, when the process is to stop
+    pause: Callable[[float], bool]  # sleeps for seconds; True, at once, when the time of the process is over
     pulse: Pulse  # ticked once a turn
 
 
 class Engine:
-    """Runs turns until stopped; `drain` then gives every request back."""
+    """Runs turns until stopped; `drain` then hands every request over."""
 
     def __init__(
         self,
@@ -109,6 +110,7 @@ class Engine:
         # The start-up sweep may have shared the machine with other starts; no step is faster than one token's.
         self.fastest_step_ms = table.predict_ms(1, rows=1)
         self._away_s = 0.0
+        self._departure: Departure | None = None
         self.pulse = senses.pulse
         self.status = Status(Mode.FULL_VERIFICATION, NO_DRAFTER)
         self.status_since_ms = senses.redis_ms()
@@ -126,17 +128,22 @@ class Engine:
                 logger.warning("Redis is away, next try in %.2f s: %s", self._away_s, error)
                 self._pause(self._away_s)
 
-    def drain(self) -> None:
-        """Give every request back, so that another verifier goes on at once. Raises BusUnavailable."""
-        for generation in self._scheduler.generations:
-            self._bus.release(generation.id, generation.epoch)
-            self._forget(generation)
+    def drain(self, is_over: Callable[[], bool]) -> None:
+        """Claim nothing more, and serve what is here until others take it, it ends, or ``is_over``."""
+        self._departure = Departure(self._clock_ms())
+        self.run(lambda: is_over() or not self._scheduler.generations)
+        try:
+            self._give_back(self._scheduler.generations)
+        except BusUnavailable as error:
+            logger.warning("%d requests wait for a take-over: %s", len(self._scheduler.generations), error)
 
     def turn(self) -> None:
         """One turn. Raises BusUnavailable before anything was computed that could be lost."""
         self.pulse.tick()
         self._keep_house()
         self._take_work()
+        if self._departure is not None:
+            self._hand_over(self._departure)
         self._admit()
         if not self._scheduler.running:
             self._hear(None)
@@ -163,7 +170,7 @@ class Engine:
         self._obey()
         if not self._scheduler.running:
             self._ask_alone()  # whoever left outside of a step, by a cancel say, still has a row at the drafter
-        places = self._scheduler.num_free_places
+        places = self._num_places
         if places > 0 and self._on_time_for(2 * HEARTBEAT_TTL_MS):
             known = {generation.id for generation in self._scheduler.generations}
             self._accept(self._bus.take_orphans(self._bus.live_verifiers(), known, places))
@@ -176,8 +183,13 @@ class Engine:
         self._bus.publish_profile(self.profile)
         self._speculator.profile = self.profile.version
 
+    @property
+    def _num_places(self) -> int:
+        """Requests that may be claimed now."""
+        return 0 if self._departure is not None else self._scheduler.num_free_places
+
     def _take_work(self) -> None:
-        places = self._scheduler.num_free_places
+        places = self._num_places
         if places > 0:
             is_idle = not self._scheduler.running
             claimed = self._bus.take(places, IDLE_BLOCK_MS if is_idle else None)
@@ -211,6 +223,23 @@ class Engine:
         if not self._speculator.is_outstanding:  # else the drafter hears of them with the next ask
             self._ask_alone()
 
+    def _hand_over(self, departure: Departure) -> None:
+        """What does not end soon goes back, so that another verifier goes on at once. Raises BusUnavailable."""
+        now_ms = self._clock_ms()
+        if departure.is_time_to_look(now_ms) and self._bus.successors():
+            departure.relieved(now_ms)
+        redis_ms = now_ms + self._redis_offset_ms
+        self._give_back(
+            generation
+            for generation in self._scheduler.generations
+            if departure.gives_back(generation.remaining_ms(redis_ms), now_ms)
+        )
+
+    def _give_back(self, generations: Iterable[Generation]) -> None:
+        for generation in generations:
+            self._bus.release(generation.id, generation.epoch)
+            self._forget(generation)
+
     def _forget(self, generation: Generation) -> None:
         self._traces.forgotten(generation)
         self._scheduler.remove(generation)
@@ -222,11 +251,15 @@ class Engine:
         generations = {generation.id: generation for generation in self._scheduler.generations}
         if heard.num_unreadable:
             self._telemetry.add(signals.HINTS_DROPPED, heard.num_unreadable, reason="unreadable")
-        if any(event.kind == "mode" for event in heard.control):
+        kinds = {event.kind for event, _ in heard.control}
+        if "mode" in kinds:
             self._obey()
-        for event in heard.control:
+        if "left" in kinds:
+            self._speculator.choose(self._bus.live_drafters())
+        for event, sent_ms in heard.control:
             if event.kind == "cancel" and event.subject in generations:
                 self._forget(generations.pop(event.subject))
+                self._telemetry.record(signals.CANCEL_TIME, max(0.0, now_ns() / 1e9 - sent_ms / 1e3))
         for reply in heard.replies:
             if self._speculator.hear(reply, generations, now_ms):
                 self._traces.answered(reply)
@@ -253,7 +286,7 @@ class Engine:
         rows = self._speculator.rows(self._scheduler.running)
         if not self._speculator.may_ask(rows, now_ms):
             return None
-        traces = self._traces.asking(rows)
+        traces = self._traces.asking(rows, self._speculator.status)
         redis_ms = now_ms + self._redis_offset_ms
         message = self._speculator.ask(
             rows,
@@ -298,6 +331,7 @@ class Engine:
             reason = status.reason or self.status.reason
             logger.warning("verification mode is now %s (%s)", status.mode, reason or "nothing objects")
             self._telemetry.add(signals.MODE_SWITCHES, reason=reason)
+            self._traces.switched(Status(status.mode, reason), self._scheduler.running)
             self.status_since_ms = self._clock_ms() + self._redis_offset_ms
         self.status = status
 
@@ -360,7 +394,7 @@ class Engine:
         now_ms = self._clock_ms()
         self._redis_offset_ms = committed.time_ms - now_ms
         self._overhead.committed(now_ms, forward_ms)
-        self._traces.committed(start_ns, now_ns())
+        self._traces.committed(start_ns, now_ns(), self._speculator.status)
         for settlement in committed.lost:
             if settlement.finish is None:
                 self._forget(settlement.generation)

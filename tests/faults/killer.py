@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.embedded_redis import EmbeddedRedis
-from tests.faults.cell import Cell, PlainDecoding, bodies, cell, pair_bodies
+from tests.faults.cell import KINDS, Cell, PlainDecoding, bodies, cell, kind_of, pair_bodies
 from tests.faults.load import STALL_S, Expect, Load, Record
 
-KINDS = ("verifier", "drafter", "selector", "gateway")
 CLIENTS = 6
 MAX_TOKENS = 160
 
@@ -53,7 +52,7 @@ class Killer:
     def kill(self) -> None:
         """SIGKILL; the process is started again at once."""
         name = self._victim()
-        self.counts[f"{name.partition('-')[0]} killed"] += 1
+        self.counts[f"{kind_of(name)} killed"] += 1
         self._cell.stack.kill(name)
         self._cell.start(name)
 
@@ -61,7 +60,7 @@ class Killer:
         """SIGSTOP, and SIGCONT after so long."""
         name = self._victim()
         process = self._cell.stack.processes[name]
-        self.counts[f"{name.partition('-')[0]} stopped {seconds:g} s"] += 1
+        self.counts[f"{kind_of(name)} stopped {seconds:g} s"] += 1
         os.kill(process.pid, signal.SIGSTOP)
         time.sleep(seconds)
         os.kill(process.pid, signal.SIGCONT)
@@ -72,7 +71,7 @@ class Killer:
 
     def _victim(self) -> str:
         kind = self._chance.choice(self._kinds)
-        return self._chance.choice([name for name in self._cell.names if name.partition("-")[0] == kind])
+        return self._chance.choice([name for name in self._cell.names if kind_of(name) == kind])
 
 
 def report(killer: Killer, record: Record, took_s: float) -> None:

@@ -6,19 +6,23 @@ import dataclasses
 import random
 from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from services.verifier.departure import FINISH_MS, SETTLE_MS
 from services.verifier.ring import PLAIN_STEPS
 from shared import codec
+from shared.heartbeat import Heartbeat
 from shared.inference.plan import ForwardPlan
 from shared.messages import Request, SelectedTrees
+from shared.modes import Mode
 from shared.telemetry import Telemetry
 from shared.tokenizer import Tokenizer
 from shared.topics import DRAFT
 from tests.requests import request
-from tests.ring import GATEWAY, TableRing, check, plain
+from tests.ring import DRAFTER, GATEWAY, TableRing, check, plain
 from tests.strategies import messages
 from tests.table_model import TableRunner
 
@@ -340,15 +344,55 @@ def test_draining_gives_everything_back(build: Any) -> None:
     asked = request(1, max_tokens=40)
     ring.submit(asked)
     ring.turn(5)
-    ring.engine.drain()
+    ring.engine.drain(lambda: True)
     assert ring.scheduler.generations == []
     assert ring.client.xlen(ring.keys.released) == 1
+
+
+def released(ring: TableRing) -> list[str]:
+    return [fields[b"body"].decode() for _, fields in ring.client.xrange(ring.keys.released)]
+
+
+def test_a_draining_verifier_keeps_what_ends_soon_and_gives_the_rest_to_another(build: Any) -> None:
+    ring = build(num_blocks=2000)
+    short, long, late = request(1, max_tokens=60), request(2, max_tokens=4000), request(3)
+    ring.submit(short)
+    ring.submit(long)
+    ring.turn(12)
+    ring.client.set(ring.keys.heartbeat("verifier", "verifier.2"), msgpack.packb({"ready": True}))
+    ring.client.sadd(ring.keys.members("verifier"), "verifier.2")
+    ring.submit(late)
+    ring.engine.drain(lambda: False)
+    assert released(ring) == [long.request]
+    assert ring.delivered()[short.request].tokens == plain(ring.model, short)
+    assert ring.client.xlen(ring.keys.requests(late.tier)) == 1
+
+
+@pytest.mark.parametrize("others", [{}, {"verifier.2": {"ready": False}}, {"verifier.2": {"load": 1.0}}])
+def test_a_draining_verifier_serves_on_where_nobody_takes_over(build: Any, others: dict[str, Any]) -> None:
+    ring = build(num_blocks=2000)
+    asked = request(1, max_tokens=500)
+    ring.submit(asked)
+    ring.turn(12)
+    for name, about in others.items():
+        ring.client.set(ring.keys.heartbeat("verifier", name), msgpack.packb(about))
+        ring.client.sadd(ring.keys.members("verifier"), name)
+    started = ring.time_ms
+    ring.engine.drain(lambda: False)
+    assert ring.time_ms > started + SETTLE_MS + FINISH_MS  # long enough to be given back
+    assert released(ring) == []
+    assert ring.delivered()[asked.request].tokens == plain(ring.model, asked)
+
+
+def test_a_drafter_that_leaves_is_replaced_in_the_same_turn(build: Any, redis_url: str) -> None:
+    ring = build()
+    ring.submit(request(1, max_tokens=200))
+    ring.turn(6)
+    assert ring.engine.status.mode is Mode.SPECULATIVE
+    leaving = Heartbeat(redis_url, ring.keys, "drafter", DRAFTER, dict)
+    leaving.stop()
     ring.turn(1)
-    ring.run()
-    tokens: list[int] = []
-    for _, fields in ring.client.xrange(ring.keys.journal(asked.request)):
-        tokens += np.frombuffer(fields[b"tokens"], "<u4").tolist()
-    assert tokens == plain(ring.model, asked)
+    assert ring.engine._speculator.status.reason == "no_drafter"
 
 
 def test_unreadable_hints_are_counted_and_dropped(build: Any, telemetry: Telemetry) -> None:
