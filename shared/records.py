@@ -44,6 +44,10 @@ class Origin:
     traceparent: str | None
     form: bytes = b""
     """How the gateways tell the answer; nobody else reads it."""
+    cost: int = 1
+    """Tokens it is expected to take: prompt and output."""
+    weight: float = 1.0
+    """Its tenant's share where tenants compete, relative to the others'."""
     attachment: int = 1
     """Number of the connection that `gateway` delivers to; each one that takes the request over gets the next."""
 
@@ -56,6 +60,8 @@ class Origin:
             "gateway": self.gateway,
             "traceparent": self.traceparent or "",
             "form": self.form,
+            "cost": self.cost,
+            "weight": repr(self.weight),
             "attachment": self.attachment,
         }
         return tuple(item for pair in pairs.items() for item in pair)

@@ -15,6 +15,16 @@ class Enqueued(StrEnum):
     """The id is known: nothing was changed. After a lost reply this is success."""
     FULL = "FULL"
     """The tier's queue is at its limit: nothing was created."""
+    TENANT_FULL = "TENANT_FULL"
+    """The tenant holds as much of the tier's queue as it may now: nothing was created."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Whether a request would be enqueued now (OK), and how many tokens wait in its tier and those above it."""
+
+    status: Enqueued
+    tokens_ahead: int
 
 
 class ClaimStatus(StrEnum):
@@ -130,6 +140,8 @@ class Claim:
     time_ms: float = 0.0
     form: bytes = b""
     attachment: int = 1
+    cost: int = 1
+    weight: float = 1.0
     journal: tuple[JournalEntry, ...] = ()
 
     @property
@@ -188,7 +200,7 @@ def parse_claim(reply: list[Any]) -> Claim:
     if len(reply) == 1:
         return Claim(status)
     body, position, digest, first, crashes, gateway, trace, tenant, tier, seed, enqueued, now = reply[1:13]
-    form, attachment, journal = reply[13:]
+    form, attachment, cost, weight, journal = reply[13:]
     return Claim(
         status=status,
         body=body,
@@ -205,6 +217,8 @@ def parse_claim(reply: list[Any]) -> Claim:
         time_ms=float(now),
         form=form,
         attachment=int(attachment),
+        cost=int(cost),
+        weight=float(weight),
         journal=_journal(journal),
     )
 

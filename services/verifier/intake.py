@@ -60,6 +60,8 @@ class Intake:
                 gateway=claim.gateway,
                 traceparent=claim.traceparent,
                 form=claim.form,
+                cost=claim.cost,
+                weight=claim.weight,
                 attachment=claim.attachment,
             ),
             epoch=claimed.epoch,
