@@ -9,11 +9,11 @@ empty  :=
 comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
 DECIDING := $(addprefix bench/,report.py simulator/economics.py simulator/tenancy.py traces.py) \
-  services/gateway/delivery.py \
+  $(addprefix services/gateway/,delivery.py expectation.py feasibility.py terms.py) \
   $(addprefix services/drafter/,draft.py expansion.py level_time.py) \
   $(addprefix services/selector/,control.py cost_aware.py decision.py paper.py policy.py pricing.py ranking.py \
     selection.py) \
-  $(addprefix services/verifier/,acceptance.py ask.py batch.py generation.py governor.py labels.py overhead.py ring.py \
+  $(addprefix services/verifier/,acceptance.py ask.py batch.py generation.py governor.py labels.py overhead.py pace.py ring.py \
     sampling.py scheduler.py stopping.py watch.py)
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 

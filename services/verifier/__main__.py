@@ -49,11 +49,13 @@ def serve(settings: VerifierSettings) -> None:
             member,
             describe=lambda: target.describe(
                 load=len(scheduler.generations) / settings.max_running,
+                running=len(scheduler.running),
                 zero_load_ms=engine.fastest_step_ms,
                 profile=engine.profile.version,
                 mode=engine.status.mode,
                 mode_reason=engine.status.reason,
                 mode_since_ms=engine.status_since_ms,
+                **engine.pace.describe(),
             ),
             owned_streams=[OwnedStream(bus.verify_stream)],
             healthy=pulse.healthy,

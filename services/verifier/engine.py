@@ -23,6 +23,7 @@ from services.verifier.generation import Generation
 from services.verifier.governor import NO_DRAFTER, Status
 from services.verifier.intake import Intake, Unservable
 from services.verifier.overhead import Overhead
+from services.verifier.pace import Pace
 from services.verifier.scheduler import Scheduler
 from services.verifier.speculator import Speculator
 from services.verifier.teacher import Teacher
@@ -97,6 +98,7 @@ class Engine:
         self._refit = Refit(table)
         self.profile = table  # as published
         self._overhead = Overhead()
+        self.pace = Pace()
         self._telemetry = telemetry
         self._traces = Traces(telemetry)
         self._teacher = Teacher(bus, telemetry, speculator.governor.watch.learned)
@@ -139,6 +141,7 @@ class Engine:
         self._take_work()
         self._admit()
         if not self._scheduler.running:
+            self.pace.idle()
             self._hear(None)
             return
         self._hear(None)
@@ -318,6 +321,7 @@ class Engine:
         self._watch(batch.walks)
         self._count(batch, settlements)
         self._commit(settlements, start_ns, forward_ms)
+        self.pace.stepped(start_ms, self._clock_ms(), work=batch.work, favoured=batch.favoured)
         self._telemetry.record(signals.STEP_TIME, forward_ms / 1000, part="forward")
         self._telemetry.record(signals.STEP_TIME, (self._clock_ms() - start_ms) / 1000, part="total")
 
