@@ -34,6 +34,9 @@ class GatewaySettings(ServiceSettings):
         default=30.0, gt=0, le=3600, description="how long a resumable request waits for a client that left"
     )
     keep_alive_s: float = Field(default=15.0, gt=0, le=3600, description="between comments on a silent stream")
+    slow_client_s: float = Field(
+        default=30.0, gt=0, le=3600, description="how long a client may leave its stream unread"
+    )
     drain_s: int = Field(default=30, ge=0, le=3600, description="how long open streams may go on after SIGTERM")
     admin_key: str | None = Field(
         default=None,
