@@ -19,7 +19,7 @@ GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check format flagship breaker optimality selection twin latency calibration \
-  rivals breakdown fallback faults mutants kills storm redisfaults
+  rivals breakdown fallback faults mutants kills storm redisfaults overload
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -95,6 +95,9 @@ storm: install  ## a cell behind a proxy that loses, cuts, doubles and delays co
 
 redisfaults: install  ## Redis killed, cut, emptied, stopped, full, and what its clients see
 	$(BIN)/python -m tests.faults.redis_faults $(ARGS)
+
+overload: install  ## open-loop load up to five times the capacity, and a flooding tenant against an urgent class
+	$(BIN)/python -m bench.overload $(ARGS)
 
 rivals: install  ## the running system against its own rivals, load by load, in paired rounds
 	$(BIN)/python -m bench.rivals $(ARGS)
