@@ -48,6 +48,8 @@ class Origin:
     """Tokens it is expected to take: prompt and output."""
     weight: float = 1.0
     """Its tenant's share where tenants compete, relative to the others'."""
+    budget_ms: float | None = None
+    """Time after the queue entry within which a verifier must begin, or need not any more; None: no limit."""
     attachment: int = 1
     """Number of the connection that `gateway` delivers to; each one that takes the request over gets the next."""
 
@@ -62,6 +64,7 @@ class Origin:
             "form": self.form,
             "cost": self.cost,
             "weight": repr(self.weight),
+            "budget_ms": "" if self.budget_ms is None else f"{self.budget_ms:.3f}",
             "attachment": self.attachment,
         }
         return tuple(item for pair in pairs.items() for item in pair)

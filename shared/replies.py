@@ -142,6 +142,7 @@ class Claim:
     attachment: int = 1
     cost: int = 1
     weight: float = 1.0
+    budget_ms: float | None = None
     journal: tuple[JournalEntry, ...] = ()
 
     @property
@@ -153,6 +154,11 @@ class Claim:
     def queued_ms(self) -> float:
         """Time from enqueue to this claim, both on Redis' clock."""
         return max(0.0, self.time_ms - self.enqueued_ms)
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether nobody waits for it any more: it has not begun, and its budget went by in the queue."""
+        return self.budget_ms is not None and not self.journal and self.queued_ms > self.budget_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +206,7 @@ def parse_claim(reply: list[Any]) -> Claim:
     if len(reply) == 1:
         return Claim(status)
     body, position, digest, first, crashes, gateway, trace, tenant, tier, seed, enqueued, now = reply[1:13]
-    form, attachment, cost, weight, journal = reply[13:]
+    form, attachment, cost, weight, budget, journal = reply[13:]
     return Claim(
         status=status,
         body=body,
@@ -219,6 +225,7 @@ def parse_claim(reply: list[Any]) -> Claim:
         attachment=int(attachment),
         cost=int(cost),
         weight=float(weight),
+        budget_ms=_time(budget),
         journal=_journal(journal),
     )
 

@@ -213,7 +213,8 @@ end
 local function claimed(status, state, crashes, journal, at)
   return { status, state.body, state.position, state.digest, state.first_token_ms or '', tostring(crashes),
     state.gateway, state.traceparent, state.tenant, state.tier, state.seed, state.enqueued_ms, at,
-    state.form or '', state.attachment or '1', state.cost, state.weight, redis.call('XRANGE', journal, '-', '+') }
+    state.form or '', state.attachment or '1', state.cost, state.weight, state.budget_ms or '',
+    redis.call('XRANGE', journal, '-', '+') }
 end
 
 local function is_alive(prefix, verifier)

@@ -148,13 +148,15 @@ def enqueue(
     form: bytes = b"",
     cost: int = 1,
     weight: float = 1.0,
+    budget_ms: float | None = None,
     share: float = UNSHARED,
 ) -> Call[Enqueued]:
     """Creates the request and queues it, unless its tier already holds `limit` requests.
 
     Its tenant may hold at most `share` times the places that are free. Tenants take turns: each gets on by `cost`
-    (expected tokens) over `weight` with every request. `position` and `digest` are those of the prompt, `body` the
-    encoded Request, `form` how its answer is told. The connection that waits for it gets number 1.
+    (expected tokens) over `weight` with every request. What is not claimed within `budget_ms` is not begun.
+    `position` and `digest` are those of the prompt, `body` the encoded Request, `form` how its answer is told. The
+    connection that waits for it gets number 1.
     """
     origin = Origin(
         body=body,
@@ -166,6 +168,7 @@ def enqueue(
         form=form,
         cost=cost,
         weight=weight,
+        budget_ms=budget_ms,
     )
     return Call(
         "adaserve_enqueue",

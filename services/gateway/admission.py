@@ -80,11 +80,19 @@ async def enqueue(bus: Bus, origin: Origin, delivery: Delivery, bounds: Bounds) 
         form=origin.form,
         cost=origin.cost,
         weight=origin.weight,
+        budget_ms=origin.budget_ms,
     )
     try:
         return await bus.call(call)
     except BusUnavailable:
         raise unavailable("the message bus does not answer") from None
+
+
+def expired() -> ApiError:
+    """504: it has not begun within the time that its client gave it."""
+    return ApiError(
+        504, "adaserve.deadline_ms: it was over before the request could begin", code="deadline_exceeded"
+    )
 
 
 def unavailable(reason: str) -> ApiError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from services.gateway import admission
@@ -58,7 +58,8 @@ class Completion:
     """Iterate `pieces` to the end, then read `account`; always `close`, which cancels what has not ended.
 
     ``seen`` is the position of the last event that the client has received from an earlier connection, if any;
-    ``cost`` and ``weight`` what the request's place in its queue depends on.
+    ``cost`` and ``weight`` what the request's place in its queue depends on, ``budget_ms`` how long it may stay
+    there.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Completion:
         traceparent: str | None,
         cost: int = 1,
         weight: float = 1.0,
+        budget_ms: float | None = None,
         seen: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -85,7 +87,9 @@ class Completion:
         self._arrived = arrived
         self._span = span
         self._clock = clock
-        self._origin = origin_of(request, form, parts.bus.gateway, traceparent, cost=cost, weight=weight)
+        self._origin = replace(
+            origin_of(request, form, parts.bus.gateway, traceparent, cost=cost, weight=weight), budget_ms=budget_ms
+        )
         self._delivery = Delivery(request.request, len(request.prompt), digest)
         self._output = OutputText(parts.tokenizer, request.stop, len(request.prompt), seen=seen)
         self._stream: OpenStream | None = None
@@ -253,6 +257,8 @@ def _finish_reason(end: TokenEvent) -> str:
         return str(end.finish)
     if end.finish == "error":
         raise ApiError(500, end.error or "The request failed", code="generation_failed")
+    if end.finish == "expired":
+        raise admission.expired()
     if end.finish == "detached":
         raise ApiError(409, "Another connection has taken this stream over", code="detached")
     raise ApiError(409, "The request was cancelled", code="cancelled")

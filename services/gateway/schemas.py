@@ -100,6 +100,7 @@ class AdaServeOptions(_Options):
     slo: SloOptions | None = None
     speculation: SpeculationOptions | None = None
     resumable: bool | None = None
+    deadline_ms: float | None = Field(default=None, gt=0, le=MAX_TARGET_MS)
 
 
 class StreamOptions(_Options):

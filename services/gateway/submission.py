@@ -38,6 +38,15 @@ class Asked:
         options = self.body.adaserve
         return bool(self.body_digest) or (options is not None and bool(options.resumable))
 
+    def budget_ms(self, now: float) -> float | None:
+        """What is left of the client's deadline, None without one. Raises ApiError 504 when that is nothing."""
+        if self.body.adaserve is None or self.body.adaserve.deadline_ms is None:
+            return None
+        left_ms = self.body.adaserve.deadline_ms - 1_000 * (now - self.arrived)
+        if left_ms <= 0:
+            raise admission.expired()
+        return left_ms
+
     @property
     def wants_speculation(self) -> bool:
         options = self.body.adaserve.speculation if self.body.adaserve else None
@@ -108,6 +117,7 @@ class Submission:
         span = self._parts.telemetry.request(asked.traceparent, signals.GATEWAY_REQUEST)
         try:
             message = await self._message(request, asked)
+            budget_ms = asked.budget_ms(time.monotonic())
         except ApiError as error:
             span.end(error=error.code)
             raise
@@ -121,6 +131,7 @@ class Submission:
             traceparent=span.traceparent,
             cost=len(message.prompt) + self._parts.typical.expected(message.max_tokens),
             weight=asked.terms.weight,
+            budget_ms=budget_ms,
         )
 
     async def _message(self, request: str, asked: Asked) -> Request:

@@ -21,7 +21,7 @@ from services.verifier.bus import Claimed, VerifierBus
 from services.verifier.committer import Asked, Committer
 from services.verifier.generation import Generation
 from services.verifier.governor import NO_DRAFTER, Status
-from services.verifier.intake import Intake, Unservable
+from services.verifier.intake import Expired, Intake, Unservable
 from services.verifier.overhead import Overhead
 from services.verifier.pace import Pace
 from services.verifier.scheduler import Scheduler
@@ -199,6 +199,10 @@ class Engine:
                 logger.warning("request %s goes to the dead letters: %s", claimed.request, error)
                 self._telemetry.add(signals.DEAD_LETTERS, reason="invalid")
                 self._bus.give_up(claimed.request, str(error), claimed.claim.position, claimed.claim.digest)
+                continue
+            except Expired:
+                self._telemetry.add(signals.REQUESTS_FINISHED, reason="expired")
+                self._bus.expire(claimed.request, claimed.claim.position, claimed.claim.digest)
                 continue
             self._traces.claimed(claimed)
             self._telemetry.record(

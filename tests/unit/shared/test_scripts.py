@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from shared.scripts import (
     Contradiction,
     Enqueued,
     Forgotten,
+    JournalEntry,
     Left,
     Origin,
     Released,
@@ -328,6 +330,14 @@ def test_the_entry_names_the_request_and_the_hash_holds_the_body(cell: Cell) -> 
 
 
 # ---- claim ----
+
+
+def test_only_what_has_not_begun_expires() -> None:
+    late = Claim(ClaimStatus.OK, enqueued_ms=1000.0, time_ms=1500.0, budget_ms=499.0)
+    assert late.has_expired
+    assert not replace(late, budget_ms=500.0).has_expired
+    assert not replace(late, budget_ms=None).has_expired
+    assert not replace(late, journal=(JournalEntry(5, pack(1)),)).has_expired
 
 
 def test_a_claim_returns_all_it_takes_to_rebuild_and_removes_the_entry(cell: Cell) -> None:

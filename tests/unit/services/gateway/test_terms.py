@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
 
+from services.gateway.delivery import terminal
 from services.gateway.errors import ApiError
 from services.gateway.slo import Slo
 from services.gateway.tenancy import tenant_of
 from services.gateway.terms import Terms, agree
 from shared.policy import Policy
+from shared.scripts import cancel
+from shared.topics import TOKENS
 from tests.unit.services.gateway.conftest import Served
 
 POLICY = Policy.model_validate(
@@ -158,3 +162,24 @@ async def test_a_target_out_of_reach_now_is_refused_with_what_is_not(served: Ser
     assert not served.verifier.requests
     assert (await ask(served, acme, adaserve={"slo": {"tpot_ms": 151}}))[0] == 200
     assert (await ask(served))[0] == 200  # best effort
+
+
+async def test_a_deadline_is_queued_as_what_is_left_of_it(served: Served) -> None:
+    await served.verifier.pause()
+    asking = asyncio.create_task(ask(served, adaserve={"deadline_ms": 5000}))
+    await served.until(lambda: served.redis.keys(served.keys.request("*")))
+    (key,) = served.redis.keys(served.keys.request("*"))
+    budget = served.redis.hget(key, "budget_ms")
+    assert budget is not None
+    assert 0 < float(budget) < 5000
+    request = key.decode().rpartition(":")[2]
+    event = TOKENS.encode(terminal(request, "expired"))
+    await served.verifier.client.execute_command(*cancel(served.keys, request=request, event=event).command())
+    status, answer, _ = await asking
+    assert (status, answer["error"]["code"]) == (504, "deadline_exceeded")
+
+
+async def test_a_deadline_that_is_over_is_not_queued(served: Served) -> None:
+    status, answer, _ = await ask(served, adaserve={"deadline_ms": 1e-6})
+    assert (status, answer["error"]["code"]) == (504, "deadline_exceeded")
+    assert not served.redis.keys(served.keys.request("*"))
