@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import statistics
+from collections import deque
+from dataclasses import dataclass, field
 
 MEMORY_MS = 3000.0  # of busy time; older steps count 1/e
+MEMORY = 64  # periods
 
 
 @dataclass(slots=True, eq=False)
@@ -17,10 +20,12 @@ class Pace:
     _num_decoding: float = 0.0
     _favoured: float = 0.0
     _last_ms: float | None = None  # when the step before ended, if there has been work since
+    _since_decoding_ms: float = 0.0
+    _periods: deque[float] = field(default_factory=lambda: deque(maxlen=MEMORY))
 
     def idle(self) -> None:
         """There is nothing to do: time until the next step is not the server's."""
-        self._last_ms = None
+        self._last_ms, self._since_decoding_ms = None, 0.0
 
     def stepped(self, start_ms: float, now_ms: float, *, work: int, favoured: int) -> None:
         """A step was committed. ``work`` is prompt tokens fed and output tokens settled, ``favoured`` what the
@@ -32,6 +37,10 @@ class Pace:
         self._num_decoding = keep * self._num_decoding + (favoured > 0)
         self._favoured = keep * self._favoured + favoured
         self._last_ms = now_ms
+        self._since_decoding_ms += elapsed_ms
+        if favoured:
+            self._periods.append(self._since_decoding_ms)
+            self._since_decoding_ms = 0.0
 
     @property
     def tokens_per_s(self) -> float:
@@ -40,8 +49,8 @@ class Pace:
 
     @property
     def period_ms(self) -> float:
-        """From one decoding step to the next, prefill between them included."""
-        return self._busy_ms / self._num_decoding if self._num_decoding else 0.0
+        """From one decoding step to the next, prefill between them included: the median, as a stall is no pace."""
+        return statistics.median(self._periods) if self._periods else 0.0
 
     @property
     def favoured_tokens(self) -> float:

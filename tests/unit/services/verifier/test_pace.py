@@ -40,11 +40,20 @@ def test_time_without_work_does_not_count() -> None:
 
 def test_prefill_between_two_tokens_lengthens_the_period_and_is_work() -> None:
     pace = Pace()
-    pace.stepped(0.0, 10.0, work=4, favoured=2)
-    pace.stepped(10.0, 30.0, work=60, favoured=0)
-    assert pace.period_ms == pytest.approx(30.0, rel=0.01)
+    for start in (0.0, 30.0):
+        pace.stepped(start, start + 20.0, work=60, favoured=0)
+        pace.stepped(start + 20.0, start + 30.0, work=4, favoured=2)
+    assert pace.period_ms == pytest.approx(30.0)
     assert pace.favoured_tokens == pytest.approx(2.0)
     assert pace.tokens_per_s == pytest.approx(1000 * 64 / 30, rel=0.01)
+
+
+def test_a_stall_is_no_pace() -> None:
+    pace = Pace()
+    for start in range(0, 100, 10):
+        pace.stepped(start, start + 10.0, work=4, favoured=1)
+    pace.stepped(100.0, 5_000.0, work=4, favoured=1)
+    assert pace.period_ms == pytest.approx(10.0)
 
 
 def test_an_old_load_is_forgotten() -> None:
