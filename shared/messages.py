@@ -53,7 +53,7 @@ NO_ROOM = -2  # `acknowledged`: the drafter's KV pool is full
 SLO_PHASE = 0
 THROUGHPUT_PHASE = 1
 
-FINISH_REASONS = ("stop", "length", "cancelled", "error", "detached")
+FINISH_REASONS = ("stop", "length", "cancelled", "error", "detached", "expired")
 
 
 class Message:

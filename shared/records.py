@@ -44,6 +44,12 @@ class Origin:
     traceparent: str | None
     form: bytes = b""
     """How the gateways tell the answer; nobody else reads it."""
+    cost: int = 1
+    """Tokens it is expected to take: prompt and output."""
+    weight: float = 1.0
+    """Its tenant's share where tenants compete, relative to the others'."""
+    budget_ms: float | None = None
+    """Time after the queue entry within which a verifier must begin, or need not any more; None: no limit."""
     attachment: int = 1
     """Number of the connection that `gateway` delivers to; each one that takes the request over gets the next."""
 
@@ -56,6 +62,9 @@ class Origin:
             "gateway": self.gateway,
             "traceparent": self.traceparent or "",
             "form": self.form,
+            "cost": self.cost,
+            "weight": repr(self.weight),
+            "budget_ms": "" if self.budget_ms is None else f"{self.budget_ms:.3f}",
             "attachment": self.attachment,
         }
         return tuple(item for pair in pairs.items() for item in pair)

@@ -189,7 +189,10 @@ BUDGET_USED = _histogram("budget_used", "{token}", "Roots and nodes of one selec
 QUEUE_WAIT = _histogram("queue_wait", "s", "Queue entry to claim", WAIT_SECONDS, tier=("0", "1", "2", "3"))
 REQUESTS = _gauge("requests", "{request}", "Requests by state", state=("running", "prefilling", "waiting"))
 REQUESTS_FINISHED = _counter(
-    "requests_finished", "{request}", "Terminal messages", reason=("stop", "length", "cancelled", "error")
+    "requests_finished",
+    "{request}",
+    "Terminal messages",
+    reason=("stop", "length", "cancelled", "error", "expired"),
 )
 PREEMPTIONS = _counter("preemptions", "{request}", "Requests whose KV was given up and recomputed")
 KV_BLOCKS = _gauge("kv_blocks", "{block}", "KV pool blocks", state=("used", "total"))
@@ -222,7 +225,23 @@ HTTP_REQUESTS = _counter(
     "{request}",
     "Answers by route and status",
     route=("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/streams", "/live", "/ready", "/metrics"),
-    status=("200", "400", "401", "403", "404", "405", "409", "413", "415", "422", "429", "499", "500", "503"),
+    status=(
+        "200",
+        "400",
+        "401",
+        "403",
+        "404",
+        "405",
+        "409",
+        "413",
+        "415",
+        "422",
+        "429",
+        "499",
+        "500",
+        "503",
+        "504",
+    ),
 )
 RESTORED = _counter(
     "restored",

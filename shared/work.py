@@ -13,7 +13,7 @@ from shared.errors import BusUnavailable
 from shared.failures import bus_errors, is_group_gone, is_reply
 from shared.functions import Command, execute
 from shared.replies import text
-from shared.scripts import call, forget_consumer
+from shared.scripts import call, forget_consumer, refill
 from shared.streams import Entry, block_argument, check, create_group, parse_streams, send
 from shared.topics import NUM_TIERS, VERIFIER_GROUP, Keys
 
@@ -134,6 +134,8 @@ class WorkReader:
         """
         work: Work = []
         with bus_errors():
+            for tier in range(NUM_TIERS):
+                call(self._client, refill(self._keys, tier))
             for stream in self._streams:
                 for consumer, num_pending in self._consumers(stream):
                     if consumer in live:

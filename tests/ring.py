@@ -215,7 +215,7 @@ class TableRing:
         self.time_ms += ms
         return False
 
-    def submit(self, request: Request, traceparent: str | None = None) -> Enqueued:
+    def submit(self, request: Request, traceparent: str | None = None, budget_ms: float | None = None) -> Enqueued:
         prompt = request.prompt.tolist()
         return call(
             self.client,
@@ -231,6 +231,7 @@ class TableRing:
                 seed=request.seed,
                 gateway=GATEWAY,
                 traceparent=traceparent,
+                budget_ms=budget_ms,
             ),
         )
 

@@ -18,6 +18,7 @@ from services.gateway.handler import Gateway
 from services.gateway.settings import GatewaySettings
 from shared.errors import ConfigurationError
 from shared.heartbeat import new_member
+from shared.policy import load_policy
 from shared.process import run
 from shared.telemetry import configure
 from shared.tokenizer import load_tokenizer
@@ -40,10 +41,11 @@ def _serve(settings: GatewaySettings) -> None:
 
 async def serve(settings: GatewaySettings) -> None:
     """Build everything, then answer. Raises ConfigurationError, and BusUnavailable at the start only."""
+    policy = None if settings.policy_file is None else load_policy(settings.policy_file)
     tokenizer = load_tokenizer(settings.target)
     member = new_member(settings.name)
     with listen(settings.http_host, settings.http_port) as listener, configure("gateway", member) as telemetry:
-        gateway = Gateway(settings, member, tokenizer, telemetry)
+        gateway = Gateway(settings, member, tokenizer, telemetry, policy)
         await gateway.start()
         try:
             logger.info("%s on http://%s:%d", settings.model_id, *listener.getsockname()[:2])

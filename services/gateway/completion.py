@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from services.gateway import admission
@@ -16,18 +16,21 @@ from services.gateway.accounts import Account
 from services.gateway.bus import Bus
 from services.gateway.delivery import Delivery, Delta
 from services.gateway.errors import ApiError, invalid
+from services.gateway.expectation import TypicalOutput
 from services.gateway.fleet import Fleet
 from services.gateway.form import Form
 from services.gateway.open_stream import OpenStream
 from services.gateway.output import NoEvent, OutputText, Piece
-from services.gateway.slo import Slo
+from services.gateway.slo import slo_of
 from services.gateway.stored import origin_of
 from services.gateway.stream_ids import LAST_EVENT_ID
 from services.gateway.streams import Streams
 from services.gateway.tenancy import unknown_stream
+from services.gateway.terms import Bounds
 from shared import signals
 from shared.errors import BusUnavailable
 from shared.messages import Request, TokenEvent
+from shared.scripts import Enqueued
 from shared.telemetry import OpenSpan, Telemetry, now_ns
 from shared.tokenizer import Tokenizer
 
@@ -48,12 +51,15 @@ class Parts:
     tokenizer: Tokenizer
     patience_s: float
     grace_s: float
+    typical: TypicalOutput = field(default_factory=TypicalOutput)
 
 
 class Completion:
     """Iterate `pieces` to the end, then read `account`; always `close`, which cancels what has not ended.
 
-    ``seen`` is the position of the last event that the client has received from an earlier connection, if any.
+    ``seen`` is the position of the last event that the client has received from an earlier connection, if any;
+    ``cost`` and ``weight`` what the request's place in its queue depends on, ``budget_ms`` how long it may stay
+    there.
     """
 
     def __init__(
@@ -66,19 +72,24 @@ class Completion:
         arrived: float,
         span: OpenSpan,
         traceparent: str | None,
+        cost: int = 1,
+        weight: float = 1.0,
+        budget_ms: float | None = None,
         seen: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.request = request
         self.form = form
         self.seen = seen
-        self.slo = Slo(request.tpot_ms, request.ttft_ms)
+        self.slo = slo_of(request)
         self.finish_reason: str | None = None
         self._parts = parts
         self._arrived = arrived
         self._span = span
         self._clock = clock
-        self._origin = origin_of(request, form, parts.bus.gateway, traceparent)
+        self._origin = replace(
+            origin_of(request, form, parts.bus.gateway, traceparent, cost=cost, weight=weight), budget_ms=budget_ms
+        )
         self._delivery = Delivery(request.request, len(request.prompt), digest)
         self._output = OutputText(parts.tokenizer, request.stop, len(request.prompt), seen=seen)
         self._stream: OpenStream | None = None
@@ -95,30 +106,25 @@ class Completion:
     def id(self) -> str:
         return self.request.request
 
-    async def enqueue(self, limit: int) -> bool:
-        """Queue it; False when Redis knew the id before, also from a try whose reply was lost. Raises ApiError.
+    async def enqueue(self, bounds: Bounds, *, is_own_id: bool) -> Enqueued:
+        """Queue it, unless Redis knows the id (EXISTS) or there is no room. Raises ApiError.
 
-        Then this connection has the request only after `own` or `join`. The call survives the handler's
-        cancellation, so that `close` can undo it.
+        EXISTS after a lost reply is this very request: certainly so if nobody else can have the id; otherwise
+        `join` is right in either case. The call survives the handler's cancellation: `close` can undo it.
         """
         self._stream = self._parts.streams.open(self._delivery, self._origin)
-        return await self._outlive(self._enqueue(self._stream, limit))
+        return await self._outlive(self._enqueue(self._stream, bounds, is_own_id))
 
-    async def _enqueue(self, stream: OpenStream, limit: int) -> bool:
+    async def _enqueue(self, stream: OpenStream, bounds: Bounds, is_own_id: bool) -> Enqueued:
         try:
-            is_new = await admission.enqueue(self._parts.bus, self._origin, self._delivery, limit)
+            status = await admission.enqueue(self._parts.bus, self._origin, self._delivery, bounds)
         except ApiError as error:
             if error.status == 503:  # it may be there all the same
                 stream.attachment = 1
             raise
-        if is_new:
+        if status is Enqueued.OK or (status is Enqueued.EXISTS and is_own_id):
             stream.attachment = 1
-        return is_new
-
-    def own(self) -> None:
-        """The request that Redis knew was enqueued by this very connection."""
-        assert self._stream is not None
-        self._stream.attachment = 1
+        return status
 
     async def join(self) -> None:
         """Take the request over from whichever connection had it, up to what was seen. Raises ApiError."""
@@ -234,12 +240,13 @@ class Completion:
     def _measure(self, account: Account) -> None:
         """Count a request that finished; one without a target has no SLO to attain."""
         telemetry = self._parts.telemetry
+        self._parts.typical.observe(account.output_tokens)
         if account.ttft_ms is not None:
             telemetry.record(signals.TTFT, account.ttft_ms / 1_000)
         if account.output_tokens > 1:
             telemetry.record(signals.TPOT, account.tpot_ms)
         if account.met is not None:
-            name = self.slo.name
+            name = self.slo.kind
             telemetry.add(signals.SLO_REQUESTS, slo_class=name, met="true" if account.met else "false")
             telemetry.add(signals.GOODPUT_TOKENS, account.output_tokens * account.met, slo_class=name)
 
@@ -250,6 +257,8 @@ def _finish_reason(end: TokenEvent) -> str:
         return str(end.finish)
     if end.finish == "error":
         raise ApiError(500, end.error or "The request failed", code="generation_failed")
+    if end.finish == "expired":
+        raise admission.expired()
     if end.finish == "detached":
         raise ApiError(409, "Another connection has taken this stream over", code="detached")
     raise ApiError(409, "The request was cancelled", code="cancelled")

@@ -11,6 +11,7 @@ from typing import Any
 from services.gateway import admission, idempotency, slo, tenancy
 from services.gateway.bus import Bus
 from services.gateway.completion import Completion, Parts
+from services.gateway.door import Door
 from services.gateway.errors import ApiError
 from services.gateway.fleet import Fleet
 from services.gateway.prompts import Prompts
@@ -21,10 +22,12 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.streams import Streams
 from services.gateway.submission import Asked, Submission
 from services.gateway.tasks import end, vital
+from services.gateway.terms import Terms, agree
 from shared.errors import BusUnavailable, UnreadableMessage
 from shared.heartbeat import Heartbeat
 from shared.messages import MAX_CONTEXT
 from shared.modes import Order
+from shared.policy import Policy
 from shared.streams import OwnedStream
 from shared.telemetry import Telemetry
 from shared.tokenizer import Tokenizer
@@ -38,8 +41,16 @@ DEFAULT_ALIAS = "default"
 class Gateway:
     """One gateway member of a cell. Built and started on the event loop that serves."""
 
-    def __init__(self, settings: GatewaySettings, member: str, tokenizer: Tokenizer, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        member: str,
+        tokenizer: Tokenizer,
+        telemetry: Telemetry,
+        policy: Policy | None = None,
+    ) -> None:
         self.settings = settings
+        self._policy = policy
         self.telemetry = telemetry
         self.started = int(time.time())
         keys = Keys(settings.cell)
@@ -63,8 +74,8 @@ class Gateway:
             parts,
             Prompts(tokenizer),
             self._resumption,
+            Door(self._bus, self._fleet, settings.verifier_patience_s),
             model=settings.model_id,
-            queue_limit=settings.queue_limit,
             limits=self._limits,
         )
         self._reaping: asyncio.Task[None] | None = None
@@ -158,13 +169,13 @@ class Gateway:
         """
         self._check_open()
         arrived = time.monotonic()
+        tenant = tenancy.tenant_of(headers, self._policy)
         targets = slo.resolve(body.adaserve.slo if body.adaserve else None, headers)
         self._check_model(body.model)
         key = idempotency.key_of(headers)
         asked = Asked(
             body=body,
-            tenant=tenancy.tenant_of(headers),
-            targets=targets,
+            terms=self._terms(tenant, body, targets),
             traceparent=headers.get("traceparent"),
             arrived=arrived,
             body_digest="" if key is None else idempotency.digest_of(body, targets),
@@ -174,13 +185,24 @@ class Gateway:
     async def resume(self, stream: str, last_event_id: str | None, headers: Mapping[str, str]) -> Completion:
         """Join a request after the event that the client has seen last. Raises ApiError, as `submit`."""
         self._check_open()
-        tenant = tenancy.tenant_of(headers)
+        tenant = tenancy.tenant_of(headers, self._policy)
         return await self._resumption.resume(tenant, stream, last_event_id, headers.get("traceparent"))
 
     async def cancel(self, stream: str, headers: Mapping[str, str]) -> dict[str, Any]:
         """End a request, if it has not ended; how it ended. Raises ApiError."""
-        request, status = await self._resumption.cancel(tenancy.tenant_of(headers), stream)
+        request, status = await self._resumption.cancel(tenancy.tenant_of(headers, self._policy), stream)
         return {"id": request, "object": "stream", "status": status}
+
+    def _terms(self, tenant: str, body: ChatRequest | CompletionRequest, asked: slo.Slo) -> Terms:
+        options = body.adaserve.slo if body.adaserve else None
+        return agree(
+            self._policy,
+            tenant,
+            options.service_class if options else None,
+            asked,
+            zero_load_ms=self._fleet.zero_load_ms,
+            limit=self.settings.queue_limit,
+        )
 
     def _limits(self) -> admission.ModelLimits:
         return admission.ModelLimits(

@@ -75,6 +75,8 @@ class Resumption:
             arrived=time.monotonic(),
             span=self._parts.telemetry.request(traceparent, signals.GATEWAY_REQUEST),
             traceparent=stored.traceparent,
+            cost=stored.cost,
+            weight=stored.weight,
             seen=position,
         )
         await opened(completion, completion.join())

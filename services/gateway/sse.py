@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from services.gateway.admission import Leaving
 from services.gateway.completion import Completion
 from services.gateway.errors import ApiError, internal, report_bug
 from services.gateway.responses import Shape
+
+logger = logging.getLogger(__name__)
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -20,16 +24,43 @@ RETRY_MS = 100  # before a client whose server is being stopped comes back: othe
 HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
+class _NotRead(Exception):
+    """The client has taken nothing for too long."""
+
+
 class EventStream(StreamingResponse):
-    """Calls ``on_close`` when the body has ended, for whatever reason: the end, an error, a client that left."""
+    """Calls ``on_close`` when the body has ended, for whatever reason: the end, an error, a client that left.
+
+    A client that takes nothing for ``patience_s`` counts as one that left. Until then its events wait here, at
+    most those of its own answer; what others get does not depend on it.
+    """
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, events: AsyncIterator[bytes], on_close: Callable[[], None], headers: dict[str, str]
+        self,
+        events: AsyncIterator[bytes],
+        on_close: Callable[[], None],
+        headers: dict[str, str],
+        *,
+        patience_s: float,
     ) -> None:
         super().__init__(events, headers={**HEADERS, **headers})
         self._on_close = on_close
+        self._patience_s = patience_s
+
+    async def stream_response(self, send: Send) -> None:
+        async def send_in_time(message: Message) -> None:
+            try:
+                async with asyncio.timeout(self._patience_s):
+                    await send(message)
+            except TimeoutError:
+                raise _NotRead from None
+
+        try:
+            await super().stream_response(send_in_time)
+        except _NotRead:
+            logger.warning("a client has not read its stream for %g s and is given up", self._patience_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

@@ -13,7 +13,7 @@ from shared.messages import Request
 from shared.records import Origin
 from shared.replies import text
 
-FIELDS = ("status", "finish", "position", "tenant", "traceparent", "body", "form")
+FIELDS = ("status", "finish", "position", "tenant", "traceparent", "body", "form", "cost", "weight")
 TERMINAL = ("finished", "cancelled", "poisoned")
 
 
@@ -28,6 +28,8 @@ class Stored:
     finish: str
     position: int
     traceparent: str | None
+    cost: int
+    weight: float
 
     @property
     def has_ended(self) -> bool:
@@ -46,7 +48,7 @@ class Stored:
 
 def unpack(values: Sequence[Any]) -> Stored | None:
     """From the values of FIELDS; None where there is no such request. Raises UnreadableMessage."""
-    status, finish, position, tenant, traceparent, body, form = values
+    status, finish, position, tenant, traceparent, body, form, cost, weight = values
     if status is None:
         return None
     if body is None or form is None or tenant is None:
@@ -59,10 +61,14 @@ def unpack(values: Sequence[Any]) -> Stored | None:
         finish=text(finish or b""),
         position=int(position),
         traceparent=text(traceparent or b"") or None,
+        cost=int(cost or 1),
+        weight=float(weight or 1.0),
     )
 
 
-def origin_of(request: Request, form: Form, gateway: str, traceparent: str | None) -> Origin:
+def origin_of(
+    request: Request, form: Form, gateway: str, traceparent: str | None, *, cost: int, weight: float
+) -> Origin:
     """What has to be put back should Redis forget the request."""
     return Origin(
         body=codec.encode(request),
@@ -72,4 +78,6 @@ def origin_of(request: Request, form: Form, gateway: str, traceparent: str | Non
         gateway=gateway,
         traceparent=traceparent,
         form=form.pack(),
+        cost=cost,
+        weight=weight,
     )

@@ -30,7 +30,12 @@ def add_streams(app: FastAPI, gateway: Gateway) -> None:
 def event_stream(gateway: Gateway, completion: Completion, headers: dict[str, str]) -> Response:
     """The completion as server-sent events."""
     chunks = events(completion, shape_of(completion), keep_alive_s=gateway.settings.keep_alive_s)
-    return EventStream(chunks, completion.close, {**headers, **stream_header(completion)})
+    return EventStream(
+        chunks,
+        completion.close,
+        {**headers, **stream_header(completion)},
+        patience_s=gateway.settings.slow_client_s,
+    )
 
 
 def stream_header(completion: Completion) -> dict[str, str]:

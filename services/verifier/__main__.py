@@ -48,11 +48,13 @@ def serve(settings: VerifierSettings) -> None:
             describe=lambda: target.describe(
                 ready=not stopping.is_set(),
                 load=len(scheduler.generations) / settings.max_running,
+                running=len(scheduler.running),
                 zero_load_ms=engine.fastest_step_ms,
                 profile=engine.profile.version,
                 mode=engine.status.mode,
                 mode_reason=engine.status.reason,
                 mode_since_ms=engine.status_since_ms,
+                **engine.pace.describe(),
             ),
             owned_streams=[OwnedStream(bus.verify_stream)],
             healthy=pulse.healthy,

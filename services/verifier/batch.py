@@ -36,6 +36,16 @@ class Batch:
         return self.plan.num_tokens
 
     @property
+    def work(self) -> int:
+        """Tokens of prompts and outputs that this step, once settled, has brought: all fed, and accepted nodes."""
+        return sum(size for _, size in self.fed) + sum(len(walk.path) for _, walk in self.walks)
+
+    @property
+    def favoured(self) -> int:
+        """Tokens, once settled, of the request with the largest tree; 0 where nobody draws."""
+        return len(max(self.walks, key=lambda drawn: len(drawn[1].tree))[1].tokens) if self.walks else 0
+
+    @property
     def operation(self) -> Operation:
         """What the forward pass is to the latency model."""
         return Operation(self.plan.num_tokens, len(self.plan.context_slots), self.plan.num_rows)

@@ -174,26 +174,13 @@ class VerifierBus:
 
     def give_up(self, request: str, reason: str, position: int, digest: str) -> None:
         """End a request nobody can serve: dead letter, and a terminal error for the client."""
-        event = TokenEvent(
-            request=request,
-            start=position,
-            tokens=_NO_TOKENS,
-            digest=bytes.fromhex(digest),
-            finish="error",
-            text_length=-1,
-            stats=None,
-            error=reason[:1024],
-        )
-        call(
-            self._client,
-            cancel(
-                self._keys,
-                request=request,
-                event=codec.encode(event),
-                status=Terminal.POISONED,
-                dead_reason=reason,
-            ),
-        )
+        event = _end(request, "error", position, digest, error=reason[:1024])
+        poison = cancel(self._keys, request=request, event=event, status=Terminal.POISONED, dead_reason=reason)
+        call(self._client, poison)
+
+    def expire(self, request: str, position: int, digest: str) -> None:
+        """End a request that nobody waits for any more."""
+        call(self._client, cancel(self._keys, request=request, event=_end(request, "expired", position, digest)))
 
     def release(self, request: str, epoch: str) -> Released:
         """Give a request back to the queue."""
@@ -313,6 +300,21 @@ class VerifierBus:
 def _takes_work(about: Mapping[str, Any]) -> bool:
     load = about.get("load", 0.0)
     return about.get("ready", True) is True and isinstance(load, int | float) and load < 1.0
+
+
+def _end(request: str, finish: str, position: int, digest: str, error: str | None = None) -> bytes:
+    """An encoded terminal event without tokens."""
+    event = TokenEvent(
+        request=request,
+        start=position,
+        tokens=_NO_TOKENS,
+        digest=bytes.fromhex(digest),
+        finish=finish,
+        text_length=-1,
+        stats=None,
+        error=error,
+    )
+    return codec.encode(event)
 
 
 def _is_read(reply: Any) -> bool:

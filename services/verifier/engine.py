@@ -22,8 +22,9 @@ from services.verifier.committer import Asked, Committer
 from services.verifier.departure import Departure
 from services.verifier.generation import Generation
 from services.verifier.governor import NO_DRAFTER, Status
-from services.verifier.intake import Intake, Unservable
+from services.verifier.intake import Expired, Intake, Unservable
 from services.verifier.overhead import Overhead
+from services.verifier.pace import Pace
 from services.verifier.scheduler import Scheduler
 from services.verifier.speculator import Speculator
 from services.verifier.teacher import Teacher
@@ -98,6 +99,7 @@ class Engine:
         self._refit = Refit(table)
         self.profile = table  # as published
         self._overhead = Overhead()
+        self.pace = Pace()
         self._telemetry = telemetry
         self._traces = Traces(telemetry)
         self._teacher = Teacher(bus, telemetry, speculator.governor.watch.learned)
@@ -146,6 +148,7 @@ class Engine:
             self._hand_over(self._departure)
         self._admit()
         if not self._scheduler.running:
+            self.pace.idle()
             self._hear(None)
             return
         self._hear(None)
@@ -208,6 +211,10 @@ class Engine:
                 logger.warning("request %s goes to the dead letters: %s", claimed.request, error)
                 self._telemetry.add(signals.DEAD_LETTERS, reason="invalid")
                 self._bus.give_up(claimed.request, str(error), claimed.claim.position, claimed.claim.digest)
+                continue
+            except Expired:
+                self._telemetry.add(signals.REQUESTS_FINISHED, reason="expired")
+                self._bus.expire(claimed.request, claimed.claim.position, claimed.claim.digest)
                 continue
             self._traces.claimed(claimed)
             self._telemetry.record(
@@ -352,6 +359,7 @@ class Engine:
         self._watch(batch.walks)
         self._count(batch, settlements)
         self._commit(settlements, start_ns, forward_ms)
+        self.pace.stepped(start_ms, self._clock_ms(), work=batch.work, favoured=batch.favoured)
         self._telemetry.record(signals.STEP_TIME, forward_ms / 1000, part="forward")
         self._telemetry.record(signals.STEP_TIME, (self._clock_ms() - start_ms) / 1000, part="total")
 

@@ -12,6 +12,7 @@ from services.gateway.completion import Completion, Parts
 from services.gateway.errors import ApiError
 from services.gateway.form import Form
 from services.gateway.streams import Streams
+from services.gateway.terms import Bounds
 from shared import digest
 from shared.heartbeat import Heartbeat
 from shared.messages import Request
@@ -112,8 +113,7 @@ class GatewayProcess:
     async def _serve(self, client: Client) -> None:
         completion = self._completion(client.request)
         try:
-            if not await completion.enqueue(1000):
-                completion.own()
+            await completion.enqueue(Bounds(1000), is_own_id=True)
             async for piece in completion.pieces(1e9):
                 if piece is not None:
                     client.tokens += piece.tokens

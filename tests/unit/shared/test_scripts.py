@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from shared.scripts import (
     Contradiction,
     Enqueued,
     Forgotten,
+    JournalEntry,
     Left,
     Origin,
     Released,
@@ -328,6 +330,14 @@ def test_the_entry_names_the_request_and_the_hash_holds_the_body(cell: Cell) -> 
 
 
 # ---- claim ----
+
+
+def test_only_what_has_not_begun_expires() -> None:
+    late = Claim(ClaimStatus.OK, enqueued_ms=1000.0, time_ms=1500.0, budget_ms=499.0)
+    assert late.has_expired
+    assert not replace(late, budget_ms=500.0).has_expired
+    assert not replace(late, budget_ms=None).has_expired
+    assert not replace(late, journal=(JournalEntry(5, pack(1)),)).has_expired
 
 
 def test_a_claim_returns_all_it_takes_to_rebuild_and_removes_the_entry(cell: Cell) -> None:
@@ -825,7 +835,7 @@ def test_a_chain_of_the_wrong_length_cannot_be_sent(keys: Keys) -> None:
 GUARDS: dict[Scenario, tuple[str, str]] = {
     a_known_id_is_not_enqueued_twice: ("if redis.call('EXISTS', hash) == 1 then return 'EXISTS' end", ""),
     a_full_tier_takes_nothing_and_creates_nothing: (
-        "if redis.call('XLEN', stream) >= limit then return 'FULL' end",
+        "if free <= 0 then return 'FULL' end",
         "",
     ),
     a_request_of_a_live_owner_is_not_claimed: (
@@ -861,7 +871,10 @@ GUARDS: dict[Scenario, tuple[str, str]] = {
     an_ended_request_takes_no_commit: ("if TERMINAL[status] then return 'CANCELLED' end", ""),
     only_the_owner_releases: ("if not is_owner(state[1], epoch) then return 'FENCED' end", ""),
     an_ended_request_is_not_released: ("if TERMINAL[state[2]] then return 'TERMINAL' end", ""),
-    a_request_ends_once: ("if TERMINAL[state[1]] then return 'TERMINAL' end", ""),
+    a_request_ends_once: (
+        "return 'MISSING' end\n  if TERMINAL[state.status] then return 'TERMINAL' end",
+        "return 'MISSING' end",
+    ),
     a_connection_does_not_take_back_what_another_has_taken: ("held > number or ", ""),
     of_two_with_one_number_the_later_keeps_the_request: (" or (held == number and state[7] ~= gateway)", ""),
     a_connection_that_was_detached_cannot_leave: (
@@ -898,7 +911,10 @@ GUARDS: dict[Scenario, tuple[str, str]] = {
         "if given.owner ~= '' and (state.owner ~= given.owner or state.epoch ~= given.epoch) then",
         "if false then",
     ),
-    an_ended_request_is_not_reseeded: ("if TERMINAL[state.status] then return 'TERMINAL' end", ""),
+    an_ended_request_is_not_reseeded: (
+        "given)\n  if TERMINAL[state.status] then return 'TERMINAL' end",
+        "given)",
+    ),
 }
 
 

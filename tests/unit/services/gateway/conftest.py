@@ -20,6 +20,7 @@ from services.gateway.app import create_app
 from services.gateway.handler import Gateway
 from services.gateway.settings import GatewaySettings
 from shared.messages import Request
+from shared.policy import Policy
 from shared.streams import connect, connect_async
 from shared.telemetry import configure
 from shared.tokenizer import Tokenizer, load_tokenizer
@@ -78,6 +79,12 @@ def options() -> dict[str, Any]:
     return {}
 
 
+@pytest.fixture
+def policy() -> Policy | None:
+    """Classes and tenants, for a test that overrides this."""
+    return None
+
+
 @pytest_asyncio.fixture
 async def front(
     redis_url: str, keys: Keys, model_directory: Path, tokenizer: Tokenizer
@@ -116,7 +123,12 @@ async def serving(gateway: Gateway) -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture
 async def served(
-    redis_url: str, keys: Keys, model_directory: Path, tokenizer: Tokenizer, options: dict[str, Any]
+    redis_url: str,
+    keys: Keys,
+    model_directory: Path,
+    tokenizer: Tokenizer,
+    options: dict[str, Any],
+    policy: Policy | None,
 ) -> AsyncIterator[Served]:
     words = tokenizer.encode(ANSWER, special=False)
     verifier = FakeVerifier(redis_url, keys, lambda _: Reply([words[:2], words[2:7], words[7:]]))
@@ -125,7 +137,7 @@ async def served(
         redis_url=redis_url, cell=keys.cell, name="gateway", target=str(model_directory), **options
     )
     telemetry = configure("gateway", "test")
-    gateway = Gateway(settings, "gateway.test", tokenizer, telemetry)
+    gateway = Gateway(settings, "gateway.test", tokenizer, telemetry, policy)
     redis = connect(redis_url)
     async with (
         serving(gateway) as url,

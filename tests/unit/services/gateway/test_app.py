@@ -270,7 +270,7 @@ BAD_CHATS: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
     ({"metadata": {"a": 5}}, "metadata.a", ()),
     ({"adaserve": {"slo": {"tpot_ms": 0}}}, "adaserve.slo.tpot_ms", ("greater than 0",)),
     ({"adaserve": {"slo": {"tpot_ms": 0.2}}}, "adaserve.slo.tpot_ms", ("0.2", "0.222")),
-    ({"adaserve": {"slo": {"class": "gold"}}}, "adaserve.slo.class", ("not supported",)),
+    ({"adaserve": {"slo": {"class": "gold"}}}, "adaserve.slo.class", ("no classes without a policy",)),
     ({"adaserve": {"speculation": {"max_depth": 65}}}, "adaserve.speculation.max_depth", ("64", "65")),
     ({"adaserve": {"acceptance": "typical"}}, "adaserve.acceptance", ("not supported",)),
     ({"n": 2}, "n", ("not supported",)),

@@ -65,6 +65,8 @@ def free_port() -> int:
         ({"REDIS_URL": "unix:///no/such.sock"}, 3, "adaserve: "),
         ({"ADASERVE_HTTP_HOST": "0.0.0.0"}, 2, "ADASERVE_UNSAFE_OPEN_BIND=False"),
         ({"ADASERVE_TARGETS": "x"}, 2, "did you mean ADASERVE_TARGET?"),
+        ({"ADASERVE_POLICY_FILE": __file__}, 2, f"{__file__}, line "),
+        ({"ADASERVE_POLICY_FILE": "no-such.yaml"}, 2, "no-such.yaml: cannot be read"),
     ],
 )
 async def test_an_impossible_start_is_one_line(

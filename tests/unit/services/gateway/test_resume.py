@@ -251,7 +251,7 @@ async def test_a_position_that_redis_has_forgotten_is_waited_for(served: Served,
 async def test_only_its_tenant_may_see_or_end_a_stream(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     await served.http.post("/v1/chat/completions", json=CHAT)
     request = served.verifier.requests[0].request
-    monkeypatch.setattr(tenancy, "tenant_of", lambda headers: "somebody else")
+    monkeypatch.setattr(tenancy, "tenant_of", lambda headers, policy: "somebody else")
     for method in ("GET", "DELETE"):
         answer = await served.http.request(method, f"/v1/streams/{request}")
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "stream_not_found")

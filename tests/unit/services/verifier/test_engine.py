@@ -256,6 +256,19 @@ def test_impossible_work_ends_with_its_reason(build: Any, changes: dict[str, Any
     assert reason in letter[b"reason"].decode()
 
 
+def test_what_nobody_waits_for_any_more_costs_no_forward_pass(build: Any) -> None:
+    ring = build()
+    late, timely = request(1), request(2)
+    ring.submit(late, budget_ms=0.0)
+    ring.turn(2)
+    assert ring.engine.num_steps == 0
+    ring.submit(timely, budget_ms=60_000.0)
+    delivered = ring.run()
+    assert (delivered[late.request].finish, delivered[late.request].tokens) == ("expired", [])
+    assert delivered[timely.request].tokens == plain(ring.model, timely)
+    assert ring.client.xlen(ring.keys.dead) == 0
+
+
 def test_an_unreadable_body_is_a_dead_letter(build: Any) -> None:
     ring = build()
     asked = request(1)
