@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
@@ -99,11 +101,12 @@ class _Server(uvicorn.Server):
         self._gateway.end_streams()
         await super().shutdown(sockets)
 
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        # not capture_signals of uvicorn: it would raise the signal again once it has drained
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Unlike uvicorn's it does not raise the signal again in the end: the gateway must still get to stop."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        await self._serve(sockets)
+        yield
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.should_exit:

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.process import on_signals
+from shared.errors import AdaServeError, BusUnavailable, ConfigurationError
+from shared.process import on_signals, run
+from shared.settings import EXIT_BUS_UNAVAILABLE, EXIT_CONFIGURATION, ServiceSettings
 
 BUSY = """
 import hashlib, os, signal, sys, threading
@@ -36,6 +38,22 @@ def test_the_first_signal_drains_and_the_second_ends_the_process_at_once(first: 
     command = [sys.executable, "-c", BUSY, str(int(first)), str(int(second))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=40, check=False)
     assert (done.returncode, done.stdout) == (128 + second, "draining\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ConfigurationError("no such port"), EXIT_CONFIGURATION), (BusUnavailable("no Redis"), EXIT_BUS_UNAVAILABLE)],
+)
+def test_a_start_that_cannot_succeed_is_one_line(
+    error: AdaServeError, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def serve(_: ServiceSettings) -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        run(ServiceSettings, serve)
+    assert ended.value.code == code
+    assert capsys.readouterr().err == f"adaserve: {error}\n"
 
 
 @pytest.fixture
