@@ -154,8 +154,10 @@ def local_stack(
     target: str = TARGET,
     draft: str = DRAFT,
     environment: Mapping[str, str] | None = None,
+    modules: Mapping[str, str] | None = None,
 ) -> Iterator[LocalStack]:
-    """A stack that is ready, and stopped at the end. ``settings`` per service override the defaults."""
+    """A stack that is ready, and stopped at the end. ``settings`` per service override the defaults; ``modules``
+    are started in place of services."""
     chosen = {
         name: dict((settings or {}).get(name, {})) for name in ("selector", "drafter", "verifier", "gateway")
     }
@@ -167,7 +169,7 @@ def local_stack(
         stack = LocalStack(redis.url, Path(folder), chosen, environment or {})
         try:
             for name in chosen:
-                stack.start(name)
+                stack.start(name, (modules or {}).get(name))
             stack.wait_ready(*SERVICES)
             yield stack
         finally:

@@ -1,6 +1,7 @@
 """What overload does to a real stack: goodput, refusals, recovery; and a flooding tenant against an urgent class.
 
-    python -m bench.overload [--seconds 6] [--rounds 3] [--running 8] [--seed 1] [--target DIR --draft DIR]
+    python -m bench.overload [--paced] [--seconds 6] [--rounds 3] [--running 8] [--tokens 16] [--seed 1]
+                             [--target DIR --draft DIR]
 
 First the capacity is measured, with as many requests at a time as the verifier has places, and from it the targets
 (twice the TPOT that a full server gives) and the queue's limit (a second of work). Then, from one run:
@@ -11,7 +12,9 @@ First the capacity is measured, with as many requests at a time as the verifier 
    /live, which does nothing. In rounds, of which the medians count, as the machine is not equally fast always;
 2. an urgent class at half the capacity, alone and beside a tenant that floods up to three times the capacity.
 
-Load, gateway, Redis and models share the machine: latencies contain each other's work.
+Load, gateway, Redis and models share the machine: latencies contain each other's work. With --paced (from a
+checkout) a step takes its time asleep, as on an accelerator of its own, and the models are tables: what is measured
+then is the system around them.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +45,7 @@ REFUSAL_GOAL_MS, RECOVERY_GOAL_S, URGENT_GOAL = 20.0, 30.0, 0.99
 SLACK = 2.0  # targets over what a full server gives
 TTFT_MS = 3000.0
 QUEUE_S = 1.0
-MAX_TOKENS = (8, 24)
+PACED = {"verifier": "tests.faults.table_verifier", "drafter": "tests.faults.table_drafter"}
 PROBE_S = 0.1
 ATTAINMENT_SLACK = 0.02  # less than in the first step is still normal
 
@@ -64,40 +68,40 @@ class Capacity:
     tpot_ms: float
 
 
-def body(chance: random.Random, service_class: str | None) -> dict[str, Any]:
-    """A short completion."""
+def body(chance: random.Random, tokens: int, service_class: str | None) -> dict[str, Any]:
+    """A completion of so many tokens, give or take a half."""
     (prompt,) = source_prompts(1, seed=chance.randrange(1 << 30), max_chars=200)
     return {
         "prompt": prompt,
-        "max_tokens": chance.randint(*MAX_TOKENS),
+        "max_tokens": chance.randint(tokens // 2, tokens + tokens // 2),
         "seed": chance.randrange(1 << 30),
         "ignore_eos": True,
         "adaserve": {} if service_class is None else {"slo": {"class": service_class}},
     }
 
 
-def mixed(chance: random.Random) -> Ask:
+def mixed(chance: random.Random, tokens: int) -> Ask:
     """A fifth urgent, a fifth best effort."""
     (service_class,) = chance.choices(["urgent", "chat", "batch"], [1, 3, 1])
-    return Ask(body(chance, service_class), "default")
+    return Ask(body(chance, tokens, service_class), "default")
 
 
-def urgent(chance: random.Random) -> Ask:
-    return Ask(body(chance, "urgent"), "default")
+def urgent(chance: random.Random, tokens: int) -> Ask:
+    return Ask(body(chance, tokens, "urgent"), "default")
 
 
-def flood(chance: random.Random) -> Ask:
-    return Ask(body(chance, "chat"), "flood")
+def flood(chance: random.Random, tokens: int) -> Ask:
+    return Ask(body(chance, tokens, "chat"), "flood")
 
 
-def measure_capacity(stack: LocalStack, running: int, seconds: float, seed: int) -> Capacity:
+def measure_capacity(stack: LocalStack, running: int, tokens: int, seconds: float, seed: int) -> Capacity:
     """One request after the other in every place."""
     deadline = time.monotonic() + seconds
 
     def client(number: int) -> list[float]:
         chance, tpots = random.Random(f"{seed} {number}"), []
         while time.monotonic() < deadline:
-            tpots.append(stack.complete(body(chance, None))["metrics"]["slo"]["tpot_ms"])
+            tpots.append(stack.complete(body(chance, tokens, None))["metrics"]["slo"]["tpot_ms"])
         return tpots
 
     with ThreadPoolExecutor(running) as pool:
@@ -160,11 +164,13 @@ async def probed(port: int, arrivals: Sequence[tuple[float, Ask]]) -> tuple[list
     return answers, await probing
 
 
-def load_steps(port: int, rate: float, seconds: float, seed: int) -> list[list[Answer]]:
+def load_steps(port: int, rate: float, tokens: int, seconds: float, seed: int) -> list[list[Answer]]:
     """One after the other; each ends when its last request is answered."""
     steps = []
     for number, load in enumerate(LOADS):
-        answers, live = asyncio.run(probed(port, poisson(load * rate, seconds, mixed, seed + number)))
+        answers, live = asyncio.run(
+            probed(port, poisson(load * rate, seconds, partial(mixed, tokens=tokens), seed + number))
+        )
         machine = f"  /live p50 {1_000 * percentile(live, 0.5):.1f} p99 {1_000 * percentile(live, 0.99):.1f} ms"
         print(row(load, answers, seconds) + machine, flush=True)
         steps.append(answers)
@@ -193,11 +199,14 @@ def judge_steps(rounds: Sequence[Sequence[Sequence[Answer]]], seconds: float) ->
     return all([*verdicts, p99_ms <= REFUSAL_GOAL_MS, recovery <= RECOVERY_GOAL_S, lost == 0])
 
 
-def flooded(port: int, rate: float, seconds: float, seed: int) -> bool:
+def flooded(port: int, rate: float, tokens: int, seconds: float, seed: int) -> bool:
     """The urgent class alone, then beside the flood; whether it keeps its attainment."""
-    calm = poisson(0.5 * rate, seconds, urgent, seed)
+    calm = poisson(0.5 * rate, seconds, partial(urgent, tokens=tokens), seed)
     alone = asyncio.run(offer(port, calm))
-    both = sorted([*calm, *poisson(2.5 * rate, seconds, flood, seed + 1)], key=lambda arrival: arrival[0])
+    both = sorted(
+        [*calm, *poisson(2.5 * rate, seconds, partial(flood, tokens=tokens), seed + 1)],
+        key=lambda arrival: arrival[0],
+    )
     answers = asyncio.run(offer(port, both))
     beside = [answer for answer in answers if answer.ask.tenant == "default"]
     others = [answer for answer in answers if answer.ask.tenant == "flood"]
@@ -215,6 +224,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0, help="of each step")
     parser.add_argument("--rounds", type=int, default=3, help="of all steps")
     parser.add_argument("--running", type=int, default=8, help="places of the verifier")
+    parser.add_argument("--tokens", type=int, default=16, help="of an answer, on average")
+    parser.add_argument("--paced", action="store_true", help="table models that take their time asleep")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--target", default=TARGET)
     parser.add_argument("--draft", default=DRAFT)
@@ -222,10 +233,12 @@ def main() -> None:
     verifier = {"verifier": {"MAX_RUNNING": str(chosen.running), "TARGET": chosen.target}}
     with (
         tempfile.TemporaryDirectory() as folder,
-        local_stack(verifier, target=chosen.target, draft=chosen.draft) as stack,
+        local_stack(
+            verifier, target=chosen.target, draft=chosen.draft, modules=PACED if chosen.paced else None
+        ) as stack,
     ):
-        measure_capacity(stack, chosen.running, 3.0, chosen.seed)  # what is learned at the start
-        capacity = measure_capacity(stack, chosen.running, chosen.seconds, chosen.seed)
+        measure_capacity(stack, chosen.running, chosen.tokens, 3.0, chosen.seed)  # what is learned at the start
+        capacity = measure_capacity(stack, chosen.running, chosen.tokens, chosen.seconds, chosen.seed)
         policy = Path(folder) / "policy.yaml"
         policy.write_text(POLICY.format(tpot_ms=SLACK * capacity.tpot_ms, ttft_ms=TTFT_MS))
         limit = max(4, round(QUEUE_S * capacity.requests_per_s))
@@ -238,8 +251,10 @@ def main() -> None:
         )
         port, rate = stack.ports["gateway"], capacity.requests_per_s
         seeds = range(chosen.seed, chosen.seed + 10 * chosen.rounds, 10)
-        kept = judge_steps([load_steps(port, rate, chosen.seconds, seed) for seed in seeds], chosen.seconds)
-        kept &= flooded(port, rate, chosen.rounds * chosen.seconds, chosen.seed + 100)
+        kept = judge_steps(
+            [load_steps(port, rate, chosen.tokens, chosen.seconds, seed) for seed in seeds], chosen.seconds
+        )
+        kept &= flooded(port, rate, chosen.tokens, chosen.rounds * chosen.seconds, chosen.seed + 100)
     print("all goals met" if kept else "NOT all goals met")
     sys.exit(not kept)
 

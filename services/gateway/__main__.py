@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -50,6 +51,8 @@ async def serve(settings: GatewaySettings) -> None:
         gateway = Gateway(settings, member, tokenizer, telemetry, policy)
         await gateway.start()
         try:
+            # A full collection over what was built up to here takes 100 ms and more, and all streams wait for it.
+            gc.freeze()
             logger.info("%s on http://%s:%d", settings.model_id, *listener.getsockname()[:2])
             await _Server(gateway, settings).serve(sockets=[listener])
         finally:
