@@ -84,7 +84,7 @@ class GatewayProcess:
     ) -> None:
         self.world, self.name, self._loop = world, name, loop
         self._telemetry = telemetry
-        self.wire = Wire(world.pool, world, self)
+        self.wire = Wire(world, self)
         self.is_alive, self.is_suspended, self.has_begun = True, False, False
         self.bus = Bus("", world.keys, name)
         self.streams = Streams("", self.bus, telemetry, clock=world.clock_s)

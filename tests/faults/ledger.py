@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from shared.replies import text
-from tests.faults.wire import Words
+from tests.faults.line import Words
 
 _COMMIT_KEYS, _COMMIT_ARGUMENTS = 2, 9
 
@@ -90,7 +90,7 @@ class Ledger:
 
     def _reseeded(self, _names: Words, arguments: Words, reply: Any) -> None:
         status = text(reply[0])
-        self.counts[f"reseed {status}"] += 1
+        self.counts[f"reseed {status} by {'verifier' if arguments[2] else 'gateway'}"] += 1
         if status == "OK":
             self._epochs[arguments[1]] = arguments[4] if arguments[2] else "0"
 

@@ -56,7 +56,7 @@ class Run:
 
     def __init__(self, lab: Lab, seed: int) -> None:
         self.dice = Dice(seed)
-        self.lab, self.world = lab, World(lab.pool, lab.line, self.dice)
+        self.lab, self.world = lab, World(lab.line, self.dice)
         self.loop = VirtualLoop(self.world.clock_s)
         self.loop.set_exception_handler(lambda _, context: self.mishaps.append(str(context.get("exception"))))
         self.mishaps: list[str] = []

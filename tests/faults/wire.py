@@ -8,13 +8,10 @@ from typing import Any, Protocol
 
 from redis import Redis
 from redis.client import Pipeline
-from redis.connection import ConnectionPool
 from redis.exceptions import ConnectionError as LostConnection
-from redis.exceptions import ResponseError
 
 from tests.faults.dice import Dice, Fate, HintFate
-
-Words = tuple[Any, ...]
+from tests.faults.line import Line, Words
 
 SCRIPT_WEIGHT = 4.0
 """A script changes a request's state: faults there are worth more runs than faults of reads."""
@@ -53,39 +50,11 @@ class Surroundings(Protocol):
     def note_expiry(self, key: str, ttl_ms: float) -> None: ...
 
 
-class Line:
-    """The one connection of all members: redis-py's packing and parsing without pools, retries and telemetry.
-
-    These cost five times as much as the rest of a command, and a run is made of hundreds of commands.
-    """
-
-    def __init__(self, pool: ConnectionPool) -> None:
-        self._connection = pool.get_connection()
-        self._client = Redis(connection_pool=pool)
-
-    def run(self, command: Words, options: dict[str, Any]) -> Any:
-        """The reply. Raises ResponseError."""
-        self._connection.send_command(*command, check_health=False)
-        return self._client.parse_response(self._connection, command[0], **options)
-
-    def run_all(self, commands: Sequence[tuple[Words, dict[str, Any]]]) -> list[Any]:
-        """The replies to commands sent in one write, errors among them."""
-        packed = self._connection.pack_commands([command for command, _ in commands])
-        self._connection.send_packed_command(packed, check_health=False)
-        return [self._reply(command, options) for command, options in commands]
-
-    def _reply(self, command: Words, options: dict[str, Any]) -> Any:
-        try:
-            return self._client.parse_response(self._connection, command[0], **options)
-        except ResponseError as error:
-            return error
-
-
 class Wire(Redis):
     """One member's client on the shared connection."""
 
-    def __init__(self, pool: ConnectionPool, world: Surroundings, member: Member) -> None:
-        super().__init__(connection_pool=pool)
+    def __init__(self, world: Surroundings, member: Member) -> None:
+        vars(self).update(vars(world.line.client))  # building one anew costs more than ten commands
         self.world, self.member = world, member
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -132,10 +101,13 @@ class WirePipeline(Pipeline):
         return replies
 
     def _run(self, raise_on_error: bool) -> list[Any]:
-        if self._is_transaction or raise_on_error:
-            return super().execute(raise_on_error)
-        replies = self._world.line.run_all(self.command_stack)
+        line, commands = self._world.line, list(self.command_stack)
         self.reset()
+        replies = line.transact(commands) if self._is_transaction else line.run_all(commands)
+        if raise_on_error:
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
         return replies
 
     def _prepare(self, position: int) -> Words:

@@ -10,15 +10,13 @@ import logging
 from collections import Counter
 from typing import Any, Protocol
 
-from redis import Redis
-from redis.connection import ConnectionPool
-
 from shared.errors import BusUnavailable
 from shared.heartbeat import Heartbeat
 from shared.topics import HEARTBEAT_TTL_MS, Keys
 from tests.faults.dice import Blow, Dice, HintFate
 from tests.faults.ledger import Ledger
-from tests.faults.wire import Crash, Line, Member, Words
+from tests.faults.line import Line, Words
+from tests.faults.wire import Crash, Member
 
 logger = logging.getLogger(__name__)
 
@@ -46,9 +44,9 @@ class Actor(Member, Protocol):
 class World:
     """One run's surroundings."""
 
-    def __init__(self, pool: ConnectionPool, line: Line, dice: Dice) -> None:
-        self.pool, self.line, self.dice, self.keys = pool, line, dice, Keys("sim")
-        self.redis = Redis(connection_pool=pool)
+    def __init__(self, line: Line, dice: Dice) -> None:
+        self.line, self.dice, self.keys = line, dice, Keys("sim")
+        self.redis = line.client
         self.now_ms = 1_000_000.0
         self.actors: list[Actor] = []
         self.ledger = Ledger(self.has_heartbeat)
@@ -209,10 +207,8 @@ class World:
 
     def _take_snapshot(self) -> None:
         names = sorted(self.redis.keys())
-        pipeline = self.redis.pipeline(transaction=False)
-        for name in names:
-            pipeline.dump(name)
-        self._snapshot = list(zip(names, pipeline.execute(), strict=True))
+        dumps = self.line.run_all([(("DUMP", name), {}) for name in names])
+        self._snapshot = list(zip(names, dumps, strict=True))
 
     def _flush(self) -> None:
         self.redis.flushall()
