@@ -95,23 +95,23 @@ class Completion:
     def id(self) -> str:
         return self.request.request
 
-    async def enqueue(self, limit: int) -> bool:
+    async def enqueue(self, limit: int, *, is_own_id: bool) -> bool:
         """Queue it; False when Redis knew the id before. Raises ApiError.
 
-        After a lost reply that is this very request, so `join` is right in either case. The call survives the
-        handler's cancellation, so that `close` can undo it.
+        After a lost reply that is this very request: certainly so if nobody else can have the id, and else `join`
+        is right in either case. The call survives the handler's cancellation, so that `close` can undo it.
         """
         self._stream = self._parts.streams.open(self._delivery, self._origin)
-        return await self._outlive(self._enqueue(self._stream, limit))
+        return await self._outlive(self._enqueue(self._stream, limit, is_own_id))
 
-    async def _enqueue(self, stream: OpenStream, limit: int) -> bool:
+    async def _enqueue(self, stream: OpenStream, limit: int, is_own_id: bool) -> bool:
         try:
             is_new = await admission.enqueue(self._parts.bus, self._origin, self._delivery, limit)
         except ApiError as error:
             if error.status == 503:  # it may be there all the same
                 stream.attachment = 1
             raise
-        if is_new:
+        if is_new or is_own_id:
             stream.attachment = 1
         return is_new
 

@@ -67,7 +67,7 @@ class Submission:
     async def submit(self, asked: Asked) -> Completion:
         """Queue a request."""
         completion = await self._prepare(admission.new_id(), asked)
-        await opened(completion, completion.enqueue(self._queue_limit))
+        await opened(completion, completion.enqueue(self._queue_limit, is_own_id=True))
         return completion
 
     async def submit_once(self, key: str, asked: Asked) -> Completion:
@@ -86,7 +86,7 @@ class Submission:
         stored = await self._resumption.stored(request)
         if stored is None:
             completion = await self._prepare(request, asked)
-            if await opened(completion, completion.enqueue(self._queue_limit)):
+            if await opened(completion, completion.enqueue(self._queue_limit, is_own_id=False)):
                 return completion
             completion.close("exists")
             stored = await self._resumption.stored(request)
