@@ -8,7 +8,7 @@ import numpy as np
 
 from services.verifier.sampling import Draw, SamplingParams, draw_tokens
 from shared.messages import Request
-from tests.faults.gateways import Client
+from tests.faults.clients import Client
 from tests.faults.ledger import Violation
 from tests.faults.world import World
 from tests.table_model import TableModel
@@ -19,6 +19,8 @@ POISON_DEATHS = 3
 def check_prefix(client: Client, models: Sequence[TableModel], num_checked: int) -> int:
     """Every token follows from those before it, by one of the verifiers' models; returns how many are checked."""
     request = client.request
+    if num_checked > len(client.tokens):
+        num_checked = 0  # told again from the beginning
     for index in range(num_checked, len(client.tokens)):
         context = [*request.prompt.tolist(), *client.tokens[:index]]
         drawn = {_draw(model, request, context) for model in models}
@@ -54,8 +56,11 @@ def check_end(client: Client, world: World) -> str:
             raise Violation(f"{request.request}: {len(client.tokens)} of {request.max_tokens} tokens delivered")
         _check_journal(client, world)
         return "whole"
-    if end == "request_lost" and world.ledger.num_forgotten:
-        return "forgotten"
+    was_alone = client.num_cut or client.num_left  # for a while no gateway had what it had been sent
+    if end in ("request_lost", "stream_not_found") and was_alone and world.ledger.num_forgotten:
+        return "lost with its gateway and Redis"
+    if end == "cancelled" and client.num_left and not world.dice.odds.grace_s:
+        return "back too late"
     if end == "generation_failed" and "died without progress" in client.error:
         if world.ledger.takeovers[request.request] < POISON_DEATHS - 1:
             raise Violation(f"{request.request}: poisonous after {world.ledger.takeovers[request.request]} deaths")

@@ -51,6 +51,7 @@ class Odds:
     forgets: bool
     ties: bool
     max_crashes: int
+    grace_s: float  # how long a client that has left may stay away: for ever, or not at all by Redis' real clock
 
 
 class Dice:
@@ -66,6 +67,7 @@ class Dice:
             forgets=draw.random() < 0.35,
             ties=draw.random() < 0.5,
             max_crashes=draw.randint(0, 4),
+            grace_s=draw.choice((0.0, 1e6)),
         )
         self.is_calm = False
 
@@ -119,3 +121,6 @@ class Secrets:
 
     def randbelow(self, limit: int) -> int:
         return self._source.randrange(limit)
+
+    def token_hex(self, num_bytes: int) -> str:
+        return self._source.getrandbits(8 * num_bytes).to_bytes(num_bytes).hex()

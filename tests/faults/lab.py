@@ -85,10 +85,12 @@ def injected(lab: Lab, world: World, mishaps: list[str]) -> Iterator[None]:
     with ExitStack() as stack:
         for name, value in {
             "shared.heartbeat.connect": lambda url: Wire(world, Nerve()),
-            "services.gateway.bus.connect_async": lambda url: AsyncWire(world),
-            "services.gateway.streams.connect_async": lambda url, blocking: AsyncWire(world),
+            # Simulated gateways have their own names for an address.
+            "services.gateway.bus.connect_async": lambda url: AsyncWire(world, world.gateways[url]),
+            "services.gateway.streams.connect_async": lambda url, blocking: AsyncWire(world, world.gateways[url]),
             "services.gateway.bus.time": SimpleNamespace(monotonic=world.clock_s, time=world.clock_s),
             "services.gateway.bus.secrets": secrets,
+            "services.gateway.admission.secrets": secrets,
             "services.gateway.tasks.signal": SimpleNamespace(raise_signal=fail),
             "shared.scripts.secrets": secrets,
             "shared.functions._LOAD": ("FUNCTION", "LOAD", "REPLACE", lab.library),

@@ -28,6 +28,12 @@ class Member(Protocol):
     may_sleep: bool
 
 
+class Process(Member, Protocol):
+    """A member that can be dead already when its command is due."""
+
+    is_alive: bool
+
+
 class Surroundings(Protocol):
     """What a wire needs of the world."""
 
@@ -125,8 +131,9 @@ class WirePipeline(Pipeline):
 class AsyncWire:
     """A gateway's client: commands take effect at once, replies take their time, so that others overtake them."""
 
-    def __init__(self, world: Surroundings) -> None:
-        self._world = world
+    def __init__(self, world: Surroundings, member: Process) -> None:
+        self._world, self._member = world, member
+        self._forever: list[asyncio.Future[None]] = []
 
     async def execute_command(self, *args: Any) -> Any:
         command, block_ms = without_block(args)
@@ -139,17 +146,38 @@ class AsyncWire:
 
     async def _cross(self, command: Words) -> Any:
         await self._dawdle()
-        fate = self._world.dice.fate(may_crash=False, may_sleep=False)
+        fate = self._fate(command)
+        if fate is Fate.SLEEP_BEFORE:
+            self._world.sleeps(self._member)
+        if fate is Fate.CRASH_BEFORE or not self._member.is_alive:
+            await self._die()
         if fate is Fate.LOST or self._world.is_cut_off:
             raise LostConnection("simulated: not sent")
         reply = self._world.line.run(command, {})
         self._world.observe(command, reply)
+        if fate is Fate.SLEEP_AFTER:
+            self._world.sleeps(self._member)
+        if fate is Fate.CRASH_AFTER:
+            await self._die()
         await self._dawdle()
         if fate is Fate.UNANSWERED:
             raise LostConnection("simulated: not answered")
         if command[0] == "XREAD":
             return [(name, tamper(self._world.dice, entries)) for name, entries in reply or ()]
         return reply
+
+    def _fate(self, command: Words) -> Fate:
+        member = self._member
+        weight = SCRIPT_WEIGHT if command[0] == "FCALL" else 1.0
+        return self._world.dice.fate(may_crash=member.may_crash, may_sleep=member.may_sleep, weight=weight)
+
+    async def _die(self) -> None:
+        """The process is gone: no task of it ever goes on, not even to clean up."""
+        if self._member.is_alive:
+            self._world.crashes(self._member)
+        never = asyncio.get_running_loop().create_future()
+        self._forever.append(never)  # a task that nobody refers to would be collected, and clean up
+        await never
 
     async def _dawdle(self) -> None:
         dice = self._world.dice

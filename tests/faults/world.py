@@ -16,7 +16,7 @@ from shared.topics import HEARTBEAT_TTL_MS, Keys
 from tests.faults.dice import Blow, Dice, HintFate
 from tests.faults.ledger import Ledger
 from tests.faults.line import Line, Words
-from tests.faults.wire import Crash, Member
+from tests.faults.wire import Crash, Member, Process
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class World:
         self.redis = line.client
         self.now_ms = 1_000_000.0
         self.actors: list[Actor] = []
+        self.gateways: dict[str, Process] = {}  # by name, dead ones too
         self.ledger = Ledger(self.has_heartbeat)
         self.blows: Counter[str] = Counter()
         self.num_crashes = 0
