@@ -35,7 +35,8 @@ class Client:
     key: str | None = None
     is_resumable: bool = False
     tokens: list[int] = field(default_factory=list)
-    before: list[int] = field(default_factory=list)  # by an earlier connection, told again from the beginning
+    before: list[int] = field(default_factory=list)  # by earlier connections to the same request
+    num_checked: int = 0  # of the tokens
     ends: list[str] = field(default_factory=list)
     error: str = ""
     has_left: bool = False  # for good
@@ -65,7 +66,9 @@ class Client:
         """The stream has a name now."""
         self.is_told, self._unknown_since_ms = True, None
         if self.key is not None:
-            self.before, self.tokens = max(self.before, self.tokens, key=len), []
+            is_same = request.request == self.request.request
+            self.before = max(self.before, self.tokens, key=len) if is_same else []
+            self.tokens, self.num_checked = [], 0
         self.request = request
 
     def take(self, piece: Piece) -> None:

@@ -16,6 +16,7 @@ class Fate(StrEnum):
     FINE = "fine"
     LOST = "lost"  # it never reached the server
     UNANSWERED = "unanswered"  # it took effect, its reply did not come back
+    LATE = "late"  # given up by its sender, and run later all the same: it lay in a stopped server's socket
     CRASH_BEFORE = "crash_before"
     CRASH_AFTER = "crash_after"
     SLEEP_BEFORE = "sleep_before"
@@ -78,7 +79,7 @@ class Dice:
         """Of one command; ``weight`` raises the odds of those that matter most."""
         if self.is_calm or self.random.random() >= weight * self.odds.command:
             return Fate.FINE
-        fates = [Fate.LOST, Fate.UNANSWERED]
+        fates = [Fate.LOST, Fate.UNANSWERED, Fate.LATE]
         if may_crash:
             fates += [Fate.CRASH_BEFORE, Fate.CRASH_AFTER]
         if may_sleep:

@@ -68,7 +68,6 @@ class Run:
         self._arrived: list[Client] = []
         self.gateways: list[GatewayProcess] = []  # dead ones too
         self._names = {kind: names(kind) for kind in ("verifier", "drafter", "selector", "gateway")}
-        self._checked: Counter[str] = Counter()
 
     # -- members ----------------------------------------------------------------------------------------------
     def start(self) -> None:
@@ -179,8 +178,7 @@ class Run:
     def watch(self) -> None:
         """What holds at every moment."""
         for client in self.clients:
-            name = client.request.request
-            self._checked[name] = check_prefix(client, self.models, self._checked[name])
+            check_prefix(client, self.models)
         if self.mishaps:
             raise Violation(f"a gateway's task failed: {self.mishaps[0]}")
 

@@ -47,6 +47,8 @@ class Surroundings(Protocol):
 
     def sleeps(self, member: Member) -> None: ...
 
+    def puts_off(self, commands: Sequence[Words]) -> None: ...
+
     def waits(self, member: Member, block_ms: float) -> None: ...
 
     def observe(self, command: Words, reply: Any) -> None: ...
@@ -151,8 +153,7 @@ class AsyncWire:
             self._world.sleeps(self._member)
         if fate is Fate.CRASH_BEFORE or not self._member.is_alive:
             await self._die()
-        if fate is Fate.LOST or self._world.is_cut_off:
-            raise LostConnection("simulated: not sent")
+        refuse(self._world, fate, [command])
         reply = self._world.line.run(command, {})
         self._world.observe(command, reply)
         if fate is Fate.SLEEP_AFTER:
@@ -198,9 +199,18 @@ def depart(world: Surroundings, member: Member, commands: Sequence[Words]) -> Fa
         raise Crash
     if fate is Fate.SLEEP_BEFORE:
         world.sleeps(member)
-    if fate is Fate.LOST or world.is_cut_off:
-        raise LostConnection("simulated: not sent")
+    refuse(world, fate, commands)
     return fate
+
+
+def refuse(world: Surroundings, fate: Fate, commands: Sequence[Words]) -> None:
+    """Raises LostConnection where the commands do not run now."""
+    if world.is_cut_off:
+        raise LostConnection("simulated: not sent")
+    if fate is Fate.LATE and commands[0][0] in ("FCALL", "XREADGROUP"):
+        world.puts_off(commands)
+    if fate in (Fate.LOST, Fate.LATE):
+        raise LostConnection("simulated: not sent in time")
 
 
 def arrive(world: Surroundings, member: Member, fate: Fate) -> None:

@@ -6,9 +6,13 @@ member may have any number of whole turns of the others before and after it, and
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Protocol
+
+from redis.exceptions import ResponseError
 
 from shared.errors import BusUnavailable
 from shared.heartbeat import Heartbeat
@@ -174,8 +178,15 @@ class World:
     def passes(self) -> None:
         """A command is about to be sent."""
         self.now_ms += COMMAND_MS
-        if self._held and (self.dice.is_calm or self.dice.random.random() < 0.2):
-            self.redis.execute_command(*self._held.pop(0))
+        while self._held and (self.dice.is_calm or self.dice.random.random() < 0.2):
+            command = self._held.pop(0)
+            with contextlib.suppress(ResponseError):
+                self.observe(command, self.line.run(command, {}))
+
+    def puts_off(self, commands: Sequence[Words]) -> None:
+        """Run them some commands later."""
+        self.ledger.counts["late"] += 1
+        self._held += commands
 
     def send_hint(self, command: Words) -> bool:
         """Whether this hint is to be sent now, once more."""
