@@ -57,7 +57,7 @@ class Process:
 
     def __init__(self, world: World, name: str) -> None:
         self.world, self.name = world, name
-        self.wire = Wire(world.pool, world, self)
+        self.wire = Wire(world, self)
         self.heartbeat: Heartbeat | None = None
         self.is_alive, self.is_suspended, self.has_begun = True, False, False
         self.may_crash = self.may_sleep = world.num_crashes < world.dice.odds.max_crashes

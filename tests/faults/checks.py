@@ -8,7 +8,7 @@ import numpy as np
 
 from services.verifier.sampling import Draw, SamplingParams, draw_tokens
 from shared.messages import Request
-from tests.faults.gateways import Client
+from tests.faults.clients import Client
 from tests.faults.ledger import Violation
 from tests.faults.world import World
 from tests.table_model import TableModel
@@ -16,17 +16,17 @@ from tests.table_model import TableModel
 POISON_DEATHS = 3
 
 
-def check_prefix(client: Client, models: Sequence[TableModel], num_checked: int) -> int:
-    """Every token follows from those before it, by one of the verifiers' models; returns how many are checked."""
+def check_prefix(client: Client, models: Sequence[TableModel]) -> None:
+    """Every token follows from those before it, by one of the verifiers' models."""
     request = client.request
-    for index in range(num_checked, len(client.tokens)):
+    for index in range(client.num_checked, len(client.tokens)):
         context = [*request.prompt.tolist(), *client.tokens[:index]]
         drawn = {_draw(model, request, context) for model in models}
         if client.tokens[index] not in drawn or index >= request.max_tokens:
             raise Violation(
                 f"{request.request}: token {index} is {client.tokens[index]}, plain decoding gives {sorted(drawn)}"
             )
-    return len(client.tokens)
+    client.num_checked = len(client.tokens)
 
 
 def _draw(model: TableModel, request: Request, context: list[int]) -> int:
@@ -52,10 +52,13 @@ def check_end(client: Client, world: World) -> str:
     if end == "length":
         if len(client.tokens) != request.max_tokens:
             raise Violation(f"{request.request}: {len(client.tokens)} of {request.max_tokens} tokens delivered")
-        _check_journal(client, world)
+        _check_memory(client, world)
         return "whole"
-    if end == "request_lost" and world.ledger.num_forgotten:
-        return "forgotten"
+    was_alone = client.num_cut or client.num_left  # for a while no gateway had what it had been sent
+    if end in ("request_lost", "stream_not_found") and was_alone and world.ledger.num_forgotten:
+        return "lost with its gateway and Redis"
+    if end == "cancelled" and client.num_left and not world.dice.odds.grace_s:
+        return "back too late"
     if end == "generation_failed" and "died without progress" in client.error:
         if world.ledger.takeovers[request.request] < POISON_DEATHS - 1:
             raise Violation(f"{request.request}: poisonous after {world.ledger.takeovers[request.request]} deaths")
@@ -65,9 +68,16 @@ def check_end(client: Client, world: World) -> str:
     raise Violation(f"{request.request}: ended with {end}: {client.error}")
 
 
-def _check_journal(client: Client, world: World) -> None:
-    """What Redis keeps of a finished request is what its client has; unless Redis has forgotten since."""
-    entries = world.redis.xrange(world.keys.journal(client.request.request))
+def _check_memory(client: Client, world: World) -> None:
+    """What Redis keeps of a finished request, and what was told before, is what its client has.
+
+    Unless Redis has forgotten since: then a shorter journal is excusable, and with gateway and Redis lost at once
+    even other tokens than those told before, as long as they are told from the beginning.
+    """
+    request, forgot = client.request.request, world.ledger.num_forgotten
+    entries = world.redis.xrange(world.keys.journal(request))
     tokens = [token for _, fields in entries for token in np.frombuffer(fields[b"tokens"], "<u4").tolist()]
-    if tokens != client.tokens and not world.ledger.num_forgotten:
-        raise Violation(f"{client.request.request}: journal {tokens}, client {client.tokens}")
+    if tokens != client.tokens and (not forgot or request in world.ledger.finished):
+        raise Violation(f"{request}: journal {tokens}, client {client.tokens}")
+    if client.before != client.tokens[: len(client.before)] and not forgot:
+        raise Violation(f"{request}: told {client.before} before, now {client.tokens}")

@@ -24,7 +24,7 @@ def lab() -> Iterator[Lab]:
 
 
 def test_no_fault_costs_or_changes_a_token(lab: Lab) -> None:
-    done = campaign(lab, range(1, 16), lambda *_: None)
+    done = campaign(lab, range(1, 16))
     assert done.failures == {}
     assert done.ends["whole"] > 15
     assert done.reached["takeover"] + done.reached["reclaim"] > 0

@@ -6,19 +6,21 @@ member may have any number of whole turns of the others before and after it, and
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Protocol
 
-from redis import Redis
-from redis.connection import ConnectionPool
+from redis.exceptions import ResponseError
 
 from shared.errors import BusUnavailable
 from shared.heartbeat import Heartbeat
 from shared.topics import HEARTBEAT_TTL_MS, Keys
 from tests.faults.dice import Blow, Dice, HintFate
 from tests.faults.ledger import Ledger
-from tests.faults.wire import Crash, Line, Member, Words
+from tests.faults.line import Line, Words
+from tests.faults.wire import Crash, Member, Process
 
 logger = logging.getLogger(__name__)
 
@@ -46,11 +48,12 @@ class Actor(Member, Protocol):
 class World:
     """One run's surroundings."""
 
-    def __init__(self, pool: ConnectionPool, line: Line, dice: Dice) -> None:
-        self.pool, self.line, self.dice, self.keys = pool, line, dice, Keys("sim")
-        self.redis = Redis(connection_pool=pool)
+    def __init__(self, line: Line, dice: Dice) -> None:
+        self.line, self.dice, self.keys = line, dice, Keys("sim")
+        self.redis = line.client
         self.now_ms = 1_000_000.0
         self.actors: list[Actor] = []
+        self.gateways: dict[str, Process] = {}  # by name, dead ones too
         self.ledger = Ledger(self.has_heartbeat)
         self.blows: Counter[str] = Counter()
         self.num_crashes = 0
@@ -175,8 +178,15 @@ class World:
     def passes(self) -> None:
         """A command is about to be sent."""
         self.now_ms += COMMAND_MS
-        if self._held and (self.dice.is_calm or self.dice.random.random() < 0.2):
-            self.redis.execute_command(*self._held.pop(0))
+        while self._held and (self.dice.is_calm or self.dice.random.random() < 0.2):
+            command = self._held.pop(0)
+            with contextlib.suppress(ResponseError):
+                self.observe(command, self.line.run(command, {}))
+
+    def puts_off(self, commands: Sequence[Words]) -> None:
+        """Run them some commands later."""
+        self.ledger.counts["late"] += 1
+        self._held += commands
 
     def send_hint(self, command: Words) -> bool:
         """Whether this hint is to be sent now, once more."""
@@ -209,10 +219,8 @@ class World:
 
     def _take_snapshot(self) -> None:
         names = sorted(self.redis.keys())
-        pipeline = self.redis.pipeline(transaction=False)
-        for name in names:
-            pipeline.dump(name)
-        self._snapshot = list(zip(names, pipeline.execute(), strict=True))
+        dumps = self.line.run_all([(("DUMP", name), {}) for name in names])
+        self._snapshot = list(zip(names, dumps, strict=True))
 
     def _flush(self) -> None:
         self.redis.flushall()

@@ -1,0 +1,106 @@
+"""Clients of the simulated gateways: what each has got, and how it comes back when its connection is gone."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from services.gateway.errors import ApiError
+from services.gateway.output import Piece
+from shared.messages import Request
+from tests.faults.wire import Process
+
+AGAIN_MS = 150.0
+PATIENCE_MS = 6000.0
+"""How long a client asks for a stream that nobody knows: longer than a verifier or gateway needs to restore it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What the door gets in place of JSON."""
+
+    request: Request
+    is_resumable: bool
+
+
+@dataclass
+class Client:
+    """One client, over all of its connections.
+
+    With a ``key`` it asks again by its Idempotency-Key and gets its answer from the beginning; without, it resumes
+    after its last event if it has been told the stream's name, and else asks anew.
+    """
+
+    request: Request
+    key: str | None = None
+    is_resumable: bool = False
+    tokens: list[int] = field(default_factory=list)
+    before: list[int] = field(default_factory=list)  # by earlier connections to the same request
+    num_checked: int = 0  # of the tokens
+    ends: list[str] = field(default_factory=list)
+    error: str = ""
+    has_left: bool = False  # for good
+    is_told: bool = False  # the stream's name
+    num_cut: int = 0  # connections that ended with their gateway
+    num_left: int = 0  # connections that it closed to come back
+    due_ms: float = 0.0  # when to connect again
+    task: asyncio.Task[None] | None = None
+    gateway: Process | None = None  # of its connection
+    _unknown_since_ms: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return bool(self.ends) or self.has_left
+
+    @property
+    def is_connected(self) -> bool:
+        return self.task is not None and not self.task.done()
+
+    @property
+    def last_event(self) -> str | None:
+        """The id of the last event it has got."""
+        position = len(self.request.prompt) + len(self.tokens)
+        return f"{self.request.request}:{position}" if self.tokens else None
+
+    def opened(self, request: Request) -> None:
+        """The stream has a name now."""
+        self.is_told, self._unknown_since_ms = True, None
+        if self.key is not None:
+            is_same = request.request == self.request.request
+            self.before = max(self.before, self.tokens, key=len) if is_same else []
+            self.tokens, self.num_checked = [], 0
+        self.request = request
+
+    def take(self, piece: Piece) -> None:
+        """An event."""
+        self.tokens += piece.tokens
+
+    def cut(self) -> None:
+        """Its gateway is gone, and has said nothing."""
+        self.task = self.gateway = None
+        self.num_cut += 1
+
+    def leave(self, back_ms: float | None) -> None:
+        """Close the connection, to be back by then or never."""
+        assert self.task is not None
+        self.task.cancel()
+        can_return = self.key is not None or (self.is_resumable and self.is_told)
+        self.has_left = back_ms is None or not can_return
+        if back_ms is not None and can_return:
+            self.task = self.gateway = None
+            self.due_ms, self.num_left = back_ms, self.num_left + 1
+
+    def refused(self, error: ApiError, now_ms: float) -> None:
+        """No connection: try again, or give up."""
+        is_new = not self.is_told and self.key is None
+        if self._unknown_since_ms is None:
+            self._unknown_since_ms = now_ms
+        is_final = error.status not in (404, 503) or now_ms - self._unknown_since_ms > PATIENCE_MS
+        if is_new or is_final:
+            self.failed(error)
+        self.due_ms = now_ms + AGAIN_MS
+
+    def failed(self, error: ApiError) -> None:
+        """The answer ended with an error."""
+        self.ends.append(error.code)
+        self.error = str(error)
