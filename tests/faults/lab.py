@@ -52,6 +52,7 @@ _SILENT = _Silent()
 class Lab:
     """What many runs share: the server, tokenizer, telemetry, and the script library under test."""
 
+    socket: Path
     line: Line
     telemetry: Telemetry
     tokenizer: Tokenizer
@@ -72,7 +73,7 @@ def laboratory() -> Iterator[Lab]:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         tokenizer = load_tokenizer(str(save(byte_level(), Path(folder))))
         line = stack.enter_context(closing(Line(server.socket)))
-        yield Lab(line, Silence(), tokenizer)
+        yield Lab(server.socket, line, Silence(), tokenizer)
 
 
 @contextmanager
