@@ -13,8 +13,8 @@ First the capacity is measured, with as many requests at a time as the verifier 
 2. an urgent class at half the capacity, alone and beside a tenant that floods up to three times the capacity.
 
 Load, gateway, Redis and models share the machine: latencies contain each other's work. With --paced (from a
-checkout) a step takes its time asleep, as on an accelerator of its own, and the models are tables: what is measured
-then is the system around them.
+checkout) a step takes its time asleep, as on an accelerator of its own, and the models are tables: what is
+measured then is the system around them.
 """
 
 from __future__ import annotations
