@@ -157,11 +157,12 @@ def local_stack(
     modules: Mapping[str, str] | None = None,
 ) -> Iterator[LocalStack]:
     """A stack that is ready, and stopped at the end. ``settings`` per service override the defaults; ``modules``
-    are started in place of services."""
+    are started in place of services. Unless told otherwise it serves every request, however late."""
     chosen = {
         name: dict((settings or {}).get(name, {})) for name in ("selector", "drafter", "verifier", "gateway")
     }
     chosen["gateway"].setdefault("TARGET", target)
+    chosen["gateway"].setdefault("REFUSE_UNREACHABLE", "false")
     chosen["verifier"].setdefault("TARGET", target)
     chosen["drafter"].setdefault("DRAFT", draft)
     chosen["verifier"].setdefault("DRAIN_S", "0")  # nobody would take over from it

@@ -17,10 +17,11 @@ from shared.scripts import Enqueued, Room, room
 class Door:
     """Looks at the fleet and at the queue, in this order: 400, 503 and 429 each tell what to do next."""
 
-    def __init__(self, bus: Bus, fleet: Fleet, patience_s: float) -> None:
+    def __init__(self, bus: Bus, fleet: Fleet, *, patience_s: float, refuse_unreachable: bool = True) -> None:
         self._bus = bus
         self._fleet = fleet
         self._patience_s = patience_s
+        self._refuse_unreachable = refuse_unreachable
 
     async def check(self, terms: Terms, *, speculation: bool) -> None:
         """Nothing is reserved: enqueue decides, by the same rule. Raises ApiError."""
@@ -56,7 +57,7 @@ class Door:
             raise unavailable("the message bus does not answer") from None
 
     def _check_pace(self, terms: Terms, tokens_ahead: int, *, speculation: bool) -> None:
-        if math.isinf(terms.slo.tpot_ms):
+        if math.isinf(terms.slo.tpot_ms) or not self._refuse_unreachable:
             return
         achievable_ms = feasibility.achievable_tpot_ms(self._fleet.paces, speculation=speculation)
         if achievable_ms is not None and not feasibility.is_reachable(terms.slo.tpot_ms, achievable_ms):

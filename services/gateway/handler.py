@@ -74,7 +74,12 @@ class Gateway:
             parts,
             Prompts(tokenizer),
             self._resumption,
-            Door(self._bus, self._fleet, settings.verifier_patience_s),
+            Door(
+                self._bus,
+                self._fleet,
+                patience_s=settings.verifier_patience_s,
+                refuse_unreachable=settings.refuse_unreachable,
+            ),
             model=settings.model_id,
             limits=self._limits,
         )

@@ -27,6 +27,9 @@ class GatewaySettings(ServiceSettings):
         default=1024, ge=1, le=1_000_000, description="queued requests of one tier; the lowest takes a quarter"
     )
     policy_file: Path | None = Field(default=None, description="YAML file of classes and tenants")
+    refuse_unreachable: bool = Field(
+        default=True, description="a 429 for targets that cannot be met at this load, in place of a late answer"
+    )
     verifier_patience_s: float = Field(
         default=30.0, gt=0, le=3600, description="how long a request waits while no verifier lives"
     )

@@ -164,6 +164,14 @@ async def test_a_target_out_of_reach_now_is_refused_with_what_is_not(served: Ser
     assert (await ask(served))[0] == 200  # best effort
 
 
+@pytest.mark.parametrize("options", [{"refuse_unreachable": False}])
+async def test_an_operator_may_prefer_late_answers(served: Served, options: dict[str, Any]) -> None:
+    served.verifier.about.update(running=4, tokens_per_s=50.0, period_ms=300.0, favoured_tokens=2.0)
+    await served.verifier.beat()
+    await served.until(lambda: served.gateway._fleet.paces[0].running == 4)
+    assert (await ask(served, {"x-adaserve-tenant": "acme"}))[0] == 200
+
+
 async def test_a_deadline_is_queued_as_what_is_left_of_it(served: Served) -> None:
     await served.verifier.pause()
     asking = asyncio.create_task(ask(served, adaserve={"deadline_ms": 5000}))
