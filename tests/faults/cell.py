@@ -38,20 +38,30 @@ class Cell:
         self.stack.wait_ready(*self.names)
 
     @property
+    def gateways(self) -> list[int]:
+        """Their ports."""
+        return [port for name, port in self.stack.ports.items() if name.startswith("gateway")]
+
+    @property
     def names(self) -> list[str]:
         return list(self.stack.settings)
 
 
 @contextmanager
-def cell(redis_url: str, *, num_verifiers: int, is_table: bool = True) -> Iterator[Cell]:
-    """Started and ready; killed at the end. ``redis_url`` may be a proxy's."""
-    members = ["selector", "drafter", *(f"verifier-{n}" for n in range(num_verifiers)), "gateway"]
+def cell(
+    redis_url: str, *, num_verifiers: int, num_others: int = 1, is_table: bool = True, dtype: str = "float64"
+) -> Iterator[Cell]:
+    """Started and ready; killed at the end. ``redis_url`` may be a proxy's; ``dtype`` is the real target's."""
+    numbers = {"selector": num_others, "drafter": num_others, "verifier": num_verifiers, "gateway": num_others}
+    members = [
+        f"{kind}-{number}" if number else kind for kind, count in numbers.items() for number in range(count)
+    ]
     with tempfile.TemporaryDirectory(prefix="ada-cell-") as folder:
         tiny = str(save(byte_level(), Path(folder) / "tokenizer"))
         target, draft = (tiny, tiny) if is_table else (TARGET, DRAFT)
         models = {"gateway": {"TARGET": target}, "verifier": {"TARGET": target}, "drafter": {"DRAFT": draft}}
         if not is_table:
-            models["verifier"]["DTYPE"] = "float64"  # exact: the same tokens whatever the batch
+            models["verifier"]["DTYPE"] = dtype
         settings: dict[str, Mapping[str, str]] = {name: models.get(name.partition("-")[0], {}) for name in members}
         stack = LocalStack(redis_url, Path(folder), settings, {})
         try:
@@ -80,8 +90,15 @@ def bodies(seed: int, *, max_tokens: int) -> Iterator[dict[str, Any]]:
 def pair_bodies() -> list[dict[str, Any]]:
     """Requests for the embedded models."""
     texts = ("def main(", "import os", "class Reader:", "for line in", "def parse(text)", "return sorted(")
+    tokenizer = load_tokenizer(TARGET)
     return [
-        {"prompt": text, "max_tokens": 90, "temperature": number % 2, "seed": number, "ignore_eos": True}
+        {
+            "prompt": list(tokenizer.encode(text)),
+            "max_tokens": 90,
+            "temperature": number % 2,
+            "seed": number,
+            "ignore_eos": True,
+        }
         for number, text in enumerate(texts * 2)
     ]
 
