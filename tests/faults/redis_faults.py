@@ -96,11 +96,10 @@ def cut_clients(scene: Scene) -> None:
 def fill_disk(scene: Scene) -> None:
     """The disk of the append-only file is full for 3 s."""
     stone = scene.server.data / "stone"
-    with stone.open("wb") as file:
+    with stone.open("wb", buffering=0) as file:
         try:
             while True:
-                file.write(b"\0" * 4096)
-                file.flush()
+                file.write(bytes(4096))
         except OSError:
             pass
     time.sleep(3.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
@@ -25,11 +24,11 @@ class Hanging:
 
 
 @pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
+def client(monkeypatch: pytest.MonkeyPatch) -> Hanging:
     hanging = Hanging()
     monkeypatch.setattr("services.gateway.bus.connect_async", lambda url: hanging)
     monkeypatch.setattr("services.gateway.bus.CALL_S", 0.01)
-    yield hanging
+    return hanging
 
 
 async def test_a_call_that_hangs_is_not_tried_again(client: Hanging) -> None:
