@@ -50,6 +50,11 @@ class Cell:
         return self.stack.processes[name].wait(END_S)
 
     @property
+    def gateways(self) -> list[int]:
+        """Their ports."""
+        return [port for name, port in self.stack.ports.items() if name.startswith("gateway")]
+
+    @property
     def names(self) -> list[str]:
         return list(self.stack.settings)
 
@@ -65,9 +70,13 @@ def cell(
     num_verifiers: int,
     num_others: int = 1,
     is_table: bool = True,
+    dtype: str = "float64",
     options: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Iterator[Cell]:
-    """Started and ready; killed at the end. ``redis_url`` may be a proxy's, ``options`` are settings by kind."""
+    """Started and ready; killed at the end.
+
+    ``redis_url`` may be a proxy's, ``dtype`` is the real target's, ``options`` are settings by kind.
+    """
     others = ("selector", "drafter", "gateway")
     members = [f"{kind}-{n}" for kind in others for n in range(num_others)] if num_others > 1 else list(others)
     with tempfile.TemporaryDirectory(prefix="ada-cell-") as folder:
@@ -76,7 +85,7 @@ def cell(
         target, draft = (tiny, tiny) if is_table else (TARGET, DRAFT)
         settings = {"gateway": {"TARGET": target}, "verifier": {"TARGET": target}, "drafter": {"DRAFT": draft}}
         if not is_table:
-            settings["verifier"]["DTYPE"] = "float64"  # exact: the same tokens whatever the batch
+            settings["verifier"]["DTYPE"] = dtype
         wanted = {kind: {**settings.get(kind, {}), **(options or {}).get(kind, {})} for kind in KINDS}
         stack = LocalStack(redis_url, Path(folder), {}, {})
         try:
@@ -105,8 +114,15 @@ def bodies(seed: int, *, max_tokens: int) -> Iterator[dict[str, Any]]:
 def pair_bodies() -> list[dict[str, Any]]:
     """Requests for the embedded models."""
     texts = ("def main(", "import os", "class Reader:", "for line in", "def parse(text)", "return sorted(")
+    tokenizer = load_tokenizer(TARGET)
     return [
-        {"prompt": text, "max_tokens": 90, "temperature": number % 2, "seed": number, "ignore_eos": True}
+        {
+            "prompt": list(tokenizer.encode(text)),
+            "max_tokens": 90,
+            "temperature": number % 2,
+            "seed": number,
+            "ignore_eos": True,
+        }
         for number, text in enumerate(texts * 2)
     ]
 

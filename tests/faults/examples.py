@@ -8,7 +8,9 @@ from typing import Any
 from redis import Redis
 
 from services.verifier.bus import VerifierBus
-from shared.topics import Keys
+from shared.heartbeat import Heartbeat
+from shared.scripts import Forgotten, forget_consumer
+from shared.topics import HEARTBEAT_TTL_MS, VERIFIER_GROUP, Keys
 from tests.unit.shared.test_scripts import GUARDS as SCENARIOS
 from tests.unit.shared.test_scripts import Cell, Scenario
 
@@ -44,7 +46,31 @@ def nobody_reaches_for_what_a_live_verifier_owns(cell: Cell) -> None:
     assert "adaserve_claim" not in client.called
 
 
-EXAMPLES: tuple[Scenario, ...] = (*SCENARIOS, nobody_reaches_for_what_a_live_verifier_owns)
+def who_was_away_itself_takes_nothing_over(cell: Cell) -> None:
+    """A claim from a dead-looking owner would be harmless; but after a pause of Redis everybody looks dead."""
+    now_s = [0.0]
+    heartbeat = Heartbeat("unix://nowhere", cell.keys, "verifier", "v.1", dict, clock=lambda: now_s[0])
+    heartbeat._client = cell.client
+    for now_s[0] in (0.0, 5.0):
+        heartbeat.beat()
+    assert not heartbeat.on_time_for(2 * HEARTBEAT_TTL_MS)
+
+
+def what_a_dead_consumer_has_read_keeps_its_consumer(cell: Cell) -> None:
+    """Deleting it would drop the entry from everybody's sight."""
+    cell.enqueue()
+    stream = cell.keys.requests(1)
+    cell.client.xgroup_create(stream, VERIFIER_GROUP, id="0")
+    cell.client.xreadgroup(VERIFIER_GROUP, "v.1", {stream: ">"})
+    assert cell.run(forget_consumer(cell.keys, stream=stream, consumer="v.1")) is Forgotten.PENDING
+
+
+EXAMPLES: tuple[Scenario, ...] = (
+    *SCENARIOS,
+    nobody_reaches_for_what_a_live_verifier_owns,
+    who_was_away_itself_takes_nothing_over,
+    what_a_dead_consumer_has_read_keeps_its_consumer,
+)
 
 
 def failing(socket: Path, library: str) -> list[str]:

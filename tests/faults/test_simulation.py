@@ -61,6 +61,8 @@ def test_no_example_fails_on_the_library_as_it_is(lab: Lab) -> None:
         "claim-cas",
         "claim-heartbeat",
         "live-list",
+        "on-time",
+        "consumer-pending",
         "longest-chain",
         "reseed-fence",
     ],
