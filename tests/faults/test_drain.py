@@ -69,7 +69,7 @@ def stream(target: Cell) -> Iterator[Any]:
 
 
 def test_a_verifier_hands_over_and_leaves_nothing_behind(target: Cell, client: Redis) -> None:
-    load = Load(target.stack.ports["gateway"], bodies(5, max_tokens=300), PlainDecoding(), 4)
+    load = Load(target.gateways, bodies(5, max_tokens=300), PlainDecoding(), 4)
     load.start()
     leaving = owner(client)
     name = leaving.partition(".")[0]
@@ -102,7 +102,7 @@ def test_a_verifier_that_nobody_relieves_serves_on_until_a_second_signal(
 
 @pytest.mark.parametrize("name", ["drafter", "selector"])
 def test_a_worker_leaves_at_once_and_costs_no_token(target: Cell, client: Redis, name: Any) -> None:
-    load = Load(target.stack.ports["gateway"], bodies(6, max_tokens=100), PlainDecoding(), 4)
+    load = Load(target.gateways, bodies(6, max_tokens=100), PlainDecoding(), 4)
     load.start()
     owner(client)
     (member,) = live_members(client, KEYS, name)
