@@ -19,7 +19,7 @@ GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check format flagship breaker optimality selection twin latency calibration \
-  rivals breakdown fallback faults mutants kills storm redisfaults replacement leavers overload
+  rivals breakdown fallback faults mutants kills storm redisfaults replacement leavers overload chaos
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -95,6 +95,9 @@ storm: install  ## a cell behind a proxy that loses, cuts, doubles and delays co
 
 redisfaults: install  ## Redis killed, cut, emptied, stopped, full, and what its clients see
 	$(BIN)/python -m tests.faults.redis_faults $(ARGS)
+
+chaos: install  ## every promise with its campaign, at full size: hours; ARGS="--only redis kills"
+	$(BIN)/python -m tests.faults.chaos $(ARGS)
 
 replacement: install  ## every replica of a cell replaced under 80 % load; ARGS="--pair", "--rounds 3"
 	$(BIN)/python -m tests.faults.replacement $(ARGS)
