@@ -117,7 +117,7 @@ def pair_bodies() -> list[dict[str, Any]]:
     tokenizer = load_tokenizer(TARGET)
     return [
         {
-            "prompt": list(tokenizer.encode(text)),
+            "prompt": tokenizer.encode(text, special=True),
             "max_tokens": 90,
             "temperature": number % 2,
             "seed": number,
