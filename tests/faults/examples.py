@@ -5,12 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from redis import Redis
 
+from services.gateway.delivery import Gap
 from services.verifier.bus import VerifierBus
+from services.verifier.committer import Committer
+from shared.errors import BusUnavailable
 from shared.heartbeat import Heartbeat
+from shared.replies import CommitStatus, ReseedStatus
 from shared.scripts import Forgotten, forget_consumer
 from shared.topics import HEARTBEAT_TTL_MS, VERIFIER_GROUP, Keys
+from tests.faults.silence import Silence
+from tests.unit.services.gateway.test_delivery import chain, delivery
+from tests.unit.services.verifier.test_committer import Scripted, settlements
 from tests.unit.shared.test_scripts import GUARDS as SCENARIOS
 from tests.unit.shared.test_scripts import Cell, Scenario
 
@@ -65,11 +73,45 @@ def what_a_dead_consumer_has_read_keeps_its_consumer(cell: Cell) -> None:
     assert cell.run(forget_consumer(cell.keys, stream=stream, consumer="v.1")) is Forgotten.PENDING
 
 
+def a_commit_without_an_answer_is_made_again(cell: Cell) -> None:
+    """Else a lost finish leaves the request to its owner's next look at its own set."""
+    bus = Scripted(BusUnavailable("gone"), [CommitStatus.SAME])
+    Committer(bus, Silence(), lambda _: True).commit(settlements(1), None)
+    assert bus.answers == []
+
+
+def an_owner_restores_what_redis_forgot(cell: Cell) -> None:
+    """Else a gateway does, which holds less and waits longer."""
+    bus = Scripted([CommitStatus.MISSING], [CommitStatus.OK], reseeds=[ReseedStatus.OK])
+    assert Committer(bus, Silence(), lambda _: True).commit(settlements(1), None).lost == []
+
+
+def a_copy_of_an_event_is_no_reason_to_read_the_journal(cell: Cell) -> None:
+    """Its digest would tell, too, at the price of an attach."""
+    events, _ = chain([[5], [6, 7]])
+    target = delivery()
+    assert target.receive(events[0], 1.0) is not None
+    assert target.receive(events[0], 2.0) is None
+
+
+def an_event_of_another_chain_is_not_shown(cell: Cell) -> None:
+    """After a rollback another verifier may go on with another token where the client stands."""
+    (_, seen), _ = chain([[5], [6]])
+    target = delivery()
+    target.receive(chain([[4], [6]])[0][0], 1.0)
+    with pytest.raises(Gap):
+        target.receive(seen, 2.0)
+
+
 EXAMPLES: tuple[Scenario, ...] = (
     *SCENARIOS,
     nobody_reaches_for_what_a_live_verifier_owns,
     who_was_away_itself_takes_nothing_over,
     what_a_dead_consumer_has_read_keeps_its_consumer,
+    a_commit_without_an_answer_is_made_again,
+    an_owner_restores_what_redis_forgot,
+    a_copy_of_an_event_is_no_reason_to_read_the_journal,
+    an_event_of_another_chain_is_not_shown,
 )
 
 
@@ -82,7 +124,7 @@ def failing(socket: Path, library: str) -> list[str]:
         client.function_load(library, replace=True)
         try:
             example(Cell(client, Keys("example")))
-        except Exception:  # whatever it is: something noticed
+        except (Exception, pytest.fail.Exception):  # whatever it is: something noticed
             failed.append(example.__name__)
     client.close()
     return failed

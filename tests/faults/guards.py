@@ -130,6 +130,10 @@ def never_attach(self: Healing, stream: Any) -> None:
     """What the stream has lost stays lost."""
 
 
+async def never_put_back(self: Healing, stream: Any, contradiction: Any) -> None:
+    """What Redis forgot of a request without a verifier stays forgotten."""
+
+
 def always(self: Any, *_: Any) -> bool:
     return True
 
@@ -221,6 +225,10 @@ GUARDS: dict[str, Guard] = {
         protects="the owner restores what Redis forgot",
         patches={f"{_COMMITTER}._restore": never_restore},
     ),
+    "restore": Guard(
+        protects="the gateway restores what Redis forgot and no verifier does",
+        patches={"services.gateway.healing.Healing._restore": never_put_back},
+    ),
     "longest-chain": Guard(
         protects="a reseed does not replace a longer chain",
         edits=(("  return 'UNNEEDED'\n", "  return 'OK'\n"),),
@@ -263,6 +271,8 @@ PAIRS: tuple[tuple[str, ...], ...] = (
     ("claim-heartbeat", "on-time"),
     ("behind", "event-digest"),
     ("commit-answered", "behind"),
+    ("commit-answered", "own-set"),
+    ("reseed", "restore"),
     ("longest-chain", "reseed-fence"),
     ("own-pending", "take-over"),
     ("chain", "event-digest"),

@@ -8,44 +8,19 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 from unittest.mock import patch
-
-from opentelemetry.metrics import NoOpMeterProvider
-from prometheus_client import CollectorRegistry
 
 from shared import functions
 from shared.embedded_redis import EmbeddedRedis
-from shared.signals import Metric
 from shared.telemetry import Telemetry
 from shared.tokenizer import Tokenizer, load_tokenizer
 from tests.faults.actors import Nerve
 from tests.faults.dice import Secrets
 from tests.faults.line import Line
+from tests.faults.silence import Silence
 from tests.faults.wire import AsyncWire, Wire
 from tests.faults.world import World
 from tests.tiny_tokenizers import byte_level, save
-
-
-class Silence(Telemetry):
-    """Counts nothing: a tenth of a run would be spent on it."""
-
-    def __init__(self) -> None:
-        super().__init__(None, NoOpMeterProvider(), CollectorRegistry())
-
-    def _instrument(self, metric: Metric) -> Any:
-        return _SILENT
-
-
-class _Silent:
-    """An instrument of any kind."""
-
-    def add(self, *_: object) -> None: ...
-
-    set = record = add
-
-
-_SILENT = _Silent()
 
 
 @dataclass

@@ -30,7 +30,8 @@ REACHED = (
     "reseed OK by verifier",
     "reseed OK by gateway",
 )
-"""Ways of recovery that a campaign of any size worth the name must have gone."""
+"""Ways of recovery that a campaign must have gone, or it has shown nothing about them."""
+ENOUGH = 1000  # runs of a campaign that must have gone them all
 
 
 @dataclass
@@ -50,8 +51,8 @@ class Campaign:
 
     @property
     def unreached(self) -> list[str]:
-        """Ways of recovery that no run has gone: then it has shown nothing about them."""
-        return [name for name in REACHED if not self.reached[name]]
+        """Ways of recovery that no run has gone, of a campaign that is large enough to be asked."""
+        return [name for name in REACHED if not self.reached[name]] if self.num_runs >= ENOUGH else []
 
 
 def campaign(lab: Lab, seeds: range) -> Campaign:
