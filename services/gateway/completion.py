@@ -23,7 +23,7 @@ from services.gateway.open_stream import OpenStream
 from services.gateway.output import NoEvent, OutputText, Piece
 from services.gateway.slo import slo_of
 from services.gateway.stored import origin_of
-from services.gateway.stream_ids import LAST_EVENT_ID
+from services.gateway.stream_ids import LAST_EVENT_ID, EventIds, Seen, event_id
 from services.gateway.streams import Streams
 from services.gateway.tenancy import unknown_stream
 from services.gateway.terms import Bounds
@@ -57,9 +57,8 @@ class Parts:
 class Completion:
     """Iterate `pieces` to the end, then read `account`; always `close`, which cancels what has not ended.
 
-    ``seen`` is the position of the last event that the client has received from an earlier connection, if any;
-    ``cost`` and ``weight`` what the request's place in its queue depends on, ``budget_ms`` how long it may stay
-    there.
+    ``seen`` is the last event that the client has received from an earlier connection, if any; ``cost`` and
+    ``weight`` are what the request's place in its queue depends on, ``budget_ms`` is how long it may stay there.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class Completion:
         cost: int = 1,
         weight: float = 1.0,
         budget_ms: float | None = None,
-        seen: int | None = None,
+        seen: Seen | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.request = request
@@ -91,7 +90,11 @@ class Completion:
             origin_of(request, form, parts.bus.gateway, traceparent, cost=cost, weight=weight), budget_ms=budget_ms
         )
         self._delivery = Delivery(request.request, len(request.prompt), digest)
-        self._output = OutputText(parts.tokenizer, request.stop, len(request.prompt), seen=seen)
+        self._output = OutputText(
+            parts.tokenizer, request.stop, len(request.prompt), seen=None if seen is None else seen.position
+        )
+        self._ids = EventIds(request.request, len(request.prompt), digest, self._delivery.tokens)
+        self._unproven = seen  # until the stream is there
         self._stream: OpenStream | None = None
         self._opening: asyncio.Task[object] | None = None
         self._replayed: list[Piece] = []
@@ -172,14 +175,34 @@ class Completion:
         if delta.tokens and not self._first_ns:
             self._ttft_ms = (self._clock() - self._arrived) * 1_000
             self._first_ns = now_ns()
+        self._prove_seen()
         try:
             if delta.end is None:
                 return self._output.push(delta.tokens)
             self.finish_reason = _finish_reason(delta.end)
             return self._output.finish(delta.tokens, delta.end)
         except NoEvent:
+            assert self.seen is not None
             self._may_return = True  # whoever has named a wrong position may still name the right one
-            raise invalid(LAST_EVENT_ID, f"no event of this stream has the position {self.seen}") from None
+            raise invalid(
+                LAST_EVENT_ID, f"no event of this stream has the position {self.seen.position}"
+            ) from None
+
+    def _prove_seen(self) -> None:
+        """Raises ApiError when the stream is not the one whose beginning the client has."""
+        if self._unproven is not None and self._delivery.position >= self._unproven.position:
+            seen, self._unproven = self._unproven, None
+            try:
+                self._ids.check(seen)
+            except ApiError:
+                self._may_return = True  # to read it from its beginning
+                raise
+
+    def event_id(self, position: int) -> str:
+        """Of an event with text up to this position; positions only go forward."""
+        if self.seen is not None and position <= self.seen.position:  # which the stream may not have reached yet
+            return event_id(self.id, self.seen.position, self.seen.mark)
+        return self._ids.at(position)
 
     def account(self) -> Account:
         """Figures up to now."""

@@ -22,7 +22,7 @@ class Shape(ABC):
     def __init__(self, completion: Completion) -> None:
         self._completion = completion
         self._form = completion.form
-        self._has_begun = completion.seen is not None and completion.seen > len(completion.request.prompt)
+        self._has_begun = completion.seen is not None and completion.seen.position > len(completion.request.prompt)
 
     @abstractmethod
     def opening(self) -> Json | None:

@@ -75,7 +75,7 @@ async def events(completion: Completion, shape: Shape, *, keep_alive_s: float) -
     An ApiError becomes an event: a stream never ends without a word. One that this gateway leaves ends with the id
     of the last text, so that a client can go on elsewhere.
     """
-    position = max(len(completion.request.prompt), completion.seen or 0)
+    position = max(len(completion.request.prompt), 0 if completion.seen is None else completion.seen.position)
     try:
         if completion.seen is None and (opening := shape.opening()) is not None:
             yield _event(completion, position, opening)
@@ -103,8 +103,8 @@ async def events(completion: Completion, shape: Shape, *, keep_alive_s: float) -
 
 
 def _event(completion: Completion, position: int, chunk: dict[str, Any]) -> bytes:
-    """``id`` is the request and the last position whose text has been sent."""
-    return f"id: {completion.id}:{position}\n".encode() + _data(chunk)
+    """``id`` names the last position whose text has been sent."""
+    return f"id: {completion.event_id(position)}\n".encode() + _data(chunk)
 
 
 def _data(chunk: dict[str, Any]) -> bytes:

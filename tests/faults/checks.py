@@ -49,12 +49,12 @@ def check_end(client: Client, world: World) -> str:
     if len(client.ends) != 1:
         raise Violation(f"{request.request}: {len(client.ends)} ends: {client.ends}")
     (end,) = client.ends
+    was_alone = client.num_cut or client.num_left  # for a while no gateway had what it had been sent
     if end == "length":
         if len(client.tokens) != request.max_tokens:
             raise Violation(f"{request.request}: {len(client.tokens)} of {request.max_tokens} tokens delivered")
         _check_memory(client, world)
-        return "whole"
-    was_alone = client.num_cut or client.num_left  # for a while no gateway had what it had been sent
+        return "whole, read anew" if client.num_changed else "whole"
     if end in ("request_lost", "stream_not_found") and was_alone and world.ledger.num_forgotten:
         return "lost with its gateway and Redis"
     if end == "cancelled" and client.num_left and not world.dice.odds.grace_s:
@@ -81,5 +81,7 @@ def _check_memory(client: Client, world: World) -> None:
     tokens = [token for _, fields in entries for token in np.frombuffer(fields[b"tokens"], "<u4").tolist()]
     if tokens != client.tokens and must_agree:
         raise Violation(f"{request}: journal {tokens}, client {client.tokens}")
+    if client.num_changed and not forgot:
+        raise Violation(f"{request}: its stream has changed, and Redis has forgotten nothing")
     if client.before != client.tokens[: len(client.before)] and not forgot:
         raise Violation(f"{request}: told {client.before} before, now {client.tokens}")

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 
 from services.gateway.errors import ApiError
 from services.gateway.output import Piece
+from services.gateway.stream_ids import EventIds
+from shared import digest as digests
 from shared.messages import Request
 from tests.faults.wire import Process
 
 AGAIN_MS = 150.0
+CHANGED = "stream_changed"
 PATIENCE_MS = 6000.0
 """How long a client asks for a stream that nobody knows: longer than a verifier or gateway needs to restore it."""
 
@@ -44,6 +47,7 @@ class Client:
     num_cut: int = 0  # connections that ended with their gateway
     ended_after: int | None = None  # times that Redis had forgotten
     num_left: int = 0  # connections that it closed to come back
+    num_changed: int = 0  # times that what it had got was not the stream's beginning any more
     due_ms: float = 0.0  # when to connect again
     task: asyncio.Task[None] | None = None
     gateway: Process | None = None  # of its connection
@@ -60,8 +64,9 @@ class Client:
     @property
     def last_event(self) -> str | None:
         """The id of the last event it has got."""
-        position = len(self.request.prompt) + len(self.tokens)
-        return f"{self.request.request}:{position}" if self.tokens else None
+        prompt = self.request.prompt.tolist()
+        ids = EventIds(self.request.request, len(prompt), digests.extend(digests.EMPTY, prompt), self.tokens)
+        return ids.at(len(prompt) + len(self.tokens)) if self.tokens else None
 
     def opened(self, request: Request) -> None:
         """The stream has a name now."""
@@ -93,15 +98,28 @@ class Client:
 
     def refused(self, error: ApiError, now_ms: float) -> None:
         """No connection: try again, or give up."""
+        if error.code == CHANGED:
+            self.begin_anew()
+            return
         is_new = not self.is_told and self.key is None
-        if self._unknown_since_ms is None:
-            self._unknown_since_ms = now_ms
-        is_final = error.status not in (404, 503) or now_ms - self._unknown_since_ms > PATIENCE_MS
+        is_final = error.status != 503
+        if error.status == 404:
+            self._unknown_since_ms = self._unknown_since_ms or now_ms
+            is_final = now_ms - self._unknown_since_ms > PATIENCE_MS
         if is_new or is_final:
             self.failed(error)
         self.due_ms = now_ms + AGAIN_MS
 
+    def begin_anew(self) -> None:
+        """What it has got is not the beginning of the stream any more: it reads all of it."""
+        self.tokens, self.num_checked = [], 0
+        self.num_changed += 1
+        self.task = self.gateway = None
+
     def failed(self, error: ApiError) -> None:
         """The answer ended with an error."""
+        if error.code == CHANGED:
+            self.begin_anew()
+            return
         self.ends.append(error.code)
         self.error = str(error)

@@ -9,8 +9,11 @@ import pytest
 from redis import Redis
 
 from services.gateway.delivery import Gap
+from services.gateway.errors import ApiError
+from services.gateway.stream_ids import EventIds, seen_of
 from services.verifier.bus import VerifierBus
 from services.verifier.committer import Committer
+from shared import digest as digests
 from shared.errors import BusUnavailable
 from shared.heartbeat import Heartbeat
 from shared.replies import CommitStatus, ReseedStatus
@@ -103,6 +106,15 @@ def an_event_of_another_chain_is_not_shown(cell: Cell) -> None:
         target.receive(seen, 2.0)
 
 
+def a_client_does_not_go_on_with_another_output(cell: Cell) -> None:
+    """After Redis and the gateway have lost what was sent, another verifier may have chosen otherwise."""
+    sent, held = (EventIds("0" * 32, 3, digests.EMPTY, tokens) for tokens in ([5, 6, 7], [5, 4, 7]))
+    seen = seen_of(sent.at(6), "0" * 32)
+    assert seen is not None
+    with pytest.raises(ApiError, match="not those that were sent before"):
+        held.check(seen)
+
+
 EXAMPLES: tuple[Scenario, ...] = (
     *SCENARIOS,
     nobody_reaches_for_what_a_live_verifier_owns,
@@ -112,6 +124,7 @@ EXAMPLES: tuple[Scenario, ...] = (
     an_owner_restores_what_redis_forgot,
     a_copy_of_an_event_is_no_reason_to_read_the_journal,
     an_event_of_another_chain_is_not_shown,
+    a_client_does_not_go_on_with_another_output,
 )
 
 

@@ -10,6 +10,7 @@ from redis import Redis
 
 from services.gateway.delivery import ENDED_FROM_OUTSIDE, Delivery, Delta, Gap
 from services.gateway.healing import Healing
+from services.gateway.stream_ids import EventIds, Seen
 from services.verifier.batch import Settlement
 from services.verifier.bus import VerifierBus
 from services.verifier.committer import Asked, Committed, Committer, current_row
@@ -134,6 +135,10 @@ async def never_put_back(self: Healing, stream: Any, contradiction: Any) -> None
     """What Redis forgot of a request without a verifier stays forgotten."""
 
 
+def check_nothing(self: EventIds, seen: Seen) -> None:
+    """Whatever the client has got before, it gets the rest of this stream."""
+
+
 def always(self: Any, *_: Any) -> bool:
     return True
 
@@ -254,6 +259,10 @@ GUARDS: dict[str, Guard] = {
     "delivery": Guard(
         protects="sequence and digest of events",
         patches={f"{_DELIVERY}.receive": receive_anything},
+    ),
+    "mark": Guard(
+        protects="a client goes on only with the stream whose beginning it has",
+        patches={"services.gateway.stream_ids.EventIds.check": check_nothing},
     ),
     "attach": Guard(
         protects="a gateway reads the journal where events are missing",

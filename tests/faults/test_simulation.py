@@ -67,6 +67,7 @@ def test_no_example_fails_as_it_is(lab: Lab) -> None:
         "reseed",
         "sequence",
         "event-digest",
+        "mark",
         "longest-chain",
         "reseed-fence",
     ],
