@@ -51,7 +51,10 @@ class Origin:
     budget_ms: float | None = None
     """Time after the queue entry within which a verifier must begin, or need not any more; None: no limit."""
     attachment: int = 1
-    """Number of the connection that `gateway` delivers to; each one that takes the request over gets the next."""
+    """Number of the connection that `gateway` delivers to; each one that takes the request over gets the next.
+
+    No two that enqueue have the same, even for one request: a late farewell must not end a later connection.
+    """
 
     def fields(self) -> tuple[Argument, ...]:
         """Names and values of the hash, flat."""

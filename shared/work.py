@@ -130,7 +130,8 @@ class WorkReader:
     def reclaim(self, live: Container[str]) -> Work:
         """Takes over pending entries of consumers that are not in `live`, and deletes those without any.
 
-        For a verifier whose own heartbeat has been on time for two TTLs. Raises BusUnavailable.
+        Entries that are pending here, when nothing is being claimed, come with the next `read`. For a verifier
+        whose own heartbeat has been on time for two TTLs. Raises BusUnavailable.
         """
         work: Work = []
         with bus_errors():
@@ -138,6 +139,10 @@ class WorkReader:
                 call(self._client, refill(self._keys, tier))
             for stream in self._streams:
                 for consumer, num_pending in self._consumers(stream):
+                    if consumer == self._consumer:
+                        # A read that was given up may have run after the own pending entries were looked at.
+                        self._recovering = self._recovering or num_pending > 0
+                        continue
                     if consumer in live:
                         continue
                     if num_pending:

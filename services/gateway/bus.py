@@ -34,6 +34,7 @@ MAX_TRIES = 3  # of a call that may be repeated (docs/protocol.md, Redis Streams
 MAX_COMMANDS = 64  # at once; each holds a connection
 CANCEL_FOR_S = 60.0  # a cancel that Redis does not take for so long is given up
 AGAIN_S = 1.0  # between its tries
+ATTACHMENTS_PER_MS = 1_000  # numbers fit into a double until the year 2255
 
 Attachment = Callable[[], Awaitable[int | None]]
 """The number of a connection once Redis has answered; None when Redis certainly does not know it."""
@@ -99,6 +100,10 @@ class Bus:
     async def stored(self, request: str) -> Stored | None:
         """The request as Redis holds it. Raises BusUnavailable and UnreadableMessage."""
         return stored.unpack(await self._execute("HMGET", self.keys.request(request), *stored.FIELDS))
+
+    def new_attachment(self) -> int:
+        """Number of a connection that enqueues: its own, and above those of earlier ones by the wall clock."""
+        return int(time.time() * 1_000) * ATTACHMENTS_PER_MS + secrets.randbelow(ATTACHMENTS_PER_MS)
 
     async def attach(self, stream: OpenStream) -> Attached:
         """Read what this connection lacks; without a number it takes the request over. Raises BusUnavailable."""

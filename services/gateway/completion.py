@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from services.gateway import admission
@@ -86,8 +86,15 @@ class Completion:
         self._arrived = arrived
         self._span = span
         self._clock = clock
-        self._origin = replace(
-            origin_of(request, form, parts.bus.gateway, traceparent, cost=cost, weight=weight), budget_ms=budget_ms
+        self._origin = origin_of(
+            request,
+            form,
+            parts.bus.gateway,
+            traceparent,
+            cost=cost,
+            weight=weight,
+            budget_ms=budget_ms,
+            attachment=parts.bus.new_attachment(),
         )
         self._delivery = Delivery(request.request, len(request.prompt), digest)
         self._output = OutputText(
@@ -123,10 +130,10 @@ class Completion:
             status = await admission.enqueue(self._parts.bus, self._origin, self._delivery, bounds)
         except ApiError as error:
             if error.status == 503:  # it may be there all the same
-                stream.attachment = 1
+                stream.attachment = self._origin.attachment
             raise
         if status is Enqueued.OK or (status is Enqueued.EXISTS and is_own_id):
-            stream.attachment = 1
+            stream.attachment = self._origin.attachment
         return status
 
     async def join(self) -> None:

@@ -118,7 +118,9 @@ class Healing:
         call = scripts.reseed(
             self._bus.keys,
             request=delivery.request,
-            origin=replace(stream.origin, attachment=stream.attachment or 1),
+            origin=stream.origin
+            if stream.attachment is None
+            else replace(stream.origin, attachment=stream.attachment),
             start=stream.start,
             position=delivery.position,
             digest=delivery.digest.hex(),

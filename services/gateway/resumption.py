@@ -31,9 +31,8 @@ class Resumption:
     ) -> Completion:
         """Join a request after the event that the client has seen last."""
         stored = await self._accessible(tenant, stream)
-        prompt = len(stored.request.prompt)
         seen = stream_ids.seen_of(last_event_id, stored.request.request)
-        stream_ids.check_position(seen, prompt=prompt, end=stored.end, has_ended=stored.has_ended)
+        stream_ids.check_position(seen, prompt=len(stored.request.prompt), end=stored.end, limit=stored.limit)
         return await self.join(stored, seen, traceparent)
 
     async def cancel(self, tenant: str, stream: str) -> tuple[str, str]:

@@ -41,9 +41,14 @@ class Stored:
         return self.has_ended and self.finish not in ("stop", "length")
 
     @property
-    def end(self) -> int:
-        """Where its output ends, or may end at most."""
-        return self.position if self.has_ended else len(self.request.prompt) + self.request.max_tokens
+    def end(self) -> int | None:
+        """Where its output has ended; None while it goes on."""
+        return self.position if self.has_ended else None
+
+    @property
+    def limit(self) -> int:
+        """Where its output ends at the latest."""
+        return len(self.request.prompt) + self.request.max_tokens
 
 
 def unpack(values: Sequence[Any]) -> Stored | None:
@@ -67,7 +72,15 @@ def unpack(values: Sequence[Any]) -> Stored | None:
 
 
 def origin_of(
-    request: Request, form: Form, gateway: str, traceparent: str | None, *, cost: int, weight: float
+    request: Request,
+    form: Form,
+    gateway: str,
+    traceparent: str | None,
+    *,
+    cost: int,
+    weight: float,
+    budget_ms: float | None,
+    attachment: int,
 ) -> Origin:
     """What has to be put back should Redis forget the request."""
     return Origin(
@@ -80,4 +93,6 @@ def origin_of(
         form=form.pack(),
         cost=cost,
         weight=weight,
+        budget_ms=budget_ms,
+        attachment=attachment,
     )

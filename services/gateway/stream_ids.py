@@ -49,19 +49,24 @@ class EventIds:
     def check(self, seen: Seen) -> None:
         """Raises ApiError 409 unless the client has received the beginning of this very output."""
         if self._mark(seen.position) != seen.mark:
-            raise ApiError(
-                409,
-                f"The stream's tokens up to position {seen.position} are not those that were sent before: "
-                "the message bus has lost data since. Read it from its beginning",
-                param=LAST_EVENT_ID,
-                code="stream_changed",
-            )
+            raise changed(seen.position)
 
     def _mark(self, position: int) -> str:
         new = self.tokens[self.position - self._start : position - self._start]
         self.digest = digests.extend(self.digest, new)
         self.position += len(new)
         return self.digest.hex()[:_MARK]
+
+
+def changed(position: int) -> ApiError:
+    """409: the message bus and the gateway have lost what the client was sent, and it went on otherwise."""
+    return ApiError(
+        409,
+        f"The stream's tokens up to position {position} are not those that were sent before: "
+        "the message bus has lost data since. Read it from its beginning",
+        param=LAST_EVENT_ID,
+        code="stream_changed",
+    )
 
 
 def event_id(request: str, position: int, mark: str) -> str:
@@ -91,16 +96,18 @@ def seen_of(event: str | None, request: str) -> Seen | None:
     return Seen(int(match[2]), match[3])
 
 
-def check_position(seen: Seen | None, *, prompt: int, end: int, has_ended: bool) -> None:
-    """Raises ApiError 400 for a position that no event of the stream can have.
+def check_position(seen: Seen | None, *, prompt: int, end: int | None, limit: int) -> None:
+    """Raises ApiError 400 for a position that no event of the stream can have, 409 for one that it has no more.
 
-    ``end`` is where its output ends, or may end at most. A position that Redis does not hold yet is none of these:
-    it may have forgotten what an event told, and the tokens will come again.
+    ``end`` is where its output has ended, None as long as it goes on: a position that Redis does not hold yet may
+    be one that it has forgotten, and the tokens will come again. ``limit`` is where it ends at the latest.
     """
-    if seen is None or prompt <= seen.position <= end:
+    if seen is None:
         return
-    limit = "ends" if has_ended else "ends at the latest"
-    raise invalid(
-        LAST_EVENT_ID,
-        f"position {seen.position} is outside: the output begins at {prompt} and {limit} at {end}",
-    )
+    if not prompt <= seen.position <= limit:
+        raise invalid(
+            LAST_EVENT_ID,
+            f"position {seen.position} is outside: the output begins at {prompt} and ends by {limit}",
+        )
+    if end is not None and seen.position > end:
+        raise changed(seen.position)

@@ -28,6 +28,7 @@ TIE_NOISE = 0.2
 LEAVE_ODDS, DRAIN_ODDS, BIRTH_ODDS = 0.004, 0.004, 0.05
 KEY_ODDS = 0.3
 ABSENCES_MS = (None, 50.0, 600.0, 3000.0)
+DRAINS_MS = (0.0, 300.0, 3000.0)
 
 
 FAILURES = (
@@ -166,8 +167,8 @@ class Run:
             self._drain(chance.choice(verifiers))
 
     def _drain(self, verifier: Verifier) -> None:
-        verifier.may_crash = verifier.may_sleep = False
-        verifier.drain()
+        within_ms = self.dice.random.choice(DRAINS_MS)
+        self.world.let(verifier, lambda: verifier.drain(within_ms))
 
     def _replace_dead(self) -> None:
         for actor in [actor for actor in self.world.actors if not actor.is_alive]:

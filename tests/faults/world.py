@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from redis.exceptions import ResponseError
@@ -111,9 +111,13 @@ class World:
     def turn(self, actor: Actor) -> None:
         """One turn of a member, which may be its last."""
         self.num_turns += 1
+        self.let(actor, actor.turn)
+
+    def let(self, actor: Actor, act: Callable[[], None]) -> None:
+        """The member acts, alone as a thread does, and may be killed meanwhile."""
         self._busy.add(id(actor))
         try:
-            actor.turn()
+            act()
         except Crash:
             actor.is_alive = False
         finally:
@@ -233,9 +237,11 @@ class World:
         self.redis.flushall()
         for key, value in self._snapshot:
             self.redis.restore(key, 0, value)
-        for key in self.redis.keys(f"{self.keys.prefix}heartbeat:*"):
-            if key.decode() not in self._expires:
-                self.redis.delete(key)
+        restored = {key.decode() for key in self.redis.keys(f"{self.keys.prefix}heartbeat:*")}
+        over = restored - self._expires.keys()
+        if over:
+            self.redis.delete(*over)
+        self._expires = {key: at for key, at in self._expires.items() if key in restored}
         self.ledger.forget()
 
     def _lose_stream(self) -> None:

@@ -17,6 +17,7 @@ import uvicorn
 from redis import Redis
 
 from services.gateway.app import create_app
+from services.gateway.bus import Bus
 from services.gateway.handler import Gateway
 from services.gateway.settings import GatewaySettings
 from shared.messages import Request
@@ -71,6 +72,15 @@ def model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tokenizer(model_directory: Path) -> Tokenizer:
     return load_tokenizer(model_directory)
+
+
+NEW_ATTACHMENT = Bus.new_attachment
+
+
+@pytest.fixture(autouse=True)
+def countable_attachments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections count from 1, so that a test can wait for the one after."""
+    monkeypatch.setattr(Bus, "new_attachment", lambda bus: 1)
 
 
 @pytest.fixture

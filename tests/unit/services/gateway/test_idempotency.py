@@ -9,10 +9,13 @@ import httpx
 import pytest
 
 from services.gateway import idempotency
+from services.gateway.bus import Bus
 from services.gateway.errors import ApiError
 from services.gateway.schemas import CompletionRequest
 from services.gateway.slo import Slo
-from tests.unit.services.gateway.conftest import ANSWER, Other, Served
+from shared.errors import BusUnavailable
+from shared.replies import Left
+from tests.unit.services.gateway.conftest import ANSWER, NEW_ATTACHMENT, Other, Served
 from tests.unit.services.gateway.fake_verifier import Reply
 
 PROMPT: dict[str, Any] = {"prompt": "hello", "seed": 1}
@@ -143,6 +146,35 @@ async def test_a_client_that_left_finds_its_generation_again(served: Served, oth
     answer = (await ask(other.http, "k", return_token_ids=True)).json()
     assert (answer["id"], answer["choices"][0]["token_ids"]) == (f"cmpl-{request}", [5, 6])
     assert len(served.verifier.requests) == 1
+
+
+async def test_a_late_farewell_does_not_end_a_later_attempt(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first attempt got no answer from Redis, and asks until it does that its request be left."""
+    monkeypatch.setattr(Bus, "new_attachment", NEW_ATTACHMENT)
+    bus, gate = served.gateway._bus, asyncio.Event()
+    original, failures, is_farewell_free = bus.call, ["once"], asyncio.Event()
+    farewells = []
+
+    async def away(call: Any) -> Any:
+        if call.function == "adaserve_enqueue" and failures:
+            raise BusUnavailable(failures.pop())
+        if call.function == "adaserve_leave":
+            await is_farewell_free.wait()
+            farewells.append(await original(call))
+            return farewells[-1]
+        return await original(call)
+
+    monkeypatch.setattr(bus, "call", away)
+    served.answers(Reply([[5], [6]], gate=gate))
+    assert (await ask(served.http, "k")).status_code == 503
+    again = asyncio.create_task(ask(served.http, "k", return_token_ids=True))
+    await served.until(lambda: served.verifier.statuses)
+    is_farewell_free.set()
+    await served.until(lambda: farewells)
+    gate.set()
+    assert (farewells, (await again).json()["choices"][0]["token_ids"]) == ([Left.ATTACHED], [5, 6])
 
 
 async def test_what_was_cancelled_or_failed_is_not_replayed(served: Served) -> None:

@@ -227,7 +227,12 @@ async def test_positions_that_no_event_had_are_400(served: Served) -> None:
     start, end = len(request.prompt), len(request.prompt) + len(words)
     name, mark = request.request, "0" * 8
     half = event_at(request, words, start + 2)  # inside a character
-    for event in (f"{name}:{start - 1}:{mark}", f"{name}:{end + 1}:{mark}", half, f"{'0' * 32}:{end}:{mark}"):
+    for event in (
+        f"{name}:{start - 1}:{mark}",
+        f"{name}:{start + request.max_tokens + 1}:{mark}",
+        half,
+        f"{'0' * 32}:{end}:{mark}",
+    ):
         answer = await resumed(served.http, request.request, event)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "Last-Event-ID"), event
     assert (await resumed(served.http, request.request, event_at(request, words, end))).status_code == 200
@@ -299,6 +304,18 @@ async def test_a_position_that_redis_has_forgotten_is_waited_for(served: Served,
     whole = events_of((await resumed(other.http, request, None)).text)
     assert got == rest_after(whole, start + 3)
     assert len(got) == len(words) - 3 + 2  # the end, and that it was all
+
+
+async def test_a_stream_that_ended_before_what_was_sent_has_changed(served: Served, other: Other) -> None:
+    """Redis forgot its last tokens, and nobody came back in time for the rest."""
+    served.answers(Reply([[5], [6]], gate=asyncio.Event()))
+    body = asyncio.create_task(served.http.post("/v1/chat/completions", json=CHAT))
+    await served.until(lambda: served.verifier.statuses)
+    request = served.verifier.requests[0]
+    await other.http.delete(f"/v1/streams/{request.request}")
+    await body
+    answer = await resumed(other.http, request.request, event_at(request, [5, 6], len(request.prompt) + 2))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "stream_changed")
 
 
 async def test_only_its_tenant_may_see_or_end_a_stream(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
