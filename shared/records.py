@@ -51,10 +51,7 @@ class Origin:
     budget_ms: float | None = None
     """Time after the queue entry within which a verifier must begin, or need not any more; None: no limit."""
     attachment: int = 1
-    """Number of the connection that `gateway` delivers to; each one that takes the request over gets the next.
-
-    No two that enqueue have the same, even for one request: a late farewell must not end a later connection.
-    """
+    """Number of the connection that `gateway` delivers to; a later one's is higher, and no two have the same."""
 
     def fields(self) -> tuple[Argument, ...]:
         """Names and values of the hash, flat."""

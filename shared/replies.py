@@ -173,7 +173,7 @@ class Commit:
 class Attached:
     """State and journal of a request after attach. `status` is queued, running, finished, cancelled, poisoned,
     MISSING, or DETACHED where another connection has taken it; `terminal` is the encoded TokenEvent of an ended
-    request, else empty; `attachment` the number of the connection."""
+    request, else empty."""
 
     status: str
     position: int = 0
@@ -182,7 +182,6 @@ class Attached:
     finish: str = ""
     terminal: bytes = b""
     journal: tuple[JournalEntry, ...] = ()
-    attachment: int = 1
     enqueued_ms: float | None = None
     last_token_ms: float | None = None
 
@@ -237,7 +236,7 @@ def parse_commit(reply: list[Any]) -> Commit:
 def parse_attached(reply: list[Any]) -> Attached:
     if len(reply) == 1:
         return Attached(text(reply[0]))
-    status, position, digest, first, finish, terminal, attachment, enqueued, last, journal = reply
+    status, position, digest, first, finish, terminal, enqueued, last, journal = reply
     return Attached(
         status=text(status),
         position=int(position),
@@ -246,7 +245,6 @@ def parse_attached(reply: list[Any]) -> Attached:
         finish=text(finish),
         terminal=terminal,
         journal=_journal(journal),
-        attachment=int(attachment),
         enqueued_ms=_time(enqueued),
         last_token_ms=_time(last),
     )

@@ -10,7 +10,7 @@
 --
 -- Raise VERSION with every change: a client loads its library only where it finds none or an older one.
 
-local VERSION = 7
+local VERSION = 8
 
 local GROUP = 'verifiers'
 local RETAIN_MS = 600000
@@ -412,25 +412,23 @@ end
 
 -- KEYS hash, journal, abandoned. ARGV prefix, id, gateway, position, detached event, attachment.
 --
--- Without a number a connection takes the request over from whichever had it, and gets the next number. With its
--- number a connection keeps what it has, unless another has taken it since. A lower number in the hash than the
--- keeper's means that Redis has forgotten the later one.
+-- The connection with the highest number has the request: one that comes later takes it from whichever had it, and
+-- whoever asks again, or too late, changes nothing. A lower number in the hash than the keeper's means that Redis has
+-- forgotten the later one.
 local function attach(keys, args)
   local hash, journal, abandoned = keys[1], keys[2], keys[3]
   local prefix, id, gateway, position, detached, attachment = unpack(args)
   local state = redis.call('HMGET', hash, 'status', 'position', 'digest', 'first_token_ms', 'finish', 'terminal',
     'gateway', 'traceparent', 'attachment', 'enqueued_ms', 'last_token_ms')
   if not state[1] then return { 'MISSING' } end
-  local held = tonumber(state[9] or '1')
-  local number = attachment == '' and held + 1 or tonumber(attachment)
   if not TERMINAL[state[1]] then
+    local held, number = tonumber(state[9] or '1'), tonumber(attachment)
     if held > number or (held == number and state[7] ~= gateway) then return { 'DETACHED' } end
-    redis.call('HSET', hash, 'gateway', gateway, 'attachment', string.format('%.0f', number))
+    redis.call('HSET', hash, 'gateway', gateway, 'attachment', attachment)
     redis.call('ZREM', abandoned, id)
     if state[7] ~= gateway then publish(prefix, state[7], detached, state[8], now()) end
   end
-  return { state[1], state[2], state[3], state[4] or '', state[5] or '', state[6] or '',
-    string.format('%.0f', number), state[10], state[11] or '',
+  return { state[1], state[2], state[3], state[4] or '', state[5] or '', state[6] or '', state[10], state[11] or '',
     redis.call('XRANGE', journal, '(' .. position .. '-0', '+') }
 end
 

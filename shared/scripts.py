@@ -257,18 +257,18 @@ def cancel(
 
 
 def attach(
-    keys: Keys, *, request: str, gateway: str, position: int, detached: bytes, attachment: int | None = None
+    keys: Keys, *, request: str, gateway: str, position: int, detached: bytes, attachment: int
 ) -> Call[Attached]:
     """Makes `gateway` the reply gateway and returns the journal entries that end after `position`.
 
     The first of them may begin before it. `detached` is the encoded event that ends the stream at the previous
-    gateway, published there if it is another one and the request has not ended. Without an `attachment` the
-    request is taken from whoever has it; with its own number a connection is DETACHED if another one has taken it.
+    gateway, published there if it is another one and the request has not ended. The connection with the highest
+    `attachment` has the request; any other is DETACHED.
     """
     return Call(
         "adaserve_attach",
         (keys.request(request), keys.journal(request), keys.abandoned),
-        (keys.prefix, request, gateway, position, detached, "" if attachment is None else attachment),
+        (keys.prefix, request, gateway, position, detached, attachment),
         parse_attached,
     )
 

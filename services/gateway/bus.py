@@ -102,11 +102,11 @@ class Bus:
         return stored.unpack(await self._execute("HMGET", self.keys.request(request), *stored.FIELDS))
 
     def new_attachment(self) -> int:
-        """Number of a connection that enqueues: its own, and above those of earlier ones by the wall clock."""
+        """Number of a connection: its own, and above those of earlier ones by the wall clock."""
         return int(time.time() * 1_000) * ATTACHMENTS_PER_MS + secrets.randbelow(ATTACHMENTS_PER_MS)
 
     async def attach(self, stream: OpenStream) -> Attached:
-        """Read what this connection lacks; without a number it takes the request over. Raises BusUnavailable."""
+        """Take or keep the request, unless a later connection has it; its journal. Raises BusUnavailable."""
         delivery = stream.delivery
         call = scripts.attach(
             self.keys,
@@ -114,7 +114,7 @@ class Bus:
             gateway=self.gateway,
             position=delivery.position,
             detached=TOKENS.encode(terminal(delivery.request, "detached")),
-            attachment=stream.attachment,
+            attachment=stream.origin.attachment,
         )
         return await self.call(call)
 

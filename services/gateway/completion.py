@@ -57,8 +57,9 @@ class Parts:
 class Completion:
     """Iterate `pieces` to the end, then read `account`; always `close`, which cancels what has not ended.
 
-    ``seen`` is the last event that the client has received from an earlier connection, if any; ``cost`` and
-    ``weight`` are what the request's place in its queue depends on, ``budget_ms`` is how long it may stay there.
+    ``cost`` and ``weight`` are what the request's place in its queue depends on, ``budget_ms`` is how long it may
+    stay there. Where other connections have had the request, ``attachment`` is this one's number and ``seen`` the
+    last event that the client has received.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Completion:
         cost: int = 1,
         weight: float = 1.0,
         budget_ms: float | None = None,
+        attachment: int | None = None,
         seen: Seen | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -94,7 +96,7 @@ class Completion:
             cost=cost,
             weight=weight,
             budget_ms=budget_ms,
-            attachment=parts.bus.new_attachment(),
+            attachment=parts.bus.new_attachment() if attachment is None else attachment,
         )
         self._delivery = Delivery(request.request, len(request.prompt), digest)
         self._output = OutputText(
@@ -130,10 +132,10 @@ class Completion:
             status = await admission.enqueue(self._parts.bus, self._origin, self._delivery, bounds)
         except ApiError as error:
             if error.status == 503:  # it may be there all the same
-                stream.attachment = self._origin.attachment
+                stream.is_attached = True
             raise
         if status is Enqueued.OK or (status is Enqueued.EXISTS and is_own_id):
-            stream.attachment = self._origin.attachment
+            stream.is_attached = True
         return status
 
     async def join(self) -> None:
@@ -244,7 +246,7 @@ class Completion:
     def _leave(self, stream: OpenStream, opening: asyncio.Task[object]) -> None:
         async def attachment() -> int | None:
             await asyncio.wait([opening])
-            return stream.attachment
+            return stream.origin.attachment if stream.is_attached else None
 
         grace_s = self._parts.grace_s if self._may_return or stream.is_left else None
         self._parts.bus.client_left(self.id, attachment, grace_s)

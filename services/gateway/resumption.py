@@ -76,6 +76,8 @@ class Resumption:
             traceparent=stored.traceparent,
             cost=stored.cost,
             weight=stored.weight,
+            # A gateway's clock may be behind the one that gave the last number.
+            attachment=max(self._parts.bus.new_attachment(), stored.attachment + 1),
             seen=seen,
         )
         await opened(completion, completion.join())

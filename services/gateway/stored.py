@@ -13,13 +13,14 @@ from shared.messages import Request
 from shared.records import Origin
 from shared.replies import text
 
-FIELDS = ("status", "finish", "position", "tenant", "traceparent", "body", "form", "cost", "weight")
+FIELDS = ("status", "finish", "position", "tenant", "traceparent", "body", "form", "cost", "weight", "attachment")
 TERMINAL = ("finished", "cancelled", "poisoned")
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """``position`` is where its output stands; ``traceparent`` is that of its first connection."""
+    """``position`` is where its output stands; ``traceparent`` is that of its first connection, ``attachment`` the
+    number of the one that has it."""
 
     request: Request
     form: Form
@@ -30,6 +31,7 @@ class Stored:
     traceparent: str | None
     cost: int
     weight: float
+    attachment: int
 
     @property
     def has_ended(self) -> bool:
@@ -53,7 +55,7 @@ class Stored:
 
 def unpack(values: Sequence[Any]) -> Stored | None:
     """From the values of FIELDS; None where there is no such request. Raises UnreadableMessage."""
-    status, finish, position, tenant, traceparent, body, form, cost, weight = values
+    status, finish, position, tenant, traceparent, body, form, cost, weight, attachment = values
     if status is None:
         return None
     if body is None or form is None or tenant is None:
@@ -68,6 +70,7 @@ def unpack(values: Sequence[Any]) -> Stored | None:
         traceparent=text(traceparent or b"") or None,
         cost=int(cost or 1),
         weight=float(weight or 1.0),
+        attachment=int(attachment or 1),
     )
 
 

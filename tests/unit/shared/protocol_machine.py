@@ -164,6 +164,13 @@ class ProtocolMachine(RuleBasedStateMachine):
     def enqueue_request(self, request: str, tier: str, gateway: str, limit: int, share: float) -> None:
         self._enqueue(request, tier, gateway, limit, share)
 
+    @precondition(lambda self: len(self.model.requests) < len(REQUESTS))
+    @rule(tier=st.sampled_from(TIERS), gateway=gateways)
+    def refuse_request(self, tier: str, gateway: str) -> None:
+        """One that Redis does not know finds no place."""
+        unknown = next(request for request in REQUESTS if request not in self.model.requests)
+        self._enqueue(unknown, tier, gateway, limit=0)
+
     def _enqueue(self, request: str, tier: str, gateway: str, limit: int = 3, share: float = UNSHARED) -> None:
         charge = CHARGES[request]
         ahead = sum(self.model.tiers[above].tokens for above in TIERS if above <= tier)
@@ -318,6 +325,7 @@ class ProtocolMachine(RuleBasedStateMachine):
         status=st.sampled_from(Terminal),
         really=seldom,
         connection=st.none() | st.tuples(gateways, numbers),
+        is_current=st.booleans(),
         only_overdue=st.booleans(),
     )
     def end(
@@ -326,9 +334,12 @@ class ProtocolMachine(RuleBasedStateMachine):
         status: Terminal,
         really: bool,
         connection: tuple[str, int] | None,
+        is_current: bool,
         only_overdue: bool,
     ) -> None:
         held = self.model.requests.get(request)
+        if held is not None and connection is not None and is_current:
+            connection = (held.gateway, held.attachment)
         if not really and connection is None and not only_overdue and held is not None and not held.has_ended:
             return
         event = self._next()
@@ -353,8 +364,8 @@ class ProtocolMachine(RuleBasedStateMachine):
         real = self._call(leave(self.keys, request=request, gateway=gateway, attachment=number, grace_ms=grace_ms))
         assert real == self.model.leave(request, gateway, number, is_over)
 
-    @rule(request=requests, gateway=gateways, position=st.integers(0, 6), number=st.none() | numbers)
-    def read_journal(self, request: str, gateway: str, position: int, number: int | None) -> None:
+    @rule(request=requests, gateway=gateways, position=st.integers(0, 6), number=numbers)
+    def read_journal(self, request: str, gateway: str, position: int, number: int) -> None:
         event = self._next()
         real = self._call(
             attach(

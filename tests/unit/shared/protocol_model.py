@@ -227,18 +227,17 @@ class Model:
         return Cancelled.OK
 
     def attach(
-        self, request: str, gateway: str, position: int, detached: bytes, attachment: int | None
+        self, request: str, gateway: str, position: int, detached: bytes, attachment: int
     ) -> tuple[str, list[tuple[int, bytes]]]:
         held = self.requests.get(request)
         if held is None:
             return "MISSING", []
         if not held.has_ended:
-            number = held.attachment + 1 if attachment is None else attachment
-            if held.attachment > number or (held.attachment == number and held.gateway != gateway):
+            if held.attachment > attachment or (held.attachment == attachment and held.gateway != gateway):
                 return "DETACHED", []
             if held.gateway != gateway:
                 self._publish(held.gateway, detached)
-            held.gateway, held.attachment = gateway, number
+            held.gateway, held.attachment = gateway, attachment
             self.abandoned.pop(request, None)
         return held.status, [(end, tokens) for end, tokens in held.journal if end > position]
 

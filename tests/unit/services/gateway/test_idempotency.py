@@ -76,24 +76,20 @@ async def test_a_malformed_key_is_400(served: Served, key: str) -> None:
 
 @pytest.mark.parametrize("apart", [False, True])
 async def test_of_many_at_once_one_generates_and_one_gets_the_answer(
-    served: Served, other: Other, apart: bool
+    served: Served, other: Other, apart: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Bus, "new_attachment", NEW_ATTACHMENT)
     gate = asyncio.Event()
     served.answers(Reply([[5], [6], [7]], gate=gate))
     clients = [served.http, other.http if apart else served.http] * 3
     calls = [asyncio.create_task(ask(client, "k", return_token_ids=True)) for client in clients]
-    number = served.keys.request("*")
-    await served.until(lambda: any(_attachment(served, key) == 6 for key in served.redis.keys(number)))
+    await served.until(lambda: sum(call.done() for call in calls) == len(calls) - 1)
     gate.set()
     answers = [await call for call in calls]
     assert len(served.verifier.requests) == 1
     good = [answer.json() for answer in answers if answer.status_code == 200]
     assert [body["choices"][0]["token_ids"] for body in good] == [[5, 6, 7]]
     assert {answer.json()["error"]["code"] for answer in answers if answer.status_code != 200} == {"detached"}
-
-
-def _attachment(served: Served, key: bytes) -> int:
-    return int(served.redis.hget(key, "attachment") or 0)
 
 
 async def test_another_body_at_once_does_not_disturb_the_first(served: Served, other: Other) -> None:

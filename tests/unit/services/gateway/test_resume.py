@@ -159,8 +159,8 @@ async def test_a_gateway_that_missed_the_news_does_not_take_the_stream_back(serv
     await served.until(lambda: served.verifier.statuses)
     request = served.verifier.requests[0].request
     # The news is lost, as when the gateway's stream was trimmed.
-    attached = call(served.redis, attach(served.keys, request=request, gateway="", position=0, detached=b"?"))
-    assert attached.attachment == 2
+    taken = attach(served.keys, request=request, gateway="", position=0, detached=b"?", attachment=2)
+    assert call(served.redis, taken).status == "running"
     after = asyncio.create_task(resumed(other.http, request, None))
     await served.until(lambda: served.redis.hget(served.keys.request(request), "attachment") == b"3")
     served.gateway._streams.on_recreated()
