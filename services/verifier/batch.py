@@ -41,9 +41,10 @@ class Batch:
         return sum(size for _, size in self.fed) + sum(len(walk.path) for _, walk in self.walks)
 
     @property
-    def favoured(self) -> int:
-        """Tokens, once settled, of the request with the largest tree; 0 where nobody draws."""
-        return len(max(self.walks, key=lambda drawn: len(drawn[1].tree))[1].tokens) if self.walks else 0
+    def favoured(self) -> int | None:
+        """Tokens, once settled, of the request with the largest tree; None where nobody has one."""
+        walk = max((walk for _, walk in self.walks), key=lambda walk: len(walk.tree), default=None)
+        return len(walk.tokens) if walk is not None and len(walk.tree) else None
 
     @property
     def operation(self) -> Operation:

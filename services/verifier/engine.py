@@ -359,7 +359,13 @@ class Engine:
         self._watch(batch.walks)
         self._count(batch, settlements)
         self._commit(settlements, start_ns, forward_ms)
-        self.pace.stepped(start_ms, self._clock_ms(), work=batch.work, favoured=batch.favoured)
+        self.pace.stepped(
+            start_ms,
+            self._clock_ms(),
+            work=batch.work,
+            is_decoding=bool(batch.walks),
+            favoured=batch.favoured,
+        )
         self._telemetry.record(signals.STEP_TIME, forward_ms / 1000, part="forward")
         self._telemetry.record(signals.STEP_TIME, (self._clock_ms() - start_ms) / 1000, part="total")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 MEMORY_MS = 3000.0  # of busy time; older steps count 1/e
 MEMORY = 64  # periods
+FAVOURED_KEEP = 1 - 1 / MEMORY
 
 
 @dataclass(slots=True, eq=False)
@@ -17,7 +18,7 @@ class Pace:
 
     _busy_ms: float = 0.0
     _work: float = 0.0
-    _num_decoding: float = 0.0
+    _num_speculative: float = 0.0
     _favoured: float = 0.0
     _last_ms: float | None = None  # when the step before ended, if there has been work since
     _since_decoding_ms: float = 0.0
@@ -27,20 +28,23 @@ class Pace:
         """There is nothing to do: time until the next step is not the server's."""
         self._last_ms, self._since_decoding_ms = None, 0.0
 
-    def stepped(self, start_ms: float, now_ms: float, *, work: int, favoured: int) -> None:
+    def stepped(
+        self, start_ms: float, now_ms: float, *, work: int, is_decoding: bool, favoured: int | None
+    ) -> None:
         """A step was committed. ``work`` is prompt tokens fed and output tokens settled, ``favoured`` what the
-        request with the largest tree got, 0 where nobody decoded."""
+        request with the largest tree got, None where nobody had one."""
         elapsed_ms = now_ms - (start_ms if self._last_ms is None else self._last_ms)
         keep = math.exp(-elapsed_ms / MEMORY_MS)
         self._busy_ms = keep * self._busy_ms + elapsed_ms
         self._work = keep * self._work + work
-        self._num_decoding = keep * self._num_decoding + (favoured > 0)
-        self._favoured = keep * self._favoured + favoured
         self._last_ms = now_ms
         self._since_decoding_ms += elapsed_ms
-        if favoured:
+        if is_decoding:
             self._periods.append(self._since_decoding_ms)
             self._since_decoding_ms = 0.0
+        if favoured is not None:
+            self._num_speculative = FAVOURED_KEEP * self._num_speculative + 1
+            self._favoured = FAVOURED_KEEP * self._favoured + favoured
 
     @property
     def tokens_per_s(self) -> float:
@@ -54,8 +58,11 @@ class Pace:
 
     @property
     def favoured_tokens(self) -> float:
-        """Tokens a step brings the request that the selector gives most: at least 1."""
-        return self._favoured / self._num_decoding if self._num_decoding else 0.0
+        """Tokens a step brings the request that the selector gives most, when it gives any.
+
+        Steps without a tree tell nothing: nobody may need one now, and the next request may.
+        """
+        return self._favoured / self._num_speculative if self._num_speculative else 0.0
 
     def describe(self) -> dict[str, float]:
         """For the heartbeat."""

@@ -28,9 +28,16 @@ def test_an_idle_or_silent_verifier_can_do_what_an_idle_one_does(other: Pace) ->
     assert achievable_tpot_ms([], speculation=True) is None
 
 
-def test_never_less_than_one_token_a_step() -> None:
-    odd = Pace(running=1, period_ms=10.0, favoured_tokens=0.0)
-    assert achievable_tpot_ms([odd], speculation=True) == 10.0
+def test_what_a_tree_would_bring_is_tried_where_nobody_has_had_one() -> None:
+    """Nobody needed one so far: that does not say that the next request would get none."""
+    relaxed = Pace(running=1, period_ms=10.0)
+    assert achievable_tpot_ms([relaxed], speculation=True) is None
+    assert achievable_tpot_ms([relaxed], speculation=False) == 10.0
+
+
+def test_in_full_verification_mode_a_step_brings_one_token() -> None:
+    plain = Pace.of({"running": 1, "period_ms": 10.0, "favoured_tokens": 3.0, "mode": "full_verification"})
+    assert achievable_tpot_ms([plain], speculation=True) == 10.0
 
 
 def test_a_little_better_than_measured_is_tried() -> None:
