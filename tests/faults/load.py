@@ -28,6 +28,11 @@ class Stall(NamedTuple):
     ended: float
 
 
+def quantile(ordered: Sequence[float], part: float) -> float:
+    """Of figures in rising order; 0 without any."""
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else 0.0
+
+
 class Broken(Exception):
     """The connection ended or the server refused: the client asks again."""
 
@@ -44,10 +49,9 @@ class Record:
     num_tokens: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def stall(self, quantile: float) -> float:
+    def stall(self, part: float) -> float:
         """Quantile of the stalls in seconds, 0 without any."""
-        ordered = sorted(self.stalls)
-        return ordered[min(len(ordered) - 1, int(quantile * len(ordered)))].seconds if ordered else 0.0
+        return quantile(sorted(stall.seconds for stall in self.stalls), part)
 
     def errors(self) -> Counter[str]:
         """What streams ended with that had begun, other than their last token or a broken connection."""
