@@ -11,6 +11,8 @@ from tests.faults.load import Stall, quantile
 STALL_GOALS_S = {"verifier": 2.0, "gateway": 1.0}
 """p99 where every other member lives: a heartbeat must expire and a prefill be done; a client must come back."""
 
+ON_ITS_WAY_S = 0.25  # a token that left before the strike comes after it
+
 
 @dataclass(frozen=True, slots=True)
 class Strike:
@@ -22,10 +24,10 @@ class Strike:
 
 
 def stalls_from(kind: str, strikes: Sequence[Strike], stalls: Sequence[Stall]) -> list[float]:
-    """Seconds of the silences in which a member of this kind was struck and no other, in order."""
+    """Seconds of the silences in which, or just before which, one member was struck, and that of this kind."""
     found = []
     for seconds, ended in stalls:
-        struck = [strike.kind for strike in strikes if ended - seconds < strike.moment < ended]
+        struck = [strike.kind for strike in strikes if ended - seconds - ON_ITS_WAY_S < strike.moment < ended]
         if struck == [kind]:
             found.append(seconds)
     return sorted(found)

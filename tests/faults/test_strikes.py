@@ -13,7 +13,7 @@ STRIKES = [
 
 
 def test_a_silence_is_of_the_kind_that_alone_was_struck_in_it() -> None:
-    stalls = [Stall(1.5, 11.0), Stall(0.5, 9.9), Stall(3.0, 21.0), Stall(0.4, 20.2), Stall(0.3, 10.1)]
+    stalls = [Stall(1.5, 11.0), Stall(0.5, 9.9), Stall(3.0, 21.0), Stall(0.4, 20.2), Stall(0.3, 10.5)]
     assert stalls_from("verifier", STRIKES, stalls) == [0.3, 1.5]
     assert stalls_from("gateway", STRIKES, stalls) == [0.4]
     assert stalls_from("drafter", STRIKES, stalls) == []
