@@ -34,9 +34,14 @@ CAMPAIGNS = {
     ),
     "mutants": Campaign("each guard is missed when it is gone", "tests.faults.mutants --seeds 1000 --jobs 2"),
     "kills": Campaign(
-        "the same with processes killed and stopped", "tests.faults.killer --kills 1000 --stops 0.2 5 60"
+        "the same with processes killed and stopped",
+        "tests.faults.killer --kills 1000 --stops 0.2 5 60 --anytime --period 0.8",
     ),
-    "pair": Campaign("the same with the embedded models", "tests.faults.killer --kills 50 --pair"),
+    "pair": Campaign("the same with the embedded models", "tests.faults.killer --kills 50 --pair --period 3"),
+    "float32": Campaign(
+        "the same in float32, but for near ties",
+        "tests.faults.killer --kills 20 --pair --dtype float32 --period 3",
+    ),
     "verifier": Campaign(
         "a verifier's death stalls for 2 s and prefill", "tests.faults.killer --kills 100 --only verifier"
     ),
