@@ -57,6 +57,8 @@ def check_end(client: Client, world: World) -> str:
         return "whole, read anew" if client.num_changed else "whole"
     if end in ("request_lost", "stream_not_found") and was_alone and world.ledger.num_forgotten:
         return "lost with its gateway and Redis"
+    if end == "request_lost" and world.ledger.num_forgotten and world.dice.odds.ties:
+        return "ended on another chain before its gateway noticed"
     if end == "cancelled" and client.num_left and not world.dice.odds.grace_s:
         return "back too late"
     if end == "generation_failed" and "died without progress" in client.error:
