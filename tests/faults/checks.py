@@ -49,25 +49,34 @@ def check_end(client: Client, world: World) -> str:
     if len(client.ends) != 1:
         raise Violation(f"{request.request}: {len(client.ends)} ends: {client.ends}")
     (end,) = client.ends
-    was_alone = client.num_cut or client.num_left  # for a while no gateway had what it had been sent
     if end == "length":
         if len(client.tokens) != request.max_tokens:
             raise Violation(f"{request.request}: {len(client.tokens)} of {request.max_tokens} tokens delivered")
         _check_memory(client, world)
         return "whole, read anew" if client.num_changed else "whole"
-    if end in ("request_lost", "stream_not_found") and was_alone and world.ledger.num_forgotten:
-        return "lost with its gateway and Redis"
-    if end == "request_lost" and world.ledger.num_forgotten and world.dice.odds.ties:
-        return "ended on another chain before its gateway noticed"
-    if end == "cancelled" and client.num_left and not world.dice.odds.grace_s:
-        return "back too late"
     if end == "generation_failed" and "died without progress" in client.error:
         if world.ledger.takeovers[request.request] < POISON_DEATHS - 1:
             raise Violation(f"{request.request}: poisonous after {world.ledger.takeovers[request.request]} deaths")
         return "poisoned"
+    explained = _explained(end, client, world)
+    if not explained:
+        raise Violation(f"{request.request}: ended with {end}: {client.error}")
+    return explained
+
+
+def _explained(end: str, client: Client, world: World) -> str:
+    """How the faults explain this error; empty if they do not."""
+    was_alone = client.num_cut or client.num_left  # for a while no gateway had what it had been sent
+    forgot, odds = world.ledger.num_forgotten, world.dice.odds
+    if end in ("request_lost", "stream_not_found") and was_alone and forgot:
+        return "lost with its gateway and Redis"
+    if end == "request_lost" and forgot and odds.ties:
+        return "ended on another chain before its gateway noticed"
+    if end == "cancelled" and client.num_left and not odds.grace_s:
+        return "back too late"
     if end == "unavailable" and not client.tokens:
         return "refused"
-    raise Violation(f"{request.request}: ended with {end}: {client.error}")
+    return ""
 
 
 def _check_memory(client: Client, world: World) -> None:
