@@ -19,7 +19,7 @@ from shared import codec
 from shared.errors import BusUnavailable, UnreadableMessage
 from shared.failures import bus_errors, classify
 from shared.functions import Command
-from shared.heartbeat import live_members
+from shared.heartbeat import has_dead, live_members
 from shared.label_store import Packed, read_labels
 from shared.labels import LabelCounts
 from shared.latency import LatencyModel
@@ -210,6 +210,10 @@ class VerifierBus:
     def live_verifiers(self) -> list[str]:
         """Verifiers with a heartbeat. Raises BusUnavailable."""
         return list(live_members(self._client, self._keys, "verifier"))
+
+    def has_dead_verifier(self) -> bool:
+        """Whether a verifier has no heartbeat and has not been forgotten. Raises BusUnavailable."""
+        return has_dead(self._client, self._keys, "verifier")
 
     def successors(self) -> list[str]:
         """Other verifiers that would take a request now: not about to stop, not full. Raises BusUnavailable."""

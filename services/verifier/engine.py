@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 Int32 = npt.NDArray[np.int32]
 
 HOUSEKEEPING_MS = 1000.0
+DEATH_LOOK_MS = 250.0  # a dead verifier's clients wait so long for others to notice, after its heartbeat is gone
 IDLE_BLOCK_MS = 200.0
 FEW_PLACES_PAUSE_S = 0.01
 PROFILE_MOVED = 0.03  # relative change of predictions that is worth a new version for the selectors
@@ -108,7 +109,7 @@ class Engine:
         self._pause = senses.pause
         self._committer = Committer(bus, telemetry, self._pause_alive)
         self._redis_offset_ms = senses.redis_ms() - senses.clock_ms()
-        self._next_housekeeping_ms = 0.0
+        self._next_housekeeping_ms = self._next_look_ms = 0.0
         # The start-up sweep may have shared the machine with other starts; no step is faster than one token's.
         self.fastest_step_ms = table.predict_ms(1, rows=1)
         self._away_s = 0.0
@@ -162,22 +163,31 @@ class Engine:
 
     # -- work -------------------------------------------------------------------------------------------------
     def _keep_house(self) -> None:
-        """Once a second: choose the drafter, take over what dead verifiers left, report."""
+        """Once a second: choose the drafter, take over what dead verifiers left, report; sooner after a death."""
         now_ms = self._clock_ms()
         if now_ms < self._next_housekeeping_ms:
+            if now_ms >= self._next_look_ms:
+                self._next_look_ms = now_ms + DEATH_LOOK_MS
+                if self._num_places > 0 and self._bus.has_dead_verifier():
+                    self._take_over()
             return
         self._next_housekeeping_ms = now_ms + HOUSEKEEPING_MS
+        self._next_look_ms = now_ms + DEATH_LOOK_MS
         self._publish_profile()
         self._teacher.exchange(is_doubted=self._speculator.governor.watch.doubts)
         self._speculator.choose(self._bus.live_drafters())
         self._obey()
         if not self._scheduler.running:
             self._ask_alone()  # whoever left outside of a step, by a cancel say, still has a row at the drafter
+        self._take_over()
+        self._report()
+
+    def _take_over(self) -> None:
+        """What dead verifiers own or have read, unless this one was away itself: then everybody looks dead."""
         places = self._num_places
         if places > 0 and self._on_time_for(2 * HEARTBEAT_TTL_MS):
             known = {generation.id for generation in self._scheduler.generations}
             self._accept(self._bus.take_orphans(self._bus.live_verifiers(), known, places))
-        self._report()
 
     def _publish_profile(self) -> None:
         """Before any DraftRequest names its version; what selectors read before stays until its time is over."""

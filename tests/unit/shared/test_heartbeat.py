@@ -12,7 +12,7 @@ from redis import Redis
 
 from shared.embedded_redis import EmbeddedRedis
 from shared.errors import BusUnavailable
-from shared.heartbeat import Heartbeat, Pulse, live_members, new_member
+from shared.heartbeat import Heartbeat, Pulse, has_dead, live_members, new_member
 from shared.streams import HintReader, OwnedStream, connect, hint, send
 from shared.topics import CONTROL, HEARTBEAT_PERIOD_MS, HEARTBEAT_TTL_MS, Keys
 
@@ -62,6 +62,18 @@ def test_a_member_that_is_gone_leaves_the_set_unless_it_still_owns_requests(
     redis_client.delete(keys.owned("v.1"))
     live_members(redis_client, keys, "verifier")
     assert redis_client.smembers(keys.members("verifier")) == set()
+
+
+def test_a_death_is_seen_until_the_member_is_forgotten(
+    redis_client: Redis, keys: Keys, heartbeat: Heartbeat
+) -> None:
+    assert not has_dead(redis_client, keys, "verifier")
+    heartbeat.beat()
+    assert not has_dead(redis_client, keys, "verifier")
+    redis_client.sadd(keys.members("verifier"), "v.dead")
+    assert has_dead(redis_client, keys, "verifier")
+    live_members(redis_client, keys, "verifier")
+    assert not has_dead(redis_client, keys, "verifier")
 
 
 @pytest.mark.parametrize(

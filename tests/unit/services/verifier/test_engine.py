@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from services.verifier.departure import FINISH_MS, SETTLE_MS
+from services.verifier.engine import DEATH_LOOK_MS
 from services.verifier.ring import PLAIN_STEPS
 from shared import codec
 from shared.heartbeat import Heartbeat
@@ -305,7 +306,7 @@ def test_a_dead_verifiers_requests_go_on_where_the_journal_ends(build: Any) -> N
     ring.client.sadd(ring.keys.members("verifier"), "verifier.dead")
     for generation in ring.scheduler.generations:
         ring.scheduler.remove(generation)
-    ring.wait(1000.0)
+    ring.wait(DEATH_LOOK_MS)
     ring.turn(1)
     assert len(ring.scheduler.generations) == 1
     ring.run()
