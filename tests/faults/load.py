@@ -132,7 +132,7 @@ class Load:
                 self.record.outcomes[outcome] += 1
             if outcome in ("whole", "damaged"):
                 return
-            if outcome.startswith("error ") or outcome == "status 404":
+            if outcome.startswith("error ") or outcome in ("status 404", "status 409"):
                 answer.forget()
             time.sleep(AGAIN_S)
 
