@@ -9,17 +9,17 @@ empty  :=
 comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
 DECIDING := $(addprefix bench/,report.py simulator/economics.py simulator/tenancy.py traces.py) \
-  services/gateway/delivery.py \
+  $(addprefix services/gateway/,delivery.py expectation.py feasibility.py terms.py) \
   $(addprefix services/drafter/,draft.py expansion.py level_time.py) \
   $(addprefix services/selector/,control.py cost_aware.py decision.py paper.py policy.py pricing.py ranking.py \
     selection.py) \
-  $(addprefix services/verifier/,acceptance.py adjustment.py ask.py batch.py generation.py governor.py labels.py \
-    overhead.py ring.py sampling.py scheduler.py stopping.py watch.py)
+  $(addprefix services/verifier/,acceptance.py adjustment.py ask.py batch.py departure.py generation.py governor.py \
+    labels.py overhead.py pace.py ring.py sampling.py scheduler.py stopping.py watch.py)
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check format flagship breaker optimality selection twin latency calibration \
-  rivals breakdown fallback faults mutants kills storm redisfaults
+  rivals breakdown fallback faults mutants kills storm redisfaults replacement leavers overload chaos
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -95,6 +95,18 @@ storm: install  ## a cell behind a proxy that loses, cuts, doubles and delays co
 
 redisfaults: install  ## Redis killed, cut, emptied, stopped, full, and what its clients see
 	$(BIN)/python -m tests.faults.redis_faults $(ARGS)
+
+chaos: install  ## every promise with its campaign, at full size: hours; ARGS="--only redis kills"
+	$(BIN)/python -m tests.faults.chaos $(ARGS)
+
+replacement: install  ## every replica of a cell replaced under 80 % load; ARGS="--pair", "--rounds 3"
+	$(BIN)/python -m tests.faults.replacement $(ARGS)
+
+leavers: install  ## clients that leave in every phase: KV, keys, memory afterwards; ARGS="--clients 10000"
+	$(BIN)/python -m tests.faults.leavers $(ARGS)
+
+overload: install  ## open-loop load up to five times the capacity, and a flooding tenant against an urgent class
+	$(BIN)/python -m bench.overload $(ARGS)
 
 rivals: install  ## the running system against its own rivals, load by load, in paired rounds
 	$(BIN)/python -m bench.rivals $(ARGS)

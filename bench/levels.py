@@ -41,7 +41,7 @@ def _measure(runner: ModelRunner, pool: BlockPool, rows: int, width: int, contex
     message = _request([0] * context, rows, width)
     for _ in range(ROUNDS):
         drafted = drafter.draft(message)
-    drafter.keep_verifiers(set())
+    drafter.keep(set())
     has_room = bool((drafted.acknowledged >= 0).all())
     return Level(rows, width, drafted.level_ms) if has_room else None
 

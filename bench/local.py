@@ -85,7 +85,7 @@ class LocalStack:
         """Until /ready of the services answers 200. Raises RuntimeError with a service's last words."""
         deadline = time.monotonic() + READY_S
         for name in names:
-            while not self._is_ready(name):
+            while not self.is_ready(name):
                 if self.processes[name].poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"{name} did not become ready:\n{self.log(name)[-2000:]}")
                 time.sleep(0.05)
@@ -105,10 +105,11 @@ class LocalStack:
         for log in self._logs:
             log.close()
 
-    def complete(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """One completion, not streamed. Raises RuntimeError with the answer of a refusal."""
+    def complete(self, body: Mapping[str, Any], port: int | None = None) -> dict[str, Any]:
+        """One completion, not streamed; ``port`` of one of several gateways. Raises RuntimeError for a refusal."""
+        url = self.url if port is None else f"http://127.0.0.1:{port}"
         request = urllib.request.Request(  # noqa: S310 - always our own http URL
-            f"{self.url}/v1/completions",
+            f"{url}/v1/completions",
             json.dumps({"model": "default", **body}).encode(),
             {"content-type": "application/json"},
         )
@@ -137,7 +138,8 @@ class LocalStack:
             text: str = response.read().decode()
         return text
 
-    def _is_ready(self, name: str) -> bool:
+    def is_ready(self, name: str) -> bool:
+        """Whether its /ready answers 200."""
         with contextlib.suppress(OSError):
             url = f"http://127.0.0.1:{self.ports[name]}/ready"
             with urllib.request.urlopen(url, timeout=2) as response:
@@ -152,19 +154,23 @@ def local_stack(
     target: str = TARGET,
     draft: str = DRAFT,
     environment: Mapping[str, str] | None = None,
+    modules: Mapping[str, str] | None = None,
 ) -> Iterator[LocalStack]:
-    """A stack that is ready, and stopped at the end. ``settings`` per service override the defaults."""
+    """A stack that is ready, and stopped at the end. ``settings`` per service override the defaults; ``modules``
+    are started in place of services. Unless told otherwise it serves every request, however late."""
     chosen = {
         name: dict((settings or {}).get(name, {})) for name in ("selector", "drafter", "verifier", "gateway")
     }
     chosen["gateway"].setdefault("TARGET", target)
+    chosen["gateway"].setdefault("REFUSE_UNREACHABLE", "false")
     chosen["verifier"].setdefault("TARGET", target)
     chosen["drafter"].setdefault("DRAFT", draft)
+    chosen["verifier"].setdefault("DRAIN_S", "0")  # nobody would take over from it
     with tempfile.TemporaryDirectory(prefix="ada-logs-") as folder, EmbeddedRedis() as redis:
         stack = LocalStack(redis.url, Path(folder), chosen, environment or {})
         try:
             for name in chosen:
-                stack.start(name)
+                stack.start(name, (modules or {}).get(name))
             stack.wait_ready(*SERVICES)
             yield stack
         finally:

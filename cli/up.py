@@ -48,6 +48,7 @@ def run(choices: Choices, console: Console) -> int:
     pair = choose_models(choices, environment, divided, known)
     choose_ports(choices, environment, divided)
     models.require_same_tokens(*pair)
+    divided["verifier"][f"{PREFIX}DRAIN_S"] = "0"  # the gateway has drained before it: nobody waits any more
     with bus.running(settings.redis_url(environment)) as redis:
         _say(console, "up", redis.words)
         for service in divided:

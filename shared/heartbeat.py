@@ -20,10 +20,11 @@ from redis import Redis
 from shared.errors import BusUnavailable
 from shared.failures import bus_errors
 from shared.functions import Command
+from shared.messages import ControlEvent
 from shared.replies import text
 from shared.scripts import call, forget_verifier
-from shared.streams import OwnedStream, check, connect, keep_alive, send
-from shared.topics import HEARTBEAT_PERIOD_MS, HEARTBEAT_TTL_MS, Keys, Kind
+from shared.streams import OwnedStream, broadcast, check, connect, delete_streams, keep_alive, send
+from shared.topics import CONTROL, CONTROL_MAXLEN, HEARTBEAT_PERIOD_MS, HEARTBEAT_TTL_MS, Keys, Kind
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ class Heartbeat:
         self._on_recreated = on_recreated
         self._clock = clock
         self._stopping = threading.Event()
+        self._has_left = False
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._last_beat: float | None = None  # when the SET of the last beat that succeeded was sent
         self._on_time_since = 0.0
@@ -95,15 +97,23 @@ class Heartbeat:
         self.beat()
         self._thread.start()
 
+    def leave(self) -> None:
+        """Takes the member out of the cell, from the heartbeat's thread: nobody chooses it any more.
+
+        Its own streams stay until `stop`: what was sent to it may still be answered. Returns at once.
+        """
+        self._stopping.set()
+
     def stop(self) -> None:
-        """Takes the member out of the cell at once; where Redis is away, the key's expiry does it."""
+        """Takes the member and its streams out of the cell; where Redis is away, their expiry does it."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
+        self._leave()
         try:
-            self._leave()
+            delete_streams(self._client, self._owned_streams)
         except BusUnavailable:
-            logger.warning("Redis is away: %s leaves by expiry", self._member)
+            logger.warning("Redis is away: the streams of %s go by expiry", self._member)
         self._client.close()
 
     def __enter__(self) -> Heartbeat:
@@ -117,8 +127,8 @@ class Heartbeat:
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread lives; if it does not, a bug in `describe` or `healthy` has ended it."""
-        return self._thread.is_alive()
+        """Whether the thread lives or was told to end; otherwise a bug in `describe` or `healthy` has ended it."""
+        return self._stopping.is_set() or self._thread.is_alive()
 
     def on_time_for(self, ms: float) -> bool:
         """Whether the key has existed without a gap for at least `ms` until now, as seen from this process.
@@ -127,6 +137,8 @@ class Heartbeat:
         dead to every other, and must not make everyone claim everyone.
         """
         now, last, since = self._clock(), self._last_beat, self._on_time_since
+        if self._stopping.is_set():
+            return False
         return last is not None and now - last < HEARTBEAT_TTL_MS / 1_000 and (now - since) * 1_000 >= ms
 
     def beat(self) -> None:
@@ -172,11 +184,24 @@ class Heartbeat:
                 if is_failing:
                     logger.warning("heartbeat of %s is back", self._member)
                 is_failing = False
+        self._leave()
 
     def _leave(self) -> None:
-        with bus_errors():
-            self._client.delete(self._keys.heartbeat(self._kind, self._member))
-        _forget(self._client, self._keys, self._kind, [self._member])
+        if self._has_left:
+            return
+        commands: list[Command] = [("DEL", self._keys.heartbeat(self._kind, self._member))]
+        if self._kind == "drafter":  # verifiers choose another now, not at their next look
+            event = CONTROL.encode(ControlEvent(kind="left", subject=self._member))
+            now_ms = time.time() * 1_000
+            commands.append(
+                broadcast(self._keys.control, event, traceparent=None, now_ms=now_ms, maxlen=CONTROL_MAXLEN)
+            )
+        try:
+            check(send(self._client, commands))
+            _forget(self._client, self._keys, self._kind, [self._member])
+            self._has_left = True
+        except BusUnavailable:
+            logger.warning("Redis is away: %s leaves by expiry", self._member)
 
 
 def live_members(client: Redis, keys: Keys, kind: Kind) -> dict[str, dict[str, Any]]:
@@ -194,6 +219,18 @@ def live_members(client: Redis, keys: Keys, kind: Kind) -> dict[str, dict[str, A
     _forget(client, keys, kind, [member for member, value in found.items() if value is None])
     described = {member: _description(value) for member, value in found.items() if value is not None}
     return {member: description for member, description in described.items() if description is not None}
+
+
+def has_dead(client: Redis, keys: Keys, kind: Kind) -> bool:
+    """Whether a member of the set has no heartbeat: a cheap look between calls of `live_members`.
+
+    Raises BusUnavailable.
+    """
+    with bus_errors():
+        members = [text(member) for member in client.smembers(keys.members(kind))]
+        return bool(members) and client.exists(*(keys.heartbeat(kind, member) for member in members)) < len(
+            members
+        )
 
 
 def _forget(client: Redis, keys: Keys, kind: Kind, members: Sequence[str]) -> None:

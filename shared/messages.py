@@ -58,7 +58,7 @@ NO_ROOM = -2  # `acknowledged`: the drafter's KV pool is full
 SLO_PHASE = 0
 THROUGHPUT_PHASE = 1
 
-FINISH_REASONS = ("stop", "length", "cancelled", "error", "detached")
+FINISH_REASONS = ("stop", "length", "cancelled", "error", "detached", "expired")
 
 
 class Message:
@@ -146,7 +146,10 @@ class TokenEvent(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ControlEvent(Message):
-    """A wake-up: the truth is in the keys. ``kind`` is "cancel" (subject: request id) or "mode" (none)."""
+    """A wake-up: the truth is in the keys.
+
+    ``kind`` is "cancel" (subject: request id), "mode" (none) or "left" (a drafter that is going).
+    """
 
     kind: str = declared(Text(32))
     subject: str = declared(Text(128))

@@ -48,8 +48,14 @@ class Origin:
     traceparent: str | None
     form: bytes = b""
     """How the gateways tell the answer; nobody else reads it."""
+    cost: int = 1
+    """Tokens it is expected to take: prompt and output."""
+    weight: float = 1.0
+    """Its tenant's share where tenants compete, relative to the others'."""
+    budget_ms: float | None = None
+    """Time after the queue entry within which a verifier must begin, or need not any more; None: no limit."""
     attachment: int = 1
-    """Number of the connection that `gateway` delivers to; each one that takes the request over gets the next."""
+    """Number of the connection that `gateway` delivers to; a later one's is higher, and no two have the same."""
 
     def fields(self) -> tuple[Argument, ...]:
         """Names and values of the hash, flat."""
@@ -60,6 +66,9 @@ class Origin:
             "gateway": self.gateway,
             "traceparent": self.traceparent or "",
             "form": self.form,
+            "cost": self.cost,
+            "weight": repr(self.weight),
+            "budget_ms": "" if self.budget_ms is None else f"{self.budget_ms:.3f}",
             "attachment": self.attachment,
         }
         return tuple(item for pair in pairs.items() for item in pair)

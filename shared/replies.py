@@ -15,6 +15,16 @@ class Enqueued(StrEnum):
     """The id is known: nothing was changed. After a lost reply this is success."""
     FULL = "FULL"
     """The tier's queue is at its limit: nothing was created."""
+    TENANT_FULL = "TENANT_FULL"
+    """The tenant holds as much of the tier's queue as it may now: nothing was created."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Whether a request would be enqueued now (OK), and how many tokens wait in its tier and those above it."""
+
+    status: Enqueued
+    tokens_ahead: int
 
 
 class ClaimStatus(StrEnum):
@@ -131,6 +141,9 @@ class Claim:
     time_ms: float = 0.0
     form: bytes = b""
     attachment: int = 1
+    cost: int = 1
+    weight: float = 1.0
+    budget_ms: float | None = None
     journal: tuple[JournalEntry, ...] = ()
 
     @property
@@ -148,6 +161,11 @@ class Claim:
         """Time from enqueue to this claim, both on Redis' clock."""
         return max(0.0, self.time_ms - self.enqueued_ms)
 
+    @property
+    def has_expired(self) -> bool:
+        """Whether nobody waits for it any more: it has not begun, and its budget went by in the queue."""
+        return self.budget_ms is not None and not self.journal and self.queued_ms > self.budget_ms
+
 
 @dataclass(frozen=True, slots=True)
 class Commit:
@@ -161,7 +179,7 @@ class Commit:
 class Attached:
     """State and journal of a request after attach. `status` is queued, running, finished, cancelled, poisoned,
     MISSING, or DETACHED where another connection has taken it; `terminal` is the encoded TokenEvent of an ended
-    request, else empty; `attachment` the number of the connection."""
+    request, else empty."""
 
     status: str
     position: int = 0
@@ -170,7 +188,6 @@ class Attached:
     finish: str = ""
     terminal: bytes = b""
     journal: tuple[JournalEntry, ...] = ()
-    attachment: int = 1
     enqueued_ms: float | None = None
     last_token_ms: float | None = None
 
@@ -194,7 +211,7 @@ def parse_claim(reply: list[Any]) -> Claim:
     if len(reply) == 1:
         return Claim(status)
     body, position, digest, first, crashes, gateway, trace, tenant, tier, seed, enqueued, now = reply[1:13]
-    form, attachment, journal = reply[13:]
+    form, attachment, cost, weight, budget, journal = reply[13:]
     return Claim(
         status=status,
         body=body,
@@ -211,6 +228,9 @@ def parse_claim(reply: list[Any]) -> Claim:
         time_ms=float(now),
         form=form,
         attachment=int(attachment),
+        cost=int(cost),
+        weight=float(weight),
+        budget_ms=_time(budget),
         journal=_journal(journal),
     )
 
@@ -222,7 +242,7 @@ def parse_commit(reply: list[Any]) -> Commit:
 def parse_attached(reply: list[Any]) -> Attached:
     if len(reply) == 1:
         return Attached(text(reply[0]))
-    status, position, digest, first, finish, terminal, attachment, enqueued, last, journal = reply
+    status, position, digest, first, finish, terminal, enqueued, last, journal = reply
     return Attached(
         status=text(status),
         position=int(position),
@@ -231,7 +251,6 @@ def parse_attached(reply: list[Any]) -> Attached:
         finish=text(finish),
         terminal=terminal,
         journal=_journal(journal),
-        attachment=int(attachment),
         enqueued_ms=_time(enqueued),
         last_token_ms=_time(last),
     )

@@ -10,7 +10,7 @@
 --
 -- Raise VERSION with every change: a client loads its library only where it finds none or an older one.
 
-local VERSION = 10
+local VERSION = 11
 
 local GROUP = 'verifiers'
 local RETAIN_MS = 600000
@@ -20,6 +20,7 @@ local CALIBRATION_TTL_S = 86400
 local GONE_GATEWAY_MS = 30000
 local MAX_OVERDUE = 64
 local UNOWNED_EPOCH = '0'
+local WINDOW = 8
 
 local TERMINAL = { finished = true, cancelled = true, poisoned = true }
 
@@ -70,12 +71,83 @@ local function queue(stream, id, traceparent, at)
   return redis.call(unpack(add_entry(stream, {}, id, traceparent, at)))
 end
 
--- Takes a queue entry out for good. Only for entries whose request is claimed, terminal or queued elsewhere.
-local function discard(stream, entry)
-  if entry and entry ~= '' then
-    redis.pcall('XACK', stream, GROUP, entry)
-    redis.call('XDEL', stream, entry)
+-- A tier's queue: a list of waiting requests by their start tags, and before it a short stream that verifiers read.
+-- `tags` holds the virtual time and where each tenant's last request ends in it; `backlog` what stands in list and
+-- stream together: tokens, and requests of each tenant.
+local function tier_queue(prefix, tier)
+  return { stream = prefix .. 'requests:' .. tier, waiting = prefix .. 'waiting:' .. tier,
+    tags = prefix .. 'tags:' .. tier, backlog = prefix .. 'backlog:' .. tier }
+end
+
+local function exact(number) return string.format('%.17g', number) end
+
+-- Entries that no verifier has read. Those that one has read and not claimed do not hold up others if it is dead. The
+-- error where the group is missing means that nobody has read any.
+local function num_unread(stream)
+  local pending = redis.pcall('XPENDING', stream, GROUP)
+  return redis.call('XLEN', stream) - (pending.err and 0 or pending[1])
+end
+
+-- Fills the stream from the list, lowest tag first; the tag of what left last is the virtual time. With the last one
+-- waiting the busy period ends, and nobody owes anything any more.
+local function promote(prefix, tier)
+  local line = tier_queue(prefix, tier)
+  if redis.call('EXISTS', line.waiting) == 1 then
+    for _ = num_unread(line.stream) + 1, WINDOW do
+      local id, tag = unpack(redis.call('ZPOPMIN', line.waiting))
+      if not id then break end
+      redis.call('HSET', line.tags, 'virtual', tag)
+      local hash = prefix .. 'request:' .. id
+      local entry = queue(line.stream, id, redis.call('HGET', hash, 'traceparent'), now())
+      redis.call('HSET', hash, 'entry_id', entry)
+    end
   end
+  if redis.call('EXISTS', line.waiting) == 0 then redis.call('DEL', line.tags) end
+end
+
+-- Into its tier's list by start-time fair queueing (Goyal et al. 1996): a request starts where its tenant's last one
+-- ends, or now, and takes its cost over the tenant's weight of virtual time.
+local function wait(prefix, id, request)
+  local line, tenant = tier_queue(prefix, request.tier), request.tenant
+  local virtual, finish = unpack(redis.call('HMGET', line.tags, 'virtual', 'finish:' .. tenant))
+  local start = math.max(tonumber(virtual or 0), tonumber(finish or 0))
+  redis.call('HSET', line.tags, 'finish:' .. tenant, exact(start + request.cost / request.weight))
+  redis.call('ZADD', line.waiting, exact(start), id)
+  redis.call('HINCRBY', line.backlog, 'tokens', request.cost)
+  redis.call('HINCRBY', line.backlog, 'requests:' .. tenant, 1)
+  redis.call('HSET', prefix .. 'request:' .. id, 'stream', line.stream, 'entry_id', '')
+  promote(prefix, request.tier)
+end
+
+-- Takes an entry out for good, and lets the next one of its tier follow. Only for entries whose request is claimed,
+-- terminal or queued elsewhere.
+local function discard(prefix, stream, entry)
+  if not entry or entry == '' then return end
+  redis.pcall('XACK', stream, GROUP, entry)
+  redis.call('XDEL', stream, entry)
+  local tier = string.match(stream, 'requests:(%d)$')
+  if tier then promote(prefix, tier) end
+end
+
+local function length(line)
+  return redis.call('XLEN', line.stream) + redis.call('ZCARD', line.waiting)
+end
+
+-- Takes a request out of where it waits: a tier's list or stream, or what was given back.
+local function unqueue(prefix, id, state)
+  if state.status ~= 'queued' then return end
+  local line = tier_queue(prefix, state.tier)
+  if state.entry_id == '' then
+    redis.call('ZREM', line.waiting, id)
+    promote(prefix, state.tier)
+  else
+    discard(prefix, state.stream, state.entry_id)
+  end
+  if state.stream ~= line.stream then return end
+  redis.call('HINCRBY', line.backlog, 'tokens', -state.cost)
+  local held = redis.call('HINCRBY', line.backlog, 'requests:' .. state.tenant, -1)
+  if held <= 0 then redis.call('HDEL', line.backlog, 'requests:' .. state.tenant) end
+  if length(line) == 0 then redis.call('DEL', line.backlog) end
 end
 
 -- One commit's tokens, with their log-probabilities where the request asks for them.
@@ -90,18 +162,49 @@ local function retire(hash, journal)
   redis.call('PEXPIRE', journal, RETAIN_MS)
 end
 
--- KEYS hash, queue stream. ARGV prefix, id, tier, limit, position, digest, then hash fields and values.
+-- Whether one more fits: into the queue, and into what a tenant may hold of it. The latter is `share` times the places
+-- that are free (dynamic thresholds, Choudhury and Hahne 1998): so some always are, for those who hold nothing yet.
+local function judge_room(line, tenant, limit, share)
+  local free = limit - length(line)
+  if free <= 0 then return 'FULL' end
+  local held = tonumber(redis.call('HGET', line.backlog, 'requests:' .. tenant) or 0)
+  return held < share * free and 'OK' or 'TENANT_FULL'
+end
+
+-- KEYS the tier's stream. ARGV prefix, tier, tenant, limit, share. Also tokens waiting in this tier and those above.
+local function room(_, args)
+  local prefix, tier = args[1], tonumber(args[2])
+  local ahead = 0
+  for above = 0, tier do
+    ahead = ahead + tonumber(redis.call('HGET', tier_queue(prefix, above).backlog, 'tokens') or 0)
+  end
+  return { judge_room(tier_queue(prefix, tier), args[3], tonumber(args[4]), tonumber(args[5])), ahead }
+end
+
+-- Cost and weight are missing where an older library has enqueued the request.
+local function read_hash(hash)
+  local flat, state = redis.call('HGETALL', hash), { cost = '1', weight = '1' }
+  for i = 1, #flat, 2 do state[flat[i]] = flat[i + 1] end
+  return state
+end
+
+-- KEYS hash, queue stream. ARGV prefix, id, tier, tenant, limit, share, position, digest, then hash fields and values.
 local function enqueue(keys, args)
-  local hash, stream = keys[1], keys[2]
-  local id, tier, limit = args[2], args[3], tonumber(args[4])
+  local hash, prefix, id, tier = keys[1], args[1], args[2], args[3]
   if redis.call('EXISTS', hash) == 1 then return 'EXISTS' end
-  if redis.call('XLEN', stream) >= limit then return 'FULL' end
-  local at = now()
+  local verdict = judge_room(tier_queue(prefix, tier), args[4], tonumber(args[5]), tonumber(args[6]))
+  if verdict ~= 'OK' then return verdict end
   redis.call('HSET', hash, 'status', 'queued', 'owner', '', 'epoch', UNOWNED_EPOCH, 'tier', tier,
-    'position', args[5], 'digest', args[6], 'claimed_position', args[5], 'crash_claims', '0',
-    'enqueued_ms', at, 'stream', stream, unpack(args, 7))
-  local entry = queue(stream, id, redis.call('HGET', hash, 'traceparent'), at)
-  redis.call('HSET', hash, 'entry_id', entry)
+    'position', args[7], 'digest', args[8], 'claimed_position', args[7], 'crash_claims', '0',
+    'enqueued_ms', now(), unpack(args, 9))
+  wait(prefix, id, read_hash(hash))
+  return 'OK'
+end
+
+-- KEYS the tier's stream. ARGV prefix, tier. For entries that left the stream by another way than a script, such as
+-- those that name no request: nobody has followed them.
+local function refill(_, args)
+  promote(args[1], args[2])
   return 'OK'
 end
 
@@ -117,13 +220,8 @@ end
 local function claimed(status, state, crashes, journal, at)
   return { status, state.body, state.position, state.digest, state.first_token_ms or '', tostring(crashes),
     state.gateway, state.traceparent, state.tenant, state.tier, state.seed, state.enqueued_ms, at,
-    state.form or '', state.attachment or '1', redis.call('XRANGE', journal, '-', '+') }
-end
-
-local function read_hash(hash)
-  local flat, state = redis.call('HGETALL', hash), {}
-  for i = 1, #flat, 2 do state[flat[i]] = flat[i + 1] end
-  return state
+    state.form or '', state.attachment or '1', state.cost, state.weight, state.budget_ms or '',
+    redis.call('XRANGE', journal, '-', '+') }
 end
 
 local function is_alive(prefix, verifier)
@@ -154,7 +252,7 @@ local function claim(keys, args)
   local prefix, id, verifier, owner, epoch, new_epoch, entry = unpack(args)
   local at, state = now(), read_hash(hash)
   if not state.epoch then
-    discard(stream, entry)
+    discard(prefix, stream, entry)
     if owner ~= '' then redis.call('SREM', prefix .. 'owned:' .. owner, id) end
     return { 'MISSING' }
   end
@@ -168,7 +266,7 @@ local function claim(keys, args)
   end
   if verdict ~= 'OK' then
     -- The request is terminal, owned, or queued under another entry: this entry stands for no work.
-    if entry ~= state.entry_id then discard(stream, entry) end
+    if entry ~= state.entry_id then discard(prefix, stream, entry) end
     if TERMINAL[state.status] and owner ~= '' then redis.call('SREM', prefix .. 'owned:' .. owner, id) end
     return { verdict }
   end
@@ -178,8 +276,8 @@ local function claim(keys, args)
   -- In this order: the previous owner may be the new one.
   if owner ~= '' then redis.call('SREM', prefix .. 'owned:' .. owner, id) end
   own(prefix, verifier, id)
-  discard(stream, entry)
-  if state.entry_id ~= entry then discard(state.stream, state.entry_id) end
+  unqueue(prefix, id, state)
+  if state.entry_id ~= entry then discard(prefix, stream, entry) end
   return claimed('OK', state, crashes, journal, at)
 end
 
@@ -301,46 +399,43 @@ local function cancel(keys, args)
   local prefix, id, status, event, reason = unpack(args, 1, 5)
   local given = { gateway = args[6], attachment = args[7], only_overdue = args[8] }
   local at = now()
-  local state = redis.call('HMGET', hash, 'status', 'owner', 'stream', 'entry_id', 'gateway', 'traceparent',
-    'attachment')
-  local is_open = state[1] and not TERMINAL[state[1]]
-  if is_open and is_awaited(abandoned, id, given, state[5], state[7], at) then return 'ATTACHED' end
+  local state = read_hash(hash)
+  local is_open = state.status and not TERMINAL[state.status]
+  if is_open and is_awaited(abandoned, id, given, state.gateway, state.attachment, at) then return 'ATTACHED' end
   redis.call('ZREM', abandoned, id)
-  if not state[1] then return 'MISSING' end
-  if TERMINAL[state[1]] then return 'TERMINAL' end
+  if not state.status then return 'MISSING' end
+  if TERMINAL[state.status] then return 'TERMINAL' end
   if reason ~= '' then
     redis.call('XADD', dead, '*', 'body', id, 'sent_at', at, 'reason', reason)
   end
   local finish = status == 'cancelled' and 'cancelled' or 'error'
   redis.call('HSET', hash, 'status', status, 'finish', finish, 'terminal', event, 'entry_id', '')
-  discard(state[3], state[4])
-  if state[2] ~= '' then redis.call('SREM', prefix .. 'owned:' .. state[2], id) end
-  publish(prefix, state[5], event, state[6], at)
+  unqueue(prefix, id, state)
+  if state.owner ~= '' then redis.call('SREM', prefix .. 'owned:' .. state.owner, id) end
+  publish(prefix, state.gateway, event, state.traceparent, at)
   retire(hash, journal)
   return 'OK'
 end
 
 -- KEYS hash, journal, abandoned. ARGV prefix, id, gateway, position, detached event, attachment.
 --
--- Without a number a connection takes the request over from whichever had it, and gets the next number. With its
--- number a connection keeps what it has, unless another has taken it since. A lower number in the hash than the
--- keeper's means that Redis has forgotten the later one.
+-- The connection with the highest number has the request: one that comes later takes it from whichever had it, and
+-- whoever asks again, or too late, changes nothing. A lower number in the hash than the keeper's means that Redis has
+-- forgotten the later one.
 local function attach(keys, args)
   local hash, journal, abandoned = keys[1], keys[2], keys[3]
   local prefix, id, gateway, position, detached, attachment = unpack(args)
   local state = redis.call('HMGET', hash, 'status', 'position', 'digest', 'first_token_ms', 'finish', 'terminal',
     'gateway', 'traceparent', 'attachment', 'enqueued_ms', 'last_token_ms')
   if not state[1] then return { 'MISSING' } end
-  local held = tonumber(state[9] or '1')
-  local number = attachment == '' and held + 1 or tonumber(attachment)
   if not TERMINAL[state[1]] then
+    local held, number = tonumber(state[9] or '1'), tonumber(attachment)
     if held > number or (held == number and state[7] ~= gateway) then return { 'DETACHED' } end
-    redis.call('HSET', hash, 'gateway', gateway, 'attachment', string.format('%.0f', number))
+    redis.call('HSET', hash, 'gateway', gateway, 'attachment', attachment)
     redis.call('ZREM', abandoned, id)
     if state[7] ~= gateway then publish(prefix, state[7], detached, state[8], now()) end
   end
-  return { state[1], state[2], state[3], state[4] or '', state[5] or '', state[6] or '',
-    string.format('%.0f', number), state[10], state[11] or '',
+  return { state[1], state[2], state[3], state[4] or '', state[5] or '', state[6] or '', state[10], state[11] or '',
     redis.call('XRANGE', journal, '(' .. position .. '-0', '+') }
 end
 
@@ -387,7 +482,9 @@ local function reseed(keys, args)
     own(prefix, owner, id)
   else
     redis.call('HSET', hash, 'epoch', UNOWNED_EPOCH, 'status', 'queued')
-    if (state.entry_id or '') == '' then
+    if state.status ~= 'queued' and args[7] == args[6] then
+      wait(prefix, id, read_hash(hash))  -- nothing of it is known to a client: it waits among its like
+    elseif state.status ~= 'queued' then
       local entry = queue(released, id, redis.call('HGET', hash, 'traceparent'), at)
       redis.call('HSET', hash, 'stream', released, 'entry_id', entry)
     end
@@ -442,7 +539,9 @@ end
 
 redis.register_function { function_name = 'adaserve_version', callback = function() return VERSION end,
   flags = { 'no-writes' } }
+redis.register_function { function_name = 'adaserve_room', callback = room, flags = { 'no-writes' } }
 redis.register_function('adaserve_enqueue', enqueue)
+redis.register_function('adaserve_refill', refill)
 redis.register_function('adaserve_claim', claim)
 redis.register_function('adaserve_commit', commit)
 redis.register_function('adaserve_release', release)

@@ -9,9 +9,10 @@
     leave     gateway    the client has gone and may come back
     reseed    both       restore what Redis has forgotten
 
-and four small helps: `overdue` names the requests that nobody came back to, `forget_consumer` deletes a dead
-verifier's consumer in the moment it has nothing pending, `forget_verifier` takes it out of the set of verifiers in
-the moment it owns nothing, `add_labels` adds to what is known of a draft model.
+and six small helps: `room` tells whether enqueue would take a request, `refill` mends a tier's stream, `overdue`
+names the requests that nobody came back to, `forget_consumer` deletes a dead verifier's consumer in the moment it
+has nothing pending, `forget_verifier` takes it out of the set of verifiers in the moment it owns nothing,
+`add_labels` adds to what is known of a draft model.
 
 Epochs and digests are hex strings, positions count tokens with the prompt, times are Redis milliseconds. Every
 call may be repeated after a lost reply; of add_labels that counts labels twice.
@@ -40,6 +41,7 @@ from shared.replies import (
     Released,
     Reseeded,
     ReseedStatus,
+    Room,
     parse_attached,
     parse_claim,
     parse_commit,
@@ -51,6 +53,7 @@ from shared.topics import Keys
 __all__ = [
     "MAX_COMMIT_ROWS",
     "UNOWNED_EPOCH",
+    "UNSHARED",
     "Attached",
     "Call",
     "Cancelled",
@@ -68,6 +71,7 @@ __all__ = [
     "Released",
     "ReseedStatus",
     "Reseeded",
+    "Room",
     "Terminal",
     "acall",
     "add_labels",
@@ -84,12 +88,16 @@ __all__ = [
     "load_library",
     "new_epoch",
     "overdue",
+    "refill",
     "release",
     "reseed",
+    "room",
 ]
 
 UNOWNED_EPOCH = "0"
 """Epoch of every request without an owner: what a claim from a queue expects."""
+UNSHARED = 1e9
+"""Share of a queue for tenants that compete with nobody: the queue's limit alone counts."""
 MAX_COMMIT_ROWS = 256
 """Rows of one commit; the server runs nothing else meanwhile."""
 
@@ -114,6 +122,16 @@ def new_epoch() -> str:
     return f"{secrets.randbits(63) | 1:016x}"
 
 
+def room(keys: Keys, *, tier: int, tenant: str, limit: int, share: float = UNSHARED) -> Call[Room]:
+    """What `enqueue` would say now; changes nothing."""
+    return Call(
+        "adaserve_room",
+        (keys.requests(tier),),
+        (keys.prefix, tier, tenant, limit, repr(share)),
+        lambda reply: Room(Enqueued(text(reply[0])), int(reply[1])),
+    )
+
+
 def enqueue(
     keys: Keys,
     *,
@@ -128,21 +146,41 @@ def enqueue(
     gateway: str,
     traceparent: str | None,
     form: bytes = b"",
+    cost: int = 1,
+    weight: float = 1.0,
+    budget_ms: float | None = None,
+    share: float = UNSHARED,
 ) -> Call[Enqueued]:
-    """Creates the request and queues it, unless its tier already holds `limit` entries.
+    """Creates the request and queues it, unless its tier already holds `limit` requests.
 
+    Its tenant may hold at most `share` times the places that are free. Tenants take turns: each gets on by `cost`
+    (expected tokens) over `weight` with every request. What is not claimed within `budget_ms` is not begun.
     `position` and `digest` are those of the prompt, `body` the encoded Request, `form` how its answer is told. The
     connection that waits for it gets number 1.
     """
     origin = Origin(
-        body=body, tenant=tenant, tier=tier, seed=seed, gateway=gateway, traceparent=traceparent, form=form
+        body=body,
+        tenant=tenant,
+        tier=tier,
+        seed=seed,
+        gateway=gateway,
+        traceparent=traceparent,
+        form=form,
+        cost=cost,
+        weight=weight,
+        budget_ms=budget_ms,
     )
     return Call(
         "adaserve_enqueue",
         (keys.request(request), keys.requests(tier)),
-        (keys.prefix, request, tier, limit, position, digest, *origin.fields()),
+        (keys.prefix, request, tier, tenant, limit, repr(share), position, digest, *origin.fields()),
         lambda reply: Enqueued(text(reply)),
     )
+
+
+def refill(keys: Keys, tier: int) -> Call[None]:
+    """Lets waiting requests follow entries that left the tier's stream by another way than a script."""
+    return Call("adaserve_refill", (keys.requests(tier),), (keys.prefix, tier), lambda _: None)
 
 
 def claim(
@@ -219,18 +257,18 @@ def cancel(
 
 
 def attach(
-    keys: Keys, *, request: str, gateway: str, position: int, detached: bytes, attachment: int | None = None
+    keys: Keys, *, request: str, gateway: str, position: int, detached: bytes, attachment: int
 ) -> Call[Attached]:
     """Makes `gateway` the reply gateway and returns the journal entries that end after `position`.
 
     The first of them may begin before it. `detached` is the encoded event that ends the stream at the previous
-    gateway, published there if it is another one and the request has not ended. Without an `attachment` the
-    request is taken from whoever has it; with its own number a connection is DETACHED if another one has taken it.
+    gateway, published there if it is another one and the request has not ended. The connection with the highest
+    `attachment` has the request; any other is DETACHED.
     """
     return Call(
         "adaserve_attach",
         (keys.request(request), keys.journal(request), keys.abandoned),
-        (keys.prefix, request, gateway, position, detached, "" if attachment is None else attachment),
+        (keys.prefix, request, gateway, position, detached, attachment),
         parse_attached,
     )
 
@@ -276,10 +314,11 @@ def reseed(
 
     `logprobs` are the entries of the same tokens, or nothing.
 
-    `start` is the prompt's length. A gateway passes no owner: the request then goes to `requests:released`, and a
-    verifier still at work on it is fenced; so a gateway leaves a live owner the time to be first. The live owner
-    passes itself, the epoch it holds and a new one, and goes on under the new one. `contradiction` also replaces
-    an equally long or longer chain that differs from what the client has seen, if Redis still stands there.
+    `start` is the prompt's length. A gateway passes no owner: the request then goes to `requests:released`, or
+    without tokens into its tier's queue, however full that is. A verifier still at work on it is fenced; so a
+    gateway leaves a live owner the time to be first. The live owner passes itself, the epoch it holds and a new
+    one, and goes on under the new one. `contradiction` also replaces an equally long or longer chain that differs
+    from what the client has seen, if Redis still stands there.
     """
     if len(tokens) != 4 * (position - start):
         raise ValueError(f"{len(tokens)} bytes of tokens do not fill {start}..{position}")

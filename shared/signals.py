@@ -22,6 +22,7 @@ VERIFIER_ITERATION = "verifier.iteration"  # DraftRequest sent until its tokens 
 DRAFTER_DRAFT = "drafter.draft"
 SELECTOR_SELECT = "selector.select"
 VERIFIER_VERIFY = "verifier.verify"
+VERIFIER_MODE_SWITCH = "verifier.mode_switch"  # no duration: from then on the verifier decodes in another mode
 
 PARENT_OF: Mapping[str, str | None] = {
     GATEWAY_REQUEST: None,
@@ -31,6 +32,7 @@ PARENT_OF: Mapping[str, str | None] = {
     DRAFTER_DRAFT: VERIFIER_ITERATION,
     SELECTOR_SELECT: DRAFTER_DRAFT,
     VERIFIER_VERIFY: SELECTOR_SELECT,
+    VERIFIER_MODE_SWITCH: GATEWAY_REQUEST,
     GATEWAY_DELIVER: GATEWAY_REQUEST,
 }
 
@@ -58,6 +60,8 @@ NUM_ACCEPTED = "adaserve.tree.accepted"
 DEPTH = "adaserve.tree.depth"
 WIDTH = "adaserve.tree.width"
 BUDGET = "adaserve.budget"
+MODE = "adaserve.mode"  # the verifier's: speculative or full_verification
+MODE_REASON = "adaserve.mode.reason"  # as in GET /admin/mode; empty where nothing objects
 
 # ---- metrics -----------------------------------------------------------------------------------------------
 STEP_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -185,10 +189,16 @@ BUDGET_USED = _histogram("budget_used", "{token}", "Roots and nodes of one selec
 QUEUE_WAIT = _histogram("queue_wait", "s", "Queue entry to claim", WAIT_SECONDS, tier=("0", "1", "2", "3"))
 REQUESTS = _gauge("requests", "{request}", "Requests by state", state=("running", "prefilling", "waiting"))
 REQUESTS_FINISHED = _counter(
-    "requests_finished", "{request}", "Terminal messages", reason=("stop", "length", "cancelled", "error")
+    "requests_finished",
+    "{request}",
+    "Terminal messages",
+    reason=("stop", "length", "cancelled", "error", "expired"),
 )
 PREEMPTIONS = _counter("preemptions", "{request}", "Requests whose KV was given up and recomputed")
 KV_BLOCKS = _gauge("kv_blocks", "{block}", "KV pool blocks", state=("used", "total"))
+CANCEL_TIME = _histogram(
+    "cancel_time", "s", "Cancel sent by a gateway until the request's slots are free", STEP_SECONDS
+)
 DEAD_LETTERS = _counter(
     "dead_letters", "{message}", "Work that cannot be done", reason=("unreadable", "invalid", "poison")
 )
@@ -215,7 +225,23 @@ HTTP_REQUESTS = _counter(
     "{request}",
     "Answers by route and status",
     route=("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/streams", "/live", "/ready", "/metrics"),
-    status=("200", "400", "401", "403", "404", "405", "409", "413", "415", "422", "429", "499", "500", "503"),
+    status=(
+        "200",
+        "400",
+        "401",
+        "403",
+        "404",
+        "405",
+        "409",
+        "413",
+        "415",
+        "422",
+        "429",
+        "499",
+        "500",
+        "503",
+        "504",
+    ),
 )
 RESTORED = _counter(
     "restored",

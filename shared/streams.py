@@ -273,6 +273,14 @@ def keep_alive(client: Redis, streams: Sequence[OwnedStream]) -> list[str]:
     return [stream.name for stream in gone]
 
 
+def delete_streams(client: Redis, streams: Sequence[OwnedStream]) -> None:
+    """Deletes those that nobody else reads: whoever sends to one hears at once that its reader is gone.
+
+    Raises BusUnavailable.
+    """
+    check(send(client, [("DEL", stream.name) for stream in streams if stream.group is None]))
+
+
 def _create(client: Redis, stream: OwnedStream) -> None:
     # An empty stream exists only through a group. MULTI: no moment in which it has no expiry.
     group = stream.group or "creation"

@@ -66,10 +66,25 @@ class Keys:
     # Work: streams whose entries must never be lost.
 
     def requests(self, tier: int) -> str:
-        """Queue of one tier. Raises ValueError outside 0..NUM_TIERS-1."""
+        """What verifiers read of one tier's queue. Raises ValueError outside 0..NUM_TIERS-1."""
+        return self._of_tier("requests", tier)
+
+    def waiting(self, tier: int) -> str:
+        """Sorted set of requests behind the tier's short stream, by the start tags of fair queueing."""
+        return self._of_tier("waiting", tier)
+
+    def tags(self, tier: int) -> str:
+        """Hash: the tier's virtual time and where each tenant's last request ends in it; while anyone waits."""
+        return self._of_tier("tags", tier)
+
+    def backlog(self, tier: int) -> str:
+        """Hash: tokens and requests of each tenant in the tier's queue; while it is not empty."""
+        return self._of_tier("backlog", tier)
+
+    def _of_tier(self, name: str, tier: int) -> str:
         if not 0 <= tier < NUM_TIERS:
             raise ValueError(f"tier {tier} is not in 0..{NUM_TIERS - 1}")
-        return f"{self.prefix}requests:{tier}"
+        return f"{self.prefix}{name}:{tier}"
 
     @property
     def released(self) -> str:

@@ -13,7 +13,7 @@ from shared.errors import BusUnavailable
 from shared.failures import bus_errors, is_group_gone, is_reply
 from shared.functions import Command, execute
 from shared.replies import text
-from shared.scripts import call, forget_consumer
+from shared.scripts import call, forget_consumer, refill
 from shared.streams import Entry, block_argument, check, create_group, parse_streams, send
 from shared.topics import NUM_TIERS, VERIFIER_GROUP, Keys
 
@@ -130,12 +130,19 @@ class WorkReader:
     def reclaim(self, live: Container[str]) -> Work:
         """Takes over pending entries of consumers that are not in `live`, and deletes those without any.
 
-        For a verifier whose own heartbeat has been on time for two TTLs. Raises BusUnavailable.
+        Entries that are pending here, when nothing is being claimed, come with the next `read`. For a verifier
+        whose own heartbeat has been on time for two TTLs. Raises BusUnavailable.
         """
         work: Work = []
         with bus_errors():
+            for tier in range(NUM_TIERS):
+                call(self._client, refill(self._keys, tier))
             for stream in self._streams:
                 for consumer, num_pending in self._consumers(stream):
+                    if consumer == self._consumer:
+                        # A read that was given up may have run after the own pending entries were looked at.
+                        self._recovering = self._recovering or num_pending > 0
+                        continue
                     if consumer in live:
                         continue
                     if num_pending:

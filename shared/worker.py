@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import logging
 import random
-import signal
 import threading
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from types import FrameType
 from typing import Generic, Protocol, TypeVar
 
 from redis import Redis
@@ -118,18 +116,8 @@ class Worker(Generic[M]):
             logger.warning("left without goodbye: %s", error)
 
     def stop(self) -> None:
-        """Ends `run` after the message at hand. Safe from other threads and from signal handlers."""
+        """Ends `run` after the message at hand. Safe from other threads."""
         self._stopping.set()
-
-    def drain_on_signals(self) -> None:
-        """SIGTERM and SIGINT drain; a second one ends the process at once. Only from the main thread."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        for again in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(again, signal.SIG_DFL)
-        self.stop()
 
     def _turn(self) -> bool:
         """One turn; whether there was anything to do."""

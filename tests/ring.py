@@ -226,7 +226,7 @@ class TableRing:
         self.time_ms += ms
         return False
 
-    def submit(self, request: Request) -> Enqueued:
+    def submit(self, request: Request, traceparent: str | None = None, budget_ms: float | None = None) -> Enqueued:
         prompt = request.prompt.tolist()
         return call(
             self.client,
@@ -241,7 +241,8 @@ class TableRing:
                 digest=digest.extend(digest.EMPTY, prompt).hex(),
                 seed=request.seed,
                 gateway=GATEWAY,
-                traceparent=None,
+                traceparent=traceparent,
+                budget_ms=budget_ms,
             ),
         )
 

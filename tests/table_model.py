@@ -43,6 +43,12 @@ def _logits(model: TableModel, context: tuple[int, ...]) -> Float64:
     return base
 
 
+def remember_few() -> None:
+    """For processes whose memory is watched."""
+    global _logits
+    _logits = lru_cache(maxsize=2_000)(_logits.__wrapped__)
+
+
 class TableCache:
     """Slot -> (token, position)."""
 

@@ -14,7 +14,7 @@ from shared.inference.identity import model_name
 from shared.inference.kv import slots_for_memory
 from shared.inference.loading import DTYPES, load_model
 from shared.inference.runner import ModelRunner
-from shared.process import run
+from shared.process import on_signals, run
 from shared.streams import HintReader, OwnedStream, connect
 from shared.telemetry import configure
 from shared.tokenizer import load_tokenizer
@@ -60,7 +60,12 @@ def serve(settings: DrafterSettings) -> None:
             live=lambda: heartbeat.is_running and worker.pulse.healthy(),
             metrics=telemetry.prometheus,
         )
-        worker.drain_on_signals()
+
+        def drain() -> None:
+            heartbeat.leave()
+            worker.stop()
+
+        on_signals(drain)
         with heartbeat:
             health.start()
             try:

@@ -7,7 +7,7 @@ sends when it is told NEED_CONTEXT.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from shared.tree import EMPTY, TokenTree
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 Key = tuple[str, int, bytes, int]  # verifier, ring, request, epoch
+Group = tuple[str, int]  # verifier, ring
 
 
 class Cache(Protocol):
@@ -98,9 +99,19 @@ class Drafter:
         """Whether `warm` has something to do."""
         return any(self._is_cold(draft) for draft in self._rows.values())
 
-    def keep_verifiers(self, live: set[str]) -> None:
-        """Forget the rows of every verifier that is not ``live``."""
-        self._forget([key for key in self._rows if key[0] not in live])
+    @property
+    def num_blocks(self) -> int:
+        """Blocks of the KV pool."""
+        return self._pool.num_blocks
+
+    @property
+    def num_blocks_used(self) -> int:
+        """Blocks that rows hold."""
+        return self._pool.num_blocks - self._pool.num_free
+
+    def keep(self, groups: Container[Group]) -> None:
+        """Forget the rows of every other (verifier, ring)."""
+        self._forget([key for key in self._rows if key[:2] not in groups])
 
     def draft(self, message: DraftRequest) -> Drafted:
         """Fold the rows in, free the absent ones, and expand a tree for every row that is ready."""

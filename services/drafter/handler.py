@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from services.drafter.drafter import Drafted, Drafter, drafted_columns
+from services.drafter.drafter import Drafted, Drafter, Group, drafted_columns
 from shared import signals
 from shared.messages import TRACEPARENT, CandidateTrees, DraftRequest
 from shared.telemetry import Telemetry, now_ns
@@ -16,6 +16,7 @@ from shared.topics import Keys
 from shared.worker import Outgoing
 
 HOUSEKEEPING_S = 1.0
+SILENT_S = 60.0  # longer than any pause between probes: that verifier has found another drafter
 
 
 class DraftHandler:
@@ -38,6 +39,7 @@ class DraftHandler:
         self._live_verifiers = live_verifiers
         self._clock = clock
         self._next_housekeeping = clock() + HOUSEKEEPING_S
+        self._heard: dict[Group, float] = {}
 
     @property
     def has_background_work(self) -> bool:
@@ -47,6 +49,7 @@ class DraftHandler:
     def handle(self, message: DraftRequest) -> list[Outgoing]:
         """One round of drafting."""
         start, start_ns = self._clock(), now_ns()
+        self._heard[message.verifier, message.ring] = start
         parents = [traceparent.decode("ascii", "replace") for traceparent in message.traceparent.tolist()]
         with self._telemetry.batch(signals.DRAFTER_BATCH, parents) as span:
             drafted = self._drafter.draft(message)
@@ -59,16 +62,29 @@ class DraftHandler:
             reply = _candidates(message, drafted, traces, draft_ms=(self._clock() - start) * 1000)
         self._telemetry.record(signals.STEP_TIME, reply.draft_ms / 1000, part="draft")
         self._telemetry.add(signals.DRAFT_TOKENS_PROPOSED, len(reply.tokens))
+        self._report()
         return [Outgoing(self._select, reply, span.traceparent)]
 
     def background(self) -> None:
-        """One bounded slice: a warming chunk, or forgetting the rows of verifiers that are gone."""
+        """One bounded slice: a warming chunk, or forgetting the rows that nobody asks for any more."""
         if self._is_housekeeping_due():
-            self._next_housekeeping = self._clock() + HOUSEKEEPING_S
-            if self._drafter.num_rows:
-                self._drafter.keep_verifiers(set(self._live_verifiers()))
-            return
-        self._drafter.warm()
+            self._keep_house()
+        else:
+            self._drafter.warm()
+
+    def _keep_house(self) -> None:
+        now = self._clock()
+        self._next_housekeeping = now + HOUSEKEEPING_S
+        live = set(self._live_verifiers())
+        self._heard = {
+            group: heard for group, heard in self._heard.items() if group[0] in live and now - heard < SILENT_S
+        }
+        self._drafter.keep(self._heard)
+        self._report()
+
+    def _report(self) -> None:
+        self._telemetry.set(signals.KV_BLOCKS, self._drafter.num_blocks_used, state="used")
+        self._telemetry.set(signals.KV_BLOCKS, self._drafter.num_blocks, state="total")
 
     def _is_housekeeping_due(self) -> bool:
         return self._drafter.num_rows > 0 and self._clock() >= self._next_housekeeping

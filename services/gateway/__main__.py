@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import os
 import signal
 import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
@@ -16,13 +21,15 @@ from services.gateway.handler import Gateway
 from services.gateway.settings import GatewaySettings
 from shared.errors import ConfigurationError
 from shared.heartbeat import new_member
+from shared.policy import load_policy
 from shared.process import run
 from shared.telemetry import configure
 from shared.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
-LAST_WORDS_S = 3  # after the drain: for the error event that ends each remaining stream
+LAST_WORDS_S = 3  # after the drain: for the event that ends each remaining stream
+DRAIN_POLL_S = 0.05
 
 
 def main() -> None:
@@ -37,26 +44,29 @@ def _serve(settings: GatewaySettings) -> None:
 
 async def serve(settings: GatewaySettings) -> None:
     """Build everything, then answer. Raises ConfigurationError, and BusUnavailable at the start only."""
+    policy = None if settings.policy_file is None else load_policy(settings.policy_file)
     tokenizer = load_tokenizer(settings.target)
     member = new_member(settings.name)
     with listen(settings.http_host, settings.http_port) as listener, configure("gateway", member) as telemetry:
-        gateway = Gateway(settings, member, tokenizer, telemetry)
+        gateway = Gateway(settings, member, tokenizer, telemetry, policy)
         await gateway.start()
         try:
+            # A full collection over what was built up to here takes 100 ms and more, and all streams wait for it.
+            gc.freeze()
             logger.info("%s on http://%s:%d", settings.model_id, *listener.getsockname()[:2])
             await _Server(gateway, settings).serve(sockets=[listener])
         finally:
             await gateway.stop()
 
 
-def _config(settings: GatewaySettings, gateway: Gateway) -> uvicorn.Config:
+def _config(gateway: Gateway) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(gateway),
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=settings.drain_s + LAST_WORDS_S,
+        timeout_graceful_shutdown=LAST_WORDS_S,
     )
 
 
@@ -77,33 +87,35 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """The first signal drains, a second one ends at once. No stream is cut without a word."""
+    """The first signal drains, a second one ends at once. No stream is cut without a word.
+
+    While it drains it still listens: a refusal that says where to go is better than a connection refused.
+    """
 
     def __init__(self, gateway: Gateway, settings: GatewaySettings) -> None:
-        super().__init__(_config(settings, gateway))
+        super().__init__(_config(gateway))
         self._gateway = gateway
         self._drain_s = settings.drain_s
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        deadline = asyncio.get_running_loop().call_later(self._drain_s, self._gateway.end_streams)
-        try:
-            await super().shutdown(sockets)
-        finally:
-            deadline.cancel()
+        deadline = time.monotonic() + self._drain_s
+        while self.server_state.tasks and time.monotonic() < deadline:  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(DRAIN_POLL_S)
+        self._gateway.end_streams()
+        await super().shutdown(sockets)
 
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        # uvicorn raises the signal again when it has drained; the gateway must still get to stop then
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Unlike uvicorn's it does not raise the signal again in the end: the gateway must still get to stop."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _ignore)
-        await super().serve(sockets)
+            signal.signal(number, self._on_signal)
+        yield
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.force_exit = self.should_exit
-        super().handle_exit(sig, frame)
-
-
-def _ignore(*_: object) -> None:
-    """A handler that does nothing."""
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.should_exit:
+            os._exit(128 + number)
+        self._gateway.drain()
+        self.should_exit = True
 
 
 if __name__ == "__main__":

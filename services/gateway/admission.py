@@ -12,14 +12,13 @@ from services.gateway.bus import Bus
 from services.gateway.delivery import Delivery
 from services.gateway.errors import ApiError, invalid
 from services.gateway.schemas import AdaServeOptions, Sampling, SpeculationOptions
-from services.gateway.slo import Slo
+from services.gateway.stream_ids import STREAM_HEADER
+from services.gateway.terms import Bounds, Terms
 from shared import scripts
 from shared.errors import BusUnavailable
 from shared.messages import Request
 from shared.records import Origin
-from shared.topics import NUM_TIERS
 
-DEFAULT_TIER = NUM_TIERS // 2
 RETRY_AFTER_S = 1.0
 SEED_SPAN = 2**64
 
@@ -38,17 +37,15 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
-def new_request(
-    request: str, tenant: str, body: Sampling, prompt: list[int], slo: Slo, limits: ModelLimits
-) -> Request:
+def new_request(request: str, terms: Terms, body: Sampling, prompt: list[int], limits: ModelLimits) -> Request:
     """The work message. Raises ApiError 400 for what only the model's limits can tell."""
     max_tokens = _max_tokens(body, len(prompt), limits)
     speculation = (body.adaserve or AdaServeOptions()).speculation or SpeculationOptions()
     return Request(
         request=request,
-        tenant=tenant,
-        slo_class=slo.name,
-        tier=DEFAULT_TIER,
+        tenant=terms.tenant,
+        slo_class=terms.slo.name,
+        tier=terms.tier,
         prompt=np.array(prompt, np.int32),
         max_tokens=max_tokens,
         min_tokens=_min_tokens(body, max_tokens),
@@ -66,23 +63,21 @@ def new_request(
         stop=tuple(body.stop),
         stop_token_ids=_stop_token_ids(body, limits),
         ignore_eos=bool(body.ignore_eos),
-        tpot_ms=float(slo.tpot_ms),
-        ttft_ms=float(slo.ttft_ms),
+        tpot_ms=float(terms.slo.tpot_ms),
+        ttft_ms=float(terms.slo.ttft_ms),
         speculation=speculation.enabled,
         max_depth=speculation.max_depth,
     )
 
 
-async def enqueue(bus: Bus, origin: Origin, delivery: Delivery, limit: int) -> bool:
-    """Put it into its tier's queue; False when Redis knows the id already.
-
-    Raises ApiError 429 when the queue is full, 503 when Redis does not answer.
-    """
+async def enqueue(bus: Bus, origin: Origin, delivery: Delivery, bounds: Bounds) -> scripts.Enqueued:
+    """Put it into its tier's queue. Raises ApiError 503 when Redis does not answer."""
     call = scripts.enqueue(
         bus.keys,
         request=delivery.request,
         tier=origin.tier,
-        limit=limit,
+        limit=bounds.limit,
+        share=bounds.share,
         body=origin.body,
         tenant=origin.tenant,
         position=delivery.position,
@@ -91,16 +86,41 @@ async def enqueue(bus: Bus, origin: Origin, delivery: Delivery, limit: int) -> b
         gateway=origin.gateway,
         traceparent=origin.traceparent,
         form=origin.form,
+        cost=origin.cost,
+        weight=origin.weight,
+        budget_ms=origin.budget_ms,
     )
     try:
-        reply = await bus.call(call)
+        return await bus.call(call)
     except BusUnavailable:
         raise unavailable("the message bus does not answer") from None
-    if reply is scripts.Enqueued.FULL:
-        raise ApiError(
-            429, f"{limit} requests are waiting already", code="queue_full", retry_after_s=RETRY_AFTER_S
-        )
-    return reply is scripts.Enqueued.OK
+
+
+def expired() -> ApiError:
+    """504: it has not begun within the time that its client gave it."""
+    return ApiError(
+        504, "adaserve.deadline_ms: it was over before the request could begin", code="deadline_exceeded"
+    )
+
+
+class Leaving(ApiError):
+    """503 for requests that go on without this gateway: any other tells their answers."""
+
+    def __init__(self, *requests: str) -> None:
+        where = ", ".join(f"/v1/streams/{request}" for request in requests)
+        message = f"This server is being stopped; GET {where} on another one goes on"
+        super().__init__(503, message, code="draining", retry_after_s=RETRY_AFTER_S)
+        self._requests = requests
+
+    def headers(self) -> dict[str, str]:
+        return {**super().headers(), STREAM_HEADER: ", ".join(self._requests)}
+
+
+def refused() -> ApiError:
+    """503 for what comes while this gateway drains."""
+    return ApiError(
+        503, "This server is being stopped; ask another one", code="draining", retry_after_s=RETRY_AFTER_S
+    )
 
 
 def unavailable(reason: str) -> ApiError:

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import TypeVar
 
 from services.gateway.accounts import Account
+from services.gateway.admission import Leaving
 from services.gateway.completion import Completion
 from services.gateway.tasks import end
 
@@ -38,6 +39,15 @@ class Answer:
         """Cancel (or leave) every choice that has not ended. Idempotent."""
         for completion in self.completions:
             completion.close(error)
+
+    def withdraw(self, error: str) -> None:
+        """Cancel every choice: nobody will come back for what was refused."""
+        for completion in self.completions:
+            completion.close(error, may_return=False)
+
+    def leaving(self) -> Leaving:
+        """That this gateway goes, and where every choice goes on."""
+        return Leaving(*(completion.id for completion in self.completions))
 
 
 async def merged(sources: Sequence[AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from services.gateway import errors, unsupported
 from services.gateway.admin import add_admin
+from services.gateway.admission import Leaving
 from services.gateway.answer import Answer
 from services.gateway.errors import ApiError
 from services.gateway.handler import Gateway
@@ -33,7 +34,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     """The application of one gateway; whoever calls it starts and stops the gateway."""
     app = FastAPI(title="AdaServe", version=VERSION, docs_url=None, redoc_url=None)
     app.add_middleware(BodyLimits)
-    app.add_middleware(RequestContext, telemetry=gateway.telemetry)
+    app.add_middleware(RequestContext, telemetry=gateway.telemetry, is_draining=lambda: gateway.is_draining)
     app.add_exception_handler(ApiError, errors.on_api_error)
     app.add_exception_handler(RequestValidationError, errors.on_validation_error)
     app.add_exception_handler(HTTPException, errors.on_http_error)
@@ -93,6 +94,8 @@ async def _collect(answer: Answer) -> dict[str, Any]:
     collecting = [asyncio.create_task(_choice(shape)) for shape in shapes]
     try:
         choices = await asyncio.gather(*collecting)
+    except Leaving:
+        raise answer.leaving() from None
     finally:
         await end(collecting)
     return whole(shapes, choices, answer.accounts)

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from services.gateway import stored
@@ -28,10 +29,12 @@ from shared.topics import CONTROL, CONTROL_MAXLEN, TOKENS, Keys
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
+CALL_S = 0.9  # a hanging Redis fails its callers after so long, all tries together
 MAX_TRIES = 3  # of a call that may be repeated (docs/protocol.md, Redis Streams rules)
 MAX_COMMANDS = 64  # at once; each holds a connection
 CANCEL_FOR_S = 60.0  # a cancel that Redis does not take for so long is given up
 AGAIN_S = 1.0  # between its tries
+ATTACHMENTS_PER_MS = 1_000  # numbers fit into a double until the year 2255
 
 Attachment = Callable[[], Awaitable[int | None]]
 """The number of a connection once Redis has answered; None when Redis certainly does not know it."""
@@ -60,14 +63,15 @@ class Bus:
 
     async def call(self, request: Call[T]) -> T:
         """Runs one function, with tries. Raises BusUnavailable; the effect is then unknown."""
-        for tries in range(1, MAX_TRIES + 1):
-            try:
-                async with self._slots:
-                    return await acall(self._client, request)
-            except BusUnavailable:
-                if tries == MAX_TRIES:
-                    raise
-            await asyncio.sleep((0.02 + secrets.randbelow(80) / 1_000) * tries)  # with jitter
+        async with _in_time():
+            for tries in range(1, MAX_TRIES + 1):
+                try:
+                    async with self._slots:
+                        return await acall(self._client, request)
+                except BusUnavailable:
+                    if tries == MAX_TRIES:
+                        raise
+                await asyncio.sleep((0.02 + secrets.randbelow(80) / 1_000) * tries)  # with jitter
         raise AssertionError("unreachable")
 
     async def can_write(self) -> bool:
@@ -97,8 +101,12 @@ class Bus:
         """The request as Redis holds it. Raises BusUnavailable and UnreadableMessage."""
         return stored.unpack(await self._execute("HMGET", self.keys.request(request), *stored.FIELDS))
 
+    def new_attachment(self) -> int:
+        """Number of a connection: its own, and above those of earlier ones by the wall clock."""
+        return int(time.time() * 1_000) * ATTACHMENTS_PER_MS + secrets.randbelow(ATTACHMENTS_PER_MS)
+
     async def attach(self, stream: OpenStream) -> Attached:
-        """Read what this connection lacks; without a number it takes the request over. Raises BusUnavailable."""
+        """Take or keep the request, unless a later connection has it; its journal. Raises BusUnavailable."""
         delivery = stream.delivery
         call = scripts.attach(
             self.keys,
@@ -106,7 +114,7 @@ class Bus:
             gateway=self.gateway,
             position=delivery.position,
             detached=TOKENS.encode(terminal(delivery.request, "detached")),
-            attachment=stream.attachment,
+            attachment=stream.origin.attachment,
         )
         return await self.call(call)
 
@@ -172,6 +180,17 @@ class Bus:
         await self._execute(*command)
 
     async def _execute(self, *command: Any) -> Any:
-        with bus_errors():
-            async with self._slots:
-                return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+        async with _in_time():
+            with bus_errors():
+                async with self._slots:
+                    return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+
+@asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
+    """Raises BusUnavailable where the enclosed takes longer than CALL_S."""
+    try:
+        async with asyncio.timeout(CALL_S):
+            yield
+    except TimeoutError:
+        raise BusUnavailable(f"no answer within {CALL_S:g} s") from None

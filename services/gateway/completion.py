@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from services.gateway import admission
@@ -16,20 +16,23 @@ from services.gateway.accounts import Account
 from services.gateway.bus import Bus
 from services.gateway.delivery import Delivery, Delta
 from services.gateway.errors import ApiError, invalid
+from services.gateway.expectation import TypicalOutput
 from services.gateway.fleet import Fleet
 from services.gateway.form import Form
 from services.gateway.logprobs import Logprobs
 from services.gateway.open_stream import OpenStream
 from services.gateway.output import NoEvent, OutputText, Piece
-from services.gateway.slo import Slo
+from services.gateway.slo import slo_of
 from services.gateway.stored import origin_of
-from services.gateway.stream_ids import LAST_EVENT_ID
+from services.gateway.stream_ids import LAST_EVENT_ID, EventIds, Seen, event_id
 from services.gateway.streams import Streams
 from services.gateway.tenancy import unknown_stream
+from services.gateway.terms import Bounds
 from shared import signals
 from shared.errors import BusUnavailable
 from shared.logprobs import entry_size
 from shared.messages import Request, TokenEvent
+from shared.scripts import Enqueued
 from shared.telemetry import OpenSpan, Telemetry, now_ns
 from shared.tokenizer import Tokenizer
 
@@ -50,12 +53,15 @@ class Parts:
     tokenizer: Tokenizer
     patience_s: float
     grace_s: float
+    typical: TypicalOutput = field(default_factory=TypicalOutput)
 
 
 class Completion:
     """Iterate `pieces` to the end, then read `account`; always `close`, which cancels what has not ended.
 
-    ``seen`` is the position of the last event that the client has received from an earlier connection, if any.
+    ``cost`` and ``weight`` are what the request's place in its queue depends on, ``budget_ms`` is how long it may
+    stay there. Where other connections have had the request, ``attachment`` is this one's number and ``seen`` the
+    last event that the client has received.
     """
 
     def __init__(
@@ -68,24 +74,41 @@ class Completion:
         arrived: float,
         span: OpenSpan,
         traceparent: str | None,
-        seen: int | None = None,
+        cost: int = 1,
+        weight: float = 1.0,
+        budget_ms: float | None = None,
+        attachment: int | None = None,
+        seen: Seen | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.request = request
         self.form = form
         self.seen = seen
-        self.slo = Slo(request.tpot_ms, request.ttft_ms)
+        self.slo = slo_of(request)
         self.finish_reason: str | None = None
         self._parts = parts
         self._arrived = arrived
         self._span = span
         self._clock = clock
-        self._origin = origin_of(request, form, parts.bus.gateway, traceparent)
+        self._origin = origin_of(
+            request,
+            form,
+            parts.bus.gateway,
+            traceparent,
+            cost=cost,
+            weight=weight,
+            budget_ms=budget_ms,
+            attachment=parts.bus.new_attachment() if attachment is None else attachment,
+        )
         self._delivery = Delivery(request.request, len(request.prompt), digest, entry_size(request.logprobs))
         self.logprobs: Logprobs | None = None
         if request.logprobs is not None:
             self.logprobs = Logprobs(parts.tokenizer, self._delivery, request.logprobs)
-        self._output = OutputText(parts.tokenizer, request.stop, len(request.prompt), seen=seen)
+        self._output = OutputText(
+            parts.tokenizer, request.stop, len(request.prompt), seen=None if seen is None else seen.position
+        )
+        self._ids = EventIds(request.request, len(request.prompt), digest, self._delivery.tokens)
+        self._unproven = seen  # until the stream is there
         self._stream: OpenStream | None = None
         self._opening: asyncio.Task[object] | None = None
         self._replayed: list[Piece] = []
@@ -100,25 +123,25 @@ class Completion:
     def id(self) -> str:
         return self.request.request
 
-    async def enqueue(self, limit: int) -> bool:
-        """Queue it; False when Redis knew the id before. Raises ApiError.
+    async def enqueue(self, bounds: Bounds, *, is_own_id: bool) -> Enqueued:
+        """Queue it, unless Redis knows the id (EXISTS) or there is no room. Raises ApiError.
 
-        After a lost reply that is this very request, so `join` is right in either case. The call survives the
-        handler's cancellation, so that `close` can undo it.
+        EXISTS after a lost reply is this very request: certainly so if nobody else can have the id; otherwise
+        `join` is right in either case. The call survives the handler's cancellation: `close` can undo it.
         """
         self._stream = self._parts.streams.open(self._delivery, self._origin)
-        return await self._outlive(self._enqueue(self._stream, limit))
+        return await self._outlive(self._enqueue(self._stream, bounds, is_own_id))
 
-    async def _enqueue(self, stream: OpenStream, limit: int) -> bool:
+    async def _enqueue(self, stream: OpenStream, bounds: Bounds, is_own_id: bool) -> Enqueued:
         try:
-            is_new = await admission.enqueue(self._parts.bus, self._origin, self._delivery, limit)
+            status = await admission.enqueue(self._parts.bus, self._origin, self._delivery, bounds)
         except ApiError as error:
             if error.status == 503:  # it may be there all the same
-                stream.attachment = 1
+                stream.is_attached = True
             raise
-        if is_new:
-            stream.attachment = 1
-        return is_new
+        if status is Enqueued.OK or (status is Enqueued.EXISTS and is_own_id):
+            stream.is_attached = True
+        return status
 
     async def join(self) -> None:
         """Take the request over from whichever connection had it, up to what was seen. Raises ApiError."""
@@ -166,14 +189,34 @@ class Completion:
         if delta.tokens and not self._first_ns:
             self._ttft_ms = (self._clock() - self._arrived) * 1_000
             self._first_ns = now_ns()
+        self._prove_seen()
         try:
             if delta.end is None:
                 return self._output.push(delta.tokens)
             self.finish_reason = _finish_reason(delta.end)
             return self._output.finish(delta.tokens, delta.end)
         except NoEvent:
+            assert self.seen is not None
             self._may_return = True  # whoever has named a wrong position may still name the right one
-            raise invalid(LAST_EVENT_ID, f"no event of this stream has the position {self.seen}") from None
+            raise invalid(
+                LAST_EVENT_ID, f"no event of this stream has the position {self.seen.position}"
+            ) from None
+
+    def _prove_seen(self) -> None:
+        """Raises ApiError when the stream is not the one whose beginning the client has."""
+        if self._unproven is not None and self._delivery.position >= self._unproven.position:
+            seen, self._unproven = self._unproven, None
+            try:
+                self._ids.check(seen)
+            except ApiError:
+                self._may_return = True  # to read it from its beginning
+                raise
+
+    def event_id(self, position: int) -> str:
+        """Of an event with text up to this position; positions only go forward."""
+        if self.seen is not None and position <= self.seen.position:  # which the stream may not have reached yet
+            return event_id(self.id, self.seen.position, self.seen.mark)
+        return self._ids.at(position)
 
     def account(self) -> Account:
         """Figures up to now."""
@@ -193,11 +236,15 @@ class Completion:
         first_ms = self._delivery.first_ms
         return None if first_ms is None else max(0.0, first_ms - enqueued_ms)
 
-    def close(self, error: str | None = None) -> None:
-        """Stop receiving; leave or end the request if it has not ended; close its span. Idempotent."""
+    def close(self, error: str | None = None, *, may_return: bool = True) -> None:
+        """Stop receiving; leave or end the request if it has not ended; close its span. Idempotent.
+
+        Whoever was told that the request is refused does not come back for it: not ``may_return``.
+        """
         if self._closed:
             return
         self._closed = True
+        self._may_return &= may_return
         if self._stream is not None and self._opening is not None:
             self._parts.streams.close(self._stream)
             if self._delivery.end is None:
@@ -208,9 +255,9 @@ class Completion:
     def _leave(self, stream: OpenStream, opening: asyncio.Task[object]) -> None:
         async def attachment() -> int | None:
             await asyncio.wait([opening])
-            return stream.attachment
+            return stream.origin.attachment if stream.is_attached else None
 
-        grace_s = self._parts.grace_s if self._may_return else None
+        grace_s = self._parts.grace_s if self._may_return or stream.is_left else None
         self._parts.bus.client_left(self.id, attachment, grace_s)
 
     def _report(self, error: str | None) -> None:
@@ -234,12 +281,13 @@ class Completion:
     def _measure(self, account: Account) -> None:
         """Count a request that finished; one without a target has no SLO to attain."""
         telemetry = self._parts.telemetry
+        self._parts.typical.observe(account.output_tokens)
         if account.ttft_ms is not None:
             telemetry.record(signals.TTFT, account.ttft_ms / 1_000)
         if account.output_tokens > 1:
             telemetry.record(signals.TPOT, account.tpot_ms)
         if account.met is not None:
-            name = self.slo.name
+            name = self.slo.kind
             telemetry.add(signals.SLO_REQUESTS, slo_class=name, met="true" if account.met else "false")
             telemetry.add(signals.GOODPUT_TOKENS, account.output_tokens * account.met, slo_class=name)
 
@@ -250,6 +298,8 @@ def _finish_reason(end: TokenEvent) -> str:
         return str(end.finish)
     if end.finish == "error":
         raise ApiError(500, end.error or "The request failed", code="generation_failed")
+    if end.finish == "expired":
+        raise admission.expired()
     if end.finish == "detached":
         raise ApiError(409, "Another connection has taken this stream over", code="detached")
     raise ApiError(409, "The request was cancelled", code="cancelled")

@@ -15,7 +15,7 @@ from shared.messages import TokenEvent
 from shared.replies import Attached
 from shared.topics import TOKENS
 
-ENDED_FROM_OUTSIDE = ("cancelled", "error", "detached")  # such an end may come at any position
+ENDED_FROM_OUTSIDE = ("cancelled", "error", "detached", "expired")  # such an end may come at any position
 
 
 class BrokenChain(Exception):

@@ -9,6 +9,7 @@ only.
 from __future__ import annotations
 
 import logging
+import math
 import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,7 +32,10 @@ _LOCATIONS = ("body", "query", "path", "header")
 
 
 class ApiError(Exception):
-    """An answer other than success. ``code`` is a stable word, ``param`` the field at fault."""
+    """An answer other than success. ``code`` is a stable word, ``param`` the field at fault.
+
+    ``details`` are figures for programs, told as the error's ``adaserve``.
+    """
 
     def __init__(
         self,
@@ -41,6 +45,7 @@ class ApiError(Exception):
         code: str,
         param: str | None = None,
         retry_after_s: float | None = None,
+        details: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -48,18 +53,20 @@ class ApiError(Exception):
         self.code = code
         self.param = param
         self.retry_after_s = retry_after_s
+        self.details = details
 
     def body(self) -> dict[str, Any]:
         """The answer's JSON, and the data of an error event inside a stream."""
         default = "server_error" if self.status >= 500 else "invalid_request_error"
         kind = _TYPES.get(self.status, default)
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        return {"error": error if self.details is None else {**error, "adaserve": dict(self.details)}}
 
     def headers(self) -> dict[str, str]:
         if self.retry_after_s is None:
             return {}
         return {
-            "retry-after": str(max(1, round(self.retry_after_s))),
+            "retry-after": str(max(1, math.ceil(self.retry_after_s))),
             "retry-after-ms": str(max(1, round(self.retry_after_s * 1_000))),
         }
 

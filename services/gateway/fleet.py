@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from services.gateway.feasibility import Pace
 from services.gateway.tasks import end, vital
 from shared.errors import BusUnavailable
 from shared.heartbeat import live_members
@@ -30,6 +31,7 @@ class Fleet:
         self._verifiers: dict[str, dict[str, Any]] = {}
         self._last_seen = clock()  # when a usable verifier was last seen; a start counts as that
         self._refused: set[str] = set()
+        self._zero_load_ms: float | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -62,9 +64,13 @@ class Fleet:
 
     @property
     def zero_load_ms(self) -> float | None:
-        """Time per token of the fastest verifier when it is idle."""
-        found = [ms for v in self._verifiers.values() if isinstance(ms := v.get("zero_load_ms"), float) and ms > 0]
-        return min(found, default=None)
+        """Time per token of the fastest verifier when it is idle; while none lives, as it was."""
+        return self._zero_load_ms
+
+    @property
+    def paces(self) -> list[Pace]:
+        """How each usable verifier gets on."""
+        return [Pace.of(about) for about in self._verifiers.values()]
 
     def modes(self) -> dict[str, dict[str, Any]]:
         """How each usable verifier decodes now, and why."""
@@ -80,6 +86,8 @@ class Fleet:
         self._verifiers = {name: about for name, about in members.items() if self._is_usable(name, about)}
         if self._verifiers:
             self._last_seen = self._clock()
+        found = [ms for v in self._verifiers.values() if isinstance(ms := v.get("zero_load_ms"), float) and ms > 0]
+        self._zero_load_ms = min(found, default=self._zero_load_ms)
 
     async def _poll(self) -> None:
         while True:

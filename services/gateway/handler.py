@@ -12,6 +12,7 @@ from services.gateway import admission, idempotency, slo, tenancy
 from services.gateway.answer import Answer
 from services.gateway.bus import Bus
 from services.gateway.completion import Parts
+from services.gateway.door import Door
 from services.gateway.errors import ApiError
 from services.gateway.fleet import Fleet
 from services.gateway.prompts import Prompts
@@ -22,10 +23,12 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.streams import Streams
 from services.gateway.submission import Asked, Submission
 from services.gateway.tasks import end, vital
+from services.gateway.terms import Terms, agree
 from shared.errors import BusUnavailable, UnreadableMessage
 from shared.heartbeat import Heartbeat
 from shared.messages import MAX_CONTEXT
 from shared.modes import Order
+from shared.policy import Policy
 from shared.streams import OwnedStream
 from shared.telemetry import Telemetry
 from shared.tokenizer import Tokenizer
@@ -39,11 +42,20 @@ DEFAULT_ALIAS = "default"
 class Gateway:
     """One gateway member of a cell. Built and started on the event loop that serves."""
 
-    def __init__(self, settings: GatewaySettings, member: str, tokenizer: Tokenizer, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        member: str,
+        tokenizer: Tokenizer,
+        telemetry: Telemetry,
+        policy: Policy | None = None,
+    ) -> None:
         self.settings = settings
+        self._policy = policy
         self.telemetry = telemetry
         self.started = int(time.time())
         keys = Keys(settings.cell)
+        self.is_draining = False
         self._tokenizer = tokenizer
         self._loop: asyncio.AbstractEventLoop | None = None
         self._bus = Bus(settings.redis_url, keys, member)
@@ -64,8 +76,13 @@ class Gateway:
             parts,
             self.prompts,
             self._resumption,
+            Door(
+                self._bus,
+                self._fleet,
+                patience_s=settings.verifier_patience_s,
+                refuse_unreachable=settings.refuse_unreachable,
+            ),
             model=settings.model_id,
-            queue_limit=settings.queue_limit,
             limits=self._limits,
         )
         self._reaping: asyncio.Task[None] | None = None
@@ -89,9 +106,13 @@ class Gateway:
         self._streams.start()
         self._reaping = vital(reap(self._bus))
 
+    def drain(self) -> None:
+        """Take no more requests; those that are open go on."""
+        self.is_draining = True
+
     def end_streams(self) -> None:
-        """Tell every client that is still waiting that this process goes."""
-        self._streams.fail_all(admission.unavailable("this server is being stopped; ask again"))
+        """Tell every client that is still waiting that this process goes, and where its answer is."""
+        self._streams.leave_all()
 
     async def stop(self) -> None:
         await self._fleet.stop()
@@ -112,7 +133,7 @@ class Gateway:
 
     async def is_ready(self) -> bool:
         """Whether a request would be served now: Redis takes writes and a warm verifier lives."""
-        return self._fleet.is_ready and await self._bus.can_write()
+        return not self.is_draining and self._fleet.is_ready and await self._bus.can_write()
 
     async def modes(self) -> dict[str, Any]:
         """Operators' orders by scope, and how every verifier decodes now. Raises ApiError 503."""
@@ -153,14 +174,15 @@ class Gateway:
 
         Raises ApiError; whoever gets the answer closes it.
         """
+        self._check_open()
         arrived = time.monotonic()
+        tenant = tenancy.tenant_of(headers, self._policy)
         targets = slo.resolve(body.adaserve.slo if body.adaserve else None, headers)
         self.check_model(body.model)
         key = idempotency.key_of(headers)
         asked = Asked(
             body=body,
-            tenant=tenancy.tenant_of(headers),
-            targets=targets,
+            terms=self._terms(tenant, body, targets),
             traceparent=headers.get("traceparent"),
             arrived=arrived,
             body_digest="" if key is None else idempotency.digest_of(body, targets),
@@ -169,19 +191,35 @@ class Gateway:
 
     async def resume(self, stream: str, last_event_id: str | None, headers: Mapping[str, str]) -> Answer:
         """Join a request after the event that the client has seen last. Raises ApiError, as `submit`."""
-        tenant = tenancy.tenant_of(headers)
+        self._check_open()
+        tenant = tenancy.tenant_of(headers, self._policy)
         found = await self._resumption.resume(tenant, stream, last_event_id, headers.get("traceparent"))
         return Answer([found])
 
     async def cancel(self, stream: str, headers: Mapping[str, str]) -> dict[str, Any]:
         """End a request, if it has not ended; how it ended. Raises ApiError."""
-        request, status = await self._resumption.cancel(tenancy.tenant_of(headers), stream)
+        request, status = await self._resumption.cancel(tenancy.tenant_of(headers, self._policy), stream)
         return {"id": request, "object": "stream", "status": status}
+
+    def _terms(self, tenant: str, body: ChatRequest | CompletionRequest, asked: slo.Slo) -> Terms:
+        options = body.adaserve.slo if body.adaserve else None
+        return agree(
+            self._policy,
+            tenant,
+            options.service_class if options else None,
+            asked,
+            zero_load_ms=self._fleet.zero_load_ms,
+            limit=self.settings.queue_limit,
+        )
 
     def _limits(self) -> admission.ModelLimits:
         return admission.ModelLimits(
             self._tokenizer.vocab_size, self.context_limit, self.settings.default_max_tokens
         )
+
+    def _check_open(self) -> None:
+        if self.is_draining:
+            raise admission.refused()
 
     def check_model(self, model: str) -> None:
         """Raises ApiError 400 for a model that is not served."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
@@ -49,7 +48,7 @@ class Healing:
         try:
             journal = await self._bus.attach(stream)
             if journal.status != "MISSING":
-                stream.attachment = journal.attachment
+                stream.is_attached = True
                 await self._receive(stream, journal, stream.start)
         finally:
             stream.is_attaching = False
@@ -73,7 +72,7 @@ class Healing:
     async def _heal(self, stream: OpenStream) -> None:
         try:
             async with self._slots:
-                if stream.is_open and stream.attachment is not None:
+                if stream.is_open and stream.is_attached:
                     asked_at = stream.delivery.position
                     await self._receive(stream, await self._bus.attach(stream), asked_at)
         except BusUnavailable:
@@ -118,7 +117,7 @@ class Healing:
         call = scripts.reseed(
             self._bus.keys,
             request=delivery.request,
-            origin=replace(stream.origin, attachment=stream.attachment or 1),
+            origin=stream.origin,
             start=stream.start,
             position=delivery.position,
             digest=delivery.digest.hex(),

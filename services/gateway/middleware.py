@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -25,12 +26,14 @@ _BRACKETS = re.compile(rb'"(?:[^"\\]++|\\(?:.|\Z))*+(?:"|\Z)|[\[{]|[\]}]', re.DO
 class RequestContext:
     """Gives every answer an `x-request-id` (the client's own, if it sent a fitting one) and counts it.
 
-    A bug below ends in OpenAI's error shape, if the answer has not begun.
+    While the gateway drains, every answer is its connection's last. A bug below ends in OpenAI's error shape, if
+    the answer has not begun.
     """
 
-    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+    def __init__(self, app: ASGIApp, telemetry: Telemetry, is_draining: Callable[[], bool]) -> None:
         self._app = app
         self._telemetry = telemetry
+        self._is_draining = is_draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -45,7 +48,10 @@ class RequestContext:
             nonlocal status, started
             if message["type"] == "http.response.start":
                 started, status = True, message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                if self._is_draining():
+                    headers["connection"] = "close"
             await send(message)
 
         try:

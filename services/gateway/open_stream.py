@@ -17,16 +17,17 @@ RESTORE_AFTER_S = 0.75  # a live verifier, which may hold more than the client h
 class OpenStream:
     """One request's deltas, in order, ending with a terminal one or an ApiError.
 
-    ``origin`` is what has to be put back if Redis forgets the request; ``attachment`` the connection's number,
-    None while Redis does not know of it.
+    ``origin`` is what has to be put back if Redis forgets the request; it holds the connection's number.
+    ``is_attached`` tells whether Redis may know of it.
     """
 
     def __init__(self, delivery: Delivery, origin: Origin, clock: Callable[[], float]) -> None:
         self.delivery = delivery
         self.origin = origin
         self.start = delivery.position
-        self.attachment: int | None = None
+        self.is_attached = False
         self.is_open = True
+        self.is_left = False  # by this gateway: the request goes on for whoever takes it up elsewhere
         self.is_attaching = False
         self.attach_again = False
         self._clock = clock
@@ -56,6 +57,11 @@ class OpenStream:
         if item is not None:
             self._heard, self._check_after_s = self._clock(), FIRST_CHECK_S
             self._items.put_nowait(item)
+
+    def leave(self, farewell: ApiError) -> None:
+        """The last word of this gateway; what was handed over before it is still told."""
+        self.is_left = True
+        self._items.put_nowait(farewell)
 
     def is_overdue(self) -> bool:
         """Whether the journal should be asked: after a silence, each time twice as long, or when it was lost."""

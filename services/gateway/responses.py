@@ -23,8 +23,9 @@ class Shape(ABC):
     def __init__(self, completion: Completion) -> None:
         self.completion = completion
         self.form = completion.form
-        self.position = len(completion.request.prompt)  # up to which everything has been told
-        self._has_begun = completion.seen is not None and completion.seen > self.position
+        prompt, seen = len(completion.request.prompt), completion.seen
+        self.position = prompt if seen is None else seen.position  # up to which everything has been told
+        self._has_begun = self.position > prompt
 
     @abstractmethod
     def opening(self) -> Json | None:
@@ -52,7 +53,7 @@ class Shape(ABC):
 
     def piece(self, piece: Piece) -> Json | None:
         """One chunk of text; None where there is nothing to tell."""
-        self.position = piece.position
+        self.position = max(self.position, piece.position)  # what has been seen before may come as empty pieces
         tells_tokens = self.form.with_tokens or self.completion.logprobs is not None
         if not piece.text and not (tells_tokens and piece.tokens):
             return None

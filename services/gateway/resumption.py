@@ -31,10 +31,9 @@ class Resumption:
     ) -> Completion:
         """Join a request after the event that the client has seen last."""
         stored = await self._accessible(tenant, stream)
-        prompt = len(stored.request.prompt)
-        position = stream_ids.position_of(last_event_id, stored.request.request)
-        stream_ids.check_position(position, prompt=prompt, end=stored.end, has_ended=stored.has_ended)
-        return await self.join(stored, position, traceparent)
+        seen = stream_ids.seen_of(last_event_id, stored.request.request)
+        stream_ids.check_position(seen, prompt=len(stored.request.prompt), end=stored.end, limit=stored.limit)
+        return await self.join(stored, seen, traceparent)
 
     async def cancel(self, tenant: str, stream: str) -> tuple[str, str]:
         """End a request, if it has not ended; its id and how it ended."""
@@ -65,8 +64,8 @@ class Resumption:
             logger.error("request %s cannot be taken up: %s", request, error)
             raise ApiError(500, "The request cannot be read any more", code="request_lost") from None
 
-    async def join(self, stored: Stored, position: int | None, traceparent: str | None) -> Completion:
-        """Take the request over; without a position from its beginning."""
+    async def join(self, stored: Stored, seen: stream_ids.Seen | None, traceparent: str | None) -> Completion:
+        """Take the request over; without ``seen`` from its beginning."""
         completion = Completion(
             stored.request,
             stored.form,
@@ -75,7 +74,11 @@ class Resumption:
             arrived=time.monotonic(),
             span=self._parts.telemetry.request(traceparent, signals.GATEWAY_REQUEST),
             traceparent=stored.traceparent,
-            seen=position,
+            cost=stored.cost,
+            weight=stored.weight,
+            # A gateway's clock may be behind the one that gave the last number.
+            attachment=max(self._parts.bus.new_attachment(), stored.attachment + 1),
+            seen=seen,
         )
         await opened(completion, completion.join())
         return completion

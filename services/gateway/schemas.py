@@ -109,8 +109,9 @@ class Options(BaseModel):
 
 
 class SloOptions(Options):
-    """Targets of one request in ms."""
+    """Targets of one request in ms, and a class of the policy that gives those which are missing."""
 
+    service_class: str | None = Field(default=None, alias="class", min_length=1, max_length=64)
     tpot_ms: float | None = Field(default=None, gt=0, le=MAX_TARGET_MS)
     ttft_ms: float | None = Field(default=None, gt=0, le=MAX_TARGET_MS)
 
@@ -128,6 +129,7 @@ class AdaServeOptions(Options):
     slo: SloOptions | None = None
     speculation: SpeculationOptions | None = None
     resumable: bool | None = None
+    deadline_ms: float | None = Field(default=None, gt=0, le=MAX_TARGET_MS)
 
 
 class StreamOptions(Options):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -22,7 +23,13 @@ class GatewaySettings(ServiceSettings):
         le=MAX_CONTEXT,
         description="for requests that give none; the context bounds it too",
     )
-    queue_limit: int = Field(default=1024, ge=1, le=1_000_000, description="queued requests of one tier")
+    queue_limit: int = Field(
+        default=1024, ge=1, le=1_000_000, description="queued requests of one tier; the lowest takes a quarter"
+    )
+    policy_file: Path | None = Field(default=None, description="YAML file of classes and tenants")
+    refuse_unreachable: bool = Field(
+        default=True, description="a 429 for targets that cannot be met at this load, in place of a late answer"
+    )
     verifier_patience_s: float = Field(
         default=30.0, gt=0, le=3600, description="how long a request waits while no verifier lives"
     )
@@ -30,6 +37,9 @@ class GatewaySettings(ServiceSettings):
         default=30.0, gt=0, le=3600, description="how long a resumable request waits for a client that left"
     )
     keep_alive_s: float = Field(default=15.0, gt=0, le=3600, description="between comments on a silent stream")
+    slow_client_s: float = Field(
+        default=30.0, gt=0, le=3600, description="how long a client may leave its stream unread"
+    )
     drain_s: int = Field(default=30, ge=0, le=3600, description="how long open streams may go on after SIGTERM")
     admin_key: str | None = Field(
         default=None,

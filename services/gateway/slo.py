@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from services.gateway.errors import ApiError, invalid
 from services.gateway.schemas import MAX_TARGET_MS, SloOptions
+from shared.messages import Request
 
 MAX_TOKENS_PER_STEP = 9  # a path of depth 8, the selectors' default limit, and the target's own token
 BEST_EFFORT = "best_effort"
@@ -20,15 +21,27 @@ HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """Targets in ms, infinity where there is none."""
+    """Targets in ms, infinity where there is none; the policy's class that they come from, if any."""
 
     tpot_ms: float = math.inf
     ttft_ms: float = math.inf
+    service_class: str = ""
+
+    @property
+    def kind(self) -> str:
+        """Whether there is a target at all."""
+        return BEST_EFFORT if math.isinf(self.tpot_ms) and math.isinf(self.ttft_ms) else CUSTOM
 
     @property
     def name(self) -> str:
-        """Class of the request; named classes come with a policy."""
-        return BEST_EFFORT if math.isinf(self.tpot_ms) and math.isinf(self.ttft_ms) else CUSTOM
+        """Class of the request."""
+        return self.service_class or self.kind
+
+
+def slo_of(request: Request) -> Slo:
+    """What a request was admitted with."""
+    named = "" if request.slo_class in (BEST_EFFORT, CUSTOM) else request.slo_class
+    return Slo(request.tpot_ms, request.ttft_ms, named)
 
 
 def resolve(options: SloOptions | None, headers: Mapping[str, str]) -> Slo:

@@ -13,13 +13,14 @@ from shared.messages import Request
 from shared.records import Origin
 from shared.replies import text
 
-FIELDS = ("status", "finish", "position", "tenant", "traceparent", "body", "form")
+FIELDS = ("status", "finish", "position", "tenant", "traceparent", "body", "form", "cost", "weight", "attachment")
 TERMINAL = ("finished", "cancelled", "poisoned")
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """``position`` is where its output stands; ``traceparent`` is that of its first connection."""
+    """``position`` is where its output stands; ``traceparent`` is that of its first connection, ``attachment`` the
+    number of the one that has it."""
 
     request: Request
     form: Form
@@ -28,6 +29,9 @@ class Stored:
     finish: str
     position: int
     traceparent: str | None
+    cost: int
+    weight: float
+    attachment: int
 
     @property
     def has_ended(self) -> bool:
@@ -39,14 +43,19 @@ class Stored:
         return self.has_ended and self.finish not in ("stop", "length")
 
     @property
-    def end(self) -> int:
-        """Where its output ends, or may end at most."""
-        return self.position if self.has_ended else len(self.request.prompt) + self.request.max_tokens
+    def end(self) -> int | None:
+        """Where its output has ended; None while it goes on."""
+        return self.position if self.has_ended else None
+
+    @property
+    def limit(self) -> int:
+        """Where its output ends at the latest."""
+        return len(self.request.prompt) + self.request.max_tokens
 
 
 def unpack(values: Sequence[Any]) -> Stored | None:
     """From the values of FIELDS; None where there is no such request. Raises UnreadableMessage."""
-    status, finish, position, tenant, traceparent, body, form = values
+    status, finish, position, tenant, traceparent, body, form, cost, weight, attachment = values
     if status is None:
         return None
     if body is None or form is None or tenant is None:
@@ -59,10 +68,23 @@ def unpack(values: Sequence[Any]) -> Stored | None:
         finish=text(finish or b""),
         position=int(position),
         traceparent=text(traceparent or b"") or None,
+        cost=int(cost or 1),
+        weight=float(weight or 1.0),
+        attachment=int(attachment or 1),
     )
 
 
-def origin_of(request: Request, form: Form, gateway: str, traceparent: str | None) -> Origin:
+def origin_of(
+    request: Request,
+    form: Form,
+    gateway: str,
+    traceparent: str | None,
+    *,
+    cost: int,
+    weight: float,
+    budget_ms: float | None,
+    attachment: int,
+) -> Origin:
     """What has to be put back should Redis forget the request."""
     return Origin(
         body=codec.encode(request),
@@ -72,4 +94,8 @@ def origin_of(request: Request, form: Form, gateway: str, traceparent: str | Non
         gateway=gateway,
         traceparent=traceparent,
         form=form.pack(),
+        cost=cost,
+        weight=weight,
+        budget_ms=budget_ms,
+        attachment=attachment,
     )

@@ -12,9 +12,9 @@ import logging
 import time
 from collections.abc import Callable
 
+from services.gateway.admission import Leaving
 from services.gateway.bus import Bus
 from services.gateway.delivery import Delivery, Gap, terminal
-from services.gateway.errors import ApiError
 from services.gateway.healing import Healing
 from services.gateway.open_stream import OpenStream
 from services.gateway.tasks import end, vital
@@ -44,6 +44,7 @@ class Streams:
         self._stream = bus.keys.tokens(bus.gateway)
         self._cursor = "0-0"
         self._open: dict[str, OpenStream] = {}
+        self._are_left = False
         self._healing = Healing(bus, telemetry, self._redis_now_ms)
         self._tasks: list[asyncio.Task[None]] = []
         self._redis_offset_ms: float | None = None
@@ -70,6 +71,8 @@ class Streams:
         if before is not None:
             before.is_open = False
             before.put(before.delivery.receive(terminal(delivery.request, "detached"), 0.0))
+        if self._are_left:
+            stream.leave(Leaving(delivery.request))
         self._count()
         return stream
 
@@ -87,10 +90,11 @@ class Streams:
     def _count(self) -> None:
         self._telemetry.set(OPEN_STREAMS, len(self._open))
 
-    def fail_all(self, error: ApiError) -> None:
-        """Every open stream ends with this error."""
-        for stream in list(self._open.values()):
-            stream.put(error)
+    def leave_all(self) -> None:
+        """End every open stream, and all that are opened from now on; their requests go on."""
+        self._are_left = True
+        for request, stream in self._open.items():
+            stream.leave(Leaving(request))
 
     def on_recreated(self) -> None:
         """Redis had forgotten the stream: read it from its beginning, and every journal."""

@@ -10,9 +10,7 @@ from fastapi.responses import Response
 from services.gateway.answer import Answer
 from services.gateway.handler import Gateway
 from services.gateway.sse import EventStream, events
-from services.gateway.stream_ids import LAST_EVENT_ID
-
-STREAM_HEADER = "x-adaserve-stream"
+from services.gateway.stream_ids import LAST_EVENT_ID, STREAM_HEADER
 
 
 def add_streams(app: FastAPI, gateway: Gateway) -> None:
@@ -31,7 +29,9 @@ def add_streams(app: FastAPI, gateway: Gateway) -> None:
 def event_stream(gateway: Gateway, answer: Answer, headers: dict[str, str]) -> Response:
     """The answer as server-sent events."""
     chunks = events(answer, keep_alive_s=gateway.settings.keep_alive_s)
-    return EventStream(chunks, answer.close, {**headers, **stream_header(answer)})
+    return EventStream(
+        chunks, answer.close, {**headers, **stream_header(answer)}, patience_s=gateway.settings.slow_client_s
+    )
 
 
 def stream_header(answer: Answer) -> dict[str, str]:

@@ -8,17 +8,19 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
-from services.gateway import admission, idempotency, slo
+from services.gateway import admission, idempotency
 from services.gateway.answer import Answer, choice_id
 from services.gateway.completion import Completion, Parts
+from services.gateway.door import Door
 from services.gateway.errors import ApiError
 from services.gateway.form import Form
 from services.gateway.prompts import Prompts, digest_of
 from services.gateway.resumption import Resumption, opened
 from services.gateway.schemas import ChatRequest, CompletionRequest
-from services.gateway.slo import Slo
+from services.gateway.terms import Terms
 from shared import signals
 from shared.messages import Request
+from shared.scripts import Enqueued
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +28,7 @@ class Asked:
     """A checked body and what came with it. ``body_digest`` only of one with an Idempotency-Key."""
 
     body: ChatRequest | CompletionRequest
-    tenant: str
-    targets: Slo
+    terms: Terms
     traceparent: str | None
     arrived: float  # monotonic
     body_digest: str = ""
@@ -37,6 +38,15 @@ class Asked:
         """Whether the client may leave and come back; who sends a key means to ask again."""
         options = self.body.adaserve
         return bool(self.body_digest) or (options is not None and bool(options.resumable))
+
+    def budget_ms(self, now: float) -> float | None:
+        """What is left of the client's deadline, None without one. Raises ApiError 504 when that is nothing."""
+        if self.body.adaserve is None or self.body.adaserve.deadline_ms is None:
+            return None
+        left_ms = self.body.adaserve.deadline_ms - 1_000 * (now - self.arrived)
+        if left_ms <= 0:
+            raise admission.expired()
+        return left_ms
 
     @property
     def num_choices(self) -> int:
@@ -49,7 +59,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class _Choice:
+class Choice:
     """Which choice of which answer; ``sibling`` is the answer's first request, if this is another."""
 
     answer: str
@@ -61,7 +71,7 @@ class _Choice:
         return choice_id(self.answer, self.index)
 
 
-OpenChoice = Callable[[_Choice, Asked], Awaitable[Completion | None]]
+OpenChoice = Callable[[Choice, Asked], Awaitable[Completion | None]]
 
 
 class Submission:
@@ -72,16 +82,16 @@ class Submission:
         parts: Parts,
         prompts: Prompts,
         resumption: Resumption,
+        door: Door,
         *,
         model: str,
-        queue_limit: int,
         limits: Callable[[], admission.ModelLimits],
     ) -> None:
         self._parts = parts
         self._prompts = prompts
         self._resumption = resumption
+        self._door = door
         self._model = model
-        self._queue_limit = queue_limit
         self._limits = limits
         self._keyed: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -94,7 +104,7 @@ class Submission:
     async def submit_once(self, key: str, asked: Asked) -> Answer:
         """Queue every choice, or join what the key has started before, unless that was cancelled or failed."""
         for attempt in range(idempotency.MAX_ATTEMPTS):
-            request = idempotency.request_of(asked.tenant, key, attempt)
+            request = idempotency.request_of(asked.terms.tenant, key, attempt)
             lock = self._keyed.setdefault(request, asyncio.Lock())
             async with lock:  # or the second of two would open a stream that the first one is about to enqueue
                 answer = await self._all_choices(request, asked, self._known_choice)
@@ -108,28 +118,28 @@ class Submission:
         try:
             for index in range(asked.num_choices):
                 sibling = completions[0].request if completions else None
-                completion = await open_choice(_Choice(answer, index, sibling), asked)
+                completion = await open_choice(Choice(answer, index, sibling), asked)
                 if completion is None:
-                    Answer(completions).close("choice_failed")
+                    Answer(completions).withdraw("choice_failed")
                     return None
                 completions.append(completion)
         except BaseException as error:
-            Answer(completions).close(error.code if isinstance(error, ApiError) else type(error).__name__)
+            Answer(completions).withdraw(error.code if isinstance(error, ApiError) else type(error).__name__)
             raise
         return Answer(completions)
 
-    async def _new_choice(self, choice: _Choice, asked: Asked) -> Completion:
+    async def _new_choice(self, choice: Choice, asked: Asked) -> Completion:
         completion = await self._prepare(choice, asked)
-        await opened(completion, completion.enqueue(self._queue_limit))
+        await opened(completion, self._enqueue(completion, asked.terms, is_own_id=True))
         return completion
 
-    async def _known_choice(self, choice: _Choice, asked: Asked) -> Completion | None:
+    async def _known_choice(self, choice: Choice, asked: Asked) -> Completion | None:
         """None where the request has failed before."""
         request = choice.request
         stored = await self._resumption.stored(request)
         if stored is None:
             completion = await self._prepare(choice, asked)
-            if await opened(completion, completion.enqueue(self._queue_limit)):
+            if await opened(completion, self._enqueue(completion, asked.terms, is_own_id=False)):
                 return completion
             completion.close("exists")
             stored = await self._resumption.stored(request)
@@ -139,10 +149,18 @@ class Submission:
             raise idempotency.reused()
         return await self._resumption.join(stored, None, asked.traceparent)
 
-    async def _prepare(self, choice: _Choice, asked: Asked) -> Completion:
+    async def _enqueue(self, completion: Completion, terms: Terms, *, is_own_id: bool) -> bool:
+        """False when Redis knew the id before."""
+        status = await completion.enqueue(terms.bounds, is_own_id=is_own_id)
+        if status in (Enqueued.FULL, Enqueued.TENANT_FULL):
+            raise await self._door.refused(status, terms)
+        return status is Enqueued.OK
+
+    async def _prepare(self, choice: Choice, asked: Asked) -> Completion:
         span = self._parts.telemetry.request(asked.traceparent, signals.GATEWAY_REQUEST)
         try:
             message = await self._message(choice, asked)
+            budget_ms = asked.budget_ms(time.monotonic())
         except ApiError as error:
             span.end(error=error.code)
             raise
@@ -154,22 +172,20 @@ class Submission:
             arrived=asked.arrived,
             span=span,
             traceparent=span.traceparent,
+            cost=len(message.prompt) + self._parts.typical.expected(message.max_tokens),
+            weight=asked.terms.weight,
+            budget_ms=budget_ms,
         )
 
-    async def _message(self, choice: _Choice, asked: Asked) -> Request:
+    async def _message(self, choice: Choice, asked: Asked) -> Request:
         if choice.sibling is not None:
             seed = (choice.sibling.seed + choice.index) % admission.SEED_SPAN
             return replace(choice.sibling, request=choice.request, seed=seed)
-        fleet, patience_s = self._parts.fleet, self._parts.patience_s
-        slo.check_feasible(asked.targets, fleet.zero_load_ms, speculation=asked.wants_speculation)
-        if fleet.silent_s > patience_s:
-            raise admission.unavailable(f"no verifier has been alive for {patience_s:g} s")
+        await self._door.check(asked.terms, places=asked.num_choices, speculation=asked.wants_speculation)
         prompt = await self._prompts.of(asked.body)
-        return admission.new_request(
-            choice.request, asked.tenant, asked.body, prompt, asked.targets, self._limits()
-        )
+        return admission.new_request(choice.request, asked.terms, asked.body, prompt, self._limits())
 
-    def _form(self, choice: _Choice, asked: Asked) -> Form:
+    def _form(self, choice: Choice, asked: Asked) -> Form:
         body = asked.body
         return Form(
             endpoint="chat" if isinstance(body, ChatRequest) else "completions",

@@ -48,7 +48,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "prompt_embeds": _NOTHING,
 }
 NEUTRAL_OPTIONS: dict[str, tuple[Any, ...]] = {"acceptance": (None, "exact")}
-NEUTRAL_SLO: dict[str, tuple[Any, ...]] = {"class": _NOTHING}
 NEUTRAL_MESSAGE: dict[str, tuple[Any, ...]] = {
     "tool_calls": _NONE_GIVEN,
     "function_call": _NOTHING,
@@ -91,7 +90,7 @@ def warning(unknown: list[str]) -> dict[str, str]:
 def _unknown_options(options: AdaServeOptions) -> list[str]:
     unknown = _unknown("adaserve.", options.model_extra, NEUTRAL_OPTIONS)
     if options.slo is not None:
-        unknown += _unknown("adaserve.slo.", options.slo.model_extra, NEUTRAL_SLO)
+        unknown += _unknown("adaserve.slo.", options.slo.model_extra, {})
     if options.speculation is not None:
         unknown += _unknown("adaserve.speculation.", options.speculation.model_extra, {})
     return unknown

@@ -8,7 +8,7 @@ from services.selector.profiles import redis_loader
 from services.selector.settings import SelectorSettings
 from shared.health import HealthServer
 from shared.heartbeat import Heartbeat, new_member
-from shared.process import run
+from shared.process import on_signals, run
 from shared.streams import GroupReader, OwnedStream, connect
 from shared.telemetry import configure
 from shared.topics import SELECT, SELECTOR_GROUP, Keys
@@ -55,7 +55,12 @@ def serve(settings: SelectorSettings) -> None:
             live=lambda: heartbeat.is_running and worker.pulse.healthy(),
             metrics=telemetry.prometheus,
         )
-        worker.drain_on_signals()
+
+        def drain() -> None:
+            heartbeat.leave()
+            worker.stop()
+
+        on_signals(drain)
         with heartbeat:
             health.start()
             try:

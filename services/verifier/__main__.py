@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 import time
-from types import FrameType
 
 from services.verifier.assembly import build_engine
 from services.verifier.bus import VerifierBus
@@ -17,7 +15,7 @@ from services.verifier.settings import VerifierSettings
 from services.verifier.target import load_target
 from shared.health import HealthServer
 from shared.heartbeat import Heartbeat, Pulse, new_member
-from shared.process import run
+from shared.process import on_signals, run
 from shared.streams import OwnedStream, connect
 from shared.telemetry import configure
 from shared.topics import Keys
@@ -37,7 +35,7 @@ def serve(settings: VerifierSettings) -> None:
         bus = VerifierBus(connect(url), connect(url, blocking=True), keys, member, max_labels=settings.max_labels)
         bus.start()
         target = load_target(settings)
-        stopping = stop_on_signals()  # not before: a signal during a long download or load ends the process
+        stopping, is_over = drain_on_signals(settings.drain_s)  # not before: a signal during a long load ends it
         scheduler = Scheduler[Generation](
             target.pool, max_running=settings.max_running, prefill_chunk=settings.prefill_chunk
         )
@@ -48,12 +46,15 @@ def serve(settings: VerifierSettings) -> None:
             "verifier",
             member,
             describe=lambda: target.describe(
+                ready=not stopping.is_set(),
                 load=len(scheduler.generations) / settings.max_running,
+                running=len(scheduler.running),
                 zero_load_ms=engine.fastest_step_ms,
                 profile=engine.profile.version,
                 mode=engine.status.mode,
                 mode_reason=engine.status.reason,
                 mode_since_ms=engine.status_since_ms,
+                **engine.pace.describe(),
             ),
             owned_streams=[OwnedStream(bus.verify_stream)],
             healthy=pulse.healthy,
@@ -63,7 +64,7 @@ def serve(settings: VerifierSettings) -> None:
             clock_ms=lambda: time.monotonic() * 1000,
             redis_ms=bus.redis_ms,
             on_time_for=heartbeat.on_time_for,
-            pause=stopping.wait,
+            pause=is_over.wait,
             pulse=pulse,
         )
         engine = build_engine(settings, target, scheduler, bus, telemetry, senses)
@@ -79,23 +80,23 @@ def serve(settings: VerifierSettings) -> None:
             health.start()
             try:
                 engine.run(stopping.is_set)
-                engine.drain()
+                engine.drain(is_over.is_set)
             finally:
                 health.stop()
 
 
-def stop_on_signals() -> threading.Event:
-    """Set by SIGTERM or SIGINT; a second signal ends the process at once."""
-    stopping = threading.Event()
+def drain_on_signals(budget_s: float) -> tuple[threading.Event, threading.Event]:
+    """What the first signal sets at once, and what it sets ``budget_s`` later."""
+    stopping, is_over = threading.Event(), threading.Event()
+    timer = threading.Timer(budget_s, is_over.set)
+    timer.daemon = True
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
+    def drain() -> None:
         stopping.set()
+        timer.start()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-    return stopping
+    on_signals(drain)
+    return stopping, is_over
 
 
 if __name__ == "__main__":

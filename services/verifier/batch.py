@@ -36,6 +36,17 @@ class Batch:
         return self.plan.num_tokens
 
     @property
+    def work(self) -> int:
+        """Tokens of prompts and outputs that this step, once settled, has brought: all fed, and accepted nodes."""
+        return sum(size for _, size in self.fed) + sum(len(walk.path) for _, walk in self.walks)
+
+    @property
+    def favoured(self) -> int | None:
+        """Tokens, once settled, of the request with the largest tree; None where nobody has one."""
+        walk = max((walk for _, walk in self.walks), key=lambda walk: len(walk.tree), default=None)
+        return len(walk.tokens) if walk is not None and len(walk.tree) else None
+
+    @property
     def operation(self) -> Operation:
         """What the forward pass is to the latency model."""
         return Operation(self.plan.num_tokens, len(self.plan.context_slots), self.plan.num_rows)

@@ -7,7 +7,8 @@ is answered again, an ask is not repeated at all.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from shared import codec
 from shared.errors import BusUnavailable, UnreadableMessage
 from shared.failures import bus_errors, classify
 from shared.functions import Command
-from shared.heartbeat import live_members
+from shared.heartbeat import has_dead, live_members
 from shared.label_store import Packed, read_labels
 from shared.labels import LabelCounts
 from shared.latency import LatencyModel
@@ -64,10 +65,13 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What arrived, in order, and how many hints were unreadable. Which reply counts is for the ring to say."""
+    """What arrived, in order, and how many hints were unreadable. Which reply counts is for the ring to say.
+
+    ``control`` with the time at which each event was sent, ms by its sender's wall clock: for telemetry only.
+    """
 
     replies: list[SelectedTrees]
-    control: list[ControlEvent]
+    control: list[tuple[ControlEvent, float]]
     num_unreadable: int = 0
 
 
@@ -115,7 +119,8 @@ class VerifierBus:
         """Claim up to ``count`` requests; every 16th read begins at the lowest tier. Raises BusUnavailable."""
         self._num_reads += 1
         reader = self._work if block_ms is None else self._idle_work
-        entries = reader.read(count, start_lowest=self._num_reads % 16 == 0, block_ms=block_ms)
+        with self._not_losing_entries():
+            entries = reader.read(count, start_lowest=self._num_reads % 16 == 0, block_ms=block_ms)
         return self._claim_entries(entries)
 
     def take_orphans(self, live: Collection[str], known: Container[str], count: int) -> list[Claimed]:
@@ -123,11 +128,8 @@ class VerifierBus:
 
         Also what this verifier owns without being in ``known``: a claim of its own whose reply was lost.
         """
-        try:
+        with self._not_losing_entries():
             entries = self._work.reclaim(live)
-        except BusUnavailable:
-            self._recover()  # what was taken until then is pending here now
-            raise
         claimed = self._claim_entries(entries)
         mine = [lost for lost in owned_by(self._client, self._keys, self.verifier) if lost.request not in known]
         taken = {claim.request for claim in claimed}
@@ -139,17 +141,25 @@ class VerifierBus:
     def _claim_entries(self, entries: list[tuple[str, Entry]]) -> list[Claimed]:
         claimed = []
         try:
-            for stream, entry in entries:
-                claimed += self._claim(entry.body.decode(), entry_id=entry.id, stream=stream)
+            with self._not_losing_entries():
+                for stream, entry in entries:
+                    claimed += self._claim(entry.body.decode(), entry_id=entry.id, stream=stream)
         except BusUnavailable:
-            self._recover()
             logger.warning("claims interrupted: %d of %d entries claimed", len(claimed), len(entries))
         return claimed
 
-    def _recover(self) -> None:
-        """Whichever reads next looks at the own pending entries first."""
-        self._work.recover()
-        self._idle_work.recover()
+    @contextmanager
+    def _not_losing_entries(self) -> Iterator[None]:
+        """Where a reply was lost, entries may be pending here unseen: the next reader looks at them first.
+
+        Nobody else takes them while this verifier lives.
+        """
+        try:
+            yield
+        except BusUnavailable:
+            self._work.recover()
+            self._idle_work.recover()
+            raise
 
     def _claim(self, request: str, **expected: str) -> list[Claimed]:
         epoch = new_epoch()
@@ -164,26 +174,13 @@ class VerifierBus:
 
     def give_up(self, request: str, reason: str, position: int, digest: str) -> None:
         """End a request nobody can serve: dead letter, and a terminal error for the client."""
-        event = TokenEvent(
-            request=request,
-            start=position,
-            tokens=_NO_TOKENS,
-            digest=bytes.fromhex(digest),
-            finish="error",
-            text_length=-1,
-            stats=None,
-            error=reason[:1024],
-        )
-        call(
-            self._client,
-            cancel(
-                self._keys,
-                request=request,
-                event=codec.encode(event),
-                status=Terminal.POISONED,
-                dead_reason=reason,
-            ),
-        )
+        event = _end(request, "error", position, digest, error=reason[:1024])
+        poison = cancel(self._keys, request=request, event=event, status=Terminal.POISONED, dead_reason=reason)
+        call(self._client, poison)
+
+    def expire(self, request: str, position: int, digest: str) -> None:
+        """End a request that nobody waits for any more."""
+        call(self._client, cancel(self._keys, request=request, event=_end(request, "expired", position, digest)))
 
     def release(self, request: str, epoch: str) -> Released:
         """Give a request back to the queue."""
@@ -204,7 +201,7 @@ class VerifierBus:
         control = []
         for entry in entries.get(self._keys.control, ()):
             try:
-                control.append(CONTROL.decode(entry.body))
+                control.append((CONTROL.decode(entry.body), entry.sent_at))
             except UnreadableMessage as error:
                 logger.warning("dropped control event: %s", error)
                 num_unreadable += 1
@@ -213,6 +210,15 @@ class VerifierBus:
     def live_verifiers(self) -> list[str]:
         """Verifiers with a heartbeat. Raises BusUnavailable."""
         return list(live_members(self._client, self._keys, "verifier"))
+
+    def has_dead_verifier(self) -> bool:
+        """Whether a verifier has no heartbeat and has not been forgotten. Raises BusUnavailable."""
+        return has_dead(self._client, self._keys, "verifier")
+
+    def successors(self) -> list[str]:
+        """Other verifiers that would take a request now: not about to stop, not full. Raises BusUnavailable."""
+        live = live_members(self._client, self._keys, "verifier")
+        return [name for name, about in live.items() if name != self.verifier and _takes_work(about)]
 
     def live_drafters(self) -> dict[str, dict[str, Any]]:
         """Drafters with a heartbeat and what they say of themselves. Raises BusUnavailable."""
@@ -295,6 +301,26 @@ class VerifierBus:
             ),
         )
         return answer, fresh
+
+
+def _takes_work(about: Mapping[str, Any]) -> bool:
+    load = about.get("load", 0.0)
+    return about.get("ready", True) is True and isinstance(load, int | float) and load < 1.0
+
+
+def _end(request: str, finish: str, position: int, digest: str, error: str | None = None) -> bytes:
+    """An encoded terminal event without tokens."""
+    event = TokenEvent(
+        request=request,
+        start=position,
+        tokens=_NO_TOKENS,
+        digest=bytes.fromhex(digest),
+        finish=finish,
+        text_length=-1,
+        stats=None,
+        error=error,
+    )
+    return codec.encode(event)
 
 
 def _is_read(reply: Any) -> bool:

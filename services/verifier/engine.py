@@ -8,7 +8,7 @@ world goes through the bus and the runner, and time is injected, so that a simul
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,10 +19,12 @@ from services.verifier.acceptance import Walk
 from services.verifier.batch import Batch, Settlement, build_batch, settle_batch
 from services.verifier.bus import Claimed, VerifierBus
 from services.verifier.committer import Asked, Committer
+from services.verifier.departure import Departure
 from services.verifier.generation import Generation
 from services.verifier.governor import NO_DRAFTER, Status
-from services.verifier.intake import Intake, Unservable
+from services.verifier.intake import Expired, Intake, Unservable
 from services.verifier.overhead import Overhead
+from services.verifier.pace import Pace
 from services.verifier.scheduler import Scheduler
 from services.verifier.speculator import Speculator
 from services.verifier.teacher import Teacher
@@ -42,6 +44,7 @@ logger = logging.getLogger(__name__)
 Int32 = npt.NDArray[np.int32]
 
 HOUSEKEEPING_MS = 1000.0
+DEATH_LOOK_MS = 250.0  # a dead verifier's clients wait so long for others to notice, after its heartbeat is gone
 IDLE_BLOCK_MS = 200.0
 FEW_PLACES_PAUSE_S = 0.01
 PROFILE_MOVED = 0.03  # relative change of predictions that is worth a new version for the selectors
@@ -71,12 +74,12 @@ class Senses:
     clock_ms: Callable[[], float]  # monotonic
     redis_ms: Callable[[], float]  # first guess of Redis' clock; every commit corrects it
     on_time_for: Callable[[float], bool]  # whether the own heartbeat has been on time for so many ms
-    pause: Callable[[float], bool]  # sleeps for seconds; True, at once, when the process is to stop
+    pause: Callable[[float], bool]  # sleeps for seconds; True, at once, when the time of the process is over
     pulse: Pulse  # ticked once a turn
 
 
 class Engine:
-    """Runs turns until stopped; `drain` then gives every request back."""
+    """Runs turns until stopped; `drain` then hands every request over."""
 
     def __init__(
         self,
@@ -97,6 +100,7 @@ class Engine:
         self._refit = Refit(table)
         self.profile = table  # as published
         self._overhead = Overhead()
+        self.pace = Pace()
         self._telemetry = telemetry
         self._traces = Traces(telemetry)
         self._teacher = Teacher(bus, telemetry, speculator.governor.watch.learned)
@@ -105,10 +109,11 @@ class Engine:
         self._pause = senses.pause
         self._committer = Committer(bus, telemetry, self._pause_alive)
         self._redis_offset_ms = senses.redis_ms() - senses.clock_ms()
-        self._next_housekeeping_ms = 0.0
+        self._next_housekeeping_ms = self._next_look_ms = 0.0
         # The start-up sweep may have shared the machine with other starts; no step is faster than one token's.
         self.fastest_step_ms = table.predict_ms(1, rows=1)
         self._away_s = 0.0
+        self._departure: Departure | None = None
         self.pulse = senses.pulse
         self.status = Status(Mode.FULL_VERIFICATION, NO_DRAFTER)
         self.status_since_ms = senses.redis_ms()
@@ -126,19 +131,25 @@ class Engine:
                 logger.warning("Redis is away, next try in %.2f s: %s", self._away_s, error)
                 self._pause(self._away_s)
 
-    def drain(self) -> None:
-        """Give every request back, so that another verifier goes on at once. Raises BusUnavailable."""
-        for generation in self._scheduler.generations:
-            self._bus.release(generation.id, generation.epoch)
-            self._forget(generation)
+    def drain(self, is_over: Callable[[], bool]) -> None:
+        """Claim nothing more, and serve what is here until others take it, it ends, or ``is_over``."""
+        self._departure = Departure(self._clock_ms())
+        self.run(lambda: is_over() or not self._scheduler.generations)
+        try:
+            self._give_back(self._scheduler.generations)
+        except BusUnavailable as error:
+            logger.warning("%d requests wait for a take-over: %s", len(self._scheduler.generations), error)
 
     def turn(self) -> None:
         """One turn. Raises BusUnavailable before anything was computed that could be lost."""
         self.pulse.tick()
         self._keep_house()
         self._take_work()
+        if self._departure is not None:
+            self._hand_over(self._departure)
         self._admit()
         if not self._scheduler.running:
+            self.pace.idle()
             self._hear(None)
             return
         self._hear(None)
@@ -152,22 +163,31 @@ class Engine:
 
     # -- work -------------------------------------------------------------------------------------------------
     def _keep_house(self) -> None:
-        """Once a second: choose the drafter, take over what dead verifiers left, report."""
+        """Once a second: choose the drafter, take over what dead verifiers left, report; sooner after a death."""
         now_ms = self._clock_ms()
         if now_ms < self._next_housekeeping_ms:
+            if now_ms >= self._next_look_ms:
+                self._next_look_ms = now_ms + DEATH_LOOK_MS
+                if self._num_places > 0 and self._bus.has_dead_verifier():
+                    self._take_over()
             return
         self._next_housekeeping_ms = now_ms + HOUSEKEEPING_MS
+        self._next_look_ms = now_ms + DEATH_LOOK_MS
         self._publish_profile()
         self._teacher.exchange(is_doubted=self._speculator.governor.watch.doubts)
         self._speculator.choose(self._bus.live_drafters())
         self._obey()
         if not self._scheduler.running:
             self._ask_alone()  # whoever left outside of a step, by a cancel say, still has a row at the drafter
-        places = self._scheduler.num_free_places
+        self._take_over()
+        self._report()
+
+    def _take_over(self) -> None:
+        """What dead verifiers own or have read, unless this one was away itself: then everybody looks dead."""
+        places = self._num_places
         if places > 0 and self._on_time_for(2 * HEARTBEAT_TTL_MS):
             known = {generation.id for generation in self._scheduler.generations}
             self._accept(self._bus.take_orphans(self._bus.live_verifiers(), known, places))
-        self._report()
 
     def _publish_profile(self) -> None:
         """Before any DraftRequest names its version; what selectors read before stays until its time is over."""
@@ -176,8 +196,13 @@ class Engine:
         self._bus.publish_profile(self.profile)
         self._speculator.profile = self.profile.version
 
+    @property
+    def _num_places(self) -> int:
+        """Requests that may be claimed now."""
+        return 0 if self._departure is not None else self._scheduler.num_free_places
+
     def _take_work(self) -> None:
-        places = self._scheduler.num_free_places
+        places = self._num_places
         if places > 0:
             is_idle = not self._scheduler.running
             claimed = self._bus.take(places, IDLE_BLOCK_MS if is_idle else None)
@@ -197,6 +222,10 @@ class Engine:
                 self._telemetry.add(signals.DEAD_LETTERS, reason="invalid")
                 self._bus.give_up(claimed.request, str(error), claimed.claim.position, claimed.claim.digest)
                 continue
+            except Expired:
+                self._telemetry.add(signals.REQUESTS_FINISHED, reason="expired")
+                self._bus.expire(claimed.request, claimed.claim.position, claimed.claim.digest)
+                continue
             self._traces.claimed(claimed)
             self._telemetry.record(
                 signals.QUEUE_WAIT, generation.tally.queue_ms / 1000, tier=str(generation.request.tier)
@@ -211,6 +240,23 @@ class Engine:
         if not self._speculator.is_outstanding:  # else the drafter hears of them with the next ask
             self._ask_alone()
 
+    def _hand_over(self, departure: Departure) -> None:
+        """What does not end soon goes back, so that another verifier goes on at once. Raises BusUnavailable."""
+        now_ms = self._clock_ms()
+        if departure.is_time_to_look(now_ms) and self._bus.successors():
+            departure.relieved(now_ms)
+        redis_ms = now_ms + self._redis_offset_ms
+        self._give_back(
+            generation
+            for generation in self._scheduler.generations
+            if departure.gives_back(generation.remaining_ms(redis_ms), now_ms)
+        )
+
+    def _give_back(self, generations: Iterable[Generation]) -> None:
+        for generation in generations:
+            self._bus.release(generation.id, generation.epoch)
+            self._forget(generation)
+
     def _forget(self, generation: Generation) -> None:
         self._traces.forgotten(generation)
         self._scheduler.remove(generation)
@@ -222,11 +268,15 @@ class Engine:
         generations = {generation.id: generation for generation in self._scheduler.generations}
         if heard.num_unreadable:
             self._telemetry.add(signals.HINTS_DROPPED, heard.num_unreadable, reason="unreadable")
-        if any(event.kind == "mode" for event in heard.control):
+        kinds = {event.kind for event, _ in heard.control}
+        if "mode" in kinds:
             self._obey()
-        for event in heard.control:
+        if "left" in kinds:
+            self._speculator.choose(self._bus.live_drafters())
+        for event, sent_ms in heard.control:
             if event.kind == "cancel" and event.subject in generations:
                 self._forget(generations.pop(event.subject))
+                self._telemetry.record(signals.CANCEL_TIME, max(0.0, now_ns() / 1e9 - sent_ms / 1e3))
         for reply in heard.replies:
             if self._speculator.hear(reply, generations, now_ms):
                 self._traces.answered(reply)
@@ -253,7 +303,7 @@ class Engine:
         rows = self._speculator.rows(self._scheduler.running)
         if not self._speculator.may_ask(rows, now_ms):
             return None
-        traces = self._traces.asking(rows)
+        traces = self._traces.asking(rows, self._speculator.status)
         redis_ms = now_ms + self._redis_offset_ms
         message = self._speculator.ask(
             rows,
@@ -301,6 +351,7 @@ class Engine:
             reason = status.reason or self.status.reason
             logger.warning("verification mode is now %s (%s)", status.mode, reason or "nothing objects")
             self._telemetry.add(signals.MODE_SWITCHES, reason=reason)
+            self._traces.switched(Status(status.mode, reason), self._scheduler.running)
             self.status_since_ms = self._clock_ms() + self._redis_offset_ms
         self.status = status
 
@@ -321,6 +372,13 @@ class Engine:
         self._watch(batch.walks)
         self._count(batch, settlements)
         self._commit(settlements, start_ns, forward_ms)
+        self.pace.stepped(
+            start_ms,
+            self._clock_ms(),
+            work=batch.work,
+            is_decoding=bool(batch.walks),
+            favoured=batch.favoured,
+        )
         self._telemetry.record(signals.STEP_TIME, forward_ms / 1000, part="forward")
         self._telemetry.record(signals.STEP_TIME, (self._clock_ms() - start_ms) / 1000, part="total")
 
@@ -363,7 +421,7 @@ class Engine:
         now_ms = self._clock_ms()
         self._redis_offset_ms = committed.time_ms - now_ms
         self._overhead.committed(now_ms, forward_ms)
-        self._traces.committed(start_ns, now_ns())
+        self._traces.committed(start_ns, now_ns(), self._speculator.status)
         for settlement in committed.lost:
             if settlement.finish is None:
                 self._forget(settlement.generation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -112,6 +113,13 @@ class Generation:
     def ttft_slack_ms(self, redis_ms: float) -> float:
         """Time left until the first token is late; infinite without a target, negative when it is late."""
         return self.request.ttft_ms - (redis_ms - self.enqueued_ms)
+
+    def remaining_ms(self, redis_ms: float) -> float:
+        """Time to its last token at most, at the pace it has had; infinite while there is no pace."""
+        if self.first_token_ms is None or self.num_output < 2 or not self.is_decoding:
+            return math.inf
+        pace_ms = (redis_ms - self.first_token_ms) / (self.num_output - 1)
+        return pace_ms * (self.request.max_tokens - self.num_output)
 
     @property
     def wants_trees(self) -> bool:

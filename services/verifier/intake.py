@@ -28,6 +28,10 @@ class Unservable(AdaServeError):
     """A claimed request that no verifier of this model can serve; the text is for operator and client."""
 
 
+class Expired(AdaServeError):
+    """A claimed request whose client does not wait for it any more."""
+
+
 class Intake:
     """Knows the model's limits: ``vocab_size`` ids, ``context_limit`` tokens of prompt and output together."""
 
@@ -47,8 +51,10 @@ class Intake:
         self._eos_token_ids = eos_token_ids
 
     def accept(self, claimed: Claimed) -> Generation:
-        """The generation to serve. Raises Unservable with the reason."""
+        """The generation to serve. Raises Unservable with the reason, Expired for what came too late."""
         claim = claimed.claim
+        if claim.has_expired:
+            raise Expired(f"waited {claim.queued_ms:.0f} ms of at most {claim.budget_ms:.0f}")
         request = self._request(claimed)
         generation = Generation(
             request=request,
@@ -60,6 +66,8 @@ class Intake:
                 gateway=claim.gateway,
                 traceparent=claim.traceparent,
                 form=claim.form,
+                cost=claim.cost,
+                weight=claim.weight,
                 attachment=claim.attachment,
             ),
             epoch=claimed.epoch,

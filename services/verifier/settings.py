@@ -23,5 +23,11 @@ class VerifierSettings(EngineSettings):
     max_labels: int = Field(
         default=MAX_LABELS, ge=256, le=2**24, description="labels of a temperature bucket before all count half"
     )
+    drain_s: float = Field(
+        default=30.0,
+        ge=0,
+        le=3600,
+        description="how long requests are served on after SIGTERM if nobody takes over",
+    )
     depth: int = Field(default=4, ge=1, le=MAX_DEPTH, description="tree depth until the selector has spoken")
     width: int = Field(default=3, ge=1, le=MAX_WIDTH, description="tree width until the selector has spoken")

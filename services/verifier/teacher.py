@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import cache
 from typing import Protocol
 
 from services.verifier.acceptance import Walk
@@ -48,7 +49,7 @@ class Teacher:
         self._walks: list[tuple[int, Walk]] = []
         self._new = LabelCounts.none()
         self._packed: Packed = {}
-        self._calibration = Calibration.fit(self._new)
+        self._calibration = _untaught()
 
     def observe(self, pair: str, batch: Batch) -> None:
         """The walks of a step whose trees this pair's draft has made."""
@@ -97,3 +98,9 @@ class Teacher:
         for kind, chances in (("raw", RAW), ("calibrated", self._calibration.probabilities())):
             self._telemetry.set(signals.CALIBRATION_ERROR, calibration_error(counts, chances), kind=kind)
             self._telemetry.set(signals.BRIER_SCORE, brier_score(counts, chances), kind=kind)
+
+
+@cache
+def _untaught() -> Calibration:
+    """Of a pair of which nothing is known yet; read only."""
+    return Calibration.fit(LabelCounts.none())

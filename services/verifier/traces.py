@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from services.verifier.batch import Settlement
 from services.verifier.bus import Claimed
 from services.verifier.generation import Generation
+from services.verifier.governor import Status
 from shared import signals
 from shared.messages import SelectedTrees
 from shared.telemetry import OpenSpan, Telemetry, is_sampled, now_ns
@@ -46,13 +47,21 @@ class Traces:
             if is_sampled(generation.origin.traceparent):
                 self._prefill_ns[generation.id] = now_ns()
 
-    def asking(self, rows: Sequence[Generation]) -> list[tuple[int, str]]:
+    def switched(self, status: Status, generations: Iterable[Generation]) -> None:
+        """The mode has changed: told in the trace of each request that is served now."""
+        for generation in generations:
+            at = now_ns()
+            parent = generation.origin.traceparent
+            self._telemetry.child(parent, signals.VERIFIER_MODE_SWITCH, at, at, _mode(status))
+
+    def asking(self, rows: Sequence[Generation], status: Status) -> list[tuple[int, str]]:
         """Open an iteration for each sampled decoding row; the (row, traceparent) pairs that travel along."""
         traces = []
         for index, generation in enumerate(rows):
             if generation.is_decoding and is_sampled(generation.origin.traceparent):
                 self._void(generation.id)
-                span = self._telemetry.open(generation.origin.traceparent, signals.VERIFIER_ITERATION)
+                parent = generation.origin.traceparent
+                span = self._telemetry.open(parent, signals.VERIFIER_ITERATION, attributes=_mode(status))
                 self._iterations[generation.id] = span
                 if span.traceparent is not None and is_sampled(span.traceparent):
                     traces.append((index, span.traceparent))
@@ -78,7 +87,7 @@ class Traces:
                 )
             )
 
-    def committed(self, start_ns: int, end_ns: int) -> None:
+    def committed(self, start_ns: int, end_ns: int, status: Status) -> None:
         """The forward of the settled rows began at ``start_ns``, their commit was answered at ``end_ns``."""
         for ending in self._ending:
             row = ending.settlement.row
@@ -89,7 +98,8 @@ class Traces:
             }
             parent = ending.settlement.generation.origin.traceparent
             if ending.prefill_ns is not None:
-                self._telemetry.child(parent, signals.VERIFIER_PREFILL, ending.prefill_ns, end_ns)
+                name = signals.VERIFIER_PREFILL
+                self._telemetry.child(parent, name, ending.prefill_ns, end_ns, _mode(status))
             if ending.iteration is not None:
                 if ending.selected is not None:
                     self._telemetry.child(ending.selected, signals.VERIFIER_VERIFY, start_ns, end_ns, told)
@@ -107,3 +117,7 @@ class Traces:
         span = self._iterations.pop(request, None)
         if span is not None:
             span.end()
+
+
+def _mode(status: Status) -> dict[str, str]:
+    return {signals.MODE: status.mode.value, signals.MODE_REASON: status.reason}

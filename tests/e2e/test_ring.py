@@ -80,10 +80,13 @@ def eight_streams(stack: LocalStack) -> Iterator[list[Any]]:
 
 
 def test_the_batch_speculates_and_equals_plain_decoding(stack: LocalStack, undisturbed: list[list[int]]) -> None:
-    with eight_streams(stack) as running:
-        answers = [future.result() for future in running]
-    assert [tokens(answer) for answer in answers] == undisturbed
-    assert sum(speculation(answer)["num_accepted_draft_tokens"] for answer in answers) > 0
+    def accepted() -> int:
+        with eight_streams(stack) as running:
+            answers = [future.result() for future in running]
+        assert [tokens(answer) for answer in answers] == undisturbed
+        return sum(speculation(answer)["num_accepted_draft_tokens"] for answer in answers)
+
+    until(lambda: accepted() > 0, 30, "nothing is accepted")  # on a busy machine a whole batch may miss its trees
 
 
 @pytest.mark.timeout(180)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,7 +56,7 @@ class Process:
 
     def __init__(self, world: World, name: str) -> None:
         self.world, self.name = world, name
-        self.wire = Wire(world.pool, world, self)
+        self.wire = Wire(world, self)
         self.heartbeat: Heartbeat | None = None
         self.is_alive, self.is_suspended, self.has_begun = True, False, False
         self.may_crash = self.may_sleep = world.num_crashes < world.dice.odds.max_crashes
@@ -79,6 +78,7 @@ class Verifier(Process):
     ) -> None:
         super().__init__(world, name)
         chance = world.dice.random
+        self.is_draining = False
         self.bus = VerifierBus(self.wire, self.wire, world.keys, name)
         num_blocks = chance.choice((12, 24, 64))
         self.pool = BlockPool(num_blocks, BLOCK_SIZE)
@@ -89,7 +89,7 @@ class Verifier(Process):
             world.keys,
             "verifier",
             name,
-            lambda: {"ready": True},
+            lambda: {"ready": not self.is_draining},
             [OwnedStream(self.bus.verify_stream)],
             on_recreated=self.bus.reset_hints,
             clock=world.clock_s,
@@ -161,11 +161,11 @@ class Verifier(Process):
             return False
         return True
 
-    def drain(self) -> None:
-        """As at SIGTERM; what could not be given back is taken over."""
+    def drain(self, within_ms: float) -> None:
+        """As at SIGTERM, with so long to serve on; what could not be given back is taken over."""
         self.world.ledger.counts["drain"] += 1
-        with contextlib.suppress(BusUnavailable):
-            self.engine.drain()
+        self.is_draining, until_ms = True, self.world.now_ms + within_ms
+        self.engine.drain(lambda: self.world.now_ms >= until_ms)
         self.is_alive = False
 
 

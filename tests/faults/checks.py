@@ -10,7 +10,7 @@ import numpy.typing as npt
 from services.verifier.sampling import Draw, SamplingParams, draw_tokens
 from shared.logprobs import entry_size, pack
 from shared.messages import Request
-from tests.faults.gateways import Client
+from tests.faults.clients import Client
 from tests.faults.ledger import Violation
 from tests.faults.world import World
 from tests.ring import adjusted
@@ -19,10 +19,10 @@ from tests.table_model import TableModel
 POISON_DEATHS = 3
 
 
-def check_prefix(client: Client, models: Sequence[TableModel], num_checked: int) -> int:
-    """Every token follows from those before it, by one of the verifiers' models; returns how many are checked."""
+def check_prefix(client: Client, models: Sequence[TableModel]) -> None:
+    """Every token follows from those before it, by one of the verifiers' models."""
     request = client.request
-    for index in range(num_checked, len(client.tokens)):
+    for index in range(client.num_checked, len(client.tokens)):
         context = [*request.prompt.tolist(), *client.tokens[:index]]
         drawn = {_draw(model, request, context) for model in models}
         if client.tokens[index] not in drawn or index >= request.max_tokens:
@@ -30,7 +30,7 @@ def check_prefix(client: Client, models: Sequence[TableModel], num_checked: int)
                 f"{request.request}: token {index} is {client.tokens[index]}, plain decoding gives {sorted(drawn)}"
             )
         _check_logprobs(client, index, [model.logits(context) for model in models])
-    return len(client.tokens)
+    client.num_checked = len(client.tokens)
 
 
 def _check_logprobs(client: Client, index: int, rows: Sequence[npt.NDArray[np.float64]]) -> None:
@@ -61,25 +61,50 @@ def check_end(client: Client, world: World) -> str:
     if end == "length":
         if len(client.tokens) != request.max_tokens:
             raise Violation(f"{request.request}: {len(client.tokens)} of {request.max_tokens} tokens delivered")
-        _check_journal(client, world)
-        return "whole"
-    if end == "request_lost" and world.ledger.num_forgotten:
-        return "forgotten"
+        _check_memory(client, world)
+        return "whole, read anew" if client.num_changed else "whole"
     if end == "generation_failed" and "died without progress" in client.error:
         if world.ledger.takeovers[request.request] < POISON_DEATHS - 1:
             raise Violation(f"{request.request}: poisonous after {world.ledger.takeovers[request.request]} deaths")
         return "poisoned"
+    explained = _explained(end, client, world)
+    if not explained:
+        raise Violation(f"{request.request}: ended with {end}: {client.error}")
+    return explained
+
+
+def _explained(end: str, client: Client, world: World) -> str:
+    """How the faults explain this error; empty if they do not."""
+    was_alone = client.num_cut or client.num_left  # for a while no gateway had what it had been sent
+    forgot, odds = world.ledger.num_forgotten, world.dice.odds
+    if end in ("request_lost", "stream_not_found") and was_alone and forgot:
+        return "lost with its gateway and Redis"
+    if end == "request_lost" and forgot and odds.ties:
+        return "ended on another chain before its gateway noticed"
+    if end == "cancelled" and client.num_left and not odds.grace_s:
+        return "back too late"
     if end == "unavailable" and not client.tokens:
         return "refused"
-    raise Violation(f"{request.request}: ended with {end}: {client.error}")
+    return ""
 
 
-def _check_journal(client: Client, world: World) -> None:
-    """What Redis keeps of a finished request is what its client has; unless Redis has forgotten since."""
-    entries = world.redis.xrange(world.keys.journal(client.request.request))
+def _check_memory(client: Client, world: World) -> None:
+    """What Redis keeps of a finished request, and what was told before, is what its client has.
+
+    Unless Redis has forgotten since: then a shorter journal is excusable, and another one where the client had all
+    its tokens before, because then nobody holds them; with gateway and Redis lost at once even other tokens than
+    those told before are, as long as they are told from the beginning.
+    """
+    request, forgot = client.request.request, world.ledger.num_forgotten
+    must_agree = not forgot or (request in world.ledger.finished and client.ended_after == forgot)
+    entries = world.redis.xrange(world.keys.journal(request))
     tokens = [token for _, fields in entries for token in np.frombuffer(fields[b"tokens"], "<u4").tolist()]
     entries_told = b"".join(fields.get(b"logprobs", b"") for _, fields in entries)
-    if not world.ledger.num_forgotten and entries_told != client.logprobs:
-        raise Violation(f"{client.request.request}: log-probabilities of journal and client differ")
-    if tokens != client.tokens and not world.ledger.num_forgotten:
-        raise Violation(f"{client.request.request}: journal {tokens}, client {client.tokens}")
+    if must_agree and entries_told != client.logprobs:
+        raise Violation(f"{request}: log-probabilities of journal and client differ")
+    if tokens != client.tokens and must_agree:
+        raise Violation(f"{request}: journal {tokens}, client {client.tokens}")
+    if client.num_changed and not forgot:
+        raise Violation(f"{request}: its stream has changed, and Redis has forgotten nothing")
+    if client.before != client.tokens[: len(client.before)] and not forgot:
+        raise Violation(f"{request}: told {client.before} before, now {client.tokens}")

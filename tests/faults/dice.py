@@ -16,6 +16,7 @@ class Fate(StrEnum):
     FINE = "fine"
     LOST = "lost"  # it never reached the server
     UNANSWERED = "unanswered"  # it took effect, its reply did not come back
+    LATE = "late"  # given up by its sender, and run later all the same: it lay in a stopped server's socket
     CRASH_BEFORE = "crash_before"
     CRASH_AFTER = "crash_after"
     SLEEP_BEFORE = "sleep_before"
@@ -51,6 +52,7 @@ class Odds:
     forgets: bool
     ties: bool
     max_crashes: int
+    grace_s: float  # how long a client that has left may stay away: for ever, or not at all by Redis' real clock
 
 
 class Dice:
@@ -66,6 +68,7 @@ class Dice:
             forgets=draw.random() < 0.35,
             ties=draw.random() < 0.5,
             max_crashes=draw.randint(0, 4),
+            grace_s=draw.choice((0.0, 1e6)),
         )
         self.is_calm = False
 
@@ -76,7 +79,7 @@ class Dice:
         """Of one command; ``weight`` raises the odds of those that matter most."""
         if self.is_calm or self.random.random() >= weight * self.odds.command:
             return Fate.FINE
-        fates = [Fate.LOST, Fate.UNANSWERED]
+        fates = [Fate.LOST, Fate.UNANSWERED, Fate.LATE]
         if may_crash:
             fates += [Fate.CRASH_BEFORE, Fate.CRASH_AFTER]
         if may_sleep:
@@ -119,3 +122,6 @@ class Secrets:
 
     def randbelow(self, limit: int) -> int:
         return self._source.randrange(limit)
+
+    def token_hex(self, num_bytes: int) -> str:
+        return self._source.getrandbits(8 * num_bytes).to_bytes(num_bytes).hex()

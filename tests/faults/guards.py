@@ -10,6 +10,7 @@ from redis import Redis
 
 from services.gateway.delivery import ENDED_FROM_OUTSIDE, Delivery, Delta, Gap
 from services.gateway.healing import Healing
+from services.gateway.stream_ids import EventIds, Seen
 from services.verifier.batch import Settlement
 from services.verifier.bus import VerifierBus
 from services.verifier.committer import Asked, Committed, Committer, current_row
@@ -130,6 +131,14 @@ def never_attach(self: Healing, stream: Any) -> None:
     """What the stream has lost stays lost."""
 
 
+async def never_put_back(self: Healing, stream: Any, contradiction: Any) -> None:
+    """What Redis forgot of a request without a verifier stays forgotten."""
+
+
+def check_nothing(self: EventIds, seen: Seen) -> None:
+    """Whatever the client has got before, it gets the rest of this stream."""
+
+
 def always(self: Any, *_: Any) -> bool:
     return True
 
@@ -221,6 +230,10 @@ GUARDS: dict[str, Guard] = {
         protects="the owner restores what Redis forgot",
         patches={f"{_COMMITTER}._restore": never_restore},
     ),
+    "restore": Guard(
+        protects="the gateway restores what Redis forgot and no verifier does",
+        patches={"services.gateway.healing.Healing._restore": never_put_back},
+    ),
     "longest-chain": Guard(
         protects="a reseed does not replace a longer chain",
         edits=(("  return 'UNNEEDED'\n", "  return 'OK'\n"),),
@@ -247,6 +260,10 @@ GUARDS: dict[str, Guard] = {
         protects="sequence and digest of events",
         patches={f"{_DELIVERY}.receive": receive_anything},
     ),
+    "mark": Guard(
+        protects="a client goes on only with the stream whose beginning it has",
+        patches={"services.gateway.stream_ids.EventIds.check": check_nothing},
+    ),
     "attach": Guard(
         protects="a gateway reads the journal where events are missing",
         patches={"services.gateway.healing.Healing.heal": never_attach},
@@ -263,6 +280,8 @@ PAIRS: tuple[tuple[str, ...], ...] = (
     ("claim-heartbeat", "on-time"),
     ("behind", "event-digest"),
     ("commit-answered", "behind"),
+    ("commit-answered", "own-set"),
+    ("reseed", "restore"),
     ("longest-chain", "reseed-fence"),
     ("own-pending", "take-over"),
     ("chain", "event-digest"),

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
 
-from redis import Redis
-from redis.connection import ConnectionPool, UnixDomainSocketConnection
-
 from shared import functions
 from shared.embedded_redis import EmbeddedRedis
-from shared.telemetry import Telemetry, configure
+from shared.telemetry import Telemetry
 from shared.tokenizer import Tokenizer, load_tokenizer
 from tests.faults.actors import Nerve
 from tests.faults.dice import Secrets
-from tests.faults.wire import AsyncWire, Line, Wire
+from tests.faults.line import Line
+from tests.faults.silence import Silence
+from tests.faults.wire import AsyncWire, Wire
 from tests.faults.world import World
 from tests.tiny_tokenizers import byte_level, save
 
@@ -28,17 +27,17 @@ from tests.tiny_tokenizers import byte_level, save
 class Lab:
     """What many runs share: the server, tokenizer, telemetry, and the script library under test."""
 
-    pool: ConnectionPool
+    socket: Path
     line: Line
     telemetry: Telemetry
     tokenizer: Tokenizer
-    library: str = functions.LIBRARY  # the scripts under test
+    # The scripts under test; few clients would never wait behind a longer stream.
+    library: str = functions.LIBRARY.replace("local WINDOW = 8\n", "local WINDOW = 1\n")
 
     def reset(self) -> None:
         """An empty server that holds the library: a run must not depend on the one before."""
-        client = Redis(connection_pool=self.pool)
-        client.flushall()
-        client.function_load(self.library, replace=True)
+        self.line.run(("FLUSHALL",), {})
+        self.line.run(("FUNCTION LOAD", "REPLACE", self.library), {})
 
 
 @contextmanager
@@ -46,12 +45,10 @@ def laboratory() -> Iterator[Lab]:
     """An own server."""
     with ExitStack() as stack:
         server = stack.enter_context(EmbeddedRedis())
-        telemetry = stack.enter_context(configure("verifier", "simulation"))
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         tokenizer = load_tokenizer(str(save(byte_level(), Path(folder))))
-        pool = ConnectionPool(connection_class=UnixDomainSocketConnection, path=str(server.socket), protocol=2)
-        stack.callback(pool.disconnect)
-        yield Lab(pool, Line(pool), telemetry, tokenizer)
+        line = stack.enter_context(closing(Line(server.socket)))
+        yield Lab(server.socket, line, Silence(), tokenizer)
 
 
 @contextmanager
@@ -64,11 +61,13 @@ def injected(lab: Lab, world: World, mishaps: list[str]) -> Iterator[None]:
 
     with ExitStack() as stack:
         for name, value in {
-            "shared.heartbeat.connect": lambda url: Wire(lab.pool, world, Nerve()),
-            "services.gateway.bus.connect_async": lambda url: AsyncWire(world),
-            "services.gateway.streams.connect_async": lambda url, blocking: AsyncWire(world),
+            "shared.heartbeat.connect": lambda url: Wire(world, Nerve()),
+            # Simulated gateways have their own names for an address.
+            "services.gateway.bus.connect_async": lambda url: AsyncWire(world, world.gateways[url]),
+            "services.gateway.streams.connect_async": lambda url, blocking: AsyncWire(world, world.gateways[url]),
             "services.gateway.bus.time": SimpleNamespace(monotonic=world.clock_s, time=world.clock_s),
             "services.gateway.bus.secrets": secrets,
+            "services.gateway.admission.secrets": secrets,
             "services.gateway.tasks.signal": SimpleNamespace(raise_signal=fail),
             "shared.scripts.secrets": secrets,
             "shared.functions._LOAD": ("FUNCTION", "LOAD", "REPLACE", lab.library),

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from shared.replies import text
-from tests.faults.wire import Words
+from tests.faults.line import Words
 
-_COMMIT_KEYS, _COMMIT_ARGUMENTS = 2, 10
+_COMMIT_ARGUMENTS = 10
 
 
 class Violation(AssertionError):
@@ -27,6 +27,9 @@ class Ledger:
     def __init__(self, has_heartbeat: Callable[[str], bool]) -> None:
         self._has_heartbeat = has_heartbeat
         self._epochs: dict[str, str] = {}
+        self._owners: dict[str, str] = {}
+        self.finished: set[str] = set()  # since Redis last forgot
+        self._ended: set[str] = set()  # the same, in any way
         self.counts: Counter[str] = Counter()
         self.takeovers: Counter[str] = Counter()  # by request
         self.breaches: list[str] = []
@@ -35,7 +38,8 @@ class Ledger:
 
     def forget(self) -> None:
         """Redis has lost data: what was known of ownership counts no more."""
-        self._epochs.clear()
+        for known in (self._epochs, self._owners, self.finished, self._ended):
+            known.clear()
         self.num_forgotten += 1
 
     def observe(self, command: Words, reply: Any) -> None:
@@ -65,37 +69,49 @@ class Ledger:
         self.counts[f"claim {status}"] += 1
         if status != "OK":
             return
+        before, self._owners[request] = self._owners.get(request, owner), verifier
+        is_repeated = self._epochs.get(request) == epoch
         self._epochs[request] = epoch
-        if owner not in ("", verifier):
-            self.counts["takeover"] += 1
-            self.takeovers[request] += 1
-            if self._has_heartbeat(owner):
-                self.breaches.append("a request was taken from a verifier with a heartbeat")
+        if before in ("", verifier) or is_repeated:
+            return
+        self.counts["takeover"] += 1
+        self.takeovers[request] += 1
+        if self._has_heartbeat(before):
+            self.breaches.append("a request was taken from a verifier with a heartbeat")
 
     def _committed(self, names: Words, arguments: Words, reply: Any) -> None:
         for row, status in enumerate(reply[1:]):
             start = 1 + row * _COMMIT_ARGUMENTS
             request, epoch = arguments[start : start + 2]
+            finish = arguments[start + 8]
             self.counts[f"commit {text(status)}"] += 1
             if text(status) != "OK":
                 continue
             self.num_commits += 1
             if self._epochs.setdefault(request, epoch) != epoch:
                 self.breaches.append("a commit under another epoch than the owner's was taken")
+            if request in self._ended:
+                self.breaches.append("a request that had ended took a commit")
+            if finish:
+                self.finished.add(request)
+                self._ended.add(request)
 
     def _released(self, _names: Words, arguments: Words, reply: Any) -> None:
         self.counts[f"release {text(reply)}"] += 1
         if text(reply) == "OK":
-            self._epochs[arguments[1]] = "0"
+            self._epochs[arguments[1]], self._owners[arguments[1]] = "0", ""
 
     def _reseeded(self, _names: Words, arguments: Words, reply: Any) -> None:
         status = text(reply[0])
-        self.counts[f"reseed {status}"] += 1
+        self.counts[f"reseed {status} by {'verifier' if arguments[2] else 'gateway'}"] += 1
         if status == "OK":
             self._epochs[arguments[1]] = arguments[4] if arguments[2] else "0"
+            self._owners[arguments[1]] = arguments[2]
 
-    def _cancelled(self, _names: Words, _arguments: Words, reply: Any) -> None:
+    def _cancelled(self, _names: Words, arguments: Words, reply: Any) -> None:
         self.counts[f"cancel {text(reply)}"] += 1
+        if text(reply) == "OK":
+            self._ended.add(arguments[1])
 
     def _attached(self, _names: Words, _arguments: Words, reply: Any) -> None:
         self.counts["attach"] += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,8 +13,9 @@ from shared.errors import AdaServeError
 from shared.messages import Request
 from tests.faults.actors import VOCAB, DrafterProcess, SelectorProcess, Verifier, names
 from tests.faults.checks import check_end, check_prefix
+from tests.faults.clients import Client
 from tests.faults.dice import Dice
-from tests.faults.gateways import Client, GatewayProcess, VirtualLoop
+from tests.faults.gateways import GatewayProcess
 from tests.faults.lab import Lab, injected
 from tests.faults.ledger import Violation
 from tests.faults.world import World
@@ -36,6 +36,9 @@ DEMANDS: dict[str, Any] = {
     "logprobs": 2,
 }
 LEAVE_ODDS, DRAIN_ODDS, BIRTH_ODDS = 0.004, 0.004, 0.05
+KEY_ODDS = 0.3
+ABSENCES_MS = (None, 50.0, 600.0, 3000.0)
+DRAINS_MS = (0.0, 300.0, 3000.0)
 
 
 FAILURES = (
@@ -66,35 +69,29 @@ class Run:
 
     def __init__(self, lab: Lab, seed: int) -> None:
         self.dice = Dice(seed)
-        self.lab, self.world = lab, World(lab.pool, lab.line, self.dice)
-        self.loop = VirtualLoop(self.world.clock_s)
-        self.loop.set_exception_handler(lambda _, context: self.mishaps.append(str(context.get("exception"))))
+        self.lab, self.world = lab, World(lab.line, self.dice)
         self.mishaps: list[str] = []
         self.models = [
             TableModel(VOCAB, seed=10 + number, noise=TIE_NOISE) if self.dice.odds.ties else TableModel(VOCAB)
             for number in range(2 if self.dice.odds.ties else 1)
         ]
         self.clients: list[Client] = []
-        self.gateways: list[GatewayProcess] = []
+        self._arrived: list[Client] = []
+        self.gateways: list[GatewayProcess] = []  # dead ones too
         self._names = {kind: names(kind) for kind in ("verifier", "drafter", "selector", "gateway")}
-        self._checked: Counter[str] = Counter()
 
     # -- members ----------------------------------------------------------------------------------------------
     def start(self) -> None:
         chance = self.dice.random
         for _ in range(chance.choice((1, 1, 2))):
-            gateway = GatewayProcess(
-                self.world, next(self._names["gateway"]), self.loop, self.lab.telemetry, self.lab.tokenizer
-            )
-            self.gateways.append(gateway)
-            self.world.actors.append(gateway)
+            self.be_born("gateway")
         self.be_born("drafter")
         self.be_born("selector")
         for _ in range(chance.randint(1, 3)):
             self.be_born("verifier")
         self.world.advance(1.0)
         for number in range(1, chance.randint(1, 4) + 1):
-            self.clients.append(Client(self._request(number)))
+            self.clients.append(self._client(number))
 
     def be_born(self, kind: str) -> None:
         """A new process of this kind."""
@@ -104,8 +101,17 @@ class Run:
             world.actors.append(Verifier(world, name, model, self.lab.telemetry, self.lab.tokenizer))
         elif kind == "drafter":
             world.actors.append(DrafterProcess(world, name, self.lab.telemetry, chance.choice((0.0, 0.5, 5.0))))
+        elif kind == "gateway":
+            lab, grace_s = self.lab, self.dice.odds.grace_s
+            gateway = GatewayProcess(world, name, lab.telemetry, lab.tokenizer, self.mishaps, grace_s)
+            self.gateways.append(gateway)
+            world.actors.append(gateway)
         else:
             world.actors.append(SelectorProcess(world, name, self.lab.telemetry))
+
+    def _client(self, number: int) -> Client:
+        key = f"key {number}" if self.dice.random.random() < KEY_ODDS else None
+        return Client(self._request(number), key, is_resumable=self.dice.random.random() < 0.5)
 
     def _request(self, number: int) -> Request:
         chance = self.dice.random
@@ -129,15 +135,13 @@ class Run:
         waiting = list(self.clients)
         for _ in range(FAULTY_TURNS):
             if waiting and self.dice.random.random() < 0.2:
-                client = waiting.pop()
-                self.dice.random.choice(self.gateways).ask(client)
+                self._arrived.append(waiting.pop())
             self._turn()
             self._disturb()
-            if not waiting and all(client.is_done for client in self.clients):
+            if not waiting and all(client.is_over for client in self.clients):
                 break
         self.dice.calm()
-        for client in waiting:
-            self.gateways[0].ask(client)
+        self._arrived += waiting
         self._settle()
         return self._judge()
 
@@ -148,22 +152,34 @@ class Run:
             self.world.turn(self.dice.random.choices(idle, weights)[0])
         self.world.advance(self.dice.random.choice((0.5, 1.0, 1.0, 20.0)))
         self._replace_dead()
+        self._tend()
         self.watch()
+
+    def _tend(self) -> None:
+        """Clients that have no connection get one."""
+        for client in self._arrived:
+            if client.is_over:
+                continue
+            if client.gateway is not None and not client.gateway.is_alive:
+                client.cut()
+            gateways = [gateway for gateway in self.living(GatewayProcess) if gateway.has_begun]
+            if not client.is_connected and client.due_ms <= self.world.now_ms and gateways:
+                self.dice.random.choice(gateways).ask(client)
 
     def _disturb(self) -> None:
         chance = self.dice.random
         self.world.strike()
         for client in self.clients:
-            if client.task is not None and not client.is_done and chance.random() < LEAVE_ODDS:
-                client.has_left = True
-                client.task.cancel()
+            if client.is_connected and not client.is_over and chance.random() < LEAVE_ODDS:
+                absence_ms = chance.choice(ABSENCES_MS)
+                client.leave(None if absence_ms is None else self.world.now_ms + absence_ms)
         verifiers = self.living(Verifier)
         if len(verifiers) > 1 and chance.random() < DRAIN_ODDS:
             self._drain(chance.choice(verifiers))
 
     def _drain(self, verifier: Verifier) -> None:
-        verifier.may_crash = verifier.may_sleep = False
-        verifier.drain()
+        within_ms = self.dice.random.choice(DRAINS_MS)
+        self.world.let(verifier, lambda: verifier.drain(within_ms))
 
     def _replace_dead(self) -> None:
         for actor in [actor for actor in self.world.actors if not actor.is_alive]:
@@ -174,8 +190,9 @@ class Run:
     def watch(self) -> None:
         """What holds at every moment."""
         for client in self.clients:
-            name = client.request.request
-            self._checked[name] = check_prefix(client, self.models, self._checked[name])
+            check_prefix(client, self.models)
+            if client.ends and client.ended_after is None:
+                client.ended_after = self.world.ledger.num_forgotten
         if self.mishaps:
             raise Violation(f"a gateway's task failed: {self.mishaps[0]}")
 
@@ -196,7 +213,7 @@ class Run:
         return not self._unsettled()
 
     def _unsettled(self) -> list[str]:
-        open_clients = [client.request.request[-2:] for client in self.clients if not client.is_done]
+        open_clients = [client.request.request[-2:] for client in self.clients if not client.is_over]
         served = [
             f"{v.name} serves {len(v.scheduler.generations)}"
             for v in self.living(Verifier)
@@ -216,16 +233,9 @@ class Run:
         return Result(ends, counts, self.world.num_turns, self.world.ledger.breaches)
 
     def close(self) -> None:
-        for client in self.clients:
-            if client.task is not None:
-                client.task.cancel()
-        tasks = asyncio.all_tasks(self.loop)
-        for task in tasks:
-            task.cancel()
         self.dice.calm()
-        for _ in range(5):
-            self.loop.turn()
-        self.loop.close()
+        for gateway in self.gateways:
+            gateway.close()
 
 
 def simulate(lab: Lab, seed: int) -> Result:

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from redis import Redis
@@ -71,12 +73,15 @@ class Server:
         self._process.kill()
         self._process.wait()
 
-    def stop_for(self, seconds: float) -> None:
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
         """SIGSTOP, then SIGCONT."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
-        time.sleep(seconds)
-        os.kill(self._process.pid, signal.SIGCONT)
+        try:
+            yield
+        finally:
+            os.kill(self._process.pid, signal.SIGCONT)
 
     def cut_file(self, num_bytes: int) -> int:
         """While it is dead, takes bytes off the end of its file, as a power loss does; returns how many."""

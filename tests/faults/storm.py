@@ -23,7 +23,7 @@ def storm(seconds: float, odds: float, seed: int) -> tuple[Proxy, Record]:
         running(str(redis.socket), weather.decide) as (proxy, url),
         cell(url, num_verifiers=2) as target,
     ):
-        load = Load(target.stack.ports["gateway"], bodies(seed, max_tokens=MAX_TOKENS), PlainDecoding(), CLIENTS)
+        load = Load(target.gateways, bodies(seed, max_tokens=MAX_TOKENS), PlainDecoding(), CLIENTS)
         weather.storm()
         load.start()
         time.sleep(seconds)

@@ -6,7 +6,7 @@ from services.drafter.settings import DrafterSettings
 from shared.inference.blocks import BlockPool
 from shared.tokenizer import load_tokenizer
 from tests.faults.stand_in import stand_in
-from tests.table_model import TableModel, TableRunner
+from tests.table_model import TableModel, TableRunner, remember_few
 
 NOISE = 0.3
 NUM_BLOCKS = 2048
@@ -24,6 +24,7 @@ def load_table_drafter(settings: DrafterSettings) -> tuple[object, str]:
 
 
 if __name__ == "__main__":
+    remember_few()
     stand_in("torch")
     stand_in("shared.inference.kv", slots_for_memory=None)
     stand_in("shared.inference.loading", DTYPES={}, load_model=None)

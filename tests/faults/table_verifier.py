@@ -12,7 +12,7 @@ from shared.inference.plan import ForwardPlan
 from shared.latency import LatencyModel
 from shared.tokenizer import Tokenizer, load_tokenizer
 from tests.faults.stand_in import stand_in
-from tests.table_model import TableModel, TableRunner
+from tests.table_model import TableModel, TableRunner, remember_few
 
 STEP_S = 0.008
 NUM_BLOCKS = 2048
@@ -58,6 +58,7 @@ def load_target(settings: VerifierSettings) -> TableTarget:
 
 
 if __name__ == "__main__":
+    remember_few()
     stand_in("services.verifier.target", Target=TableTarget, load_target=load_target)
     from services.verifier.__main__ import main
 

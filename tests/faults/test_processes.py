@@ -18,7 +18,7 @@ def test_a_storm_and_a_killed_verifier_cost_no_token() -> None:
         running(str(redis.socket), weather.decide) as (proxy, url),
         cell(url, num_verifiers=2) as target,
     ):
-        load = Load(target.stack.ports["gateway"], bodies(3, max_tokens=60), PlainDecoding(), 4)
+        load = Load(target.gateways, bodies(3, max_tokens=60), PlainDecoding(), 4)
         weather.storm()
         load.start()
         time.sleep(1.0)

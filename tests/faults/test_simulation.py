@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from shared import functions
+from tests.faults.examples import failing
 from tests.faults.guards import GUARDS, PAIRS
 from tests.faults.lab import Lab, laboratory
-from tests.faults.mutants import hunt
+from tests.faults.mutants import hunt, without
 from tests.faults.run import simulate
 from tests.faults.simulation import campaign
 
@@ -24,7 +25,7 @@ def lab() -> Iterator[Lab]:
 
 
 def test_no_fault_costs_or_changes_a_token(lab: Lab) -> None:
-    done = campaign(lab, range(1, 16), lambda *_: None)
+    done = campaign(lab, range(1, 16))
     assert done.failures == {}
     assert done.ends["whole"] > 15
     assert done.reached["takeover"] + done.reached["reclaim"] > 0
@@ -42,6 +43,38 @@ def test_every_edit_fits_the_library() -> None:
         assert guard.edits or guard.patches
         assert (guard.edit(functions.LIBRARY) != functions.LIBRARY) == bool(guard.edits)
     assert all(name in GUARDS for pair in PAIRS for name in pair)
+
+
+def test_no_example_fails_as_it_is(lab: Lab) -> None:
+    assert failing(lab.socket, functions.LIBRARY) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fence",
+        "position",
+        "digest",
+        "terminal",
+        "behind",
+        "same",
+        "claim-cas",
+        "claim-heartbeat",
+        "live-list",
+        "on-time",
+        "consumer-pending",
+        "commit-answered",
+        "reseed",
+        "sequence",
+        "event-digest",
+        "mark",
+        "longest-chain",
+        "reseed-fence",
+    ],
+)
+def test_a_guard_has_an_example_that_fails_without_it(lab: Lab, name: str) -> None:
+    with without(lab, [GUARDS[name]]) as mutant:
+        assert failing(mutant.socket, mutant.library) != []
 
 
 @pytest.mark.parametrize(("name", "first"), [("ack-in-claim", 11), ("delivery", 11), ("take-over", 1)])

@@ -8,13 +8,10 @@ from typing import Any, Protocol
 
 from redis import Redis
 from redis.client import Pipeline
-from redis.connection import ConnectionPool
 from redis.exceptions import ConnectionError as LostConnection
-from redis.exceptions import ResponseError
 
 from tests.faults.dice import Dice, Fate, HintFate
-
-Words = tuple[Any, ...]
+from tests.faults.line import Line, Words
 
 SCRIPT_WEIGHT = 4.0
 """A script changes a request's state: faults there are worth more runs than faults of reads."""
@@ -31,6 +28,12 @@ class Member(Protocol):
     may_sleep: bool
 
 
+class Process(Member, Protocol):
+    """A member that can be dead already when its command is due."""
+
+    is_alive: bool
+
+
 class Surroundings(Protocol):
     """What a wire needs of the world."""
 
@@ -44,6 +47,8 @@ class Surroundings(Protocol):
 
     def sleeps(self, member: Member) -> None: ...
 
+    def puts_off(self, commands: Sequence[Words]) -> None: ...
+
     def waits(self, member: Member, block_ms: float) -> None: ...
 
     def observe(self, command: Words, reply: Any) -> None: ...
@@ -53,39 +58,11 @@ class Surroundings(Protocol):
     def note_expiry(self, key: str, ttl_ms: float) -> None: ...
 
 
-class Line:
-    """The one connection of all members: redis-py's packing and parsing without pools, retries and telemetry.
-
-    These cost five times as much as the rest of a command, and a run is made of hundreds of commands.
-    """
-
-    def __init__(self, pool: ConnectionPool) -> None:
-        self._connection = pool.get_connection()
-        self._client = Redis(connection_pool=pool)
-
-    def run(self, command: Words, options: dict[str, Any]) -> Any:
-        """The reply. Raises ResponseError."""
-        self._connection.send_command(*command, check_health=False)
-        return self._client.parse_response(self._connection, command[0], **options)
-
-    def run_all(self, commands: Sequence[tuple[Words, dict[str, Any]]]) -> list[Any]:
-        """The replies to commands sent in one write, errors among them."""
-        packed = self._connection.pack_commands([command for command, _ in commands])
-        self._connection.send_packed_command(packed, check_health=False)
-        return [self._reply(command, options) for command, options in commands]
-
-    def _reply(self, command: Words, options: dict[str, Any]) -> Any:
-        try:
-            return self._client.parse_response(self._connection, command[0], **options)
-        except ResponseError as error:
-            return error
-
-
 class Wire(Redis):
     """One member's client on the shared connection."""
 
-    def __init__(self, pool: ConnectionPool, world: Surroundings, member: Member) -> None:
-        super().__init__(connection_pool=pool)
+    def __init__(self, world: Surroundings, member: Member) -> None:
+        vars(self).update(vars(world.line.client))  # building one anew costs more than ten commands
         self.world, self.member = world, member
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -132,10 +109,13 @@ class WirePipeline(Pipeline):
         return replies
 
     def _run(self, raise_on_error: bool) -> list[Any]:
-        if self._is_transaction or raise_on_error:
-            return super().execute(raise_on_error)
-        replies = self._world.line.run_all(self.command_stack)
+        line, commands = self._world.line, list(self.command_stack)
         self.reset()
+        replies = line.transact(commands) if self._is_transaction else line.run_all(commands)
+        if raise_on_error:
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
         return replies
 
     def _prepare(self, position: int) -> Words:
@@ -153,8 +133,9 @@ class WirePipeline(Pipeline):
 class AsyncWire:
     """A gateway's client: commands take effect at once, replies take their time, so that others overtake them."""
 
-    def __init__(self, world: Surroundings) -> None:
-        self._world = world
+    def __init__(self, world: Surroundings, member: Process) -> None:
+        self._world, self._member = world, member
+        self._forever: list[asyncio.Future[None]] = []
 
     async def execute_command(self, *args: Any) -> Any:
         command, block_ms = without_block(args)
@@ -167,17 +148,37 @@ class AsyncWire:
 
     async def _cross(self, command: Words) -> Any:
         await self._dawdle()
-        fate = self._world.dice.fate(may_crash=False, may_sleep=False)
-        if fate is Fate.LOST or self._world.is_cut_off:
-            raise LostConnection("simulated: not sent")
+        fate = self._fate(command)
+        if fate is Fate.SLEEP_BEFORE:
+            self._world.sleeps(self._member)
+        if fate is Fate.CRASH_BEFORE or not self._member.is_alive:
+            await self._die()
+        refuse(self._world, fate, [command])
         reply = self._world.line.run(command, {})
         self._world.observe(command, reply)
+        if fate is Fate.SLEEP_AFTER:
+            self._world.sleeps(self._member)
+        if fate is Fate.CRASH_AFTER:
+            await self._die()
         await self._dawdle()
         if fate is Fate.UNANSWERED:
             raise LostConnection("simulated: not answered")
         if command[0] == "XREAD":
             return [(name, tamper(self._world.dice, entries)) for name, entries in reply or ()]
         return reply
+
+    def _fate(self, command: Words) -> Fate:
+        member = self._member
+        weight = SCRIPT_WEIGHT if command[0] == "FCALL" else 1.0
+        return self._world.dice.fate(may_crash=member.may_crash, may_sleep=member.may_sleep, weight=weight)
+
+    async def _die(self) -> None:
+        """The process is gone: no task of it ever goes on, not even to clean up."""
+        if self._member.is_alive:
+            self._world.crashes(self._member)
+        never = asyncio.get_running_loop().create_future()
+        self._forever.append(never)  # a task that nobody refers to would be collected, and clean up
+        await never
 
     async def _dawdle(self) -> None:
         dice = self._world.dice
@@ -198,9 +199,18 @@ def depart(world: Surroundings, member: Member, commands: Sequence[Words]) -> Fa
         raise Crash
     if fate is Fate.SLEEP_BEFORE:
         world.sleeps(member)
-    if fate is Fate.LOST or world.is_cut_off:
-        raise LostConnection("simulated: not sent")
+    refuse(world, fate, commands)
     return fate
+
+
+def refuse(world: Surroundings, fate: Fate, commands: Sequence[Words]) -> None:
+    """Raises LostConnection where the commands do not run now."""
+    if world.is_cut_off:
+        raise LostConnection("simulated: not sent")
+    if fate is Fate.LATE and commands[0][0] in ("FCALL", "XREADGROUP"):
+        world.puts_off(commands)
+    if fate in (Fate.LOST, Fate.LATE):
+        raise LostConnection("simulated: not sent in time")
 
 
 def arrive(world: Surroundings, member: Member, fate: Fate) -> None:

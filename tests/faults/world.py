@@ -6,19 +6,21 @@ member may have any number of whole turns of the others before and after it, and
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from redis import Redis
-from redis.connection import ConnectionPool
+from redis.exceptions import ResponseError
 
 from shared.errors import BusUnavailable
 from shared.heartbeat import Heartbeat
 from shared.topics import HEARTBEAT_TTL_MS, Keys
 from tests.faults.dice import Blow, Dice, HintFate
 from tests.faults.ledger import Ledger
-from tests.faults.wire import Crash, Line, Member, Words
+from tests.faults.line import Line, Words
+from tests.faults.wire import Crash, Member, Process
 
 logger = logging.getLogger(__name__)
 
@@ -46,11 +48,12 @@ class Actor(Member, Protocol):
 class World:
     """One run's surroundings."""
 
-    def __init__(self, pool: ConnectionPool, line: Line, dice: Dice) -> None:
-        self.pool, self.line, self.dice, self.keys = pool, line, dice, Keys("sim")
-        self.redis = Redis(connection_pool=pool)
+    def __init__(self, line: Line, dice: Dice) -> None:
+        self.line, self.dice, self.keys = line, dice, Keys("sim")
+        self.redis = line.client
         self.now_ms = 1_000_000.0
         self.actors: list[Actor] = []
+        self.gateways: dict[str, Process] = {}  # by name, dead ones too
         self.ledger = Ledger(self.has_heartbeat)
         self.blows: Counter[str] = Counter()
         self.num_crashes = 0
@@ -108,9 +111,13 @@ class World:
     def turn(self, actor: Actor) -> None:
         """One turn of a member, which may be its last."""
         self.num_turns += 1
+        self.let(actor, actor.turn)
+
+    def let(self, actor: Actor, act: Callable[[], None]) -> None:
+        """The member acts, alone as a thread does, and may be killed meanwhile."""
         self._busy.add(id(actor))
         try:
-            actor.turn()
+            act()
         except Crash:
             actor.is_alive = False
         finally:
@@ -175,8 +182,15 @@ class World:
     def passes(self) -> None:
         """A command is about to be sent."""
         self.now_ms += COMMAND_MS
-        if self._held and (self.dice.is_calm or self.dice.random.random() < 0.2):
-            self.redis.execute_command(*self._held.pop(0))
+        while self._held and (self.dice.is_calm or self.dice.random.random() < 0.2):
+            command = self._held.pop(0)
+            with contextlib.suppress(ResponseError):
+                self.observe(command, self.line.run(command, {}))
+
+    def puts_off(self, commands: Sequence[Words]) -> None:
+        """Run them some commands later."""
+        self.ledger.counts["late"] += 1
+        self._held += commands
 
     def send_hint(self, command: Words) -> bool:
         """Whether this hint is to be sent now, once more."""
@@ -209,10 +223,8 @@ class World:
 
     def _take_snapshot(self) -> None:
         names = sorted(self.redis.keys())
-        pipeline = self.redis.pipeline(transaction=False)
-        for name in names:
-            pipeline.dump(name)
-        self._snapshot = list(zip(names, pipeline.execute(), strict=True))
+        dumps = self.line.run_all([(("DUMP", name), {}) for name in names])
+        self._snapshot = list(zip(names, dumps, strict=True))
 
     def _flush(self) -> None:
         self.redis.flushall()
@@ -225,9 +237,11 @@ class World:
         self.redis.flushall()
         for key, value in self._snapshot:
             self.redis.restore(key, 0, value)
-        for key in self.redis.keys(f"{self.keys.prefix}heartbeat:*"):
-            if key.decode() not in self._expires:
-                self.redis.delete(key)
+        restored = {key.decode() for key in self.redis.keys(f"{self.keys.prefix}heartbeat:*")}
+        over = restored - self._expires.keys()
+        if over:
+            self.redis.delete(*over)
+        self._expires = {key: at for key, at in self._expires.items() if key in restored}
         self.ledger.forget()
 
     def _lose_stream(self) -> None:

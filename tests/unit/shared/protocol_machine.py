@@ -15,11 +15,13 @@ from redis import Redis
 
 from shared import digest as chain
 from shared.scripts import (
+    UNSHARED,
     Call,
     Commit,
     CommitRow,
     Contradiction,
     Origin,
+    Room,
     Terminal,
     attach,
     call,
@@ -30,9 +32,11 @@ from shared.scripts import (
     leave,
     release,
     reseed,
+    room,
 )
 from shared.topics import HEARTBEAT_TTL_MS, VERIFIER_GROUP, Keys
 from tests.unit.shared.protocol_model import RELEASED, Held, Model
+from tests.unit.shared.queue_model import Charge, TierQueue
 
 PROMPT = 2
 REQUESTS = ("a", "b")
@@ -40,6 +44,8 @@ VERIFIERS = ("v.1", "v.2")
 GATEWAYS = ("g.1", "g.2")
 TIERS = ("0", "1")
 QUEUES = (*TIERS, RELEASED)
+WINDOW = 1  # of the library under test, or two requests would never wait
+CHARGES = {"a": Charge("t", 3, 1.0), "b": Charge("t", 5, 2.5)}
 HASH_FIELDS = (
     "status",
     "owner",
@@ -71,7 +77,7 @@ def prompt_digest(request: str) -> bytes:
 
 
 class ProtocolMachine(RuleBasedStateMachine):
-    """Set `client` (with the library to test loaded) on a subclass."""
+    """Set `client` (with the library to test loaded, its window WINDOW) on a subclass."""
 
     client: ClassVar[Redis]
     reached: ClassVar[set[tuple[str, str]]]
@@ -79,7 +85,10 @@ class ProtocolMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = Model()
+        tiers = {
+            tier: TierQueue(lambda request, tier=tier: self._new_entry(tier, request), WINDOW) for tier in TIERS
+        }
+        self.model = Model(tiers, self._new_entry)
         self.entries: dict[str, list[tuple[str, str]]] = {request: [] for request in REQUESTS}
         self.epochs: dict[str, list[tuple[str, str]]] = {request: [("", "0")] for request in REQUESTS}
         self.rows: list[CommitRow] = []
@@ -102,9 +111,12 @@ class ProtocolMachine(RuleBasedStateMachine):
     def _queue(self, name: str) -> str:
         return self.keys.released if name == RELEASED else self.keys.requests(int(name))
 
-    def _newest_entry(self, queue: str) -> str:
-        found: Any = self.client.xrevrange(self._queue(queue), count=1)
-        return found[0][0].decode() if found else ""
+    def _new_entry(self, queue: str, request: str) -> str:
+        """The entry that the server has just given a request; the model has not got it yet."""
+        known = self.model.stream(queue)
+        found: Any = self.client.xrange(self._queue(queue))
+        entries = [entry.decode() for entry, fields in found if fields[b"body"].decode() == request]
+        return next((entry for entry in entries if entry not in known), "")
 
     def _call(self, request: Call[T]) -> T:
         reply = call(self.client, request)
@@ -116,20 +128,54 @@ class ProtocolMachine(RuleBasedStateMachine):
         self.serial += 1
         return f"event {self.serial}".encode()
 
-    def _remember(self, request: str) -> None:
-        held = self.model.requests.get(request)
-        if held is not None:
-            if held.entry and (held.queue, held.entry) not in self.entries[request]:
-                self.entries[request].append((held.queue, held.entry))
-            if (held.owner, held.epoch) not in self.epochs[request]:
-                self.epochs[request].append((held.owner, held.epoch))
-            self.past[request].append(copy.deepcopy(held))
+    def _remember(self, changed: str) -> None:
+        for request, held in self.model.requests.items():
+            entry = self.model.entry(request)
+            if entry and (held.queue, entry) not in self.entries[request]:
+                self.entries[request].append((held.queue, entry))
+        if held := self.model.requests.get(changed):
+            self._remember_state(changed, held)
 
-    @rule(request=requests, tier=st.sampled_from(TIERS), gateway=gateways, limit=st.integers(0, 2))
-    def enqueue_request(self, request: str, tier: str, gateway: str, limit: int) -> None:
-        self._enqueue(request, tier, gateway, limit)
+    def _remember_state(self, request: str, held: Held) -> None:
+        if (held.owner, held.epoch) not in self.epochs[request]:
+            self.epochs[request].append((held.owner, held.epoch))
+        self.past[request].append(copy.deepcopy(held))
 
-    def _enqueue(self, request: str, tier: str, gateway: str, limit: int = 2) -> None:
+    def _origin(self, request: str) -> Origin:
+        charge = CHARGES[request]
+        return Origin(
+            body=b"\xff body",
+            tenant=charge.tenant,
+            tier=0,
+            seed=1,
+            gateway="g.1",
+            traceparent=None,
+            cost=charge.cost,
+            weight=charge.weight,
+        )
+
+    @rule(
+        request=requests,
+        tier=st.sampled_from(TIERS),
+        gateway=gateways,
+        limit=st.integers(0, 4),
+        share=st.sampled_from([0.2, 1.0, UNSHARED]),
+    )
+    def enqueue_request(self, request: str, tier: str, gateway: str, limit: int, share: float) -> None:
+        self._enqueue(request, tier, gateway, limit, share)
+
+    @precondition(lambda self: len(self.model.requests) < len(REQUESTS))
+    @rule(tier=st.sampled_from(TIERS), gateway=gateways)
+    def refuse_request(self, tier: str, gateway: str) -> None:
+        """One that Redis does not know finds no place."""
+        unknown = next(request for request in REQUESTS if request not in self.model.requests)
+        self._enqueue(unknown, tier, gateway, limit=0)
+
+    def _enqueue(self, request: str, tier: str, gateway: str, limit: int = 3, share: float = UNSHARED) -> None:
+        charge = CHARGES[request]
+        ahead = sum(self.model.tiers[above].tokens for above in TIERS if above <= tier)
+        found = self._call(room(self.keys, tier=int(tier), tenant=charge.tenant, limit=limit, share=share))
+        assert found == Room(self.model.tiers[tier].room(charge.tenant, limit, share), ahead)
         digest = prompt_digest(request).hex()
         real = self._call(
             enqueue(
@@ -138,15 +184,18 @@ class ProtocolMachine(RuleBasedStateMachine):
                 tier=int(tier),
                 limit=limit,
                 body=b"\xff body",
-                tenant="t",
+                tenant=charge.tenant,
                 position=PROMPT,
                 digest=digest,
                 seed=1,
                 gateway=gateway,
                 traceparent=None,
+                cost=charge.cost,
+                weight=charge.weight,
+                share=share,
             ),
         )
-        assert real == self.model.enqueue(request, tier, limit, PROMPT, digest, gateway, self._newest_entry(tier))
+        assert real == self.model.enqueue(request, tier, charge, limit, share, PROMPT, digest, gateway)
         self._remember(request)
 
     @rule(request=requests, verifier=verifiers, data=st.data())
@@ -222,7 +271,7 @@ class ProtocolMachine(RuleBasedStateMachine):
     @rule(request=requests, tokens=token_lists, finish=seldom, lie=st.integers(0, 9), data=st.data())
     def commit_row(self, request: str, tokens: list[int], finish: bool, lie: int, data: st.DataObject) -> None:
         """An honest row in most cases, else one with an old epoch, another place or another digest."""
-        held = self.model.requests.get(request) or Held("0", PROMPT, prompt_digest(request).hex(), "", PROMPT)
+        held = self.model.requests.get(request) or Held("0", "0", PROMPT, prompt_digest(request).hex(), "", PROMPT)
         tokens = tokens if finish else tokens or [0]
         start, digest, epoch = held.position, bytes.fromhex(held.digest), held.epoch
         if lie == 0:
@@ -268,7 +317,7 @@ class ProtocolMachine(RuleBasedStateMachine):
     def give_back(self, request: str, data: st.DataObject) -> None:
         owner, epoch = data.draw(st.sampled_from(self.epochs[request][::-1]))
         real = self._call(release(self.keys, request=request, verifier=owner or VERIFIERS[0], epoch=epoch))
-        assert real == self.model.release(request, epoch, self._newest_entry(RELEASED))
+        assert real == self.model.release(request, epoch)
         self._remember(request)
 
     @rule(
@@ -276,6 +325,7 @@ class ProtocolMachine(RuleBasedStateMachine):
         status=st.sampled_from(Terminal),
         really=seldom,
         connection=st.none() | st.tuples(gateways, numbers),
+        is_current=st.booleans(),
         only_overdue=st.booleans(),
     )
     def end(
@@ -284,9 +334,12 @@ class ProtocolMachine(RuleBasedStateMachine):
         status: Terminal,
         really: bool,
         connection: tuple[str, int] | None,
+        is_current: bool,
         only_overdue: bool,
     ) -> None:
         held = self.model.requests.get(request)
+        if held is not None and connection is not None and is_current:
+            connection = (held.gateway, held.attachment)
         if not really and connection is None and not only_overdue and held is not None and not held.has_ended:
             return
         event = self._next()
@@ -311,8 +364,8 @@ class ProtocolMachine(RuleBasedStateMachine):
         real = self._call(leave(self.keys, request=request, gateway=gateway, attachment=number, grace_ms=grace_ms))
         assert real == self.model.leave(request, gateway, number, is_over)
 
-    @rule(request=requests, gateway=gateways, position=st.integers(0, 6), number=st.none() | numbers)
-    def read_journal(self, request: str, gateway: str, position: int, number: int | None) -> None:
+    @rule(request=requests, gateway=gateways, position=st.integers(0, 6), number=numbers)
+    def read_journal(self, request: str, gateway: str, position: int, number: int) -> None:
         event = self._next()
         real = self._call(
             attach(
@@ -338,13 +391,18 @@ class ProtocolMachine(RuleBasedStateMachine):
         if held is not None:
             self.model.abandoned.pop(request, None)
             self.client.zrem(self.keys.abandoned, request)
+            self._forget_place(request, held)
             self.client.delete(self.keys.request(request), self.keys.journal(request))
-            self.model._discard(held.queue, held.entry)
-            if held.entry:
-                self.client.xdel(self._queue(held.queue), held.entry)
             for verifier, owned in self.model.owned.items():
                 owned.discard(request)
                 self.client.srem(self.keys.owned(verifier), request)
+
+    def _forget_place(self, request: str, held: Held) -> None:
+        """A cancel that nobody hears takes it out of its queue; what else that did is forgotten with the hash."""
+        if held.status == "queued":
+            self.client.hset(self.keys.request(request), "gateway", "")
+            call(self.client, cancel(self.keys, request=request, event=b""))
+            self.model.unqueue(request)
 
     @rule(request=requests)
     def forget_journal(self, request: str) -> None:
@@ -402,7 +460,7 @@ class ProtocolMachine(RuleBasedStateMachine):
             reseed(
                 self.keys,
                 request=request,
-                origin=Origin(body=b"\xff body", tenant="t", tier=0, seed=1, gateway="g.1", traceparent=None),
+                origin=self._origin(request),
                 start=PROMPT,
                 position=position,
                 digest=digest,
@@ -413,7 +471,7 @@ class ProtocolMachine(RuleBasedStateMachine):
                 contradiction=contradiction,
             ),
         )
-        fresh = Held(RELEASED, position, digest, "g.1", position)
+        fresh = Held(RELEASED, "0", position, digest, "g.1", position)
         assert real.status == self.model.reseed(
             request,
             fresh,
@@ -423,7 +481,7 @@ class ProtocolMachine(RuleBasedStateMachine):
             owner_epoch,
             epoch,
             contradiction,
-            self._newest_entry(RELEASED),
+            CHARGES[request],
         )
         after = self.model.requests[request]
         assert (real.position, real.digest) == (after.position, after.digest)
@@ -432,7 +490,7 @@ class ProtocolMachine(RuleBasedStateMachine):
     @invariant()
     def redis_holds_what_the_model_holds(self) -> None:
         held = [self._expected(request) for request in REQUESTS]
-        queued = [self.model.queues.get(queue, {}) for queue in QUEUES]
+        queued = [self.model.stream(queue) for queue in QUEUES]
         owned = [self.model.owned.get(verifier, set()) for verifier in VERIFIERS]
         events = [self.model.events.get(gateway, []) for gateway in GATEWAYS]
         assert self._found() == (held, queued, owned, events)
@@ -441,12 +499,31 @@ class ProtocolMachine(RuleBasedStateMachine):
         )
 
     @invariant()
+    def waiting_lists_are_those_of_the_model(self) -> None:
+        for tier, queue in self.model.tiers.items():
+            number = int(tier)
+            waiting = {
+                name.decode(): tag
+                for name, tag in self.client.zrange(self.keys.waiting(number), 0, -1, withscores=True)
+            }
+            tags = {name.decode(): float(tag) for name, tag in self.client.hgetall(self.keys.tags(number)).items()}
+            backlog = {
+                name.decode(): int(count) for name, count in self.client.hgetall(self.keys.backlog(number)).items()
+            }
+            finish = {f"finish:{tenant}": end for tenant, end in queue.finish.items()}
+            held = {f"requests:{tenant}": count for tenant, count in queue.held.items()}
+            assert waiting == queue.waiting
+            assert {"virtual": 0.0, **tags} == {"virtual": queue.virtual, **finish}
+            assert backlog == ({"tokens": queue.tokens, **held} if len(queue) else {})
+
+    @invariant()
     def no_unfinished_request_is_lost(self) -> None:
         """It is owned by one verifier or waits in one queue, never neither and never both."""
         for request, held in self.model.requests.items():
-            waiting = [entry for queue in self.model.queues.values() for entry, r in queue.items() if r == request]
+            waiting = [queue for queue in QUEUES if request in self.model.stream(queue).values()]
+            waiting += [tier for tier in TIERS if request in self.model.tiers[tier].waiting]
             owners = [verifier for verifier, owned in self.model.owned.items() if request in owned]
-            assert len(owners) + bool(waiting) == (0 if held.has_ended else 1)
+            assert len(owners) + len(waiting) == (0 if held.has_ended else 1)
 
     def _found(self) -> tuple[list[Any], list[dict[str, str]], list[set[str]], list[list[bytes]]]:
         """What Redis holds, read in one round trip."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from shared.scripts import (
@@ -15,6 +16,7 @@ from shared.scripts import (
     Released,
     ReseedStatus,
 )
+from tests.unit.shared.queue_model import Charge, TierQueue
 
 RELEASED = "released"
 POISON_AT = 3
@@ -22,9 +24,10 @@ POISON_AT = 3
 
 @dataclass
 class Held:
-    """One request's hash and journal."""
+    """One request's hash and journal. `queue` is where it waits, or waited last."""
 
     queue: str
+    tier: str
     position: int
     digest: str
     gateway: str
@@ -32,7 +35,6 @@ class Held:
     status: str = "queued"
     owner: str = ""
     epoch: str = "0"
-    entry: str | None = None
     crash_claims: int = 0
     journal: list[tuple[int, bytes]] = field(default_factory=list)
     has_first_token: bool = False
@@ -46,23 +48,40 @@ class Held:
 
 @dataclass
 class Model:
-    """A whole cell. Entries are named by the real server, so `entry` ids are given to the model."""
+    """A whole cell. `name` finds the entry that the real server has just given a request in a queue."""
 
+    tiers: dict[str, TierQueue]
+    name: Callable[[str, str], str]
     requests: dict[str, Held] = field(default_factory=dict)
-    queues: dict[str, dict[str, str]] = field(default_factory=dict)  # queue -> entry id -> request
+    released: dict[str, str] = field(default_factory=dict)  # entry id -> request
     owned: dict[str, set[str]] = field(default_factory=dict)
     live: set[str] = field(default_factory=set)
     events: dict[str, list[bytes]] = field(default_factory=dict)
     abandoned: dict[str, bool] = field(default_factory=dict)  # request -> whether its grace is over
 
-    def _queue(self, request: str, queue: str, entry: str) -> None:
-        held = self.requests[request]
-        held.queue, held.entry = queue, entry
-        self.queues.setdefault(queue, {})[entry] = request
+    def stream(self, queue: str) -> dict[str, str]:
+        """What verifiers can read of a queue: request by entry id."""
+        return self.released if queue == RELEASED else self.tiers[queue].stream
 
-    def _discard(self, queue: str, entry: str | None) -> None:
-        if entry:
-            self.queues.get(queue, {}).pop(entry, None)
+    def entry(self, request: str) -> str:
+        """The request's entry in its queue, empty where it has none."""
+        held = self.requests[request]
+        return next((entry for entry, other in self.stream(held.queue).items() if other == request), "")
+
+    def _release(self, request: str) -> None:
+        self.requests[request].queue = RELEASED
+        self.released[self.name(RELEASED, request)] = request
+
+    def unqueue(self, request: str) -> None:
+        """It waits no more."""
+        self.released = {entry: other for entry, other in self.released.items() if other != request}
+        for tier in self.tiers.values():
+            tier.remove(request)
+
+    def _discard(self, queue: str, entry: str) -> None:
+        """An entry that stands for no work; of a tier there is none, as only scripts take entries out."""
+        if entry and queue == RELEASED:
+            self.released.pop(entry, None)
 
     def _own(self, request: str, owner: str) -> None:
         held = self.requests[request]
@@ -76,15 +95,23 @@ class Model:
             self.events.setdefault(gateway, []).append(event)
 
     def enqueue(
-        self, request: str, queue: str, limit: int, position: int, digest: str, gateway: str, entry: str
+        self,
+        request: str,
+        queue: str,
+        charge: Charge,
+        limit: int,
+        share: float,
+        position: int,
+        digest: str,
+        gateway: str,
     ) -> Enqueued:
         if request in self.requests:
             return Enqueued.EXISTS
-        if len(self.queues.get(queue, {})) >= limit:
-            return Enqueued.FULL
-        self.requests[request] = Held(queue, position, digest, gateway, position)
-        self._queue(request, queue, entry)
-        return Enqueued.OK
+        verdict = self.tiers[queue].room(charge.tenant, limit, share)
+        if verdict is Enqueued.OK:
+            self.requests[request] = Held(queue, queue, position, digest, gateway, position)
+            self.tiers[queue].add(request, charge)
+        return verdict
 
     def claim(
         self, request: str, verifier: str, owner: str, expected: str, epoch: str, queue: str, entry: str
@@ -100,7 +127,7 @@ class Model:
         if verdict is ClaimStatus.POISON:
             return verdict
         if verdict is not ClaimStatus.OK:
-            if entry != held.entry:
+            if entry != self.entry(request):
                 self._discard(queue, entry)
             if held.has_ended:
                 self.owned.get(owner, set()).discard(request)
@@ -109,8 +136,7 @@ class Model:
         self._own(request, verifier)
         held.epoch, held.status, held.claimed_position = epoch, "running", held.position
         self._discard(queue, entry)
-        self._discard(held.queue, held.entry)
-        held.entry = None
+        self.unqueue(request)
         return ClaimStatus.OK
 
     def _judge_claim(self, held: Held, verifier: str, owner: str, expected: str) -> ClaimStatus:
@@ -149,7 +175,7 @@ class Model:
         self._publish(held.gateway, row.event)
         return CommitStatus.OK
 
-    def release(self, request: str, epoch: str, entry: str) -> Released:
+    def release(self, request: str, epoch: str) -> Released:
         held = self.requests.get(request)
         if held is None:
             return Released.MISSING
@@ -159,7 +185,7 @@ class Model:
             return Released.FENCED
         self._own(request, "")
         held.epoch, held.status = "0", "queued"
-        self._queue(request, RELEASED, entry)
+        self._release(request)
         return Released.OK
 
     def leave(self, request: str, gateway: str, attachment: int, is_over: bool) -> Left:
@@ -194,25 +220,24 @@ class Model:
             return Cancelled.MISSING
         if held.has_ended:
             return Cancelled.TERMINAL
-        self._discard(held.queue, held.entry)
+        self.unqueue(request)
         self.owned.get(held.owner, set()).discard(request)
-        held.status, held.terminal, held.entry = status, event, None
+        held.status, held.terminal = status, event
         self._publish(held.gateway, event)
         return Cancelled.OK
 
     def attach(
-        self, request: str, gateway: str, position: int, detached: bytes, attachment: int | None
+        self, request: str, gateway: str, position: int, detached: bytes, attachment: int
     ) -> tuple[str, list[tuple[int, bytes]]]:
         held = self.requests.get(request)
         if held is None:
             return "MISSING", []
         if not held.has_ended:
-            number = held.attachment + 1 if attachment is None else attachment
-            if held.attachment > number or (held.attachment == number and held.gateway != gateway):
+            if held.attachment > attachment or (held.attachment == attachment and held.gateway != gateway):
                 return "DETACHED", []
             if held.gateway != gateway:
                 self._publish(held.gateway, detached)
-            held.gateway, held.attachment = gateway, number
+            held.gateway, held.attachment = gateway, attachment
             self.abandoned.pop(request, None)
         return held.status, [(end, tokens) for end, tokens in held.journal if end > position]
 
@@ -226,7 +251,7 @@ class Model:
         owner_epoch: str,
         epoch: str,
         contradiction: Contradiction | None,
-        entry: str,
+        charge: Charge,
     ) -> ReseedStatus:
         held = self.requests.get(request)
         if held is not None:
@@ -237,16 +262,20 @@ class Model:
                 return verdict
         else:
             held = self.requests[request] = fresh
+        was_queued = held is not fresh and held.status == "queued"
         held.position = held.claimed_position = fresh.position
         held.digest, held.crash_claims = fresh.digest, 0
         held.journal = [(fresh.position, tokens)] if tokens else []
         self._own(request, owner)
         if owner:
-            held.epoch, held.status, held.entry = epoch, "running", None
-        else:
-            held.epoch, held.status = "0", "queued"
-            if held.entry is None:
-                self._queue(request, RELEASED, entry)
+            held.epoch, held.status = epoch, "running"
+            return ReseedStatus.OK
+        held.epoch, held.status = "0", "queued"
+        if not was_queued and not tokens:
+            held.queue = held.tier
+            self.tiers[held.tier].add(request, charge)
+        elif not was_queued:
+            self._release(request)
         return ReseedStatus.OK
 
     def _judge_reseed(

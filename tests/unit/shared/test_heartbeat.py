@@ -12,9 +12,9 @@ from redis import Redis
 
 from shared.embedded_redis import EmbeddedRedis
 from shared.errors import BusUnavailable
-from shared.heartbeat import Heartbeat, Pulse, live_members, new_member
+from shared.heartbeat import Heartbeat, Pulse, has_dead, live_members, new_member
 from shared.streams import HintReader, OwnedStream, connect, hint, send
-from shared.topics import HEARTBEAT_PERIOD_MS, HEARTBEAT_TTL_MS, Keys
+from shared.topics import CONTROL, HEARTBEAT_PERIOD_MS, HEARTBEAT_TTL_MS, Keys
 
 TTL_S = HEARTBEAT_TTL_MS / 1_000
 
@@ -64,6 +64,18 @@ def test_a_member_that_is_gone_leaves_the_set_unless_it_still_owns_requests(
     assert redis_client.smembers(keys.members("verifier")) == set()
 
 
+def test_a_death_is_seen_until_the_member_is_forgotten(
+    redis_client: Redis, keys: Keys, heartbeat: Heartbeat
+) -> None:
+    assert not has_dead(redis_client, keys, "verifier")
+    heartbeat.beat()
+    assert not has_dead(redis_client, keys, "verifier")
+    redis_client.sadd(keys.members("verifier"), "v.dead")
+    assert has_dead(redis_client, keys, "verifier")
+    live_members(redis_client, keys, "verifier")
+    assert not has_dead(redis_client, keys, "verifier")
+
+
 @pytest.mark.parametrize(
     "value", [b"\xc1", msgpack.packb([1]), msgpack.packb({"x": "y" * (1 << 16)}), b"", msgpack.packb({1: 2})[:1]]
 )
@@ -77,12 +89,36 @@ def test_a_member_whose_description_is_unreadable_stays_in_the_set(
 
 
 def test_stopping_takes_the_member_out_at_once(redis_client: Redis, redis_url: str, keys: Keys) -> None:
-    with Heartbeat(redis_url, keys, "selector", "s.1", dict) as heartbeat:
-        running = [heartbeat.is_running]
+    heartbeat = Heartbeat(redis_url, keys, "selector", "s.1", dict, [OwnedStream(keys.verify("s.1"))])
+    assert not heartbeat.is_running
+    with heartbeat:
+        assert heartbeat.is_running
         assert live_members(redis_client, keys, "selector") == {"s.1": {}}
-    running.append(heartbeat.is_running)
-    assert running == [True, False]
     assert redis_client.keys(f"{keys.prefix}*") == []
+
+
+def test_a_drafter_that_leaves_is_out_and_says_so_and_may_still_be_asked(
+    redis_client: Redis, redis_url: str, keys: Keys
+) -> None:
+    own = OwnedStream(keys.draft("d.1"))
+    with Heartbeat(redis_url, keys, "drafter", "d.1", dict, [own]) as heartbeat:
+        assert heartbeat.on_time_for(0)
+        heartbeat.leave()
+        while live_members(redis_client, keys, "drafter"):
+            threading.Event().wait(0.01)
+        assert heartbeat.is_running  # no reason to restart it
+        assert not heartbeat.on_time_for(0)
+        assert redis_client.exists(own.name)
+        [(_, fields)] = redis_client.xrange(keys.control)
+    assert CONTROL.decode(fields[b"body"]).subject == "d.1"
+    assert redis_client.keys(f"{keys.prefix}*") == [keys.control.encode()]
+    assert redis_client.xlen(keys.control) == 1
+
+
+def test_a_shared_stream_outlives_the_member(redis_client: Redis, redis_url: str, keys: Keys) -> None:
+    with Heartbeat(redis_url, keys, "selector", "s.1", dict, [OwnedStream(keys.select, "selectors")]):
+        pass
+    assert redis_client.exists(keys.select)
 
 
 def test_on_time_means_an_unbroken_key_until_now(heartbeat: Heartbeat, clock: Clock) -> None:

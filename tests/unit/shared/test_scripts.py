@@ -28,6 +28,7 @@ from shared.scripts import (
     Contradiction,
     Enqueued,
     Forgotten,
+    JournalEntry,
     Left,
     Origin,
     Released,
@@ -125,7 +126,7 @@ class Cell:
     def cancel(self, **options: Any) -> Cancelled:
         return call(self.client, cancel(self.keys, request="r", event=b"cancelled", **options))
 
-    def attach(self, gateway: str = "g.2", attachment: int | None = None, position: int = 3) -> Attached:
+    def attach(self, gateway: str = "g.2", attachment: int = 2, position: int = 3) -> Attached:
         command = attach(
             self.keys,
             request="r",
@@ -244,7 +245,7 @@ async def test_the_asyncio_call_loads_the_library_too(redis_url: str, cell: Cell
         cell.begin()
         cell.client.function_flush()
         found = await acall(
-            client, attach(cell.keys, request="r", gateway="g.1", position=0, detached=b"detached")
+            client, attach(cell.keys, request="r", gateway="g.1", position=0, detached=b"detached", attachment=2)
         )
         assert (found.status, found.position) == ("running", 3)
         await aload_library(client)
@@ -329,6 +330,14 @@ def test_the_entry_names_the_request_and_the_hash_holds_the_body(cell: Cell) -> 
 
 
 # ---- claim ----
+
+
+def test_only_what_has_not_begun_expires() -> None:
+    late = Claim(ClaimStatus.OK, enqueued_ms=1000.0, time_ms=1500.0, budget_ms=499.0)
+    assert late.has_expired
+    assert not replace(late, budget_ms=500.0).has_expired
+    assert not replace(late, budget_ms=None).has_expired
+    assert not replace(late, journal=(JournalEntry(5, pack(1)),)).has_expired
 
 
 def test_a_claim_returns_all_it_takes_to_rebuild_and_removes_the_entry(cell: Cell) -> None:
@@ -612,14 +621,14 @@ def test_attach_moves_the_reply_gateway_and_tells_the_previous_one(cell: Cell) -
     cell.commit(row(3, 1, 2))
     cell.commit(row(5, 3))
     found = cell.attach(position=4)
-    assert (found.status, found.position, found.digest, found.attachment) == ("running", 6, "d6", 2)
+    assert (found.status, found.position, found.digest) == ("running", 6, "d6")
     assert found.first_token_ms is not None
     assert found.enqueued_ms is not None
     assert found.last_token_ms is not None
     assert found.enqueued_ms < found.first_token_ms < found.last_token_ms
     assert [(entry.start, entry.end) for entry in found.journal] == [(3, 5), (5, 6)]
     assert cell.events("g.1")[-1][b"body"] == b"detached"
-    assert cell.attach(position=4, attachment=2) == found
+    assert cell.attach(position=4) == found
     assert len(cell.events("g.1")) == 3
     cell.commit(row(6, 4))
     assert len(cell.events("g.2")) == 1
@@ -628,26 +637,37 @@ def test_attach_moves_the_reply_gateway_and_tells_the_previous_one(cell: Cell) -
 def test_attach_to_an_ended_request_returns_its_last_event_and_detaches_nobody(cell: Cell) -> None:
     cell.begin()
     cell.commit(row(3, 1, finish="stop", event=b"last"))
-    found = call(cell.client, attach(cell.keys, request="r", gateway="g.2", position=9, detached=b"x"))
+    found = call(
+        cell.client, attach(cell.keys, request="r", gateway="g.2", position=9, detached=b"x", attachment=2)
+    )
     assert (found.status, found.finish, found.terminal, found.journal) == ("finished", "stop", b"last", ())
     assert cell.hash("gateway") == "g.1"
-    gone = call(cell.client, attach(cell.keys, request="gone", gateway="g.2", position=0, detached=b"x"))
+    gone = call(
+        cell.client, attach(cell.keys, request="gone", gateway="g.2", position=0, detached=b"x", attachment=2)
+    )
     assert gone.status == "MISSING"
 
 
 def a_connection_does_not_take_back_what_another_has_taken(cell: Cell) -> None:
     cell.begin()
-    assert cell.attach("g.2").attachment == 2
+    assert cell.attach("g.2").status == "running"
     assert cell.attach("g.1", 1).status == "DETACHED"
     assert cell.hash("gateway") == "g.2"
     assert cell.attach("g.2", 2).status == "running"
+
+
+def test_a_connection_that_asks_too_late_takes_nothing(cell: Cell) -> None:
+    """Its first call was given up, and ran after the connection that was made next."""
+    cell.begin()
+    cell.attach("g.2", 3)
+    assert (cell.attach("g.2", 2).status, cell.hash("attachment")) == ("DETACHED", "3")
 
 
 def of_two_with_one_number_the_later_keeps_the_request(cell: Cell) -> None:
     cell.begin()
     cell.attach("g.2")
     cell.client.hset(cell.keys.request("r"), mapping={"gateway": "g.1", "attachment": "1"})  # Redis has forgotten
-    assert cell.attach("g.3").attachment == 2
+    assert cell.attach("g.3", 2).status == "running"
     assert cell.attach("g.2", 2).status == "DETACHED"
 
 
@@ -665,7 +685,7 @@ def test_a_request_from_before_there_were_numbers_has_its_first_connection(cell:
     assert (cell.attach("g.1", 1).status, cell.leave()) == ("running", Left.OK)
     cell.client.hdel(cell.keys.request("r"), "attachment")
     assert cell.claim("v.2", "e2", owner="v.1", expected="e1").form == b""
-    assert cell.attach("g.2").attachment == 2
+    assert cell.attach("g.2").status == "running"
 
 
 # ---- leave ----
@@ -677,7 +697,7 @@ def test_who_leaves_is_told_nothing_more_and_may_come_back(cell: Cell) -> None:
     cell.commit(row(3, 1))
     assert cell.events() == []
     assert cell.client.zcard(cell.keys.abandoned) == 1
-    assert cell.attach("g.2").attachment == 2
+    assert cell.attach("g.2").status == "running"
     assert cell.client.zcard(cell.keys.abandoned) == 0
     assert cell.events("g.1") == []
 
@@ -728,8 +748,8 @@ def who_comes_back_in_time_is_not_cancelled(cell: Cell) -> None:
 
 def a_connection_does_not_cancel_what_another_has_taken(cell: Cell) -> None:
     cell.begin()
-    cell.attach("g.2")
-    cell.attach("g.1")
+    cell.attach("g.2", 2)
+    cell.attach("g.1", 3)
     for connection in (("g.1", 1), ("g.2", 2), ("g.2", 3)):
         assert cell.cancel(connection=connection) is Cancelled.ATTACHED
     assert cell.cancel(connection=("g.1", 3)) is Cancelled.OK
@@ -850,7 +870,7 @@ def test_a_chain_of_the_wrong_length_cannot_be_sent(keys: Keys) -> None:
 GUARDS: dict[Scenario, tuple[str, str]] = {
     a_known_id_is_not_enqueued_twice: ("if redis.call('EXISTS', hash) == 1 then return 'EXISTS' end", ""),
     a_full_tier_takes_nothing_and_creates_nothing: (
-        "if redis.call('XLEN', stream) >= limit then return 'FULL' end",
+        "if free <= 0 then return 'FULL' end",
         "",
     ),
     a_request_of_a_live_owner_is_not_claimed: (
@@ -886,7 +906,10 @@ GUARDS: dict[Scenario, tuple[str, str]] = {
     an_ended_request_takes_no_commit: ("if TERMINAL[status] then return 'CANCELLED' end", ""),
     only_the_owner_releases: ("if not is_owner(state[1], epoch) then return 'FENCED' end", ""),
     an_ended_request_is_not_released: ("if TERMINAL[state[2]] then return 'TERMINAL' end", ""),
-    a_request_ends_once: ("if TERMINAL[state[1]] then return 'TERMINAL' end", ""),
+    a_request_ends_once: (
+        "return 'MISSING' end\n  if TERMINAL[state.status] then return 'TERMINAL' end",
+        "return 'MISSING' end",
+    ),
     a_connection_does_not_take_back_what_another_has_taken: ("held > number or ", ""),
     of_two_with_one_number_the_later_keeps_the_request: (" or (held == number and state[7] ~= gateway)", ""),
     a_connection_that_was_detached_cannot_leave: (
@@ -923,7 +946,10 @@ GUARDS: dict[Scenario, tuple[str, str]] = {
         "if given.owner ~= '' and (state.owner ~= given.owner or state.epoch ~= given.epoch) then",
         "if false then",
     ),
-    an_ended_request_is_not_reseeded: ("if TERMINAL[state.status] then return 'TERMINAL' end", ""),
+    an_ended_request_is_not_reseeded: (
+        "given)\n  if TERMINAL[state.status] then return 'TERMINAL' end",
+        "given)",
+    ),
 }
 
 

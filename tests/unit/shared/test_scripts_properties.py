@@ -8,8 +8,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from redis import Redis
 
 from shared.functions import LIBRARY, execute
-from shared.scripts import Cancelled, ClaimStatus, CommitStatus, Left, Released, ReseedStatus
-from tests.unit.shared.protocol_machine import ProtocolMachine
+from shared.scripts import Cancelled, ClaimStatus, CommitStatus, Enqueued, Left, Released, ReseedStatus
+from tests.unit.shared.protocol_machine import WINDOW, ProtocolMachine
 
 COMMON = settings(
     deadline=None,
@@ -38,6 +38,13 @@ GUARDS = {
         "",
     ),
     "cancel of another's": ("state_gateway == gateway and (state_attachment or '1') == attachment", "true"),
+    "room": ("if free <= 0 then return 'FULL' end", ""),
+    "tenant's room": ("held < share * free and 'OK' or 'TENANT_FULL'", "'OK'"),
+    "end of the busy period": (
+        "if redis.call('EXISTS', line.waiting) == 0 then redis.call('DEL', line.tags) end",
+        "",
+    ),
+    "waits once": ("if state.status ~= 'queued' and args[7] == args[6] then", "if args[7] == args[6] then"),
     "longest chain wins": ("if here < tonumber(given.position) then return 'OK' end", "do return 'OK' end"),
 }
 
@@ -50,6 +57,7 @@ REACHED = {
     ("commit", CommitStatus.CANCELLED),
     ("claim", ClaimStatus.OWNED),
     ("claim", ClaimStatus.POISON),
+    ("enqueue", Enqueued.FULL),
     ("release", Released.FENCED),
     ("attach", "DETACHED"),
     ("leave", Left.ATTACHED),
@@ -62,13 +70,14 @@ REACHED = {
 
 def machine_on(client: Redis, library: str) -> type[ProtocolMachine]:
     client.function_flush()
-    execute(client, ("FUNCTION", "LOAD", library))
+    assert library.count("local WINDOW = 8\n") == 1
+    execute(client, ("FUNCTION", "LOAD", library.replace("local WINDOW = 8\n", f"local WINDOW = {WINDOW}\n")))
     return type("Machine", (ProtocolMachine,), {"client": client, "reached": set()})
 
 
 def test_every_history_agrees_with_the_model(redis_client: Redis) -> None:
     machine = machine_on(redis_client, LIBRARY)
-    run_state_machine_as_test(machine, settings=settings(COMMON, max_examples=150, stateful_step_count=40))
+    run_state_machine_as_test(machine, settings=settings(COMMON, max_examples=250, stateful_step_count=40))
     assert REACHED - machine.reached == set()
 
 

@@ -39,6 +39,7 @@ def one_request(gateway: Telemetry, verifier: Telemetry, drafter: Telemetry, sel
     request = gateway.request(None, signals.GATEWAY_REQUEST, {signals.TENANT: "default"})
     verifier.child(request.traceparent, signals.VERIFIER_QUEUE, 1, 2)
     verifier.child(request.traceparent, signals.VERIFIER_PREFILL, 2, 3)
+    verifier.child(request.traceparent, signals.VERIFIER_MODE_SWITCH, 3, 3, {signals.MODE: "speculative"})
     iteration = verifier.open(request.traceparent, signals.VERIFIER_ITERATION, 3)
     drafted = drafter.child(iteration.traceparent, signals.DRAFTER_DRAFT, 4, 5, {signals.NUM_NODES: 12})
     selected = selector.child(drafted, signals.SELECTOR_SELECT, 5, 6)

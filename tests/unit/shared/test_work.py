@@ -205,6 +205,23 @@ def test_what_a_dead_consumer_has_read_is_taken_over(redis_client: Redis, keys: 
     assert [consumer["name"] for consumer in consumers] == [b"v.2"]
 
 
+def test_a_read_that_ran_after_it_was_given_up_loses_nothing(
+    redis_client: Redis, keys: Keys, reader: WorkReader
+) -> None:
+    """The server was stopped with the command in its socket: what it read is nobody's, and its reader lives."""
+    reader.recover()
+    assert reader.read(5) == []
+    put(redis_client, keys, "late")
+    redis_client.xreadgroup(VERIFIER_GROUP, "v.1", {keys.requests(0): ">"})
+    assert reader.read(5) == []
+    assert reader.reclaim(["v.1"]) == []
+    work = reader.read(5)
+    assert [entry.body for _, entry in work] == [b"late"]
+    take(redis_client, keys, work)
+    assert reader.reclaim(["v.1"]) == []
+    assert reader.read(5) == []
+
+
 def test_a_consumer_is_forgotten_only_when_dead_and_without_pending_entries(
     redis_client: Redis, keys: Keys, reader: WorkReader
 ) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -141,52 +139,17 @@ def test_a_group_reader_leaves_its_group_when_the_worker_ends(
     assert redis_client.xinfo_consumers(streams[1], "g") == []
 
 
-@pytest.fixture
-def signals() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.usefixtures("signals")
-def test_a_signal_lets_the_message_at_hand_finish_and_no_other_begin(
+def test_a_stop_lets_the_message_at_hand_finish_and_no_other_begin(
     redis_client: Redis, telemetry: Telemetry, streams: tuple[str, str]
 ) -> None:
     source, target = streams
     put(redis_client, source, ("a", "1"), ("b", "1"))
     handler = Echo(target)
-    handler.before_answer = lambda: os.kill(os.getpid(), signal.SIGTERM)
     worker = worker_of(redis_client, HintReader(redis_client, [source]), handler, telemetry, burst=False)
-    worker.drain_on_signals()
+    handler.before_answer = worker.stop
     worker.run()
     assert handler.seen == ["a/1"]
     assert redis_client.xlen(target) == 1
-    assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGINT) == signal.SIG_DFL
-
-
-TWICE = """
-import os, signal
-from shared.worker import Worker
-class Stuck:
-    has_background_work = True
-    def background(self):
-        os.kill(os.getpid(), signal.SIGTERM)
-        print("draining", flush=True)
-        os.kill(os.getpid(), signal.SIGTERM)
-        print("never", flush=True)
-class Empty:
-    def read(self, block_ms): return {}
-    def close(self): pass
-worker = Worker(Empty(), Stuck(), client=None, decode=None, key=None, telemetry=None)
-worker.drain_on_signals()
-worker.run()
-"""
-
-
-def test_a_second_signal_ends_the_process_at_once() -> None:
-    done = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, timeout=30, check=False)
-    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "draining\n"), done.stderr
 
 
 def test_the_loop_does_not_import_torch() -> None:

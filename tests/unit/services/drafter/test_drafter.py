@@ -73,7 +73,7 @@ def test_verifiers_and_rings_do_not_touch_each_others_rows() -> None:
     assert drafter.num_rows == 2
     known = drafter.draft(message([[3, 4, 1]], base=[2], verifier="v.2"))
     assert known.acknowledged.tolist() == [3]
-    drafter.keep_verifiers({"v.1"})
+    drafter.keep({("v.1", 1)})
     assert drafter.num_rows == 1
 
 

@@ -205,7 +205,7 @@ class Rerooting(RuleBasedStateMachine):
 
     @rule()
     def verifier_dies(self) -> None:
-        self.drafter.keep_verifiers(set())
+        self.drafter.keep(set())
         assert self.drafter.num_rows == 0
 
     @invariant()

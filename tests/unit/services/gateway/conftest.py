@@ -17,9 +17,11 @@ import uvicorn
 from redis import Redis
 
 from services.gateway.app import create_app
+from services.gateway.bus import Bus
 from services.gateway.handler import Gateway
 from services.gateway.settings import GatewaySettings
 from shared.messages import Request
+from shared.policy import Policy
 from shared.streams import connect, connect_async
 from shared.telemetry import configure
 from shared.tokenizer import Tokenizer, load_tokenizer
@@ -72,10 +74,25 @@ def tokenizer(model_directory: Path) -> Tokenizer:
     return load_tokenizer(model_directory)
 
 
+NEW_ATTACHMENT = Bus.new_attachment
+
+
+@pytest.fixture(autouse=True)
+def countable_attachments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections count from 1, so that a test can wait for the one after."""
+    monkeypatch.setattr(Bus, "new_attachment", lambda bus: 1)
+
+
 @pytest.fixture
 def options() -> dict[str, Any]:
     """Settings of the gateway that a test overrides."""
     return {}
+
+
+@pytest.fixture
+def policy() -> Policy | None:
+    """Classes and tenants, for a test that overrides this."""
+    return None
 
 
 @pytest_asyncio.fixture
@@ -116,7 +133,12 @@ async def serving(gateway: Gateway) -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture
 async def served(
-    redis_url: str, keys: Keys, model_directory: Path, tokenizer: Tokenizer, options: dict[str, Any]
+    redis_url: str,
+    keys: Keys,
+    model_directory: Path,
+    tokenizer: Tokenizer,
+    options: dict[str, Any],
+    policy: Policy | None,
 ) -> AsyncIterator[Served]:
     words = tokenizer.encode(ANSWER, special=False)
     verifier = FakeVerifier(redis_url, keys, lambda _: Reply([words[:2], words[2:7], words[7:]]))
@@ -125,7 +147,7 @@ async def served(
         redis_url=redis_url, cell=keys.cell, name="gateway", target=str(model_directory), **options
     )
     telemetry = configure("gateway", "test")
-    gateway = Gateway(settings, "gateway.test", tokenizer, telemetry)
+    gateway = Gateway(settings, "gateway.test", tokenizer, telemetry, policy)
     redis = connect(redis_url)
     async with (
         serving(gateway) as url,

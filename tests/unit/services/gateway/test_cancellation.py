@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import redis.exceptions as raised
 from openai import APIError
 
 from shared import codec
@@ -157,6 +158,28 @@ async def test_a_lost_last_event_is_found_by_asking(served: Served, monkeypatch:
     answer = await served.http.post("/v1/completions", json={"prompt": "hello", "return_token_ids": True})
     assert answer.json()["choices"][0]["token_ids"] == [5, 6, 7]
     assert answer.json()["choices"][0]["finish_reason"] == "stop"
+
+
+async def test_a_request_whose_enqueue_was_not_answered_is_healed_too(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.answers(Reply([[5], [6, 7]], finish="stop", unreadable=frozenset({0})))
+    client = served.gateway._bus._client
+    execute = client.execute_command
+    lost: list[Any] = []
+
+    async def lose_first_answer(*words: Any) -> Any:
+        answer = await execute(*words)
+        if words[:2] == ("FCALL", "adaserve_enqueue") and not lost:
+            lost.append(answer)
+            raise raised.ConnectionError("reply lost")
+        return answer
+
+    monkeypatch.setattr(client, "execute_command", lose_first_answer)
+    monkeypatch.setattr(served.gateway._streams, "_dispatch", lambda entry: None)  # every event is lost
+    answer = await served.http.post("/v1/completions", json={"prompt": "hello", "return_token_ids": True})
+    assert lost == [b"OK"]
+    assert answer.json()["choices"][0]["token_ids"] == [5, 6, 7]
 
 
 async def test_prompts_never_reach_the_log(served: Served, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import AsyncGenerator
 from typing import Any
+from unittest.mock import AsyncMock
 
 import httpx
 import pytest
@@ -79,14 +80,33 @@ async def test_a_client_that_leaves_cancels_every_choice(served: Served, stream:
 
 
 @pytest.mark.parametrize("options", [{"queue_limit": 2}])
-async def test_a_choice_that_finds_no_room_takes_the_others_with_it(
-    served: Served, options: dict[str, Any]
-) -> None:
-    await served.verifier.stop()
+async def test_more_choices_than_the_queue_holds_never_fit(served: Served, options: dict[str, Any]) -> None:
+    answer = await served.http.post("/v1/completions", json=PROMPT)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"], error["code"]) == (400, "n", "invalid_value")
+
+
+@pytest.mark.parametrize("options", [{"queue_limit": 3}])
+async def test_choices_of_which_one_finds_no_room_are_not_queued(served: Served, options: dict[str, Any]) -> None:
+    await served.verifier.pause()
+    served.redis.xadd(served.keys.requests(2), {"body": "x"})
     answer = await served.http.post("/v1/completions", json=PROMPT)
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_full")
+    assert not served.redis.keys(served.keys.request("*"))
+
+
+@pytest.mark.parametrize("options", [{"queue_limit": 2}])
+@pytest.mark.parametrize("resumable", [False, True])
+async def test_a_choice_that_finds_no_room_any_more_takes_the_others_with_it(
+    served: Served, options: dict[str, Any], resumable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await served.verifier.pause()
+    monkeypatch.setattr(served.gateway._submission._door, "check", AsyncMock())
+    answer = await served.http.post("/v1/completions", json={**PROMPT, "adaserve": {"resumable": resumable}})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_full")
     await served.until(lambda: served.redis.xlen(served.keys.requests(2)) == 0)
-    await served.verifier.start()
+    requests = served.redis.keys(served.keys.request("*"))
+    assert [served.redis.hget(request, "status") for request in requests] == [b"cancelled"] * 2
 
 
 async def test_a_choice_that_fails_ends_the_answer_with_its_error(served: Served) -> None:

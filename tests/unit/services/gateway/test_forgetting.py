@@ -80,6 +80,27 @@ async def test_what_a_client_has_seen_beats_what_redis_remembers(served: Served)
     gate.set()
 
 
+async def test_a_lost_reply_to_enqueue_does_not_keep_a_request_from_being_restored(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second try hears that the id is known: by this very request, whose connection counts like any other."""
+    bus = served.gateway._bus
+    original, lost = bus.call, []
+
+    async def lossy(call: Any) -> Any:
+        if call.function == "adaserve_enqueue" and not lost:
+            lost.append(await original(call))
+        return await original(call)
+
+    monkeypatch.setattr(bus, "call", lossy)
+    gate = asyncio.Event()
+    call, _ = await asked(served, gate)
+    served.answers(Reply(TOKENS))
+    served.redis.flushall()
+    assert tokens_of(await call) == WHOLE
+    gate.set()
+
+
 async def test_a_lost_journal_is_written_again(served: Served) -> None:
     gate = asyncio.Event()
     call, request = await asked(served, gate)

@@ -9,10 +9,13 @@ import httpx
 import pytest
 
 from services.gateway import idempotency
+from services.gateway.bus import Bus
 from services.gateway.errors import ApiError
 from services.gateway.schemas import CompletionRequest
 from services.gateway.slo import Slo
-from tests.unit.services.gateway.conftest import ANSWER, Other, Served
+from shared.errors import BusUnavailable
+from shared.replies import Left
+from tests.unit.services.gateway.conftest import ANSWER, NEW_ATTACHMENT, Other, Served
 from tests.unit.services.gateway.fake_verifier import Reply
 
 PROMPT: dict[str, Any] = {"prompt": "hello", "seed": 1}
@@ -73,24 +76,20 @@ async def test_a_malformed_key_is_400(served: Served, key: str) -> None:
 
 @pytest.mark.parametrize("apart", [False, True])
 async def test_of_many_at_once_one_generates_and_one_gets_the_answer(
-    served: Served, other: Other, apart: bool
+    served: Served, other: Other, apart: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Bus, "new_attachment", NEW_ATTACHMENT)
     gate = asyncio.Event()
     served.answers(Reply([[5], [6], [7]], gate=gate))
     clients = [served.http, other.http if apart else served.http] * 3
     calls = [asyncio.create_task(ask(client, "k", return_token_ids=True)) for client in clients]
-    number = served.keys.request("*")
-    await served.until(lambda: any(_attachment(served, key) == 6 for key in served.redis.keys(number)))
+    await served.until(lambda: sum(call.done() for call in calls) == len(calls) - 1)
     gate.set()
     answers = [await call for call in calls]
     assert len(served.verifier.requests) == 1
     good = [answer.json() for answer in answers if answer.status_code == 200]
     assert [body["choices"][0]["token_ids"] for body in good] == [[5, 6, 7]]
     assert {answer.json()["error"]["code"] for answer in answers if answer.status_code != 200} == {"detached"}
-
-
-def _attachment(served: Served, key: bytes) -> int:
-    return int(served.redis.hget(key, "attachment") or 0)
 
 
 async def test_another_body_at_once_does_not_disturb_the_first(served: Served, other: Other) -> None:
@@ -143,6 +142,35 @@ async def test_a_client_that_left_finds_its_generation_again(served: Served, oth
     answer = (await ask(other.http, "k", return_token_ids=True)).json()
     assert (answer["id"], answer["choices"][0]["token_ids"]) == (f"cmpl-{request}", [5, 6])
     assert len(served.verifier.requests) == 1
+
+
+async def test_a_late_farewell_does_not_end_a_later_attempt(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first attempt got no answer from Redis, and asks until it does that its request be left."""
+    monkeypatch.setattr(Bus, "new_attachment", NEW_ATTACHMENT)
+    bus, gate = served.gateway._bus, asyncio.Event()
+    original, failures, is_farewell_free = bus.call, ["once"], asyncio.Event()
+    farewells = []
+
+    async def away(call: Any) -> Any:
+        if call.function == "adaserve_enqueue" and failures:
+            raise BusUnavailable(failures.pop())
+        if call.function == "adaserve_leave":
+            await is_farewell_free.wait()
+            farewells.append(await original(call))
+            return farewells[-1]
+        return await original(call)
+
+    monkeypatch.setattr(bus, "call", away)
+    served.answers(Reply([[5], [6]], gate=gate))
+    assert (await ask(served.http, "k")).status_code == 503
+    again = asyncio.create_task(ask(served.http, "k", return_token_ids=True))
+    await served.until(lambda: served.verifier.statuses)
+    is_farewell_free.set()
+    await served.until(lambda: farewells)
+    gate.set()
+    assert (farewells, (await again).json()["choices"][0]["token_ids"]) == ([Left.ATTACHED], [5, 6])
 
 
 async def test_what_was_cancelled_or_failed_is_not_replayed(served: Served) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -12,7 +13,10 @@ import pytest
 
 from services.gateway import tenancy
 from services.gateway.errors import ApiError
+from services.gateway.stream_ids import EventIds
+from shared import digest as digests
 from shared.functions import call
+from shared.messages import Request
 from shared.scripts import attach
 from tests.unit.services.gateway.conftest import Other, Served
 from tests.unit.services.gateway.fake_verifier import Reply
@@ -33,8 +37,18 @@ def events_of(text: str) -> list[str]:
 
 
 def position_of(event: str) -> int | None:
-    match = re.match(r"id: [0-9a-f]{32}:([0-9]+)\n", event)
+    match = re.match(r"id: [0-9a-f]{32}:([0-9]+):[0-9a-f]{8}\n", event)
     return None if match is None else int(match[1])
+
+
+def id_of(event: str) -> str:
+    return event.split("\n")[0].removeprefix("id: ")
+
+
+def event_at(request: Request, tokens: Sequence[int], position: int) -> str:
+    """The id of the event up to this position of an output."""
+    prompt = request.prompt.tolist()
+    return EventIds(request.request, len(prompt), digests.extend(digests.EMPTY, prompt), tokens).at(position)
 
 
 def rest_after(events: list[str], position: int) -> list[str]:
@@ -70,10 +84,10 @@ async def test_resumed_at_every_position_a_finished_stream_is_the_same(
     whole = events_of((await served.http.post(path, json=body)).text)
     request = served.verifier.requests[0].request
     assert events_of((await resumed(other.http, request, None)).text) == whole
-    ids = sorted({found for event in whole if (found := position_of(event)) is not None})
+    ids = {found: id_of(event) for event in whole if (found := position_of(event)) is not None}
     assert len(ids) > 5
-    for position in ids:
-        answer = await resumed(other.http, request, f"{request}:{position}")
+    for position, event in ids.items():
+        answer = await resumed(other.http, request, event)
         assert events_of(answer.text) == rest_after(whole, position), position
 
 
@@ -91,12 +105,12 @@ async def test_resumed_at_every_position_a_running_stream_goes_on(served: Served
         request = response.headers["x-adaserve-stream"]
         got += await first_event(response)
     while got[-1] != "data: [DONE]" and '"finish_reason":"' not in got[-1]:
-        headers = {"last-event-id": f"{request}:{position_of(got[-1])}"}
+        headers = {"last-event-id": id_of(got[-1])}
         client = clients[len(got) % 2]
         async with client.stream("GET", f"/v1/streams/{request}", headers=headers) as response:
             assert response.status_code == 200
             got += await first_event(response)
-    got += events_of((await resumed(other.http, request, got[-1].split("\n")[0].removeprefix("id: "))).text)[1:]
+    got += events_of((await resumed(other.http, request, id_of(got[-1]))).text)[1:]
     release.cancel()
     whole = events_of((await resumed(other.http, request, None)).text)
     assert events_of("\n\n".join(got)) == whole
@@ -145,8 +159,8 @@ async def test_a_gateway_that_missed_the_news_does_not_take_the_stream_back(serv
     await served.until(lambda: served.verifier.statuses)
     request = served.verifier.requests[0].request
     # The news is lost, as when the gateway's stream was trimmed.
-    attached = call(served.redis, attach(served.keys, request=request, gateway="", position=0, detached=b"?"))
-    assert attached.attachment == 2
+    taken = attach(served.keys, request=request, gateway="", position=0, detached=b"?", attachment=2)
+    assert call(served.redis, taken).status == "running"
     after = asyncio.create_task(resumed(other.http, request, None))
     await served.until(lambda: served.redis.hget(served.keys.request(request), "attachment") == b"3")
     served.gateway._streams.on_recreated()
@@ -190,7 +204,11 @@ async def test_an_unknown_stream_is_404(served: Served, method: str, stream: str
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "stream_not_found")
 
 
-@pytest.mark.parametrize("event", ["{}", "{}:", "{}:x", ":5", "{}:-1", "{}:5:6", "{}:123456789", "5", "{}:５"])
+BAD_EVENTS = ["{}", "{}:", "{}:5", "{}:x:00000000", ":5:00000000", "{}:-1:00000000", "{}:5:6", "{}:5:0000000G"]
+BAD_EVENTS += ["{}:123456789:00000000", "5", "{}:５:00000000", "{}:5:000000000"]
+
+
+@pytest.mark.parametrize("event", BAD_EVENTS)
 async def test_a_malformed_last_event_id_is_400(served: Served, event: str) -> None:
     await served.http.post("/v1/chat/completions", json=CHAT)
     request = served.verifier.requests[0].request
@@ -207,11 +225,48 @@ async def test_positions_that_no_event_had_are_400(served: Served) -> None:
     await served.http.post("/v1/completions", json=PROMPT)
     request = served.verifier.requests[0]
     start, end = len(request.prompt), len(request.prompt) + len(words)
-    half = f"{request.request}:{start + 2}"  # inside a character
-    for event in (f"{request.request}:{start - 1}", f"{request.request}:{end + 1}", half, f"{'0' * 32}:{end}"):
+    name, mark = request.request, "0" * 8
+    half = event_at(request, words, start + 2)  # inside a character
+    for event in (
+        f"{name}:{start - 1}:{mark}",
+        f"{name}:{start + request.max_tokens + 1}:{mark}",
+        half,
+        f"{'0' * 32}:{end}:{mark}",
+    ):
         answer = await resumed(served.http, request.request, event)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "Last-Event-ID"), event
-    assert (await resumed(served.http, request.request, f"{request.request}:{end}")).status_code == 200
+    assert (await resumed(served.http, request.request, event_at(request, words, end))).status_code == 200
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+async def test_a_stream_that_has_changed_is_not_joined_in_its_middle(
+    served: Served, other: Other, has_ended: bool
+) -> None:
+    """As after Redis and the first gateway were lost together: the client would get parts of two answers."""
+    gate = asyncio.Event()
+    words = served.tokenizer.encode("hello, how are you", special=False)
+    served.answers(Reply([[word] for word in words], gate=gate))
+    if has_ended:
+        gate.set()
+    body = {**PROMPT, "adaserve": {"resumable": True}}
+    async with served.http.stream("POST", "/v1/completions", json=body) as response:
+        await first_event(response)
+    request = served.verifier.requests[0]
+    if has_ended:
+        await served.until(lambda: served.status(request.request) == "finished")
+    position = len(request.prompt) + 3
+    seen = event_at(request, [words[0] + 1, *words[1:]], position)
+    joined = asyncio.create_task(resumed(other.http, request.request, seen))
+    if not has_ended:
+        key = served.keys.request(request.request)
+        await served.until(lambda: served.redis.hget(key, "attachment") == b"2")
+        gate.set()
+    answer = await joined
+    assert answer.status_code == (409 if has_ended else 200)
+    assert '"code":"stream_changed"' in answer.text
+    assert '"text"' not in answer.text
+    whole = events_of((await resumed(other.http, request.request, None)).text)  # from its beginning it can be read
+    assert whole[-1] == "data: [DONE]"
 
 
 async def test_a_wrong_position_does_not_cost_the_stream(served: Served) -> None:
@@ -221,9 +276,10 @@ async def test_a_wrong_position_does_not_cost_the_stream(served: Served) -> None
     async with served.http.stream("POST", "/v1/completions", json=PROMPT) as response:
         request = response.headers["x-adaserve-stream"]
         await first_event(response)
-        start = len(served.verifier.requests[0].prompt)
-        assert (await resumed(served.http, request, f"{request}:{start + 2}")).status_code == 400
-    after = asyncio.create_task(resumed(served.http, request, f"{request}:{start + 1}"))
+        asked = served.verifier.requests[0]
+        start = len(asked.prompt)
+        assert (await resumed(served.http, request, event_at(asked, words, start + 2))).status_code == 400
+    after = asyncio.create_task(resumed(served.http, request, event_at(asked, words, start + 1)))
     await served.until(lambda: served.redis.hget(served.keys.request(request), "attachment") == b"3")
     gate.set()
     assert events_of((await after).text)[-1] == "data: [DONE]"
@@ -239,7 +295,9 @@ async def test_a_position_that_redis_has_forgotten_is_waited_for(served: Served,
         request = response.headers["x-adaserve-stream"]
         await first_event(response)
     start = len(served.verifier.requests[0].prompt)
-    after = asyncio.create_task(resumed(other.http, request, f"{request}:{start + 3}"))
+    after = asyncio.create_task(
+        resumed(other.http, request, event_at(served.verifier.requests[0], words, start + 3))
+    )
     await served.until(lambda: served.redis.hget(served.keys.request(request), "attachment") == b"2")
     gate.set()
     got = events_of((await after).text)
@@ -248,10 +306,22 @@ async def test_a_position_that_redis_has_forgotten_is_waited_for(served: Served,
     assert len(got) == len(words) - 3 + 2  # the end, and that it was all
 
 
+async def test_a_stream_that_ended_before_what_was_sent_has_changed(served: Served, other: Other) -> None:
+    """Redis forgot its last tokens, and nobody came back in time for the rest."""
+    served.answers(Reply([[5], [6]], gate=asyncio.Event()))
+    body = asyncio.create_task(served.http.post("/v1/chat/completions", json=CHAT))
+    await served.until(lambda: served.verifier.statuses)
+    request = served.verifier.requests[0]
+    await other.http.delete(f"/v1/streams/{request.request}")
+    await body
+    answer = await resumed(other.http, request.request, event_at(request, [5, 6], len(request.prompt) + 2))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "stream_changed")
+
+
 async def test_only_its_tenant_may_see_or_end_a_stream(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     await served.http.post("/v1/chat/completions", json=CHAT)
     request = served.verifier.requests[0].request
-    monkeypatch.setattr(tenancy, "tenant_of", lambda headers: "somebody else")
+    monkeypatch.setattr(tenancy, "tenant_of", lambda headers, policy: "somebody else")
     for method in ("GET", "DELETE"):
         answer = await served.http.request(method, f"/v1/streams/{request}")
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "stream_not_found")

@@ -33,6 +33,7 @@ def build(redis_url: str, redis_client: Redis, telemetry: Telemetry, tokenizer: 
     cells = iter(range(10_000))
 
     def make(**options: Any) -> TableRing:
-        return TableRing(redis_url, redis_client, Keys(f"ring{next(cells)}"), telemetry, tokenizer, **options)
+        own = options.pop("telemetry", telemetry)
+        return TableRing(redis_url, redis_client, Keys(f"ring{next(cells)}"), own, tokenizer, **options)
 
     return make

@@ -6,21 +6,26 @@ import dataclasses
 import random
 from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from services.verifier.departure import FINISH_MS, SETTLE_MS
+from services.verifier.engine import DEATH_LOOK_MS
 from services.verifier.ring import PLAIN_STEPS
 from shared import codec
 from shared.errors import BusUnavailable
+from shared.heartbeat import Heartbeat
 from shared.inference.plan import ForwardPlan
 from shared.logprobs import pack
 from shared.messages import Request, SelectedTrees
+from shared.modes import Mode
 from shared.telemetry import Telemetry
 from shared.tokenizer import Tokenizer
 from shared.topics import DRAFT, VERIFIER_GROUP
 from tests.requests import request
-from tests.ring import GATEWAY, TableRing, check, plain
+from tests.ring import DRAFTER, GATEWAY, TableRing, check, plain
 from tests.strategies import messages
 from tests.table_model import TableRunner
 
@@ -300,6 +305,19 @@ def test_impossible_work_ends_with_its_reason(build: Any, changes: dict[str, Any
     assert reason in letter[b"reason"].decode()
 
 
+def test_what_nobody_waits_for_any_more_costs_no_forward_pass(build: Any) -> None:
+    ring = build()
+    late, timely = request(1), request(2)
+    ring.submit(late, budget_ms=0.0)
+    ring.turn(2)
+    assert ring.engine.num_steps == 0
+    ring.submit(timely, budget_ms=60_000.0)
+    delivered = ring.run()
+    assert (delivered[late.request].finish, delivered[late.request].tokens) == ("expired", [])
+    assert delivered[timely.request].tokens == plain(ring.model, timely)
+    assert ring.client.xlen(ring.keys.dead) == 0
+
+
 def test_an_unreadable_body_is_a_dead_letter(build: Any) -> None:
     ring = build()
     asked = request(1)
@@ -336,7 +354,7 @@ def test_a_dead_verifiers_requests_go_on_where_the_journal_ends(build: Any) -> N
     ring.client.sadd(ring.keys.members("verifier"), "verifier.dead")
     for generation in ring.scheduler.generations:
         ring.scheduler.remove(generation)
-    ring.wait(1000.0)
+    ring.wait(DEATH_LOOK_MS)
     ring.turn(1)
     assert len(ring.scheduler.generations) == 1
     ring.run()
@@ -438,7 +456,7 @@ def test_a_journal_without_the_log_probabilities_it_needs_is_a_dead_letter(build
     asked = demanding()
     ring.submit(asked)
     ring.turn(8)
-    ring.engine.drain()
+    ring.engine._give_back(ring.scheduler.generations)
     journal = ring.keys.journal(asked.request)
     (first, fields), *rest = ring.client.xrange(journal)
     ring.client.delete(journal)
@@ -492,15 +510,55 @@ def test_draining_gives_everything_back(build: Any) -> None:
     asked = request(1, max_tokens=40)
     ring.submit(asked)
     ring.turn(5)
-    ring.engine.drain()
+    ring.engine.drain(lambda: True)
     assert ring.scheduler.generations == []
     assert ring.client.xlen(ring.keys.released) == 1
+
+
+def released(ring: TableRing) -> list[str]:
+    return [fields[b"body"].decode() for _, fields in ring.client.xrange(ring.keys.released)]
+
+
+def test_a_draining_verifier_keeps_what_ends_soon_and_gives_the_rest_to_another(build: Any) -> None:
+    ring = build(num_blocks=2000)
+    short, long, late = request(1, max_tokens=60), request(2, max_tokens=4000), request(3)
+    ring.submit(short)
+    ring.submit(long)
+    ring.turn(12)
+    ring.client.set(ring.keys.heartbeat("verifier", "verifier.2"), msgpack.packb({"ready": True}))
+    ring.client.sadd(ring.keys.members("verifier"), "verifier.2")
+    ring.submit(late)
+    ring.engine.drain(lambda: False)
+    assert released(ring) == [long.request]
+    assert ring.delivered()[short.request].tokens == plain(ring.model, short)
+    assert ring.client.xlen(ring.keys.requests(late.tier)) == 1
+
+
+@pytest.mark.parametrize("others", [{}, {"verifier.2": {"ready": False}}, {"verifier.2": {"load": 1.0}}])
+def test_a_draining_verifier_serves_on_where_nobody_takes_over(build: Any, others: dict[str, Any]) -> None:
+    ring = build(num_blocks=2000)
+    asked = request(1, max_tokens=500)
+    ring.submit(asked)
+    ring.turn(12)
+    for name, about in others.items():
+        ring.client.set(ring.keys.heartbeat("verifier", name), msgpack.packb(about))
+        ring.client.sadd(ring.keys.members("verifier"), name)
+    started = ring.time_ms
+    ring.engine.drain(lambda: False)
+    assert ring.time_ms > started + SETTLE_MS + FINISH_MS  # long enough to be given back
+    assert released(ring) == []
+    assert ring.delivered()[asked.request].tokens == plain(ring.model, asked)
+
+
+def test_a_drafter_that_leaves_is_replaced_in_the_same_turn(build: Any, redis_url: str) -> None:
+    ring = build()
+    ring.submit(request(1, max_tokens=200))
+    ring.turn(6)
+    assert ring.engine.status.mode is Mode.SPECULATIVE
+    leaving = Heartbeat(redis_url, ring.keys, "drafter", DRAFTER, dict)
+    leaving.stop()
     ring.turn(1)
-    ring.run()
-    tokens: list[int] = []
-    for _, fields in ring.client.xrange(ring.keys.journal(asked.request)):
-        tokens += np.frombuffer(fields[b"tokens"], "<u4").tolist()
-    assert tokens == plain(ring.model, asked)
+    assert ring.engine._speculator.status.reason == "no_drafter"
 
 
 def test_unreadable_hints_are_counted_and_dropped(build: Any, telemetry: Telemetry) -> None:

@@ -6,10 +6,14 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import pytest
 
 from services.verifier.watch import Reason
+from shared import signals
 from shared.messages import SelectedTrees
 from shared.modes import CELL, Mode, Order
+from shared.telemetry import configure
+from tests.otlp import collector
 from tests.requests import request
 from tests.ring import check
 
@@ -101,3 +105,30 @@ def test_a_draft_of_random_tokens_is_left_within_fifty_iterations_and_tried_agai
     ring.turn(5)
     assert generation.tally.num_spec_steps > before
     check(ring, [asked])
+
+
+def test_a_trace_tells_the_mode_of_each_iteration_and_every_switch(
+    build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early, late = (f"00-{number:032x}-{number:016x}-01" for number in (1, 2))
+    with collector() as otlp:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp.endpoint)
+        with configure("verifier", "test") as telemetry:
+            ring = build(noise=0.3, telemetry=telemetry)
+            ring.submit(request(1, **LONG), early)
+            ring.turn(12)
+            ring.order(Mode.FULL_VERIFICATION)
+            ring.submit(request(2, **LONG), late)
+            ring.turn(12)
+    told: dict[str, set[tuple[str, str]]] = {}
+    for span in otlp.spans:
+        if signals.MODE in span.attributes:
+            mode = (span.attributes[signals.MODE], span.attributes[signals.MODE_REASON])
+            told.setdefault(f"{span.name} {span.trace_id[-1]}", set()).add(mode)
+    barred = {("full_verification", "operator")}
+    assert told[f"{signals.VERIFIER_ITERATION} 1"] == {
+        ("speculative", ""),
+        *barred,
+    }  # the last frees the draft's KV
+    assert told[f"{signals.VERIFIER_MODE_SWITCH} 1"] >= barred
+    assert told[f"{signals.VERIFIER_PREFILL} 2"] == barred
