@@ -91,12 +91,12 @@ def _explained(end: str, client: Client, world: World) -> str:
 def _check_memory(client: Client, world: World) -> None:
     """What Redis keeps of a finished request, and what was told before, is what its client has.
 
-    Unless Redis has forgotten since: then a shorter journal is excusable, and another one where the client had all
-    its tokens before, because then nobody holds them; with gateway and Redis lost at once even other tokens than
-    those told before are, as long as they are told from the beginning.
+    Unless Redis has forgotten: then a shorter journal is excusable. Where the models differ it may also be another
+    one, if all of the client's answer was committed, though perhaps not told, before Redis forgot it; and with
+    gateway and Redis lost at once even other tokens than those told before, if they are told from the beginning.
     """
     request, forgot = client.request.request, world.ledger.num_forgotten
-    must_agree = not forgot or (request in world.ledger.finished and client.ended_after == forgot)
+    must_agree = not forgot or (request in world.ledger.finished and not world.dice.odds.ties)
     entries = world.redis.xrange(world.keys.journal(request))
     tokens = [token for _, fields in entries for token in np.frombuffer(fields[b"tokens"], "<u4").tolist()]
     entries_told = b"".join(fields.get(b"logprobs", b"") for _, fields in entries)

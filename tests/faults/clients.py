@@ -47,7 +47,6 @@ class Client:
     has_left: bool = False  # for good
     is_told: bool = False  # the stream's name
     num_cut: int = 0  # connections that ended with their gateway
-    ended_after: int | None = None  # times that Redis had forgotten
     num_left: int = 0  # connections that it closed to come back
     num_changed: int = 0  # times that what it had got was not the stream's beginning any more
     due_ms: float = 0.0  # when to connect again

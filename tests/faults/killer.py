@@ -27,6 +27,7 @@ from tests.faults.strikes import Strike, missed, told
 
 CLIENTS = 6
 MAX_TOKENS = 160
+RESTART_AFTER_S = 3.0  # with goals: one that loads its model beside those at work takes their processors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +51,17 @@ class Plan:
 class Killer:
     """Picks a victim of a kind, at random moments."""
 
-    def __init__(self, target: Cell, seed: int, kinds: Sequence[str]) -> None:
+    def __init__(self, target: Cell, seed: int, kinds: Sequence[str], restart_after_s: float = 0.0) -> None:
         self._cell, self._chance, self._kinds = target, random.Random(seed), kinds
+        self._restart_after_s = restart_after_s
         self.strikes: list[Strike] = []
 
     def kill(self, kind: str | None = None) -> None:
-        """SIGKILL; the process is started again at once."""
+        """SIGKILL; then the process is started again."""
         name = self._victim(kind)
         self._note(name, "killed")
         self._cell.stack.kill(name)
+        time.sleep(self._restart_after_s)
         self._cell.start(name)
 
     def stop(self, seconds: float, kind: str | None = None) -> None:
@@ -126,7 +129,7 @@ def campaign(plan: Plan) -> tuple[Killer, Record]:
         ) as target,
     ):
         load = _pair_load(target, plan) if plan.pair else _table_load(target, plan)
-        killer = Killer(target, plan.seed, plan.kinds)
+        killer = Killer(target, plan.seed, plan.kinds, 0.0 if plan.anytime else RESTART_AFTER_S)
         load.start()
         time.sleep(1.0)
         strike(killer, target, plan)

@@ -191,8 +191,6 @@ class Run:
         """What holds at every moment."""
         for client in self.clients:
             check_prefix(client, self.models)
-            if client.ends and client.ended_after is None:
-                client.ended_after = self.world.ledger.num_forgotten
         if self.mishaps:
             raise Violation(f"a gateway's task failed: {self.mishaps[0]}")
 
