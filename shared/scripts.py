@@ -136,44 +136,31 @@ def enqueue(
     keys: Keys,
     *,
     request: str,
-    tier: int,
-    limit: int,
-    body: bytes,
-    tenant: str,
+    origin: Origin,
     position: int,
     digest: str,
-    seed: int,
-    gateway: str,
-    traceparent: str | None,
-    form: bytes = b"",
-    cost: int = 1,
-    weight: float = 1.0,
-    budget_ms: float | None = None,
+    limit: int,
     share: float = UNSHARED,
 ) -> Call[Enqueued]:
-    """Creates the request and queues it, unless its tier already holds `limit` requests.
+    """Creates the request and queues it in its tier, unless that already holds `limit` requests.
 
-    Its tenant may hold at most `share` times the places that are free. Tenants take turns: each gets on by `cost`
-    (expected tokens) over `weight` with every request. What is not claimed within `budget_ms` is not begun.
-    `position` and `digest` are those of the prompt, `body` the encoded Request, `form` how its answer is told. The
-    connection that waits for it gets number 1.
+    Its tenant may hold at most `share` times the places that are free. Tenants take turns: each gets on by cost
+    over weight of every request. `position` and `digest` are those of the prompt.
     """
-    origin = Origin(
-        body=body,
-        tenant=tenant,
-        tier=tier,
-        seed=seed,
-        gateway=gateway,
-        traceparent=traceparent,
-        form=form,
-        cost=cost,
-        weight=weight,
-        budget_ms=budget_ms,
-    )
     return Call(
         "adaserve_enqueue",
-        (keys.request(request), keys.requests(tier)),
-        (keys.prefix, request, tier, tenant, limit, repr(share), position, digest, *origin.fields()),
+        (keys.request(request), keys.requests(origin.tier)),
+        (
+            keys.prefix,
+            request,
+            origin.tier,
+            origin.tenant,
+            limit,
+            repr(share),
+            position,
+            digest,
+            *origin.fields(),
+        ),
         lambda reply: Enqueued(text(reply)),
     )
 

@@ -35,6 +35,7 @@ from shared.inference.blocks import BlockPool, SequenceSlots
 from shared.latency import LatencyModel
 from shared.messages import ControlEvent, Request, SelectedTrees, TokenEvent
 from shared.modes import CELL, Mode, Order
+from shared.records import Origin
 from shared.scripts import Enqueued, call, cancel, enqueue, load_library
 from shared.streams import GroupReader, HintReader, OwnedStream, broadcast, connect, keep_alive, parse_streams
 from shared.telemetry import Telemetry
@@ -233,16 +234,18 @@ class TableRing:
             enqueue(
                 self.keys,
                 request=request.request,
-                tier=request.tier,
-                limit=1000,
-                body=codec.encode(request),
-                tenant=request.tenant,
+                origin=Origin(
+                    body=codec.encode(request),
+                    tenant=request.tenant,
+                    tier=request.tier,
+                    seed=request.seed,
+                    gateway=GATEWAY,
+                    traceparent=traceparent,
+                    budget_ms=budget_ms,
+                ),
                 position=len(prompt),
                 digest=digest.extend(digest.EMPTY, prompt).hex(),
-                seed=request.seed,
-                gateway=GATEWAY,
-                traceparent=traceparent,
-                budget_ms=budget_ms,
+                limit=1000,
             ),
         )
 

@@ -75,20 +75,11 @@ async def enqueue(bus: Bus, origin: Origin, delivery: Delivery, bounds: Bounds) 
     call = scripts.enqueue(
         bus.keys,
         request=delivery.request,
-        tier=origin.tier,
-        limit=bounds.limit,
-        share=bounds.share,
-        body=origin.body,
-        tenant=origin.tenant,
+        origin=origin,
         position=delivery.position,
         digest=delivery.digest.hex(),
-        seed=origin.seed,
-        gateway=origin.gateway,
-        traceparent=origin.traceparent,
-        form=origin.form,
-        cost=origin.cost,
-        weight=origin.weight,
-        budget_ms=origin.budget_ms,
+        limit=bounds.limit,
+        share=bounds.share,
     )
     try:
         return await bus.call(call)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.leavers import GOAL_MS, PHASES, campaign
+from tests.faults.leavers import GOAL_MS, PHASES, UNCANCELLED_GOAL, campaign
 
 
 @pytest.mark.timeout(180)
@@ -14,5 +14,6 @@ def test_clients_that_leave_in_every_phase_hold_nothing_afterwards() -> None:
     assert left == set(PHASES)
     assert result.leaks == []
     assert result.notes.num_cancels > 50
+    assert result.notes.uncancelled <= UNCANCELLED_GOAL
     assert result.num_freed > 5
     assert result.notes.delay(0.5) + result.freed_ms(0.5) < GOAL_MS

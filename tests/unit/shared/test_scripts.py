@@ -81,16 +81,10 @@ class Cell:
         command = enqueue(
             self.keys,
             request=request,
-            tier=ORIGIN.tier,
-            limit=limit,
-            body=ORIGIN.body,
-            tenant=ORIGIN.tenant,
+            origin=replace(ORIGIN, gateway=gateway),
             position=3,
             digest="d3",
-            seed=ORIGIN.seed,
-            gateway=gateway,
-            traceparent=ORIGIN.traceparent,
-            form=ORIGIN.form,
+            limit=limit,
         )
         return Enqueued(self.run(command))
 

@@ -9,6 +9,7 @@ from redis import Redis
 from redis import exceptions as raised
 
 from shared.errors import BusUnavailable
+from shared.records import Origin
 from shared.scripts import Claim, Forgotten, call, claim, enqueue, forget_consumer
 from shared.topics import NUM_TIERS, VERIFIER_GROUP, Keys
 from shared.work import Orphan, Work, WorkReader, orphans
@@ -31,15 +32,10 @@ def put(client: Redis, keys: Keys, request: str, tier: int = 0) -> None:
         enqueue(
             keys,
             request=request,
-            tier=tier,
-            limit=99,
-            body=b"body",
-            tenant="t",
+            origin=Origin(body=b"body", tenant="t", tier=tier, seed=0, gateway="g.1", traceparent=None),
             position=1,
             digest="d",
-            seed=0,
-            gateway="g.1",
-            traceparent=None,
+            limit=99,
         ),
     )
 

@@ -79,8 +79,8 @@ NEW_ATTACHMENT = Bus.new_attachment
 
 @pytest.fixture(autouse=True)
 def countable_attachments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections count from 1, so that a test can wait for the one after."""
-    monkeypatch.setattr(Bus, "new_attachment", lambda bus: 1)
+    """Connections count from 41, so that a test can wait for the one after."""
+    monkeypatch.setattr(Bus, "new_attachment", lambda bus: 41)
 
 
 @pytest.fixture

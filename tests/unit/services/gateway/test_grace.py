@@ -81,7 +81,7 @@ async def test_a_client_that_moved_on_is_not_cancelled_by_its_old_gateway(
     async with served.http.stream("POST", "/v1/chat/completions", json=body) as response:
         request = response.headers["x-adaserve-stream"]
         after = asyncio.create_task(resumed(other.http, request, None))
-        await served.until(lambda: served.redis.hget(served.keys.request(request), "attachment") == b"2")
+        await served.until(lambda: served.redis.hget(served.keys.request(request), "attachment") == b"42")
     farewells = served.gateway._bus._farewells
     await served.until(lambda: served.gateway._streams._open == {} and not farewells)
     assert (served.status(request), is_waiting(served, request)) == ("running", False)

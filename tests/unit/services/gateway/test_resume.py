@@ -159,10 +159,10 @@ async def test_a_gateway_that_missed_the_news_does_not_take_the_stream_back(serv
     await served.until(lambda: served.verifier.statuses)
     request = served.verifier.requests[0].request
     # The news is lost, as when the gateway's stream was trimmed.
-    taken = attach(served.keys, request=request, gateway="", position=0, detached=b"?", attachment=2)
+    taken = attach(served.keys, request=request, gateway="", position=0, detached=b"?", attachment=42)
     assert call(served.redis, taken).status == "running"
     after = asyncio.create_task(resumed(other.http, request, None))
-    await served.until(lambda: served.redis.hget(served.keys.request(request), "attachment") == b"3")
+    await served.until(lambda: served.redis.hget(served.keys.request(request), "attachment") == b"43")
     served.gateway._streams.on_recreated()
     assert '"code":"detached"' in (await before).text
     gate.set()
@@ -182,7 +182,7 @@ async def test_news_for_an_earlier_connection_do_not_end_a_later_one(served: Ser
             pass
         await served.until(lambda: held)
     last = asyncio.create_task(resumed(served.http, request, None))
-    await served.until(lambda: served.redis.hget(served.keys.request(request), "attachment") == b"3")
+    await served.until(lambda: served.redis.hget(served.keys.request(request), "attachment") == b"43")
     streams._dispatch = dispatch  # type: ignore[method-assign]
     for entry in held:
         dispatch(entry)
@@ -259,7 +259,7 @@ async def test_a_stream_that_has_changed_is_not_joined_in_its_middle(
     joined = asyncio.create_task(resumed(other.http, request.request, seen))
     if not has_ended:
         key = served.keys.request(request.request)
-        await served.until(lambda: served.redis.hget(key, "attachment") == b"2")
+        await served.until(lambda: served.redis.hget(key, "attachment") == b"42")
         gate.set()
     answer = await joined
     assert answer.status_code == (409 if has_ended else 200)
@@ -280,7 +280,7 @@ async def test_a_wrong_position_does_not_cost_the_stream(served: Served) -> None
         start = len(asked.prompt)
         assert (await resumed(served.http, request, event_at(asked, words, start + 2))).status_code == 400
     after = asyncio.create_task(resumed(served.http, request, event_at(asked, words, start + 1)))
-    await served.until(lambda: served.redis.hget(served.keys.request(request), "attachment") == b"3")
+    await served.until(lambda: served.redis.hget(served.keys.request(request), "attachment") == b"43")
     gate.set()
     assert events_of((await after).text)[-1] == "data: [DONE]"
 
@@ -298,7 +298,7 @@ async def test_a_position_that_redis_has_forgotten_is_waited_for(served: Served,
     after = asyncio.create_task(
         resumed(other.http, request, event_at(served.verifier.requests[0], words, start + 3))
     )
-    await served.until(lambda: served.redis.hget(served.keys.request(request), "attachment") == b"2")
+    await served.until(lambda: served.redis.hget(served.keys.request(request), "attachment") == b"42")
     gate.set()
     got = events_of((await after).text)
     whole = events_of((await resumed(other.http, request, None)).text)
@@ -390,7 +390,7 @@ async def test_a_request_is_counted_once_however_often_it_is_read(served: Served
         request = response.headers["x-adaserve-stream"]
         await first_event(response)
     running = asyncio.create_task(resumed(other.http, request, None))
-    await served.until(lambda: served.redis.hget(served.keys.request(request), "attachment") == b"2")
+    await served.until(lambda: served.redis.hget(served.keys.request(request), "attachment") == b"42")
     gate.set()
     await running
     for _ in range(2):

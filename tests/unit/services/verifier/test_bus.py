@@ -11,6 +11,7 @@ from redis import Redis
 from services.verifier.bus import VerifierBus
 from shared.errors import BusUnavailable
 from shared.functions import load_library
+from shared.records import Origin
 from shared.scripts import call, enqueue
 from shared.topics import VERIFIER_GROUP, Keys
 
@@ -41,16 +42,10 @@ def put(client: Redis, keys: Keys) -> None:
         enqueue(
             keys,
             request=REQUEST,
-            tier=2,
-            limit=10,
-            body=b"body",
-            tenant="t",
+            origin=Origin(body=b"body", tenant="t", tier=2, seed=1, gateway="", traceparent=None),
             position=3,
             digest="00" * 8,
-            seed=1,
-            gateway="",
-            traceparent=None,
-            form=b"",
+            limit=10,
         ),
     )
 
