@@ -5,8 +5,8 @@ python -m tests.faults.killer --kills 20 --only verifier      one kind
 python -m tests.faults.killer --stops 0.2 5 60                SIGSTOP of each kind for so many seconds instead
 
 Of each kind there are two members or three. A member is struck when all others have been ready for two lives of a
-heartbeat, so that streams must go on there, within the goals. With --anytime it is struck whatever the others do; all may be down at once, and only
-what clients get counts. With --pair the models are the embedded ones.
+heartbeat, so that streams must go on there, within the goals. With --anytime it is struck whatever the others do:
+they may all be down at once, and only what clients get counts. With --pair the models are the embedded ones.
 """
 
 from __future__ import annotations
