@@ -90,7 +90,10 @@ async def enqueue(bus: Bus, origin: Origin, delivery: Delivery, bounds: Bounds) 
 def expired() -> ApiError:
     """504: it has not begun within the time that its client gave it."""
     return ApiError(
-        504, "adaserve.deadline_ms: it was over before the request could begin", code="deadline_exceeded"
+        504,
+        "adaserve.deadline_ms: it was over before the request could begin",
+        code="deadline_exceeded",
+        param="adaserve.deadline_ms",
     )
 
 

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from services.gateway import admission
 from services.gateway.accounts import Account
@@ -161,6 +161,7 @@ class Completion:
 
     async def _outlive(self, call: Coroutine[None, None, T]) -> T:
         task = asyncio.create_task(call)
+        task.add_done_callback(_retrieve)  # of a client that left meanwhile nobody hears its error
         self._opening = task
         return await asyncio.shield(task)
 
@@ -290,6 +291,11 @@ class Completion:
             name = self.slo.kind
             telemetry.add(signals.SLO_REQUESTS, slo_class=name, met="true" if account.met else "false")
             telemetry.add(signals.GOODPUT_TOKENS, account.output_tokens * account.met, slo_class=name)
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def _finish_reason(end: TokenEvent) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tests.faults.load import Stall, quantile
 
 STALL_GOALS_S = {"verifier": 2.0, "gateway": 1.0}
-"""p99 where every other member lives: a heartbeat must expire and a prefill be done; a client must come back."""
+"""p99 where every other member lives; a verifier's also has the time to feed all contexts again."""
 
 ON_ITS_WAY_S = 0.25  # a token that left before the strike comes after it
 
@@ -47,11 +47,12 @@ def told(strikes: Sequence[Strike], stalls: Sequence[Stall]) -> list[str]:
     return lines
 
 
-def missed(strikes: Sequence[Strike], stalls: Sequence[Stall]) -> list[str]:
-    """Goals that were not met, with their figures."""
-    figures = {kind: quantile(stalls_from(kind, strikes, stalls), 0.99) for kind in STALL_GOALS_S}
+def missed(strikes: Sequence[Strike], stalls: Sequence[Stall], prefill_s: float = 0.0) -> list[str]:
+    """Goals that were not met, with their figures. ``prefill_s`` is what feeding all clients' contexts takes."""
+    goals = {**STALL_GOALS_S, "verifier": STALL_GOALS_S["verifier"] + prefill_s}
+    figures = {kind: quantile(stalls_from(kind, strikes, stalls), 0.99) for kind in goals}
     return [
-        f"{kind}: stall p99 {figure:.2f} s, goal {STALL_GOALS_S[kind]:g} s"
+        f"{kind}: stall p99 {figure:.2f} s, goal {goals[kind]:.2f} s"
         for kind, figure in figures.items()
-        if figure > STALL_GOALS_S[kind]
+        if figure > goals[kind]
     ]

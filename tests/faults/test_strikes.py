@@ -22,8 +22,9 @@ def test_a_silence_is_of_the_kind_that_alone_was_struck_in_it() -> None:
 def test_a_goal_is_missed_by_its_own_kind_only() -> None:
     goal = STALL_GOALS_S["verifier"]
     assert missed(STRIKES, [Stall(goal + 0.1, 10.5), Stall(goal + 5.0, 22.0)]) == [
-        f"verifier: stall p99 {goal + 0.1:.2f} s, goal {goal:g} s"
+        f"verifier: stall p99 {goal + 0.1:.2f} s, goal {goal:.2f} s"
     ]
+    assert missed(STRIKES, [Stall(goal + 0.1, 10.5)], prefill_s=0.2) == []
     assert missed(STRIKES, [Stall(goal - 0.1, 10.5)]) == []
 
 

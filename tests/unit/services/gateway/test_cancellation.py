@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import redis.exceptions as raised
 from openai import APIError
 
+from services.gateway.schemas import CompletionRequest
 from shared import codec
 from shared.errors import BusUnavailable
 from shared.messages import ControlEvent
@@ -82,8 +84,6 @@ async def test_a_handler_cancelled_during_enqueue_is_cancelled_after_it(
         return await original(call)
 
     monkeypatch.setattr(bus, "call", slow)
-    from services.gateway.schemas import CompletionRequest
-
     task = asyncio.create_task(served.gateway.submit(CompletionRequest(prompt="hello"), {}))
     await entered.wait()
     task.cancel()
@@ -158,6 +158,33 @@ async def test_a_lost_last_event_is_found_by_asking(served: Served, monkeypatch:
     answer = await served.http.post("/v1/completions", json={"prompt": "hello", "return_token_ids": True})
     assert answer.json()["choices"][0]["token_ids"] == [5, 6, 7]
     assert answer.json()["choices"][0]["finish_reason"] == "stop"
+
+
+async def test_nobody_complains_of_an_error_that_its_client_has_not_waited_for(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus, entered, go_on, complaints = served.gateway._bus, asyncio.Event(), asyncio.Event(), []
+    original = bus.call
+
+    async def away(call: Any) -> Any:
+        if call.function != "adaserve_enqueue":
+            return await original(call)
+        entered.set()
+        await go_on.wait()
+        raise BusUnavailable("gone")
+
+    monkeypatch.setattr(bus, "call", away)
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
+    asking = asyncio.create_task(served.gateway.submit(CompletionRequest(prompt="hello"), {}))
+    await entered.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    go_on.set()
+    await served.until(lambda: not bus._farewells)
+    del asking
+    gc.collect()
+    assert complaints == []
 
 
 async def test_a_request_whose_enqueue_was_not_answered_is_healed_too(
