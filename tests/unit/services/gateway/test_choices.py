@@ -79,6 +79,22 @@ async def test_a_client_that_leaves_cancels_every_choice(served: Served, stream:
     await served.until(lambda: all(served.status(request) == "cancelled" for request in ids))
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_gateway_that_goes_names_the_streams_of_all_choices(served: Served, stream: bool) -> None:
+    served.answers(Reply([[5], [6]], gate=asyncio.Event()))
+    asking = asyncio.create_task(served.http.post("/v1/completions", json={**PROMPT, "stream": stream}))
+    await served.until(lambda: len(served.verifier.statuses) == 3)
+    served.gateway.end_streams()
+    answer = await asking
+    ids = {request.request for request in served.verifier.requests}
+    assert set(answer.headers["x-adaserve-stream"].split(", ")) == ids
+    assert answer.status_code == (200 if stream else 503)
+    error = json.loads(answer.text.rpartition("data: ")[2])["error"] if stream else answer.json()["error"]
+    assert error["code"] == "draining"
+    assert all(request in error["message"] for request in ids)
+    await served.until(lambda: all(served.redis.zscore(served.keys.abandoned, request) for request in ids))
+
+
 @pytest.mark.parametrize("options", [{"queue_limit": 2}])
 async def test_more_choices_than_the_queue_holds_never_fit(served: Served, options: dict[str, Any]) -> None:
     answer = await served.http.post("/v1/completions", json=PROMPT)
