@@ -74,6 +74,8 @@ def _request(context: list[int], rows: int, width: int) -> DraftRequest:
         weight=np.ones(rows, np.float32),
         max_depth=np.full(rows, DEPTH, np.uint8),
         warm=np.zeros(rows, np.bool_),
+        schema_offsets=np.zeros(rows + 1, np.int32),
+        schema=np.empty(0, np.uint8),
         trace_row=np.empty(0, np.int32),
         traceparent=np.empty(0, TRACEPARENT),
     )

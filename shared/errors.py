@@ -5,6 +5,7 @@ AdaServeError
 │   ├── ModelError            a model directory that is refused or unreadable
 │   ├── TraceError            a request trace, or the name of one, that is malformed
 │   └── PolicyError           a policy, or prices beside it, that is malformed or does not fit its use
+├── GrammarError              a JSON Schema that cannot be compiled, or an output that left its grammar
 ├── UnreadableMessage         bytes on a stream that are not a valid message
 ├── OutOfBlocks               the KV pool cannot hold what was asked for
 └── BusUnavailable            Redis is away, read-only, loading or out of memory
@@ -31,6 +32,10 @@ class TraceError(ConfigurationError):
 
 class PolicyError(ConfigurationError):
     """A policy or its prices are unreadable, malformed, or do not cover what they are used for."""
+
+
+class GrammarError(AdaServeError):
+    """A JSON Schema cannot be compiled, or its grammar failed; the text goes on a sentence about the schema."""
 
 
 class UnreadableMessage(AdaServeError):

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-MAX_AXIS = {"row": 4096, "token": 1 << 21, "node": 1 << 18, "trace": 4096, "bias": 1024}
+MAX_AXIS = {"row": 4096, "token": 1 << 21, "node": 1 << 18, "trace": 4096, "bias": 1024, "byte": 1 << 22}
 
 
 class FieldError(ValueError):
@@ -54,6 +54,28 @@ class Text(Plain):
     def check(self, value: Any) -> None:
         if type(value) is not str or len(value.encode()) > self.limit:
             raise FieldError(f"must be text of at most {self.limit} bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class LongText:
+    """A string of at most ``limit`` UTF-8 bytes that travels as bytes: the codec keeps text short."""
+
+    limit: int
+
+    def check(self, value: Any) -> None:
+        Text(self.limit).check(value)
+
+    def pack(self, value: Any) -> bytes:
+        packed: bytes = value.encode()
+        return packed
+
+    def unpack(self, raw: Any) -> str:
+        if type(raw) is not bytes:
+            raise FieldError("must be bytes")
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            raise FieldError("must be UTF-8") from None
 
 
 @dataclass(frozen=True, slots=True)

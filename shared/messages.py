@@ -25,6 +25,7 @@ from shared.fields import (
     FieldError,
     Flag,
     Integer,
+    LongText,
     Maybe,
     Number,
     Several,
@@ -46,6 +47,7 @@ MAX_DEPTH = 64
 MAX_WIDTH = 64
 MAX_BIAS = 100.0
 MAX_LOGPROB_BYTES = 8 << 20
+MAX_SCHEMA_BYTES = 64 << 10
 UNBOUNDED = float("inf")
 
 REQUEST_ID = np.dtype("V16")  # 128 bits, server-generated
@@ -95,6 +97,7 @@ class Request(Message):
     stop: tuple[str, ...] = declared(Several(Text(1024), 16))
     stop_token_ids: tuple[int, ...] = declared(Several(Integer(), 64))
     ignore_eos: bool = declared(Flag())
+    schema: str = declared(LongText(MAX_SCHEMA_BYTES), "")  # JSON Schema of the output, "" for free text
     tpot_ms: float = declared(Number(0.0))
     ttft_ms: float = declared(Number(0.0))
     speculation: bool = declared(Flag())
@@ -163,7 +166,8 @@ class DraftRequest(Message):
     drafter acknowledged, ``digest`` the digest at the row's position. ``elapsed_ms`` counts from the commit of
     the request's first token, ``committed`` its output tokens. ``warm`` rows are still prefilling and draw no
     token in the coming step. ``overhead_ms`` is what an iteration usually costs besides drafting and the
-    forward pass, as the verifier measured it.
+    forward pass, as the verifier measured it. ``schema`` is the UTF-8 text of the JSON Schema that a row's output,
+    its last ``committed`` tokens, must follow; nothing for a free one, or where the drafter was told (base > 0).
     ``calibration`` is the model pair "<draft>:<target>" whose label counts correct the draft, "" for none.
     """
 
@@ -193,6 +197,8 @@ class DraftRequest(Message):
     weight: Array = column(np.float32)
     max_depth: Array = column(np.uint8)
     warm: Array = column(np.bool_)
+    schema_offsets: Array = offsets("byte")
+    schema: Array = column(np.uint8, "byte")
 
     trace_row: Array = column(np.int32, "trace")
     traceparent: Array = column(TRACEPARENT, "trace")
@@ -214,6 +220,11 @@ class DraftRequest(Message):
         """int32: the tokens of one row since its base."""
         tokens: Array = self.tokens[self.token_offsets[row] : self.token_offsets[row + 1]]
         return tokens
+
+    def row_schema(self, row: int) -> str:
+        """The JSON Schema told with one row, "" where there is none. What is no UTF-8 is replaced."""
+        told: Array = self.schema[self.schema_offsets[row] : self.schema_offsets[row + 1]]
+        return told.tobytes().decode(errors="replace")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -30,6 +30,7 @@ from services.verifier.sampling import Draw, SamplingParams, draw_tokens
 from services.verifier.scheduler import Scheduler
 from services.verifier.speculator import Speculator
 from shared import codec, digest
+from shared.grammar import no_grammars
 from shared.heartbeat import Heartbeat, Pulse
 from shared.inference.blocks import BlockPool, SequenceSlots
 from shared.latency import LatencyModel
@@ -191,6 +192,7 @@ class TableRing:
         intake = Intake(
             tokenizer,
             lambda: SequenceSlots(self.pool),
+            no_grammars,
             vocab_size=vocab_size,
             context_limit=num_blocks * block_size,
             eos_token_ids=eos,

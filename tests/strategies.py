@@ -7,7 +7,21 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from shared.fields import Blob, Bytes, Column, Flag, Integer, Maybe, Number, Several, Spec, Table, Text, specs_of
+from shared.fields import (
+    Blob,
+    Bytes,
+    Column,
+    Flag,
+    Integer,
+    LongText,
+    Maybe,
+    Number,
+    Several,
+    Spec,
+    Table,
+    Text,
+    specs_of,
+)
 from shared.messages import FINISH_REASONS, Message
 from shared.tree import TokenTree
 
@@ -35,6 +49,7 @@ def messages(draw: st.DrawFn, kind: type[Message], max_rows: int = 4) -> Message
     forest = [draw(trees()) for _ in range(rows)]
     lengths = {"row": rows, "node": sum(map(len, forest)), "token": draw(st.integers(0, 20))}
     lengths["trace"] = draw(st.integers(0, rows))
+    lengths["byte"] = draw(st.integers(0, 9))
     lengths["bias"] = draw(st.integers(0, 5))
     values: dict[str, Any] = {
         name: draw(_value(name, spec, lengths, forest)) for name, spec in specs_of(kind).items()
@@ -56,7 +71,7 @@ def _value(name: str, spec: Spec, lengths: dict[str, int], forest: list[TokenTre
 
 def _plain(spec: Spec) -> st.SearchStrategy[Any]:
     match spec:
-        case Text(limit):
+        case Text(limit) | LongText(limit):
             return st.text(st.characters(codec="ascii"), max_size=min(limit, 20))
         case Integer(low, high):
             return st.integers(low, high)

@@ -6,6 +6,7 @@ row lets it see, so a wrong slot, mask, position or compaction changes the logit
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
@@ -84,8 +85,12 @@ class TableRunner:
         wanted = [self.model.logits(self._context(plan, index)) for index in plan.logit_rows.tolist()]
         return np.array(wanted).reshape(len(wanted), self.vocab_size)
 
-    def top(self, plan: ForwardPlan, width: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    def top(
+        self, plan: ForwardPlan, width: int, allowed: Mapping[int, npt.NDArray[np.bool_]] | None = None
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
         logits = self.logits(plan)
+        for row, mask in (allowed or {}).items():
+            logits[row][~mask] = -np.inf
         logprobs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         ids = np.argsort(-logprobs, axis=1, kind="stable")[:, :width]
         return ids.astype(np.int32), np.take_along_axis(logprobs, ids, axis=1).astype(np.float32)

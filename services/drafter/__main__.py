@@ -7,6 +7,7 @@ import torch
 from services.drafter.drafter import Drafter
 from services.drafter.handler import DraftHandler
 from services.drafter.settings import DrafterSettings
+from shared.grammar import Grammars
 from shared.health import HealthServer
 from shared.heartbeat import Heartbeat, live_members, new_member
 from shared.inference.blocks import BlockPool
@@ -83,12 +84,15 @@ def load_drafter(settings: DrafterSettings) -> tuple[Drafter, str]:
     pool = BlockPool(num_slots // 16)
     # Padded embedding rows beyond the token map are never drafted: the target may not have them.
     runner = ModelRunner(model, pool.num_blocks * pool.block_size, vocab_size=tokenizer.vocab_size)
+    end_ids = tokenizer.eos_token_ids | set(runner.eos_token_ids)
+    grammars = Grammars(tokenizer, vocab_size=runner.vocab_size, end_ids=end_ids)
     drafter = Drafter(
         runner,
         pool,
         max_tokens=settings.max_level_tokens,
         catch_up=settings.catch_up,
         warm_chunk=settings.warm_chunk,
+        compile_schema=grammars.matcher,
     )
     return drafter, tokenizer.token_map_digest
 

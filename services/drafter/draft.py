@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from services.drafter.guide import Guide
 from shared import digest as digests
 from shared.inference.blocks import SequenceSlots
 from shared.tree import EMPTY, ROOT, TokenTree
@@ -25,6 +26,7 @@ class Draft:
     """The draft state of one (verifier, ring, request, epoch)."""
 
     slots: SequenceSlots
+    guide: Guide | None = None  # of a structured output
     tokens: list[int] = field(default_factory=list)
     digest: bytes = digests.EMPTY
     tree: TokenTree = EMPTY
@@ -44,6 +46,8 @@ class Draft:
         known = self.tokens[base:]
         common = _common_prefix(known, tokens)
         self._extend(base + common, tokens[common:])
+        if self.guide is not None:
+            self.guide.follow(self.tokens, base + common)
         if common < len(known):
             self.slots.length = min(self.slots.length, base + common)
             path: list[int] = []

@@ -7,7 +7,7 @@ sends when it is told NEED_CONTEXT.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,8 +16,10 @@ import numpy.typing as npt
 
 from services.drafter.draft import Draft
 from services.drafter.expansion import Expansion, fit_width_depth
+from services.drafter.guide import Guide, paths
 from services.drafter.level_time import LevelTime
 from shared.errors import OutOfBlocks
+from shared.grammar import Compile, Mask, no_grammars
 from shared.inference.blocks import BlockPool, SequenceSlots
 from shared.inference.plan import ForwardPlan, PlanRow, build_plan, chain_row
 from shared.messages import NEED_CONTEXT, NO_ROOM, DraftRequest
@@ -44,8 +46,13 @@ class Runner(Protocol):
     @property
     def cache(self) -> Cache: ...
 
-    def top(self, plan: ForwardPlan, width: int) -> tuple[Int32, Float32]:
-        """The likeliest next tokens of each wanted row, and their log-probabilities, best first."""
+    def top(
+        self, plan: ForwardPlan, width: int, allowed: Mapping[int, Mask] | None = None
+    ) -> tuple[Int32, Float32]:
+        """The likeliest ``allowed`` next tokens of each wanted row, and their log-probabilities, best first.
+
+        What is not allowed has log-probability -inf.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +85,12 @@ class Drafter:
         max_tokens: int,
         catch_up: int,
         warm_chunk: int,
+        compile_schema: Compile = no_grammars,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._runner = runner
         self._pool = pool
+        self._compile_schema = compile_schema
         self._max_tokens = max_tokens
         self._catch_up = catch_up
         self._warm_chunk = warm_chunk
@@ -188,7 +197,10 @@ class Drafter:
         tokens, base = message.row_tokens(row), int(message.base[row])
         draft = self._rows.get(key)
         if draft is None:
-            draft = self._rows[key] = Draft(SequenceSlots(self._pool))
+            # Everything a row needs is told with base 0; with another base it is refused below.
+            start = int(message.position[row] - message.committed[row])
+            guide = Guide.of(self._compile_schema, message.row_schema(row), start)
+            draft = self._rows[key] = Draft(SequenceSlots(self._pool), guide)
         if not draft.knows(base):
             self._forget([key])
             return None
@@ -243,7 +255,8 @@ class Drafter:
             draft = drafts[row]
             draft.slots.length = min(draft.slots.length, len(draft.tokens) - 1)  # its logits are needed again
             rows.append(_context_row(draft, len(draft.tokens), last_logits=True))
-        expansion.grow(*self._runner.top(build_plan(rows), width))
+        allowed = _allowed([(drafts[row].guide, []) for row in roots])
+        expansion.grow(*self._runner.top(build_plan(rows), width, allowed))
         for row in roots:
             drafts[row].slots.length = len(drafts[row].tokens)
 
@@ -251,11 +264,13 @@ class Drafter:
         start, num_nodes = self._clock(), len(expansion.frontier.row)
         trees = expansion.trees()
         plan_rows = []
+        places: list[tuple[Guide | None, list[int]]] = []
         for row in np.unique(expansion.frontier.row).tolist():
             draft, tree = drafts[row], trees[row]
             plan_rows.append(_level_row(draft, tree))
+            places += _places(draft.guide, tree, range(draft.num_fed, len(tree)))
             draft.num_fed = len(tree)
-        expansion.grow(*self._runner.top(build_plan(plan_rows), width))
+        expansion.grow(*self._runner.top(build_plan(plan_rows), width, _allowed(places)))
         self._level_time.observe(num_nodes, (self._clock() - start) * 1e3)
 
 
@@ -277,6 +292,19 @@ def _level_row(draft: Draft, tree: TokenTree) -> PlanRow:
         logits=np.arange(draft.num_fed, len(tree)),
         written=draft.num_fed,
     )
+
+
+def _places(guide: Guide | None, tree: TokenTree, nodes: Sequence[int]) -> list[tuple[Guide | None, list[int]]]:
+    """Each node's guide and path; without a guide nobody asks for the path."""
+    if guide is None:
+        return [(None, [])] * len(nodes)
+    return [(guide, path) for path in paths(tree, nodes)]
+
+
+def _allowed(places: Sequence[tuple[Guide | None, list[int]]]) -> dict[int, Mask]:
+    """The masks by index of the wanted row, for those that are bound."""
+    masks = {index: guide.allowed_after(path) for index, (guide, path) in enumerate(places) if guide is not None}
+    return {index: mask for index, mask in masks.items() if mask is not None}
 
 
 def _key(message: DraftRequest, row: int) -> Key:

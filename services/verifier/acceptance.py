@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from services.verifier.adjustment import Adjustment
 from services.verifier.sampling import Draw, SamplingParams, draw_tokens
+from shared.errors import GrammarError
+from shared.grammar import Matcher
 from shared.tree import ROOT, TokenTree
 
 
@@ -24,7 +26,8 @@ class Walk:
     """One request's walk. ``first_logit`` is the row of its root's logits; node i's row is first_logit + 1 + i.
 
     The first draw fills context position ``position``. Below ``min_position`` the ``banned`` ids are not drawn.
-    The ``adjustment`` counts the output up to the root.
+    The ``adjustment`` counts the output up to the root, and the ``matcher`` has read it. A grammar that fails ends
+    the walk with its ``error``; what was drawn until then does not count.
     """
 
     tree: TokenTree
@@ -34,6 +37,8 @@ class Walk:
     min_position: int = 0
     banned: frozenset[int] = frozenset()
     adjustment: Adjustment | None = None
+    matcher: Matcher | None = None
+    error: GrammarError | None = None
     tokens: list[int] = field(default_factory=list)  # drawn, in order; all but the last are accepted nodes
     path: list[int] = field(default_factory=list)  # accepted nodes
     _children: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -57,13 +62,19 @@ class Walk:
 
         What is not banned there is not banned below.
         """
-        return self.adjustment is None and (not self.banned or self.position >= self.min_position)
+        is_bent = self.adjustment is not None or self.matcher is not None
+        return not is_bent and (not self.banned or self.position >= self.min_position)
 
-    def next_draw(self) -> Draw:
-        """What is drawn next."""
+    def next_draw(self) -> Draw | None:
+        """What is drawn next; None where the grammar has failed."""
         position = self.position + len(self.tokens)
         banned = self.banned if position < self.min_position else frozenset()
-        return Draw(self.params, position, banned, self.adjustment, self.tokens)
+        try:
+            allowed = None if self.matcher is None else self.matcher.allowed_after(self.tokens)
+        except GrammarError as error:
+            self.error = error
+            return None
+        return Draw(self.params, position, banned, self.adjustment, self.tokens, allowed)
 
     def take(self, token: int) -> bool:
         """Record a drawn token; whether the walk goes on below it."""
@@ -79,6 +90,7 @@ def walk_trees(logits: npt.NDArray[np.floating[Any]], walks: Sequence[Walk]) -> 
     """Walk all trees to their ends, one batch of draws per level. ``logits`` [num_logits, vocab]."""
     active = list(walks)
     while active:
-        rows = [walk.logit_row for walk in active]
-        tokens = draw_tokens(logits[rows], [walk.next_draw() for walk in active])
-        active = [walk for walk, token in zip(active, tokens, strict=True) if walk.take(token)]
+        draws = [(walk, draw) for walk in active if (draw := walk.next_draw()) is not None]
+        rows = [walk.logit_row for walk, _ in draws]
+        tokens = draw_tokens(logits[rows], [draw for _, draw in draws])
+        active = [walk for (walk, _), token in zip(draws, tokens, strict=True) if walk.take(token)]

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.verifier.generation import Generation
+from shared.fields import MAX_AXIS
 from shared.messages import DIGEST, MAX_DEPTH, TRACEPARENT, DraftRequest, request_ids
 
 
@@ -48,6 +49,7 @@ def draft_request(
     and no tokens, so that they still count in n and B. ``traces``: (row, traceparent) of the sampled ones.
     """
     depths = [_depth_of(row) if may_draft(row, about.now_ms) else 0 for row in rows]
+    schemas = _schemas(rows, depths)
     bases = [
         min(row.speculation.acknowledged, row.position) if depth else row.position
         for row, depth in zip(rows, depths, strict=True)
@@ -79,9 +81,24 @@ def draft_request(
         weight=_column([row.speculation.weight for row in rows], np.float32),
         max_depth=_column(depths, np.uint8),
         warm=_column([not row.is_decoding for row in rows], np.bool_),
+        schema_offsets=np.cumsum([0, *map(len, schemas)], dtype=np.int32),
+        schema=np.frombuffer(b"".join(schemas), np.uint8),
         trace_row=_column([row for row, _ in traces], np.int32),
         traceparent=_column([traceparent for _, traceparent in traces], TRACEPARENT),
     )
+
+
+def _schemas(rows: Sequence[Generation], depths: list[int]) -> list[bytes]:
+    """What each row's drafter is yet to be told; a row that finds no room for it is not drafted for this time."""
+    schemas, room = [], MAX_AXIS["byte"]
+    for index, row in enumerate(rows):
+        is_new = depths[index] > 0 and row.speculation.acknowledged == 0
+        schema = row.request.schema.encode() if is_new else b""
+        if len(schema) > room:
+            schema, depths[index] = b"", 0
+        room -= len(schema)
+        schemas.append(schema)
+    return schemas
 
 
 def may_draft(row: Generation, now_ms: float) -> bool:

@@ -13,6 +13,7 @@ from services.verifier.scheduler import Scheduler
 from services.verifier.settings import VerifierSettings
 from services.verifier.speculator import Speculator
 from services.verifier.target import Target
+from shared.grammar import Grammars
 from shared.inference.blocks import SequenceSlots
 from shared.telemetry import Telemetry
 
@@ -41,6 +42,7 @@ def build_engine(
     intake = Intake(
         target.tokenizer,
         lambda: SequenceSlots(target.pool),
+        Grammars(target.tokenizer, vocab_size=target.runner.vocab_size, end_ids=target.eos_token_ids).matcher,
         vocab_size=target.runner.vocab_size,
         context_limit=target.context_limit,
         eos_token_ids=target.eos_token_ids,

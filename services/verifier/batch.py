@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from services.verifier.acceptance import Walk, walk_trees
 from services.verifier.generation import Generation
 from services.verifier.stopping import judge
 from shared import codec, logprobs
+from shared.errors import GrammarError
 from shared.inference.plan import ForwardPlan, PlanRow, build_plan, chain_row
 from shared.latency_refit import Operation
 from shared.messages import TokenEvent
@@ -24,11 +25,15 @@ Int32 = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One forward pass: ``fed`` counts context tokens per request, ``walks`` are the requests that draw."""
+    """One forward pass: ``fed`` counts context tokens per request, ``walks`` are the requests that draw.
+
+    ``stuck`` are, once settled, those whose grammar has failed: they gained nothing and cannot go on.
+    """
 
     plan: ForwardPlan
     fed: list[tuple[Generation, int]]
     walks: list[tuple[Generation, Walk]]
+    stuck: list[tuple[Generation, GrammarError]] = field(default_factory=list)
 
     @property
     def num_tokens(self) -> int:
@@ -97,7 +102,12 @@ def settle_batch(
     sources, destinations = [EMPTY.tokens], [EMPTY.tokens]
     settlements = []
     for generation, walk in batch.walks:
-        settlement, source, destination = _settle(generation, walk, logits)
+        try:
+            settlement, source, destination = _settle(generation, walk, logits)
+        except GrammarError as error:
+            generation.slots.length = generation.position - 1  # it may have to be told again
+            batch.stuck.append((generation, error))
+            continue
         settlements.append(settlement)
         sources.append(source)
         destinations.append(destination)
@@ -107,15 +117,17 @@ def settle_batch(
 def _settle(
     generation: Generation, walk: Walk, logits: npt.NDArray[np.floating[Any]]
 ) -> tuple[Settlement, Int32, Int32]:
+    if walk.error is not None:
+        raise walk.error
     outcome = judge(walk.tokens, generation.num_output, generation.rules, generation.scanner)
     tokens = walk.tokens[: outcome.num_tokens]
     path = walk.path[: len(tokens)]  # a stop may fall inside the accepted path
     root, start_digest = generation.position, generation.digest
-    nodes = generation.slots.slots(root, root + len(walk.tree))
-    generation.slots.length = root + len(path)
     num_top = generation.request.logprobs
     entries = b"" if num_top is None else logprobs.pack(logits[walk.drawn_rows[: len(tokens)]], tokens, num_top)
     generation.extend(tokens, entries)
+    nodes = generation.slots.slots(root, root + len(walk.tree))
+    generation.slots.length = root + len(path)
     tally = generation.tally
     tally.num_steps += 1
     tally.num_spec_steps += len(walk.tree) > 0
@@ -156,6 +168,7 @@ def _walk(generation: Generation, tree: TokenTree, first_logit: int) -> Walk:
         min_position=generation.num_prompt + generation.rules.min_tokens,
         banned=generation.rules.end_ids,
         adjustment=generation.adjustment,
+        matcher=generation.matcher,
     )
 
 

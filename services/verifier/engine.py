@@ -372,6 +372,7 @@ class Engine:
         self._watch(batch.walks)
         self._count(batch, settlements)
         self._commit(settlements, start_ns, forward_ms)
+        self._end_stuck(batch)
         self.pace.stepped(
             start_ms,
             self._clock_ms(),
@@ -426,6 +427,16 @@ class Engine:
             if settlement.finish is None:
                 self._forget(settlement.generation)
         self._count_finished(settlements, committed.lost)
+
+    def _end_stuck(self, batch: Batch) -> None:
+        """Raises BusUnavailable with the rest still here: their next step fails as this one did."""
+        for generation, error in batch.stuck:
+            logger.warning("request %s goes to the dead letters: its schema %s", generation.id, error)
+            self._telemetry.add(signals.DEAD_LETTERS, reason="grammar")
+            self._bus.give_up(
+                generation.id, f"its JSON Schema {error}", generation.position, generation.digest.hex()
+            )
+            self._forget(generation)
 
     def _pause_alive(self, seconds: float) -> bool:
         """Waiting for Redis inside a commit is not being stuck. False when the process is to stop."""

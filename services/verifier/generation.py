@@ -12,6 +12,7 @@ from services.verifier.adjustment import Adjustment
 from services.verifier.sampling import SamplingParams
 from services.verifier.stopping import Scanner, StopRules
 from shared import digest as digests
+from shared.grammar import Matcher
 from shared.inference.blocks import SequenceSlots
 from shared.logprobs import entry_size
 from shared.messages import Request
@@ -62,6 +63,7 @@ class Generation:
     rules: StopRules
     slots: SequenceSlots
     scanner: Scanner | None = None
+    matcher: Matcher | None = None  # of the output's grammar; it has read the output
     enqueued_ms: float = 0.0  # Redis clock
     first_token_ms: float | None = None  # Redis clock
     tokens: list[int] = field(default_factory=list)
@@ -142,8 +144,13 @@ class Generation:
         return min(8, int(np.ceil(self.request.temperature * 4)))
 
     def extend(self, tokens: Iterable[int], logprobs: bytes = b"") -> None:
-        """Append output tokens to the context, and their log-probabilities."""
+        """Append output tokens to the context, and their log-probabilities.
+
+        Raises GrammarError, with nothing changed, where the output's grammar does not follow.
+        """
         new = list(tokens)
+        if self.matcher is not None:
+            self.matcher.extend(new)
         self.tokens.extend(new)
         self.digest = digests.extend(self.digest, new)
         self.logprobs += logprobs

@@ -13,7 +13,8 @@ from services.verifier.generation import Generation
 from services.verifier.stopping import StopRules
 from shared import codec
 from shared.detokenizer import StopScanner
-from shared.errors import AdaServeError, UnreadableMessage
+from shared.errors import AdaServeError, GrammarError, UnreadableMessage
+from shared.grammar import Compile, Matcher
 from shared.inference.blocks import SequenceSlots
 from shared.messages import Request
 from shared.records import Origin
@@ -39,6 +40,7 @@ class Intake:
         self,
         tokenizer: Tokenizer,
         new_slots: Callable[[], SequenceSlots],
+        compile_schema: Compile,
         *,
         vocab_size: int,
         context_limit: int,
@@ -46,6 +48,7 @@ class Intake:
     ) -> None:
         self._tokenizer = tokenizer
         self._new_slots = new_slots
+        self._compile_schema = compile_schema
         self._vocab_size = vocab_size
         self._context_limit = context_limit
         self._eos_token_ids = eos_token_ids
@@ -74,6 +77,7 @@ class Intake:
             rules=StopRules.of(request, self._eos_token_ids),
             slots=self._new_slots(),
             scanner=self._scanner(request) if request.stop else None,
+            matcher=self._matcher(request) if request.schema else None,
             enqueued_ms=claim.enqueued_ms,
             first_token_ms=claim.first_token_ms,
         )
@@ -109,9 +113,18 @@ class Intake:
     def _scanner(self, request: Request) -> StopScanner:
         return StopScanner(self._tokenizer, request.stop, min_tokens=request.min_tokens)
 
+    def _matcher(self, request: Request) -> Matcher:
+        try:
+            return self._compile_schema(request.schema)
+        except GrammarError as error:
+            raise Unservable(f"Request: schema {error}") from None
+
     def _replay(self, generation: Generation, tokens: list[int], logprobs: bytes) -> None:
-        """Bring context and stop matching to where the previous owner left them."""
-        generation.extend(tokens, logprobs)
+        """Bring context, grammar and stop matching to where the previous owner left them."""
+        try:
+            generation.extend(tokens, logprobs)
+        except GrammarError as error:
+            raise Unservable(f"the journal contradicts the schema, which {error}") from None
         if generation.scanner is not None:
             for token in tokens:
                 generation.scanner.push(token)

@@ -4,9 +4,9 @@ The noise is a function of the request alone, so a token does not depend on the 
 take-over (docs/protocol.md, drawing tokens). Temperature 0 is plain argmax. All arithmetic is float64: logits
 perturbed by 2e-5 then change 2e-5 of the draws, where inverse-CDF sampling would change 1e-3.
 
-Processing order, as vLLM's but for the last two filters: bias and penalties (`adjustment`), min_tokens mask,
-temperature, top_k, top_p, min_p. Ties are kept by every filter and broken towards the smaller id by argmax, so no
-filter depends on the order of ids.
+Processing order, as vLLM's but for the last two filters: bias and penalties (`adjustment`), grammar, min_tokens
+mask, temperature, top_k, top_p, min_p. Ties are kept by every filter and broken towards the smaller id by argmax,
+so no filter depends on the order of ids.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.verifier.adjustment import Adjustment
+from shared.grammar import Mask
 from shared.messages import Request
 
 Float64 = npt.NDArray[np.float64]
@@ -56,6 +57,7 @@ class Draw:
     """One token to draw: ``position`` is the context index it fills, ``banned`` ids must not be drawn.
 
     ``path`` are the tokens drawn before it that the ``adjustment`` does not know yet: the node's own path.
+    ``allowed``: bool [vocab], what its grammar lets follow the path; None: everything.
     """
 
     params: SamplingParams
@@ -63,11 +65,13 @@ class Draw:
     banned: frozenset[int] = frozenset()
     adjustment: Adjustment | None = None
     path: Sequence[int] = ()
+    allowed: Mask | None = None
 
     @property
     def is_plain(self) -> bool:
         """Whether it is the argmax of the logits as they are."""
-        return self.params.temperature == 0.0 and not self.banned and self.adjustment is None
+        is_bent = self.banned or self.adjustment is not None or self.allowed is not None
+        return self.params.temperature == 0.0 and not is_bent
 
 
 def draw_tokens(logits: npt.NDArray[np.floating[Any]], draws: Sequence[Draw]) -> list[int]:
@@ -84,7 +88,7 @@ def _draw(logits: npt.NDArray[np.floating[Any]], draw: Draw) -> int:
     scores = logits.astype(np.float64)
     if draw.adjustment is not None:
         draw.adjustment.apply(scores, draw.path)
-    scores = _permitted(scores, draw.banned)
+    scores = _permitted(scores, draw)
     if draw.params.temperature == 0.0:
         return int(np.argmax(scores))
     ids, scores = filtered(scores, draw.params)
@@ -92,11 +96,19 @@ def _draw(logits: npt.NDArray[np.floating[Any]], draw: Draw) -> int:
     return int(ids[np.argmax(scores + noise)])
 
 
-def _permitted(scores: Float64, banned: frozenset[int]) -> Float64:
-    """``scores`` without the banned ids, unless that leaves none."""
-    ids = [token for token in banned if token < len(scores)]
-    if 0 < len(ids) < len(scores):
+def _permitted(scores: Float64, draw: Draw) -> Float64:
+    """``scores`` without what the grammar forbids, and without the banned ids unless that leaves none.
+
+    A grammar that has come to its end allows only the end: min_tokens yields there.
+    """
+    if draw.allowed is not None:
+        scores[~draw.allowed] = -np.inf
+    ids = [token for token in draw.banned if token < len(scores)]
+    if ids:
+        kept = scores[ids]
         scores[ids] = -np.inf
+        if np.isneginf(scores).all():
+            scores[ids] = kept
     return scores
 
 

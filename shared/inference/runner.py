@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -57,13 +58,19 @@ class ModelRunner:
         return array
 
     @torch.inference_mode()
-    def top(self, plan: ForwardPlan, width: int) -> tuple[Int32Array, npt.NDArray[np.float32]]:
+    def top(
+        self, plan: ForwardPlan, width: int, allowed: Mapping[int, npt.NDArray[np.bool_]] | None = None
+    ) -> tuple[Int32Array, npt.NDArray[np.float32]]:
         """The `width` likeliest tokens of each wanted row, likeliest first, with their log-probabilities.
 
         Returns ids int32 [L, min(width, vocab_size)] and natural-log probabilities float32 of the same
-        shape, normalised over the whole vocabulary. Only these leave the device.
+        shape, normalised over the whole vocabulary, or over those ids [vocab_size] that ``allowed`` says may come
+        for the wanted row it names; the others have -inf. Only these leave the device.
         """
-        log_probs = torch.log_softmax(self.forward(plan).float(), dim=-1)
+        logits = self.forward(plan).float()
+        for row, mask in (allowed or {}).items():
+            logits[row].masked_fill_(~torch.from_numpy(mask).to(logits.device), -torch.inf)
+        log_probs = torch.log_softmax(logits, dim=-1)
         values, ids = torch.topk(log_probs, min(width, self.vocab_size), dim=-1)
         return ids.to(torch.int32).cpu().numpy(), values.cpu().numpy()
 

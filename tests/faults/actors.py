@@ -20,6 +20,7 @@ from services.verifier.ring import Ring
 from services.verifier.scheduler import Scheduler
 from services.verifier.speculator import Speculator
 from shared.errors import BusUnavailable
+from shared.grammar import no_grammars
 from shared.heartbeat import Heartbeat, Pulse, live_members
 from shared.inference.blocks import BlockPool, SequenceSlots
 from shared.inference.plan import ForwardPlan
@@ -104,6 +105,7 @@ class Verifier(Process):
             Intake(
                 tokenizer,
                 lambda: SequenceSlots(self.pool),
+                no_grammars,
                 vocab_size=VOCAB,
                 context_limit=num_blocks * BLOCK_SIZE,
                 eos_token_ids=frozenset(),

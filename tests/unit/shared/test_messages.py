@@ -140,6 +140,8 @@ def example_draft_request() -> DraftRequest:
         weight=np.ones(1, np.float32),
         max_depth=np.full(1, 8, np.uint8),
         warm=np.zeros(1, np.bool_),
+        schema_offsets=np.array([0, 17], np.int32),
+        schema=np.frombuffer(b'{"type":"object"}', np.uint8),
         trace_row=np.empty(0, np.int32),
         traceparent=np.empty(0, "S55"),
     )

@@ -57,6 +57,8 @@ def message(contexts: list[list[int]], base: list[int] | None = None, **changes:
         "weight": np.ones(rows, np.float32),
         "max_depth": np.full(rows, 8, np.uint8),
         "warm": np.zeros(rows, np.bool_),
+        "schema_offsets": np.zeros(rows + 1, np.int32),
+        "schema": np.empty(0, np.uint8),
         "trace_row": np.empty(0, np.int32),
         "traceparent": np.empty(0, "S55"),
     }

@@ -106,6 +106,8 @@ class Verifier:
             weight=np.ones(size, np.float32),
             max_depth=np.full(size, 8, np.uint8),
             warm=np.array([row.is_warm for row in rows], np.bool_),
+            schema_offsets=np.zeros(size + 1, np.int32),
+            schema=np.empty(0, np.uint8),
             trace_row=np.empty(0, np.int32),
             traceparent=np.empty(0, "S55"),
         )

@@ -1,0 +1,65 @@
+"""Keeps the draft of a structured output inside its grammar: no budget goes to what cannot be accepted.
+
+A hint like everything here: where the grammar cannot be followed, the draft goes on without, and the target's own
+draws are inside the grammar all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shared.errors import GrammarError
+from shared.grammar import Compile, Mask, Matcher
+from shared.tree import TokenTree
+
+
+class Guide:
+    """The grammar of one row's output, which begins at context position ``start``."""
+
+    def __init__(self, matcher: Matcher, start: int) -> None:
+        self._matcher = matcher
+        self._start = start
+        self._is_lost = False
+
+    @classmethod
+    def of(cls, compile_schema: Compile, schema: str, start: int) -> Guide | None:
+        """None for free text, and for a schema that cannot be followed."""
+        if not schema:
+            return None
+        try:
+            return cls(compile_schema(schema), start)
+        except GrammarError:
+            return None
+
+    def follow(self, context: Sequence[int], kept: int) -> None:
+        """The context is now ``context``, of which the first ``kept`` tokens are as they were."""
+        if self._is_lost:
+            return
+        try:
+            self._matcher.shorten(min(self._matcher.num_tokens, max(0, kept - self._start)))
+            self._matcher.extend(context[self._start + self._matcher.num_tokens :])
+        except GrammarError:
+            self._is_lost = True
+
+    def allowed_after(self, path: Sequence[int]) -> Mask | None:
+        """bool [vocab]: what may follow the context and ``path``; None: everything."""
+        if self._is_lost:
+            return None
+        try:
+            return self._matcher.allowed_after(path)
+        except GrammarError:
+            self._is_lost = True
+            return None
+
+
+def paths(tree: TokenTree, nodes: Sequence[int]) -> list[list[int]]:
+    """The tokens from the root to each of ``nodes``, its own included."""
+    tokens, parents = tree.tokens.tolist(), tree.parents.tolist()
+    walked: list[list[int]] = []
+    for node in nodes:
+        path = []
+        while node >= 0:
+            path.append(tokens[node])
+            node = parents[node]
+        walked.append(path[::-1])
+    return walked
