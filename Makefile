@@ -10,7 +10,7 @@ comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
 DECIDING := $(addprefix bench/,report.py simulator/economics.py simulator/tenancy.py traces.py) \
   $(addprefix services/gateway/,delivery.py expectation.py feasibility.py terms.py) \
-  $(addprefix services/drafter/,draft.py expansion.py level_time.py) \
+  $(addprefix services/drafter/,draft.py expansion.py guide.py level_time.py) \
   $(addprefix services/selector/,control.py cost_aware.py decision.py paper.py policy.py pricing.py ranking.py \
     selection.py) \
   $(addprefix services/verifier/,acceptance.py adjustment.py ask.py batch.py departure.py generation.py governor.py \

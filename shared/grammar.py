@@ -6,7 +6,9 @@ through a tree is tried and taken back, so that many nodes can be asked about wi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 import llguidance
 import numpy as np
@@ -18,11 +20,10 @@ from shared.tokenizer import Tokenizer
 Mask = npt.NDArray[np.bool_]
 Compile = Callable[[str], "Matcher"]  # of a JSON Schema; raises GrammarError
 
-ANY_OBJECT = '{"type":"object"}'
-
 # One optional space, where JSON would allow any amount of white space: a model that likes indentation would
 # otherwise be free to produce nothing else up to its last token.
 WHITE_SPACE = " ?"
+MAX_COMPILED = 64
 # A mask of a step within these takes milliseconds at worst; what needs more is refused or ends with an error.
 LIMITS = llguidance.LLParserLimits(
     initial_lexer_fuel=1_000_000,
@@ -44,6 +45,8 @@ class Grammars:
         # What pads the embedding has no text, and is never allowed.
         known = [token for token in sorted(self._end_ids) if token < tokenizer.vocab_size]
         self._can_end = bool(known)
+        # Milliseconds against microseconds, and a product sends the same schema again and again.
+        self._compiled = lru_cache(MAX_COMPILED)(self._compile)
         self._tokenizer = llguidance.LLTokenizer(
             tokenizer.backend.to_str(), n_vocab=tokenizer.vocab_size, eos_token=known or None
         )
@@ -52,14 +55,19 @@ class Grammars:
         """The matcher of a new output. Raises GrammarError, which never shows the schema."""
         if not self._can_end:
             raise GrammarError("cannot be followed: this model has no end token")
+        return Matcher(self._compiled(schema).deep_copy(), vocab_size=self._vocab_size, end_ids=self._end_ids)
+
+    def _compile(self, schema: str) -> llguidance.LLMatcher:
         try:
-            grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": WHITE_SPACE})
+            grammar = llguidance.LLMatcher.grammar_from_json_schema(
+                schema, overrides={"whitespace_pattern": WHITE_SPACE}
+            )
         except ValueError:
             raise GrammarError("is not a JSON Schema") from None
         inner = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0, limits=LIMITS)
         if inner.is_error():
             raise GrammarError(_reason(inner.get_error()))
-        return Matcher(inner, vocab_size=self._vocab_size, end_ids=self._end_ids)
+        return inner
 
 
 class Matcher:
@@ -135,6 +143,8 @@ def no_grammars(_: str) -> Matcher:
 
 
 def _reason(error: str) -> str:
-    """The library's first line, without what it may quote of the schema."""
-    line = error.strip().splitlines()[0] if error.strip() else "is refused"
-    return line[:200]
+    """What the library says, without what it may quote of the schema; the keywords it lacks are no secret."""
+    line = error.strip().partition("\n")[0]
+    if not line.startswith("Unimplemented keys"):
+        line = re.split(r"[:'\"`]", line)[0]
+    return f"is refused: {line[:200].strip() or 'it cannot be compiled'}"

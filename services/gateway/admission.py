@@ -63,6 +63,7 @@ def new_request(request: str, terms: Terms, body: Sampling, prompt: list[int], l
         stop=tuple(body.stop),
         stop_token_ids=_stop_token_ids(body, limits),
         ignore_eos=bool(body.ignore_eos),
+        schema=body.output_schema,
         tpot_ms=float(terms.slo.tpot_ms),
         ttft_ms=float(terms.slo.ttft_ms),
         speculation=speculation.enabled,

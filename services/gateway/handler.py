@@ -18,6 +18,7 @@ from services.gateway.fleet import Fleet
 from services.gateway.prompts import Prompts
 from services.gateway.reaper import reap
 from services.gateway.resumption import Resumption
+from services.gateway.schema_check import SchemaCheck
 from services.gateway.schemas import ChatRequest, CompletionRequest
 from services.gateway.settings import GatewaySettings
 from services.gateway.streams import Streams
@@ -72,6 +73,7 @@ class Gateway:
         )
         self.prompts = Prompts(tokenizer)
         self._resumption = Resumption(parts)
+        self._schemas = SchemaCheck(settings.target)
         self._submission = Submission(
             parts,
             self.prompts,
@@ -82,6 +84,7 @@ class Gateway:
                 patience_s=settings.verifier_patience_s,
                 refuse_unreachable=settings.refuse_unreachable,
             ),
+            self._schemas,
             model=settings.model_id,
             limits=self._limits,
         )
@@ -116,6 +119,7 @@ class Gateway:
 
     async def stop(self) -> None:
         await self._fleet.stop()
+        await self._schemas.stop()
         if self._reaping is not None:
             await end([self._reaping])
         await self._bus.stop()

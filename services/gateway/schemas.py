@@ -6,17 +6,19 @@ Known fields whose behaviour does not exist yet are refused by name unless they 
 
 from __future__ import annotations
 
+import json
 import re
 from abc import abstractmethod
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from shared.fields import MAX_AXIS
 from shared.logprobs import MAX_TOP
 from shared.messages import MAX_BIAS, MAX_CONTEXT, MAX_DEPTH
 
+ANY_OBJECT = '{"type":"object"}'
 MAX_CHOICES = 16
 MAX_STOPS = 16
 MAX_COMPLETION_TOP = 5
@@ -132,6 +134,28 @@ class AdaServeOptions(Options):
     deadline_ms: float | None = Field(default=None, gt=0, le=MAX_TARGET_MS)
 
 
+class JsonSchema(Options):
+    """A named JSON Schema of the output. It is always kept to, whatever ``strict`` says."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    description: str | None = Field(default=None, max_length=1024)
+    of_output: dict[str, Any] = Field(default_factory=lambda: {"type": "object"}, alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(Options):
+    """What the output must be: free text, any JSON object, or JSON of a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _has_schema(self) -> Self:
+        if (self.json_schema is not None) != (self.type == "json_schema"):
+            raise PydanticCustomError("json_schema", "json_schema belongs to type json_schema, and only there")
+        return self
+
+
 class StreamOptions(Options):
     include_usage: bool = False
 
@@ -163,6 +187,7 @@ class Sampling(Options):
     stop: Annotated[list[str], BeforeValidator(_as_stops)] = Field(default_factory=list)
     stop_token_ids: list[Annotated[int, Field(ge=0, le=2**31 - 1)]] | None = Field(default=None, max_length=64)
     ignore_eos: bool | None = None
+    response_format: ResponseFormat | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     return_token_ids: bool | None = None
@@ -176,6 +201,15 @@ class Sampling(Options):
     def limit(self) -> int | None:
         """How many tokens the client wants at most."""
         return self.max_tokens
+
+    @property
+    def output_schema(self) -> str:
+        """The JSON Schema of the output, "" for free text."""
+        if self.response_format is None or self.response_format.type == "text":
+            return ""
+        if self.response_format.json_schema is None:
+            return ANY_OBJECT
+        return json.dumps(self.response_format.json_schema.of_output, separators=(",", ":"))
 
     @property
     @abstractmethod

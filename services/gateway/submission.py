@@ -12,14 +12,15 @@ from services.gateway import admission, idempotency
 from services.gateway.answer import Answer, choice_id
 from services.gateway.completion import Completion, Parts
 from services.gateway.door import Door
-from services.gateway.errors import ApiError
+from services.gateway.errors import ApiError, invalid
 from services.gateway.form import Form
 from services.gateway.prompts import Prompts, digest_of
 from services.gateway.resumption import Resumption, opened
+from services.gateway.schema_check import PARAM, SchemaCheck
 from services.gateway.schemas import ChatRequest, CompletionRequest
 from services.gateway.terms import Terms
 from shared import signals
-from shared.messages import Request
+from shared.messages import MAX_SCHEMA_BYTES, Request
 from shared.scripts import Enqueued
 
 
@@ -83,6 +84,7 @@ class Submission:
         prompts: Prompts,
         resumption: Resumption,
         door: Door,
+        schemas: SchemaCheck,
         *,
         model: str,
         limits: Callable[[], admission.ModelLimits],
@@ -91,6 +93,7 @@ class Submission:
         self._prompts = prompts
         self._resumption = resumption
         self._door = door
+        self._schemas = schemas
         self._model = model
         self._limits = limits
         self._keyed: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -182,8 +185,19 @@ class Submission:
             seed = (choice.sibling.seed + choice.index) % admission.SEED_SPAN
             return replace(choice.sibling, request=choice.request, seed=seed)
         await self._door.check(asked.terms, places=asked.num_choices, speculation=asked.wants_speculation)
+        await self._check_schema(asked.body)
         prompt = await self._prompts.of(asked.body)
         return admission.new_request(choice.request, asked.terms, asked.body, prompt, self._limits())
+
+    async def _check_schema(self, body: ChatRequest | CompletionRequest) -> None:
+        schema = body.output_schema
+        if not schema:
+            return
+        if body.ignore_eos:
+            raise invalid("ignore_eos", "an output that follows response_format ends where it is complete")
+        if len(schema) > MAX_SCHEMA_BYTES:
+            raise invalid(PARAM, f"it has {len(schema)} bytes, limit {MAX_SCHEMA_BYTES}")
+        await self._schemas.check(schema)
 
     def _form(self, choice: Choice, asked: Asked) -> Form:
         body = asked.body

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from services.gateway.errors import ApiError, invalid
-from services.gateway.schemas import AdaServeOptions, ChatRequest, Message, Sampling
+from services.gateway.schemas import AdaServeOptions, ChatRequest, Message, ResponseFormat, Sampling
 
 _NOTHING = (None,)
 _OFF = (None, False)
@@ -23,7 +23,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "length_penalty": (None, 1),
     "top_logprobs": (None, 0),
     "prompt_logprobs": _NOTHING,
-    "response_format": (None, {"type": "text"}),
     "tools": _NONE_GIVEN,
     "tool_choice": (None, "none", "auto"),
     "parallel_tool_calls": (None, True, False),
@@ -68,6 +67,8 @@ def check(request: Sampling) -> list[str]:
     options = request.adaserve
     if options is not None:
         unknown += _unknown_options(options)
+    if request.response_format is not None:
+        unknown += _unknown_format(request.response_format)
     if request.stream_options is not None:
         unknown += _unknown(
             "stream_options.", request.stream_options.model_extra, {"include_obfuscation": (None, False)}
@@ -93,6 +94,13 @@ def _unknown_options(options: AdaServeOptions) -> list[str]:
         unknown += _unknown("adaserve.slo.", options.slo.model_extra, {})
     if options.speculation is not None:
         unknown += _unknown("adaserve.speculation.", options.speculation.model_extra, {})
+    return unknown
+
+
+def _unknown_format(wanted: ResponseFormat) -> list[str]:
+    unknown = _unknown("response_format.", wanted.model_extra, {})
+    if wanted.json_schema is not None:
+        unknown += _unknown("response_format.json_schema.", wanted.json_schema.model_extra, {})
     return unknown
 
 
