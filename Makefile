@@ -19,7 +19,7 @@ GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check format flagship breaker optimality selection twin latency calibration \
-  rivals breakdown fallback faults mutants kills storm redisfaults replacement leavers overload chaos
+  rivals breakdown fallback faults mutants kills storm redisfaults replacement leavers overload chaos structured
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -107,6 +107,9 @@ leavers: install  ## clients that leave in every phase: KV, keys, memory afterwa
 
 overload: install  ## open-loop load up to five times the capacity, and a flooding tenant against an urgent class
 	$(BIN)/python -m bench.overload $(ARGS)
+
+structured: install  ## generated JSON Schemas with speculation and without, and hostile ones
+	$(BIN)/python -m bench.structured $(ARGS)
 
 rivals: install  ## the running system against its own rivals, load by load, in paired rounds
 	$(BIN)/python -m bench.rivals $(ARGS)

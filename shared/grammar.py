@@ -60,7 +60,14 @@ class Grammars:
     def _compile(self, schema: str) -> llguidance.LLMatcher:
         try:
             grammar = llguidance.LLMatcher.grammar_from_json_schema(
-                schema, overrides={"whitespace_pattern": WHITE_SPACE}
+                schema,
+                overrides={  # a schema may try to set these by "x-guidance"
+                    "whitespace_pattern": WHITE_SPACE,
+                    "item_separator": ",",
+                    "key_separator": ":",
+                    "coerce_one_of": False,
+                    "lenient": False,
+                },
             )
         except ValueError:
             raise GrammarError("is not a JSON Schema") from None
@@ -116,6 +123,8 @@ class Matcher:
         allowed = np.zeros(self._vocab_size, np.bool_)
         mask = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")[: self._vocab_size]
         allowed[: len(mask)] = mask
+        if not allowed.any():
+            raise GrammarError(self._failure() or "leaves nothing that may come next")
         return allowed
 
     @property

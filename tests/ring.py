@@ -30,7 +30,7 @@ from services.verifier.sampling import Draw, SamplingParams, draw_tokens
 from services.verifier.scheduler import Scheduler
 from services.verifier.speculator import Speculator
 from shared import codec, digest
-from shared.grammar import no_grammars
+from shared.grammar import Compile, no_grammars
 from shared.heartbeat import Heartbeat, Pulse
 from shared.inference.blocks import BlockPool, SequenceSlots
 from shared.latency import LatencyModel
@@ -65,15 +65,24 @@ def adjusted(logits: npt.NDArray[np.float64], request: Request, output: Sequence
     return scores
 
 
-def plain(model: TableModel, request: Request, eos: frozenset[int] = frozenset()) -> list[int]:
+def plain(
+    model: TableModel,
+    request: Request,
+    eos: frozenset[int] = frozenset(),
+    compile_schema: Compile = no_grammars,
+) -> list[int]:
     """What decoding one token at a time gives."""
+    matcher = compile_schema(request.schema) if request.schema else None
     params = SamplingParams.of(request)
     ends = (frozenset() if request.ignore_eos else eos) | frozenset(request.stop_token_ids)
     tokens = request.prompt.tolist()
     while len(tokens) - len(request.prompt) < request.max_tokens:
         banned = ends if len(tokens) - len(request.prompt) < request.min_tokens else frozenset()
         logits = adjusted(model.logits(tokens), request, tokens[len(request.prompt) :])
-        tokens += draw_tokens(logits[None], [Draw(params, len(tokens), banned)])
+        allowed = None if matcher is None else matcher.allowed_after([])
+        tokens += draw_tokens(logits[None], [Draw(params, len(tokens), banned, allowed=allowed)])
+        if matcher is not None:
+            matcher.extend(tokens[-1:])
         if tokens[-1] in ends:
             break
     return tokens[len(request.prompt) :]
@@ -138,13 +147,21 @@ class TableRing:
         max_running: int = 8,
         prefill_chunk: int = 8,
         eos: frozenset[int] = frozenset(),
+        compile_schema: Compile = no_grammars,
     ) -> None:
         self.client, self.keys, self.time_ms = client, keys, 0.0
         load_library(client)
         self.model = TableModel(vocab_size)
         self.draft_pool = BlockPool(draft_blocks, block_size)
         draft_runner = TableRunner(TableModel(vocab_size, seed=1, noise=noise), draft_blocks * block_size)
-        self.drafter = Drafter(draft_runner, self.draft_pool, max_tokens=64, catch_up=6, warm_chunk=5)
+        self.drafter = Drafter(
+            draft_runner,
+            self.draft_pool,
+            max_tokens=64,
+            catch_up=6,
+            warm_chunk=5,
+            compile_schema=compile_schema,
+        )
         drafting = Worker(
             HintReader(client, [keys.draft(DRAFTER)]),
             DraftHandler(self.drafter, keys, telemetry, lambda: [VERIFIER], clock=lambda: 0.0),
@@ -192,7 +209,7 @@ class TableRing:
         intake = Intake(
             tokenizer,
             lambda: SequenceSlots(self.pool),
-            no_grammars,
+            compile_schema,
             vocab_size=vocab_size,
             context_limit=num_blocks * block_size,
             eos_token_ids=eos,

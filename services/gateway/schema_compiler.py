@@ -42,6 +42,7 @@ def _tried(grammars: Grammars, schema: str) -> str:
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the library's last words may quote the schema
         _limit()
         os.write(write, json.dumps(refusal(grammars, schema)).encode())
         os._exit(0)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
+import jsonschema
 import openai
+import pydantic
 import pytest
 
 from bench.local import LocalStack
@@ -16,6 +19,23 @@ PROMPT = "import os\nimport sys\n\n\ndef main(arguments):\n    for name in"
 MESSAGES = [{"role": "user", "content": "def add(a, b):"}]
 PLAIN: dict[str, Any] = {"adaserve": {"speculation": {"enabled": False}}}
 
+PERSON: dict[str, Any] = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "person",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {
+                "name": {"type": "string", "maxLength": 12},
+                "age": {"type": "integer", "minimum": 0, "maximum": 130},
+                "tags": {"type": "array", "items": {"enum": ["a", "b", "c"]}, "maxItems": 3},
+            },
+            "required": ["name", "age"],
+            "additionalProperties": False,
+        },
+    },
+}
 # Fields the client knows stand in the first object, those of other open servers in the second.
 PARAMETERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "temperature": ({"temperature": 0.0}, {}),
@@ -36,6 +56,12 @@ PARAMETERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "min_tokens": ({"stop": "e"}, {"min_tokens": 12}),
     "stop_token_ids": ({}, {"stop_token_ids": [10, 199]}),
     "ignore_eos": ({}, {"ignore_eos": True}),
+    "json_object": ({"max_tokens": 60}, {"response_format": {"type": "json_object"}}),
+    "json_schema": ({"max_tokens": 120}, {"response_format": PERSON}),
+    "json_schema and penalties": (
+        {"max_tokens": 120, "presence_penalty": 0.7, "n": 2},
+        {"response_format": PERSON, "min_tokens": 30},
+    ),
     "all": (
         {
             "temperature": 0.9,
@@ -159,3 +185,27 @@ def test_greedy_tokens_are_the_likeliest(client: openai.OpenAI) -> None:
     assert choice.logprobs.text_offset[0] == 0
     for token, offset in zip(choice.logprobs.tokens, choice.logprobs.text_offset, strict=True):
         assert choice.text[offset:].startswith(token) or offset == len(choice.text)
+
+
+class Person(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    name: Annotated[str, pydantic.Field(max_length=8)]
+    is_member: bool
+
+
+def test_the_clients_own_parsing_of_structured_output(client: openai.OpenAI) -> None:
+    for seed in range(3):
+        answer = client.chat.completions.parse(
+            model="default", messages=MESSAGES, response_format=Person, seed=seed, max_tokens=80, temperature=1.0
+        )
+        [choice] = answer.choices
+        assert choice.finish_reason == "stop"
+        assert isinstance(choice.message.parsed, Person)
+
+
+def test_structured_output_validates(client: openai.OpenAI) -> None:
+    fields, extra = PARAMETERS["json_schema and penalties"]
+    for choice in complete(client, fields, extra).choices:
+        assert choice.finish_reason == "stop"
+        jsonschema.validate(json.loads(choice.text), PERSON["json_schema"]["schema"])

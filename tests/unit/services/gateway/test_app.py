@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from services.gateway import schema_check
 from services.gateway.middleware import MAX_BODY_BYTES
 from shared.messages import MAX_DEPTH
 from tests.unit.services.gateway.conftest import ANSWER, Served
@@ -247,6 +248,10 @@ def assert_error(answer: Any, status: int, code: str, *words: str) -> None:
         assert word in error["message"]
 
 
+def schema_format(schema: Any, name: str = "a") -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema}}
+
+
 BAD_CHATS: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
     ({"temperature": -1}, "temperature", ("temperature", "greater than or equal to 0", "-1")),
     ({"temperature": 2.5}, "temperature", ("less than or equal to 2", "2.5")),
@@ -303,7 +308,16 @@ BAD_CHATS: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
     ({"top_logprobs": 2}, "top_logprobs", ("logprobs is true",)),
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", ("20", "21")),
     ({"echo": True}, "echo", ("not supported",)),
-    ({"response_format": {"type": "json_object"}}, "response_format", ("not supported",)),
+    ({"response_format": "json_object"}, "response_format", ("string of length 11",)),
+    ({"response_format": {"type": "xml"}}, "response_format.type", ("json_object",)),
+    ({"response_format": {"type": "json_schema"}}, "response_format", ("json_schema belongs",)),
+    ({"response_format": {"type": "text", "json_schema": {"name": "a"}}}, "response_format", ("only there",)),
+    ({"response_format": schema_format({}, name="no name")}, "response_format.json_schema.name", ("pattern",)),
+    ({"response_format": schema_format([])}, "response_format.json_schema.schema", ("dictionary",)),
+    ({"response_format": schema_format({"type": "secret"})}, schema_check.PARAM, ("Invalid type", "17 bytes")),
+    ({"response_format": schema_format({"not": {}})}, schema_check.PARAM, ('"not"',)),
+    ({"response_format": schema_format({"const": "x" * 66_000})}, schema_check.PARAM, ("66012", "65536")),
+    ({"response_format": {"type": "json_object"}, "ignore_eos": True}, "ignore_eos", ("response_format",)),
     ({"tools": [{"type": "function"}]}, "tools", ("not supported",)),
 ]
 
@@ -317,6 +331,22 @@ async def test_bad_chats_name_field_value_and_limit(
     assert (answer.status_code, error["param"], error["type"]) == (400, param, "invalid_request_error"), error
     assert all(word in error["message"] for word in words), error["message"]
     assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("wanted", "schema"),
+    [
+        (None, ""),
+        ({"type": "text"}, ""),
+        ({"type": "json_object"}, '{"type":"object"}'),
+        (schema_format({"type": "integer"}), '{"type":"integer"}'),
+        ({"type": "json_schema", "json_schema": {"name": "a", "strict": True}}, '{"type":"object"}'),
+    ],
+)
+async def test_the_verifier_is_told_the_schema(served: Served, wanted: Any, schema: str) -> None:
+    answer = await served.http.post("/v1/chat/completions", json={**CHAT, "response_format": wanted})
+    assert answer.status_code == 200, answer.text
+    assert served.verifier.requests[-1].schema == schema
 
 
 BAD_PROMPTS: list[tuple[Any, tuple[str, ...]]] = [
