@@ -16,6 +16,7 @@ from services.gateway import errors, unsupported
 from services.gateway.admin import add_admin
 from services.gateway.admission import Leaving
 from services.gateway.answer import Answer
+from services.gateway.bodies import JsonRoute
 from services.gateway.errors import ApiError
 from services.gateway.handler import Gateway
 from services.gateway.middleware import CLIENT_CLOSED, BodyLimits, RequestContext
@@ -32,7 +33,8 @@ VERSION = version("adaserve")
 
 def create_app(gateway: Gateway) -> FastAPI:
     """The application of one gateway; whoever calls it starts and stops the gateway."""
-    app = FastAPI(title="AdaServe", version=VERSION, docs_url=None, redoc_url=None)
+    app = FastAPI(title="AdaServe", version=VERSION, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.router.route_class = JsonRoute
     app.add_middleware(BodyLimits)
     app.add_middleware(RequestContext, telemetry=gateway.telemetry, is_draining=lambda: gateway.is_draining)
     app.add_exception_handler(ApiError, errors.on_api_error)
