@@ -119,24 +119,25 @@ async def _left(request: Request) -> None:
 
 
 def _add_models(app: FastAPI, gateway: Gateway) -> None:
-    def about() -> dict[str, Any]:
+    def about(request: Request) -> dict[str, Any]:
         return {
             "id": gateway.settings.model_id,
             "object": "model",
             "created": gateway.started,
             "owned_by": "adaserve",
             "max_model_len": gateway.context_limit,
+            "slo_classes": gateway.slo_classes(request.headers),
         }
 
     @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [about()]}
+    async def models(request: Request) -> dict[str, Any]:
+        return {"object": "list", "data": [about(request)]}
 
     @app.get("/v1/models/{model}")
-    async def model(model: str) -> dict[str, Any]:
+    async def model(model: str, request: Request) -> dict[str, Any]:
         if not gateway.serves(model):
             raise ApiError(404, f"model: {model[:64]!r} is not served here", code="model_not_found", param="model")
-        return about()
+        return about(request)
 
 
 def _add_probes(app: FastAPI, gateway: Gateway) -> None:
