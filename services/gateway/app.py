@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
-from services.gateway import errors, unsupported
+from services.gateway import errors, openapi, unsupported
 from services.gateway.admin import add_admin
 from services.gateway.admission import Leaving
 from services.gateway.answer import Answer
@@ -33,7 +33,7 @@ VERSION = version("adaserve")
 
 def create_app(gateway: Gateway) -> FastAPI:
     """The application of one gateway; whoever calls it starts and stops the gateway."""
-    app = FastAPI(title="AdaServe", version=VERSION, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(title="AdaServe", version=VERSION, openapi_url=None, redirect_slashes=False)
     app.router.route_class = JsonRoute
     app.add_middleware(BodyLimits)
     app.add_middleware(RequestContext, telemetry=gateway.telemetry, is_draining=lambda: gateway.is_draining)
@@ -152,6 +152,10 @@ def _add_probes(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/metrics")
     async def metrics() -> Response:
         return Response(gateway.telemetry.prometheus(), media_type=PROMETHEUS_TEXT)
+
+    @app.get("/openapi.json")
+    async def described() -> dict[str, Any]:
+        return openapi.document(VERSION)
 
     @app.get("/version")
     async def about_version() -> dict[str, str]:
