@@ -106,6 +106,9 @@ replacement: install  ## every replica of a cell replaced under 80 % load; ARGS=
 leavers: install  ## clients that leave in every phase: KV, keys, memory afterwards; ARGS="--clients 10000"
 	$(BIN)/python -m tests.faults.leavers $(ARGS)
 
+conformance: install  ## schemathesis, every phase, on a running cell; ARGS="--cases 400 --seed 7", "--pair"
+	$(BIN)/python -m tests.conformance.campaign $(ARGS)
+
 fuzz: install  ## hostile inputs against what reads the wire; ARGS="--inputs 1000000 --seed 7"
 	$(BIN)/python -m tests.fuzz.campaign $(ARGS)
 

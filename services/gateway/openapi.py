@@ -110,16 +110,17 @@ def _parameters(operation: Operation) -> list[Json]:
 
 
 def _answer(answer: Answer, references: _References) -> Json:
-    return {
+    found: Json = {
         "description": answer.description,
         "headers": {"x-request-id": REQUEST_ID_HEADER, **answer.headers},
         "content": {media: _content(content, references) for media, content in answer.content.items()},
     }
+    return {**found, "links": answer.links} if answer.links else found
 
 
 def _content(content: Content, references: _References) -> Json:
     found: Json = {"schema": references.of(content.schema), "example": content.example}
-    if content.events:  # OpenAPI 3.1 has no words for them
+    if content.events:  # of their data, by the event's name: OpenAPI 3.1 has no words for that
         found["x-events"] = {
             name: {"anyOf": [references.of(model) for model in models]} for name, models in content.events.items()
         }

@@ -67,6 +67,25 @@ EVENT_HEADERS: Json = {
     "cache-control": {"schema": {"type": "string", "const": "no-cache"}},
     "x-accel-buffering": {"schema": {"type": "string", "const": "no"}},
 }
+EVENT: Json = {
+    "description": "One server-sent event; the last one's data is `[DONE]`. `x-events` describes the others' data",
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "pattern": "^[0-9a-f]{32}:[0-9]+:[0-9a-f]{8}$"},
+        "event": {"type": "string", "enum": ["message", "error"]},
+        "retry": {"type": "integer", "minimum": 0, "description": "ms"},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+    "required": ["data"],
+    "additionalProperties": False,
+}
+STREAM_LINKS: Json = {
+    name: {"operationId": name, "parameters": {"stream": "$response.header.x-adaserve-stream"}}
+    for name in ("resume", "cancel")
+}
+TEXT_LINKS: Json = {
+    "detokenize": {"operationId": "detokenize", "requestBody": {"tokens": "$response.body#/tokens"}}
+}
 RETRY_HEADERS: Json = {
     "retry-after": {
         "description": "seconds, rounded up",
@@ -92,6 +111,7 @@ class Answer:
     description: str
     content: Mapping[str, Content]
     headers: Json = field(default_factory=dict)
+    links: Json = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +130,14 @@ class Operation:
     path_examples: Mapping[str, str] = field(default_factory=dict)
 
 
-def _json(schema: type[BaseModel], example: Any, *, headers: Json | None = None, description: str = "") -> Answer:
+def _json(
+    schema: type[BaseModel], example: Any, *, headers: Json | None = None, links: Json | None = None
+) -> Answer:
     return Answer(
-        description=description or "The answer",
+        description="The answer",
         content={"application/json": Content(schema=schema, example=example)},
         headers=headers or {},
+        links=links or {},
     )
 
 
@@ -133,12 +156,13 @@ def _completion(
             EVENT_STREAM: _events(chunk, example=events),
         },
         headers={**STREAM_HEADERS, **WARNING_HEADERS, **EVENT_HEADERS},
+        links=STREAM_LINKS,
     )
 
 
 def _events(*chunks: type[BaseModel], example: str) -> Content:
     return Content(
-        schema={"type": "string", "description": "Server-sent events; the last one's data is `[DONE]`"},
+        schema=EVENT,
         example=example,
         events={"message": chunks, "error": (replies.ErrorReply,)},
     )
@@ -225,7 +249,7 @@ OPERATIONS = (
         summary="The token ids of a prompt, or of messages through the chat template",
         body=TokenizeRequest,
         body_examples=examples.TOKENIZE,
-        answers={200: _json(replies.Tokens, examples.TOKENS)},
+        answers={200: _json(replies.Tokens, examples.TOKENS, headers=WARNING_HEADERS, links=TEXT_LINKS)},
         errors=(*BODY_ERRORS, 500),
     ),
     Operation(
@@ -235,7 +259,7 @@ OPERATIONS = (
         summary="The text of token ids, special tokens included",
         body=DetokenizeRequest,
         body_examples=examples.DETOKENIZE,
-        answers={200: _json(replies.Detokenized, {"prompt": "import os"})},
+        answers={200: _json(replies.Detokenized, {"prompt": "import os"}, headers=WARNING_HEADERS)},
         errors=(*BODY_ERRORS, 500),
     ),
     Operation(

@@ -36,11 +36,10 @@ class Described:
             assert name in answer.headers or not header.get("required"), name
             if name in answer.headers:
                 self.check(header["schema"], answer.headers[name])
-        content = described["content"][
-            answer.headers["content-type"].replace("event-stream; charset=utf-8", "event-stream")
-        ]
+        media = answer.headers["content-type"]
+        content = described["content"][media.removesuffix("; charset=utf-8") if "event" in media else media]
         if "x-events" in content:
-            self.check_events(content["x-events"], answer.text)
+            self.check_events(content, answer.text)
         else:
             self.check(
                 content["schema"], answer.json() if "json" in answer.headers["content-type"] else answer.text
@@ -49,17 +48,17 @@ class Described:
     def check_events(self, described: Json, text: str) -> None:
         """Each event by its name; `[DONE]` at the end, unless that is an error."""
         found = list(events(text))
-        for name, data in found:
-            if data != "[DONE]":
-                self.check(described[name], json.loads(data))
-        name, data = found[-1]
-        assert name == "error" or data == "[DONE]"
+        for event in found:
+            self.check(described["schema"], event)
+            if event["data"] != "[DONE]":
+                self.check(described["x-events"][event["event"]], json.loads(event["data"]))
+        assert found[-1]["event"] == "error" or found[-1]["data"] == "[DONE]"
 
 
-def events(text: str) -> Iterator[tuple[str, str]]:
-    """Name and data of each server-sent event."""
+def events(text: str) -> Iterator[Json]:
+    """The fields of each server-sent event."""
     for block in text.strip().split("\n\n"):
         lines = [line.partition(": ") for line in block.split("\n") if not line.startswith(":")]
-        fields = {name: value for name, _, value in lines}
+        fields: Json = {"event": "message"} | {name: value for name, _, value in lines}
         if "data" in fields:
-            yield fields.get("event", "message"), fields["data"]
+            yield fields | ({"retry": int(fields["retry"])} if "retry" in fields else {})
