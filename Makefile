@@ -19,7 +19,8 @@ GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check format flagship breaker optimality selection twin latency calibration \
-  rivals breakdown fallback faults mutants kills storm redisfaults replacement leavers overload chaos structured
+  rivals breakdown fallback faults mutants kills storm redisfaults replacement leavers overload chaos \
+  conformance fuzz structured
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -104,6 +105,12 @@ replacement: install  ## every replica of a cell replaced under 80 % load; ARGS=
 
 leavers: install  ## clients that leave in every phase: KV, keys, memory afterwards; ARGS="--clients 10000"
 	$(BIN)/python -m tests.faults.leavers $(ARGS)
+
+conformance: install  ## schemathesis, every phase, on a running cell; ARGS="--cases 400 --seed 7", "--pair"
+	$(BIN)/python -m tests.conformance.campaign $(ARGS)
+
+fuzz: install  ## hostile inputs against what reads the wire; ARGS="--inputs 1000000 --seed 7"
+	$(BIN)/python -m tests.fuzz.campaign $(ARGS)
 
 overload: install  ## open-loop load up to five times the capacity, and a flooding tenant against an urgent class
 	$(BIN)/python -m bench.overload $(ARGS)

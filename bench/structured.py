@@ -17,7 +17,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -47,8 +47,8 @@ class Schemas:
         return self._object(3)
 
     def _any(self, depth: int) -> dict[str, Any]:
-        kinds = [self._string, self._integer, self._choice, self._leaf]
-        nested = [self._object, self._array, self._either]
+        kinds: list[Callable[[int], dict[str, Any]]] = [self._string, self._integer, self._choice, self._leaf]
+        nested: list[Callable[[int], dict[str, Any]]] = [self._object, self._array, self._either]
         return self._random.choice(kinds + nested)(depth - 1) if depth > 0 else self._random.choice(kinds)(0)
 
     def _object(self, depth: int) -> dict[str, Any]:

@@ -1,23 +1,27 @@
 """Messages to bytes and back: a msgpack map of columns, strict and bounded.
 
-The size is checked before parsing and every msgpack length is limited, because a hostile message of 100 KB can
-otherwise cost tens of megabytes. Keys must be exactly the message's fields plus the schema version ``v``.
+The size is checked before parsing, and every msgpack length and the number of lists and maps are limited to what
+the message's fields can hold: each byte of a hostile body could otherwise become a list of 64 bytes. Keys must be
+exactly the message's fields plus the schema version ``v``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgpack
 
 from shared.errors import UnreadableMessage
-from shared.fields import FieldError, specs_of
+from shared.fields import FieldError, Maybe, Several, Spec, Table, max_bytes, max_text_bytes, specs_of
 from shared.messages import Message
 
 SCHEMA_VERSION = 2
 MAX_BODY_BYTES = 16 << 20
-MAX_TEXT_BYTES = 16384
-MAX_ITEMS = 256
+_MAX_NAME_BYTES = 64  # of a field, and of an entry in a table
+_MIN_ENTRIES = 64  # so that a field too many is named
+_SPARE_BYTES = 1024
 
 M = TypeVar("M", bound=Message)
 
@@ -32,7 +36,7 @@ def encode(message: Message) -> bytes:
 def decode(message_type: type[M], body: bytes) -> M:
     """The message in ``body``. Raises UnreadableMessage, naming the field where there is one."""
     kind = message_type.__name__
-    fields = _unpack_map(kind, body)
+    fields = _unpack_map(kind, body, _limits_of(message_type))
     specs = specs_of(message_type)
     if fields.keys() != specs.keys():
         odd = sorted(map(str, fields.keys() ^ specs.keys()))[0]
@@ -50,18 +54,21 @@ def decode(message_type: type[M], body: bytes) -> M:
         raise UnreadableMessage(f"{kind}: {error}") from None
 
 
-def _unpack_map(kind: str, body: bytes) -> dict[str, Any]:
-    if len(body) > MAX_BODY_BYTES:
-        raise UnreadableMessage(f"{kind}: body of {len(body)} bytes, limit {MAX_BODY_BYTES}")
+def _unpack_map(kind: str, body: bytes, limits: _Limits) -> dict[str, Any]:
+    if len(body) > limits.body:
+        raise UnreadableMessage(f"{kind}: body of {len(body)} bytes, limit {limits.body}")
+    count = _counter(limits.containers)
     try:
         fields = msgpack.unpackb(
             body,
-            max_str_len=MAX_TEXT_BYTES,
-            max_bin_len=MAX_BODY_BYTES,
-            max_array_len=MAX_ITEMS,
-            max_map_len=MAX_ITEMS,
+            max_str_len=limits.text,
+            max_bin_len=limits.body,
+            max_array_len=limits.items,
+            max_map_len=limits.entries,
             max_ext_len=0,
             strict_map_key=True,
+            list_hook=count,
+            object_hook=count,
         )
     except (ValueError, RecursionError, TypeError) as error:
         raise UnreadableMessage(f"{kind}: not msgpack ({type(error).__name__})") from None
@@ -73,3 +80,57 @@ def _unpack_map(kind: str, body: bytes) -> dict[str, Any]:
     if type(version) is not int or version != SCHEMA_VERSION:
         raise UnreadableMessage(f"{kind}: schema version is not {SCHEMA_VERSION}")
     return fields
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What a message of one kind can have at most: bytes in all and in a text, items of a list, entries of a map,
+    lists and maps together."""
+
+    body: int
+    text: int
+    items: int
+    entries: int
+    containers: int
+
+
+_limits: dict[type, _Limits] = {}
+
+
+def _limits_of(message_type: type[Message]) -> _Limits:
+    limits = _limits.get(message_type)
+    if limits is None:
+        limits = _limits[message_type] = _found_limits(message_type)
+    return limits
+
+
+def _found_limits(message_type: type[Message]) -> _Limits:
+    specs = list(specs_of(message_type).values())
+    whole = sum(max_bytes(spec) + _MAX_NAME_BYTES for spec in specs) + _SPARE_BYTES
+    inner = [spec for spec in map(_bare, specs) if isinstance(spec, Several | Table)]
+    tables = [spec.limit for spec in inner if isinstance(spec, Table)]
+    return _Limits(
+        body=min(MAX_BODY_BYTES, whole),
+        text=max([_MAX_NAME_BYTES, *map(max_text_bytes, specs)]),
+        items=max((spec.limit for spec in inner if isinstance(spec, Several)), default=0),
+        entries=max([_MIN_ENTRIES, len(specs) + 1, *tables]),
+        containers=1 + len(inner),
+    )
+
+
+def _bare(spec: Spec) -> Spec:
+    return spec.inner if isinstance(spec, Maybe) else spec
+
+
+def _counter(limit: int) -> Callable[[Any], Any]:
+    """A hook of msgpack's that is called with every finished list and map: it ends the parsing of a wide body."""
+    num_left = limit
+
+    def count(container: Any) -> Any:
+        nonlocal num_left
+        num_left -= 1
+        if num_left < 0:
+            raise ValueError("too many lists and maps")
+        return container
+
+    return count

@@ -166,6 +166,10 @@ class Several:
         return tuple(raw)
 
 
+_HEADER_BYTES = 9  # of msgpack's longest: a number of 8 bytes
+_NAME = Text(64)
+
+
 @dataclass(frozen=True, slots=True)
 class Table(Plain):
     """A map from short names to plain values, at most ``limit`` of them."""
@@ -177,7 +181,7 @@ class Table(Plain):
         if type(value) is not dict or len(value) > self.limit:
             raise FieldError(f"must be a map of at most {self.limit} entries")
         for name, item in value.items():
-            Text(64).check(name)
+            _NAME.check(name)
             self.value.check(item)
 
 
@@ -220,6 +224,38 @@ def column(dtype: Any, axis: str = "row") -> Any:
 def offsets(axis: str) -> Any:
     """The offsets field that cuts a ragged ``axis`` into rows: int32 [rows + 1]."""
     return declared(Column(np.int32, axis, is_offsets=True))
+
+
+def max_bytes(spec: Spec) -> int:
+    """Bytes of the largest value on the wire, with its header."""
+    match spec:
+        case Text(limit) | LongText(limit) | Bytes(limit) | Blob(limit):
+            return int(limit) + _HEADER_BYTES
+        case Integer() | Number() | Flag():
+            return _HEADER_BYTES
+        case Maybe(inner):
+            return max_bytes(inner)
+        case Several(inner, limit):
+            return _HEADER_BYTES + limit * max_bytes(inner)
+        case Table(inner, limit):
+            return _HEADER_BYTES + limit * (max_bytes(_NAME) + max_bytes(inner))
+        case Column():
+            num_more = 1 if spec.is_offsets else 0
+            axis = "row" if spec.is_offsets else spec.axis
+            return _HEADER_BYTES + (MAX_AXIS[axis] + num_more) * int(spec.dtype.itemsize)
+    raise TypeError(f"no size is known of {spec}")
+
+
+def max_text_bytes(spec: Spec) -> int:
+    """Bytes of the longest string in a value, 0 where there is none."""
+    match spec:
+        case Text():
+            return spec.limit
+        case Maybe(inner) | Several(inner, _):
+            return max_text_bytes(inner)
+        case Table(inner, _):
+            return max(_NAME.limit, max_text_bytes(inner))
+    return 0
 
 
 _specs: dict[type, dict[str, Spec]] = {}

@@ -18,7 +18,7 @@ CELL = "cell"
 MAX_NAME = 128  # characters of a tenant or class
 MAX_REASON = 256
 _MAX_BYTES = 2048
-_FIELDS = {"mode", "reason", "by", "at_ms"}
+_FIELDS = {"mode": str, "reason": str, "by": str, "at_ms": int}
 
 
 class Mode(StrEnum):
@@ -60,14 +60,12 @@ class Order:
         """Raises UnreadableMessage."""
         try:
             fields: Any = msgpack.unpackb(packed, max_ext_len=0) if len(packed) <= _MAX_BYTES else None
-            if not isinstance(fields, dict) or set(fields) != _FIELDS:
+            if not isinstance(fields, dict) or set(fields) != set(_FIELDS):
                 raise ValueError("not the fields of an order")
-            return cls(
-                mode=Mode(fields["mode"]),
-                reason=str(fields["reason"]),
-                by=str(fields["by"]),
-                at_ms=int(fields["at_ms"]),
-            )
+            for name, kind in _FIELDS.items():
+                if type(fields[name]) is not kind:
+                    raise ValueError(f"{name} is not of type {kind.__name__}")
+            return cls(mode=Mode(fields["mode"]), reason=fields["reason"], by=fields["by"], at_ms=fields["at_ms"])
         except (ValueError, TypeError, msgpack.UnpackException) as error:
             raise UnreadableMessage(f"mode order: {error}") from None
 

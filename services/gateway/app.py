@@ -12,10 +12,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
-from services.gateway import errors, unsupported
+from services.gateway import errors, openapi, unsupported
 from services.gateway.admin import add_admin
 from services.gateway.admission import Leaving
 from services.gateway.answer import Answer
+from services.gateway.bodies import JsonRoute
 from services.gateway.errors import ApiError
 from services.gateway.handler import Gateway
 from services.gateway.middleware import CLIENT_CLOSED, BodyLimits, RequestContext
@@ -32,7 +33,8 @@ VERSION = version("adaserve")
 
 def create_app(gateway: Gateway) -> FastAPI:
     """The application of one gateway; whoever calls it starts and stops the gateway."""
-    app = FastAPI(title="AdaServe", version=VERSION, docs_url=None, redoc_url=None)
+    app = FastAPI(title="AdaServe", version=VERSION, openapi_url=None, redirect_slashes=False)
+    app.router.route_class = JsonRoute
     app.add_middleware(BodyLimits)
     app.add_middleware(RequestContext, telemetry=gateway.telemetry, is_draining=lambda: gateway.is_draining)
     app.add_exception_handler(ApiError, errors.on_api_error)
@@ -117,24 +119,25 @@ async def _left(request: Request) -> None:
 
 
 def _add_models(app: FastAPI, gateway: Gateway) -> None:
-    def about() -> dict[str, Any]:
+    def about(request: Request) -> dict[str, Any]:
         return {
             "id": gateway.settings.model_id,
             "object": "model",
             "created": gateway.started,
             "owned_by": "adaserve",
             "max_model_len": gateway.context_limit,
+            "slo_classes": gateway.slo_classes(request.headers),
         }
 
     @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [about()]}
+    async def models(request: Request) -> dict[str, Any]:
+        return {"object": "list", "data": [about(request)]}
 
     @app.get("/v1/models/{model}")
-    async def model(model: str) -> dict[str, Any]:
+    async def model(model: str, request: Request) -> dict[str, Any]:
         if not gateway.serves(model):
             raise ApiError(404, f"model: {model[:64]!r} is not served here", code="model_not_found", param="model")
-        return about()
+        return about(request)
 
 
 def _add_probes(app: FastAPI, gateway: Gateway) -> None:
@@ -149,6 +152,10 @@ def _add_probes(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/metrics")
     async def metrics() -> Response:
         return Response(gateway.telemetry.prometheus(), media_type=PROMETHEUS_TEXT)
+
+    @app.get("/openapi.json")
+    async def described() -> dict[str, Any]:
+        return openapi.document(VERSION)
 
     @app.get("/version")
     async def about_version() -> dict[str, str]:

@@ -18,6 +18,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 logger = logging.getLogger(__name__)
 
@@ -90,9 +91,6 @@ def of_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
     """The first of pydantic's errors, as 400."""
     error = errors[0]
     path = [part for part in error["loc"] if part not in _LOCATIONS]
-    if error["type"] == "json_invalid":
-        reason = error.get("ctx", {}).get("error", "")
-        return ApiError(400, f"The body is not valid JSON: {reason}", code="invalid_json")
     if not path:
         return ApiError(
             400, "The body must be a JSON object, sent with content-type: application/json", code="invalid_body"
@@ -134,7 +132,22 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
         error.status_code, str(error.detail)
     )
     answer = ApiError(error.status_code, message, code=_CODES.get(error.status_code, "http_error"))
-    return JSONResponse(answer.body(), error.status_code, error.headers)
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    if error.status_code == 405:
+        headers["allow"] = ", ".join(allowed_methods(request))
+    return JSONResponse(answer.body(), error.status_code, headers)
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """Of all routes of the path: the framework names only those of the first one."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    found = {
+        method
+        for route in routes
+        if route.path_regex.fullmatch(request.url.path)
+        for method in route.methods or ()
+    }
+    return sorted(found)
 
 
 def report_bug(request: str, error: Exception) -> None:

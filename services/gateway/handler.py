@@ -24,7 +24,7 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.streams import Streams
 from services.gateway.submission import Asked, Submission
 from services.gateway.tasks import end, vital
-from services.gateway.terms import Terms, agree
+from services.gateway.terms import Terms, agree, offers
 from shared.errors import BusUnavailable, UnreadableMessage
 from shared.heartbeat import Heartbeat
 from shared.messages import MAX_CONTEXT
@@ -169,6 +169,11 @@ class Gateway:
             limit for limit in (self._tokenizer.context_limit, self._fleet.context_limit) if limit is not None
         ]
         return min(known, default=MAX_CONTEXT)
+
+    def slo_classes(self, headers: Mapping[str, str]) -> list[dict[str, Any]]:
+        """What the tenant may ask for by name. Raises ApiError 403 for a tenant that the policy does not know."""
+        tenant = tenancy.tenant_of(headers, self._policy)
+        return offers(self._policy, tenant, zero_load_ms=self._fleet.zero_load_ms)
 
     def serves(self, model: str) -> bool:
         return model in (DEFAULT_ALIAS, self.settings.model_id)

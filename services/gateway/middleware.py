@@ -15,12 +15,9 @@ from shared.signals import HTTP_REQUESTS
 from shared.telemetry import Telemetry
 
 MAX_BODY_BYTES = 1 << 20
-MAX_JSON_DEPTH = 32
 CLIENT_CLOSED = 499
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
-# A string as one match, also an unfinished one; possessive, so that no body makes it backtrack.
-_BRACKETS = re.compile(rb'"(?:[^"\\]++|\\(?:.|\Z))*+(?:"|\Z)|[\[{]|[\]}]', re.DOTALL)
 
 
 class RequestContext:
@@ -70,7 +67,7 @@ def _route(path: str) -> str:
 
 
 class BodyLimits:
-    """Reads the whole body, at most 1 MiB of JSON at most 32 levels deep, and hands it on in one piece."""
+    """Reads the whole body, at most 1 MiB, and hands it on in one piece."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -102,22 +99,7 @@ async def _read(headers: Headers, receive: Receive) -> bytes | None:
             raise _too_large()
         if not message.get("more_body", False):
             break
-    if json_depth(bytes(body)) > MAX_JSON_DEPTH:
-        raise ApiError(400, f"The body is nested deeper than {MAX_JSON_DEPTH} levels", code="body_too_deep")
     return bytes(body)
-
-
-def json_depth(body: bytes) -> int:
-    """How deep arrays and objects are nested, brackets in strings not counted; for any bytes, in linear time."""
-    depth = deepest = 0
-    for match in _BRACKETS.finditer(body):
-        bracket = match.group()
-        if bracket in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif bracket in b"]}":
-            depth -= 1
-    return deepest
 
 
 def _too_large() -> ApiError:

@@ -11,7 +11,7 @@ import re
 from abc import abstractmethod
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from shared.fields import MAX_AXIS
@@ -38,6 +38,22 @@ def _is_text(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_is_text)]
+
+
+# What clients may send where a validator turns it into one form: for the OpenAPI document.
+Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_BYTES)]
+Stops = Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None
+TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
+TokenIds = Annotated[list[TokenId], Field(min_length=1, max_length=MAX_CONTEXT)]
+OneText = Annotated[str, Field(min_length=1)]
+Prompt = OneText | TokenIds | Annotated[list[OneText | TokenIds], Field(min_length=1, max_length=1)]
+_BIAS_MAP = {
+    "type": "object",
+    "patternProperties": {"^(0|[1-9][0-9]{0,9})$": {"type": "number", "minimum": -MAX_BIAS, "maximum": MAX_BIAS}},
+    "additionalProperties": False,
+    "maxProperties": MAX_BIASES,
+}
+Biases = Annotated[Any, WithJsonSchema({"anyOf": [_BIAS_MAP, {"type": "null"}]})]
 
 
 def _as_stops(value: Any) -> Any:
@@ -160,11 +176,18 @@ class StreamOptions(Options):
     include_usage: bool = False
 
 
+class TextPart(Options):
+    """The only kind of content part that is understood."""
+
+    type: Literal["text"]
+    text: str
+
+
 class Message(Options):
     """One chat message; content is text."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[Text, BeforeValidator(_as_text)]
+    content: Annotated[Text, BeforeValidator(_as_text, json_schema_input_type=str | list[TextPart])]
     name: str | None = Field(default=None, max_length=256)
 
 
@@ -182,9 +205,13 @@ class Sampling(Options):
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     repetition_penalty: float | None = Field(default=None, gt=0, le=2)
-    logit_bias: Annotated[dict[int, float], BeforeValidator(_as_biases)] = Field(default_factory=dict)
+    logit_bias: Annotated[dict[int, float], BeforeValidator(_as_biases, json_schema_input_type=Biases)] = Field(
+        default_factory=dict
+    )
     seed: int | None = Field(default=None, ge=-(2**63), le=2**64 - 1)
-    stop: Annotated[list[str], BeforeValidator(_as_stops)] = Field(default_factory=list)
+    stop: Annotated[list[str], BeforeValidator(_as_stops, json_schema_input_type=Stops)] = Field(
+        default_factory=list
+    )
     stop_token_ids: list[Annotated[int, Field(ge=0, le=2**31 - 1)]] | None = Field(default=None, max_length=64)
     ignore_eos: bool | None = None
     response_format: ResponseFormat | None = None
@@ -237,7 +264,7 @@ class ChatRequest(Sampling):
 class CompletionRequest(Sampling):
     """`POST /v1/completions`."""
 
-    prompt: Annotated[Text | list[int], BeforeValidator(_as_prompt)]
+    prompt: Annotated[Text | list[int], BeforeValidator(_as_prompt, json_schema_input_type=Prompt)]
     logprobs: int | None = Field(default=None, ge=0, le=MAX_COMPLETION_TOP)
 
     @property

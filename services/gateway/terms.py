@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from services.gateway.errors import ApiError, invalid
 from services.gateway.slo import Slo
@@ -67,6 +68,28 @@ def agree(
         tier=promised.tier,
         weight=allowed.weight,
     )
+
+
+def offers(policy: Policy | None, tenant: str, *, zero_load_ms: float | None) -> list[dict[str, Any]]:
+    """The classes that a tenant may use, with the targets in ms that they give now; null for none."""
+    if policy is None:
+        return []
+    names = policy.tenants[tenant].classes
+    found = {name: agree(policy, tenant, name, Slo(), zero_load_ms=zero_load_ms, limit=1) for name in names}
+    return [
+        {
+            "class": name,
+            "tpot_ms": _finite(terms.slo.tpot_ms),
+            "ttft_ms": _finite(terms.slo.ttft_ms),
+            "tier": terms.tier,
+            "is_default": name == policy.tenants[tenant].default,
+        }
+        for name, terms in found.items()
+    ]
+
+
+def _finite(target_ms: float) -> float | None:
+    return round(target_ms, 3) if math.isfinite(target_ms) else None
 
 
 def _targets(name: str, promised: ServiceClass, allowed: Tenant, asked: Slo, zero_load_ms: float | None) -> Slo:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from pydantic import Field
 
+from services.gateway import unsupported
 from services.gateway.errors import invalid
 from services.gateway.handler import Gateway
 from services.gateway.schemas import MAX_MESSAGES, Message, Options, Text
@@ -34,7 +35,9 @@ def add_tokenize(app: FastAPI, gateway: Gateway) -> None:
     """Both routes."""
 
     @app.post("/tokenize")
-    async def tokenize(body: TokenizeRequest) -> dict[str, Any]:
+    async def tokenize(body: TokenizeRequest, response: Response) -> dict[str, Any]:
+        ignored = unsupported.check_plain(body) + unsupported.check_messages(body.messages or ())
+        response.headers.update(unsupported.warning(ignored))
         gateway.check_model(body.model)
         given = [each for each in (body.prompt, body.messages) if each is not None]
         if len(given) != 1:
@@ -49,6 +52,7 @@ def add_tokenize(app: FastAPI, gateway: Gateway) -> None:
         }
 
     @app.post("/detokenize")
-    async def detokenize(body: DetokenizeRequest) -> dict[str, str]:
+    async def detokenize(body: DetokenizeRequest, response: Response) -> dict[str, str]:
+        response.headers.update(unsupported.warning(unsupported.check_plain(body)))
         gateway.check_model(body.model)
         return {"prompt": await gateway.prompts.text(body.tokens)}

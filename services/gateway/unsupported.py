@@ -7,10 +7,11 @@ always, are accepted.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from services.gateway.errors import ApiError, invalid
-from services.gateway.schemas import AdaServeOptions, ChatRequest, Message, ResponseFormat, Sampling
+from services.gateway.schemas import AdaServeOptions, ChatRequest, Message, Options, ResponseFormat, Sampling
 
 _NOTHING = (None,)
 _OFF = (None, False)
@@ -73,10 +74,17 @@ def check(request: Sampling) -> list[str]:
         unknown += _unknown(
             "stream_options.", request.stream_options.model_extra, {"include_obfuscation": (None, False)}
         )
-    if isinstance(request, ChatRequest):
-        for index, message in enumerate(request.messages):
-            unknown += _unknown_message(index, message)
-    return unknown
+    return unknown + (check_messages(request.messages) if isinstance(request, ChatRequest) else [])
+
+
+def check_messages(messages: Sequence[Message]) -> list[str]:
+    """As `check`."""
+    return [name for index, message in enumerate(messages) for name in _unknown_message(index, message)]
+
+
+def check_plain(request: Options) -> list[str]:
+    """Names of unknown fields in a body without fields that are known and not built."""
+    return _unknown("", request.model_extra, {})
 
 
 def warning(unknown: list[str]) -> dict[str, str]:

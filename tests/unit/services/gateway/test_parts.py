@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from services.gateway.accounts import Account
+from services.gateway.bodies import json_depth
 from services.gateway.chat_template import ChatTemplate, ChatTemplateError
 from services.gateway.errors import ApiError
-from services.gateway.middleware import json_depth
 from services.gateway.schemas import SloOptions
 from services.gateway.settings import GatewaySettings
 from services.gateway.slo import Slo, check_feasible, resolve

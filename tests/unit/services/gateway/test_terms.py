@@ -13,7 +13,7 @@ from services.gateway.delivery import terminal
 from services.gateway.errors import ApiError
 from services.gateway.slo import Slo
 from services.gateway.tenancy import tenant_of
-from services.gateway.terms import Terms, agree
+from services.gateway.terms import Terms, agree, offers
 from shared.policy import Policy
 from shared.scripts import cancel
 from shared.topics import TOKENS
@@ -45,6 +45,16 @@ def test_the_tenants_default_class_gives_targets_tier_and_weight() -> None:
     found = terms()
     assert found.slo == Slo(50.0, math.inf, "chat")
     assert (found.tier, found.weight, found.bounds.limit, found.bounds.share) == (1, 3.0, 100, 4.0)
+
+
+def test_a_tenant_is_offered_its_classes_with_the_targets_that_they_give_now() -> None:
+    assert offers(POLICY, "acme", zero_load_ms=10.0) == [
+        {"class": "coding", "tpot_ms": 20.0, "ttft_ms": 900.0, "tier": 0, "is_default": False},
+        {"class": "chat", "tpot_ms": 50.0, "ttft_ms": None, "tier": 1, "is_default": True},
+    ]
+    (batch,) = offers(POLICY, "default", zero_load_ms=None)
+    assert (batch["tpot_ms"], batch["ttft_ms"], batch["is_default"]) == (None, None, True)
+    assert offers(None, "default", zero_load_ms=10.0) == []
 
 
 def test_a_ratio_is_of_the_zero_load_latency() -> None:
@@ -191,3 +201,15 @@ async def test_a_deadline_that_is_over_is_not_queued(served: Served) -> None:
     status, answer, _ = await ask(served, adaserve={"deadline_ms": 1e-6})
     assert (status, answer["error"]["code"]) == (504, "deadline_exceeded")
     assert not served.redis.keys(served.keys.request("*"))
+
+
+@pytest.mark.parametrize("policy", [POLICY])
+async def test_models_list_the_classes_on_offer_to_who_asks(served: Served) -> None:
+    for path in ("/v1/models", "/v1/models/default"):
+        answer = (await served.http.get(path, headers={"x-adaserve-tenant": "acme"})).json()
+        model = answer["data"][0] if "data" in answer else answer
+        assert [offer["class"] for offer in model["slo_classes"]] == ["coding", "chat"]
+    (plain,) = (await served.openai.models.list()).data
+    assert [offer["class"] for offer in plain.to_dict()["slo_classes"]] == ["batch"]  # type: ignore[attr-defined]
+    unknown = await served.http.get("/v1/models", headers={"x-adaserve-tenant": "nobody"})
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (403, "unknown_tenant")

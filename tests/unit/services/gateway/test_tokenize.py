@@ -58,3 +58,13 @@ async def test_odd_bodies_are_named(front: httpx.AsyncClient, path: str, body: d
     answer = await front.post(path, json=body)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
     assert "secret" not in answer.text
+
+
+async def test_what_is_ignored_is_told_and_what_is_not_built_is_refused(front: httpx.AsyncClient) -> None:
+    message = {"role": "user", "content": "hello"}
+    answer = await front.post("/tokenize", json={"messages": [{**message, "vendor": 1}], "magic": 2})
+    assert answer.headers["x-adaserve-warning"] == "ignored unknown fields: magic, messages.0.vendor"
+    answer = await front.post("/detokenize", json={"tokens": [5], "magic": 2})
+    assert answer.headers["x-adaserve-warning"] == "ignored unknown fields: magic"
+    answer = await front.post("/tokenize", json={"messages": [{**message, "tool_calls": [{}]}]})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "messages.0.tool_calls")

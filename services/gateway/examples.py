@@ -1,0 +1,177 @@
+"""Requests and replies for the OpenAPI document. Tests hold each against its schema and send the requests."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+Json = dict[str, Any]
+
+REQUEST = "5f0c1d2e3a4b5c6d7e8f90a1b2c3d4e5"
+STREAM = f"chatcmpl-{REQUEST}"
+CREATED = 1790000000
+
+CHATS: dict[str, Json] = {
+    "plain": {"model": "default", "messages": [{"role": "user", "content": "def add(a, b):"}], "max_tokens": 8},
+    "with a target": {
+        "model": "default",
+        "messages": [
+            {"role": "system", "content": "You write Python."},
+            {"role": "user", "content": [{"type": "text", "text": "def add(a, b):"}]},
+        ],
+        "max_completion_tokens": 8,
+        "temperature": 0.7,
+        "seed": 7,
+        "logprobs": True,
+        "top_logprobs": 2,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "adaserve": {"slo": {"tpot_ms": 1000, "ttft_ms": 60000}, "speculation": {"enabled": True, "max_depth": 8}},
+    },
+}
+COMPLETIONS: dict[str, Json] = {
+    "plain": {"model": "default", "prompt": "import os\n", "max_tokens": 8},
+    "token ids": {
+        "prompt": [5, 6, 7],
+        "max_tokens": 8,
+        "min_tokens": 2,
+        "n": 2,
+        "top_k": 40,
+        "top_p": 0.9,
+        "min_p": 0.05,
+        "stop": ["\n\n"],
+        "logit_bias": {"5": -100},
+        "logprobs": 1,
+        "return_token_ids": True,
+        "adaserve": {"resumable": True, "deadline_ms": 60000},
+    },
+}
+TOKENIZE: dict[str, Json] = {
+    "a prompt": {"prompt": "import os", "return_token_strs": True},
+    "messages": {"messages": [{"role": "user", "content": "hello"}]},
+}
+DETOKENIZE: dict[str, Json] = {"token ids": {"tokens": [5, 6, 7]}}
+ORDERS: dict[str, Json] = {"back to automatic": {"mode": "auto", "reason": "the incident is over"}}
+
+USAGE = {"prompt_tokens": 9, "completion_tokens": 8, "total_tokens": 17}
+FIGURES = {
+    "time_to_first_token_ms": 31.402,
+    "generation_time_ms": 84.115,
+    "queue_time_ms": 1.204,
+    "mean_itl_ms": 12.016,
+    "tokens_per_second": 83.222,
+    "speculative_decoding": {
+        "mean_acceptance_length": 2.333,
+        "draft_acceptance_rate": 0.4,
+        "num_draft_tokens": 10,
+        "num_accepted_draft_tokens": 4,
+        "num_spec_steps": 3,
+    },
+    "slo": {"class": "custom", "tpot_target_ms": 40.0, "ttft_target_ms": None, "tpot_ms": 12.016, "met": True},
+}
+_CHAT_HEAD = {"id": STREAM, "object": "chat.completion.chunk", "created": CREATED, "model": "target"}
+_TEXT_HEAD = {"id": f"cmpl-{REQUEST}", "object": "text_completion", "created": CREATED, "model": "target"}
+
+CHAT_REPLY: Json = {
+    **_CHAT_HEAD,
+    "object": "chat.completion",
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "\n    return a + b", "refusal": None},
+            "logprobs": None,
+            "finish_reason": "length",
+        }
+    ],
+    "usage": USAGE,
+    "metrics": FIGURES,
+}
+COMPLETION_REPLY: Json = {
+    **_TEXT_HEAD,
+    "choices": [{"index": 0, "text": "import sys\n", "logprobs": None, "finish_reason": "length"}],
+    "usage": USAGE,
+    "metrics": FIGURES,
+}
+
+
+def _event(position: int, chunk: Json) -> str:
+    return f"id: {REQUEST}:{position}:0a1b2c3d\ndata: {json.dumps(chunk, separators=(',', ':'))}\n\n"
+
+
+def _chat_event(position: int, delta: Json, finish_reason: str | None = None) -> str:
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    return _event(position, {**_CHAT_HEAD, "choices": [choice]})
+
+
+def _text_event(position: int, text: str, finish_reason: str | None = None) -> str:
+    choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": finish_reason}
+    return _event(position, {**_TEXT_HEAD, "choices": [choice]})
+
+
+_DONE = "data: [DONE]\n\n"
+CHAT_EVENTS = (
+    _chat_event(9, {"role": "assistant", "content": ""})
+    + _chat_event(17, {"content": "\n    return a + b"})
+    + _chat_event(17, {}, "length")
+    + _event(17, {**_CHAT_HEAD, "choices": [], "usage": USAGE, "metrics": FIGURES})
+    + _DONE
+)
+COMPLETION_EVENTS = _text_event(17, "import sys\n") + _text_event(17, "", "length") + _DONE
+
+CANCELLED: Json = {"id": REQUEST, "object": "stream", "status": "cancelled"}
+TOKENS: Json = {"count": 2, "max_model_len": 2048, "tokens": [513, 870], "token_strs": ["import", "Ġos"]}
+MODEL: Json = {
+    "id": "target",
+    "object": "model",
+    "created": CREATED,
+    "owned_by": "adaserve",
+    "max_model_len": 2048,
+    "slo_classes": [{"class": "chatbot", "tpot_ms": 50.0, "ttft_ms": None, "tier": 1, "is_default": True}],
+}
+METRICS = 'adaserve_http_requests_total{route="/v1/completions",status="200"} 1.0\n'
+MODES: Json = {
+    "orders": {"cell": {"mode": "auto", "reason": "the incident is over", "by": "admin", "at_ms": 1790000000000}},
+    "verifiers": {"verifier.1f": {"mode": "speculative", "reason": "", "since_ms": 1790000000000}},
+}
+
+_ERRORS: dict[int, tuple[str, str, str | None, str]] = {
+    400: (
+        "temperature: Input should be less than or equal to 2 (got 2.5)",
+        "invalid",
+        "temperature",
+        "invalid_value",
+    ),
+    401: ("The admin key is missing or wrong", "invalid", None, "invalid_admin_key"),
+    403: ("x-adaserve-tenant names no tenant of the policy", "invalid", "x-adaserve-tenant", "unknown_tenant"),
+    404: ("There is no such stream, or it ended more than ten minutes ago", "invalid", "id", "stream_not_found"),
+    409: ("Another connection has taken this stream over", "invalid", None, "detached"),
+    413: ("The body is larger than 1048576 bytes", "invalid", None, "body_too_large"),
+    415: ("content-type: must be application/json (got '')", "invalid", "content-type", "unsupported_media_type"),
+    422: (
+        "Idempotency-Key: this key belongs to a request with another body",
+        "invalid",
+        "Idempotency-Key",
+        "idempotency_key_reused",
+    ),
+    429: ("as many requests wait as tier 2 takes now (at most 1024 in all)", "rate_limit", None, "queue_full"),
+    500: (
+        "Something broke inside the server; the request id finds it in the logs",
+        "server",
+        None,
+        "internal_error",
+    ),
+    503: ("No capacity now: the message bus does not answer", "service_unavailable", None, "unavailable"),
+    504: (
+        "adaserve.deadline_ms: it was over before the request could begin",
+        "server",
+        "adaserve.deadline_ms",
+        "deadline_exceeded",
+    ),
+}
+
+
+def error(status: int) -> Json:
+    """An error that the status carries."""
+    message, kind, param, code = _ERRORS[status]
+    prefix = "invalid_request" if kind == "invalid" else kind
+    return {"error": {"message": message, "type": f"{prefix}_error", "param": param, "code": code}}
