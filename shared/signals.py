@@ -195,6 +195,12 @@ REQUESTS_FINISHED = _counter(
     reason=("stop", "length", "cancelled", "error", "expired"),
 )
 PREEMPTIONS = _counter("preemptions", "{request}", "Requests whose KV was given up and recomputed")
+PREFIX_TOKENS = _counter(
+    "prefix_tokens",
+    "{token}",
+    "Context tokens of admitted requests, by whether their KV was there",
+    outcome=("hit", "miss"),
+)
 KV_BLOCKS = _gauge("kv_blocks", "{block}", "KV pool blocks", state=("used", "total"))
 CANCEL_TIME = _histogram(
     "cancel_time", "s", "Cancel sent by a gateway until the request's slots are free", STEP_SECONDS

@@ -33,6 +33,7 @@ from shared import codec, digest
 from shared.grammar import Compile, no_grammars
 from shared.heartbeat import Heartbeat, Pulse
 from shared.inference.blocks import BlockPool, SequenceSlots
+from shared.inference.prefixes import PrefixCache
 from shared.latency import LatencyModel
 from shared.messages import ControlEvent, Request, SelectedTrees, TokenEvent
 from shared.modes import CELL, Mode, Order
@@ -148,6 +149,7 @@ class TableRing:
         prefill_chunk: int = 8,
         eos: frozenset[int] = frozenset(),
         compile_schema: Compile = no_grammars,
+        prefix_cache: bool = True,
     ) -> None:
         self.client, self.keys, self.time_ms = client, keys, 0.0
         load_library(client)
@@ -210,6 +212,7 @@ class TableRing:
             tokenizer,
             lambda: SequenceSlots(self.pool),
             compile_schema,
+            prefixes := PrefixCache(self.pool) if prefix_cache else None,
             vocab_size=vocab_size,
             context_limit=num_blocks * block_size,
             eos_token_ids=eos,
@@ -222,7 +225,9 @@ class TableRing:
             pause=self.wait,
             pulse=Pulse(),
         )
-        self.engine = Engine(self.bus, self.runner, self.scheduler, speculator, intake, TABLE, telemetry, senses)
+        self.engine = Engine(
+            self.bus, self.runner, self.scheduler, speculator, intake, TABLE, telemetry, senses, prefixes
+        )
         self.beat(url)
 
     def beat(self, url: str) -> None:

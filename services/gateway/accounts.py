@@ -53,12 +53,13 @@ class Account:
             tpot=self.tpot_ms, tpot_target=self.slo.tpot_ms, ttft=ttft, ttft_target=self.slo.ttft_ms
         )
 
-    def usage(self) -> dict[str, int]:
+    def usage(self) -> dict[str, Any]:
         """Token counts; the stop token is one of the completion's."""
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.output_tokens,
             "total_tokens": self.prompt_tokens + self.output_tokens,
+            "prompt_tokens_details": {"cached_tokens": int(self.stats.get("num_cached_tokens", 0))},
         }
 
     def metrics(self) -> dict[str, Any]:
@@ -93,7 +94,7 @@ class Account:
         }
 
 
-def total_usage(choices: Sequence[Account]) -> dict[str, int]:
+def total_usage(choices: Sequence[Account]) -> dict[str, Any]:
     """Of an answer: the prompt, which is the same for all, once; the completions together."""
     usage = choices[0].usage()
     usage["completion_tokens"] = sum(choice.output_tokens for choice in choices)

@@ -53,7 +53,12 @@ TOKENIZE: dict[str, Json] = {
 DETOKENIZE: dict[str, Json] = {"token ids": {"tokens": [5, 6, 7]}}
 ORDERS: dict[str, Json] = {"back to automatic": {"mode": "auto", "reason": "the incident is over"}}
 
-USAGE = {"prompt_tokens": 9, "completion_tokens": 8, "total_tokens": 17}
+USAGE = {
+    "prompt_tokens": 9,
+    "completion_tokens": 8,
+    "total_tokens": 17,
+    "prompt_tokens_details": {"cached_tokens": 0},
+}
 FIGURES = {
     "time_to_first_token_ms": 31.402,
     "generation_time_ms": 84.115,

@@ -54,12 +54,19 @@ class ErrorReply(Reply):
     error: Error
 
 
+class PromptTokensDetails(Reply):
+    """``cached_tokens``: those whose KV an earlier request of the tenant had left."""
+
+    cached_tokens: int = Field(ge=0)
+
+
 class Usage(Reply):
     """Tokens; of several choices the prompt counts once."""
 
     prompt_tokens: int = Field(ge=1)
     completion_tokens: int = Field(ge=0)
     total_tokens: int = Field(ge=1)
+    prompt_tokens_details: PromptTokensDetails
 
 
 class SpeculativeDecoding(Reply):

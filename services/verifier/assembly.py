@@ -15,6 +15,7 @@ from services.verifier.speculator import Speculator
 from services.verifier.target import Target
 from shared.grammar import Grammars
 from shared.inference.blocks import SequenceSlots
+from shared.inference.prefixes import PrefixCache
 from shared.telemetry import Telemetry
 
 
@@ -39,12 +40,14 @@ def build_engine(
         vocab_size=target.runner.vocab_size,
         max_nodes=settings.max_step_nodes,
     )
+    prefixes = PrefixCache(target.pool) if settings.prefix_cache else None
     intake = Intake(
         target.tokenizer,
         lambda: SequenceSlots(target.pool),
         Grammars(target.tokenizer, vocab_size=target.runner.vocab_size, end_ids=target.eos_token_ids).matcher,
+        prefixes,
         vocab_size=target.runner.vocab_size,
         context_limit=target.context_limit,
         eos_token_ids=target.eos_token_ids,
     )
-    return Engine(bus, target.runner, scheduler, speculator, intake, target.table, telemetry, senses)
+    return Engine(bus, target.runner, scheduler, speculator, intake, target.table, telemetry, senses, prefixes)

@@ -14,6 +14,7 @@ from services.verifier.stopping import Scanner, StopRules
 from shared import digest as digests
 from shared.grammar import Matcher
 from shared.inference.blocks import SequenceSlots
+from shared.inference.prefixes import Prefix
 from shared.logprobs import entry_size
 from shared.messages import Request
 from shared.records import Origin
@@ -38,6 +39,7 @@ class Tally:
     num_spec_steps: int = 0
     num_draft_tokens: int = 0
     num_accepted_draft_tokens: int = 0
+    num_cached_tokens: int = 0  # of the prompt, whose KV was there when it was first admitted
 
     def as_stats(self) -> dict[str, float]:
         """The ``stats`` of a terminal TokenEvent."""
@@ -47,6 +49,7 @@ class Tally:
             "num_spec_steps": float(self.num_spec_steps),
             "num_draft_tokens": float(self.num_draft_tokens),
             "num_accepted_draft_tokens": float(self.num_accepted_draft_tokens),
+            "num_cached_tokens": float(self.num_cached_tokens),
         }
 
 
@@ -64,6 +67,7 @@ class Generation:
     slots: SequenceSlots
     scanner: Scanner | None = None
     matcher: Matcher | None = None  # of the output's grammar; it has read the output
+    prefix: Prefix | None = None  # names of its KV, where there is a prefix cache
     enqueued_ms: float = 0.0  # Redis clock
     first_token_ms: float | None = None  # Redis clock
     tokens: list[int] = field(default_factory=list)
@@ -160,4 +164,6 @@ class Generation:
     def give_up_kv(self) -> None:
         """Free the KV; it is recomputed from the context. The drafter loses its row by absence."""
         self.slots.free()
+        if self.prefix is not None:
+            self.prefix.num_kept = 0
         self.speculation = Speculation()

@@ -16,6 +16,7 @@ from shared.detokenizer import StopScanner
 from shared.errors import AdaServeError, GrammarError, UnreadableMessage
 from shared.grammar import Compile, Matcher
 from shared.inference.blocks import SequenceSlots
+from shared.inference.prefixes import PrefixCache
 from shared.messages import Request
 from shared.records import Origin
 from shared.tokenizer import Tokenizer
@@ -41,6 +42,7 @@ class Intake:
         tokenizer: Tokenizer,
         new_slots: Callable[[], SequenceSlots],
         compile_schema: Compile,
+        prefixes: PrefixCache | None = None,
         *,
         vocab_size: int,
         context_limit: int,
@@ -49,6 +51,7 @@ class Intake:
         self._tokenizer = tokenizer
         self._new_slots = new_slots
         self._compile_schema = compile_schema
+        self._prefixes = prefixes
         self._vocab_size = vocab_size
         self._context_limit = context_limit
         self._eos_token_ids = eos_token_ids
@@ -78,6 +81,7 @@ class Intake:
             slots=self._new_slots(),
             scanner=self._scanner(request) if request.stop else None,
             matcher=self._matcher(request) if request.schema else None,
+            prefix=None if self._prefixes is None else self._prefixes.new_prefix(request.tenant),
             enqueued_ms=claim.enqueued_ms,
             first_token_ms=claim.first_token_ms,
         )

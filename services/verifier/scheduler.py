@@ -12,8 +12,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
+import numpy as np
+
 from shared.errors import OutOfBlocks
 from shared.inference.blocks import BlockPool, SequenceSlots
+from shared.inference.plan import Int32Array
 
 LEAST_PREFILL = 16
 
@@ -42,6 +45,12 @@ class Schedulable(Protocol):
 
 
 R = TypeVar("R", bound=Schedulable)
+NOTHING: Int32Array = np.empty(0, np.int32)
+
+
+def nothing_known(_: object) -> Int32Array:
+    """Of a verifier without a prefix cache."""
+    return NOTHING
 
 
 class Scheduler(Generic[R]):
@@ -106,18 +115,26 @@ class Scheduler(Generic[R]):
         """A claimed request joins the queue."""
         self.waiting.append(generation)
 
-    def admit(self) -> list[R]:
-        """Move waiting requests to running while their whole context fits; returns those admitted."""
+    def admit(self, known: Callable[[R], Int32Array] = nothing_known) -> list[tuple[R, Int32Array]]:
+        """Move waiting requests to running while their whole context fits.
+
+        Returns each with the slots that ``known`` finds to hold the KV of its first tokens; they may be free, and
+        even be its own by now: what is worth having is copied before any KV is written.
+        """
         admitted = []
         while self.waiting and len(self.running) < self._max_running:
             generation = self.waiting[0]
-            try:
-                generation.slots.reserve(generation.position + 1)
-            except OutOfBlocks:
+            if not self._fits(generation):
                 break
+            found = known(generation)
+            generation.slots.reserve(generation.position + 1)
             self.running.append(self.waiting.popleft())
-            admitted.append(generation)
+            admitted.append((generation, found))
         return admitted
+
+    def _fits(self, generation: R) -> bool:
+        missing = self._pool.blocks_for(generation.position + 1) - generation.slots.num_blocks
+        return missing <= self._pool.num_free
 
     def plan_prefill(self, granted: int | None = None) -> list[tuple[R, int]]:
         """The next chunk: (request, tokens to feed), oldest first.

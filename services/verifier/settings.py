@@ -18,6 +18,10 @@ class VerifierSettings(EngineSettings):
     context_limit: int | None = Field(default=None, ge=2, description="prompt and output; at most the model's own")
     max_running: int = Field(default=64, ge=1, le=MAX_COMMIT_ROWS, description="requests in one batch")
     prefill_chunk: int = Field(default=256, ge=1, le=65_536, description="prompt tokens per forward pass")
+    prefix_cache: bool = Field(
+        default=True,
+        description="whether KV of earlier requests of the same tenant is used for the same beginnings",
+    )
     max_step_nodes: int = Field(default=2048, ge=1, le=65_536, description="tree nodes accepted per step")
     ring_deadline_cap_ms: float = Field(default=250.0, ge=5.0, le=60_000.0, description="longest wait for trees")
     max_labels: int = Field(

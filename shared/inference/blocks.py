@@ -3,6 +3,9 @@
 The pool hands out blocks of consecutive slots. Attention reads a sequence whose slots are consecutive
 without copying, so blocks are handed out in runs: a sequence that grows takes the blocks behind its last
 one, and a new one starts in the middle of the largest free run, which leaves room to grow on both sides.
+
+A free block may be worth keeping for what it holds (`prefixes`): it is handed out after the others, those first
+that were of use longest ago.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ import numpy.typing as npt
 
 from shared.errors import OutOfBlocks
 from shared.inference.plan import Int32Array
+
+FORGET_PART = 4  # of the blocks worth keeping, whenever there is no run without one
 
 
 class BlockPool:
@@ -24,6 +29,9 @@ class BlockPool:
         self.block_size = block_size
         self._is_free = np.ones(num_blocks, dtype=np.bool_)
         self._num_free = num_blocks
+        self._ages = np.zeros(num_blocks, dtype=np.int64)
+        self._used = np.zeros(num_blocks, dtype=np.int64)  # time of its last use, 0: not worth keeping
+        self._time = 0
 
     @property
     def num_free(self) -> int:
@@ -59,9 +67,34 @@ class BlockPool:
         self._is_free[blocks] = True
         self._num_free += len(blocks)
 
+    def keep(self, blocks: Int32Array) -> None:
+        """What these blocks hold was of use now."""
+        self._time += 1
+        self._used[blocks] = self._time
+
+    def forget(self, block: int) -> None:
+        """What a block holds is not worth keeping any more."""
+        self._used[block] = 0
+
+    def age(self, block: int) -> int:
+        """How often a block was handed out."""
+        return int(self._ages[block])
+
+    def is_unchanged(self, block: int, age: int) -> bool:
+        """Whether a block still is worth keeping and was not handed out since it had that age."""
+        return bool(self._ages[block] == age and self._used[block])
+
+    def slots_of(self, blocks: Int32Array) -> Int32Array:
+        """Slots of blocks, [blocks * block_size], in order."""
+        table = blocks[:, None] * np.int32(self.block_size) + np.arange(self.block_size, dtype=np.int32)
+        slots: Int32Array = table.reshape(-1).astype(np.int32, copy=False)
+        return slots
+
     def _take(self, start: int, count: int) -> npt.NDArray[np.int64]:
         self._is_free[start : start + count] = False
         self._num_free -= count
+        self._ages[start : start + count] += 1
+        self._used[start : start + count] = 0
         return np.arange(start, start + count)
 
     def _free_length_at(self, start: int, limit: int) -> int:
@@ -70,14 +103,32 @@ class BlockPool:
 
     def _place(self, count: int) -> tuple[int, int]:
         """Start and length of the best place for up to `count` blocks, at least one being free."""
-        edges = np.flatnonzero(np.diff(self._is_free, prepend=False, append=False))
-        starts, lengths = edges[::2], edges[1::2] - edges[::2]
-        largest = int(np.argmax(lengths))
-        start, length = int(starts[largest]), int(lengths[largest])
+        start, length = self._largest_run()
+        while length < count and self._forget_oldest():
+            start, length = self._largest_run()
         if length <= count:
             return start, length
         has_left_neighbour = start > 0
         return start + ((length - count) // 2 if has_left_neighbour else 0), count
+
+    def _largest_run(self) -> tuple[int, int]:
+        """Start and length of the longest run of free blocks with nothing worth keeping."""
+        edges = np.flatnonzero(np.diff(self._is_free & (self._used == 0), prepend=False, append=False))
+        if not len(edges):
+            return 0, 0
+        starts, lengths = edges[::2], edges[1::2] - edges[::2]
+        largest = int(np.argmax(lengths))
+        return int(starts[largest]), int(lengths[largest])
+
+    def _forget_oldest(self) -> bool:
+        """Gives up that part of the free blocks worth keeping that was of use longest ago; False without any."""
+        kept = np.flatnonzero(self._is_free & (self._used > 0))
+        if not len(kept):
+            return False
+        times = self._used[kept]
+        limit = np.partition(times, len(kept) // FORGET_PART)[len(kept) // FORGET_PART]
+        self._used[kept[times <= limit]] = 0
+        return True
 
 
 class SequenceSlots:
@@ -98,6 +149,11 @@ class SequenceSlots:
     def num_blocks(self) -> int:
         """Blocks held."""
         return len(self._blocks)
+
+    @property
+    def blocks(self) -> Int32Array:
+        """The blocks held, in logical order."""
+        return self._blocks
 
     def reserve(self, num_tokens: int) -> None:
         """Grows the capacity to at least `num_tokens`. Raises OutOfBlocks, changing nothing."""
@@ -128,8 +184,6 @@ class SequenceSlots:
         self.trim(0)
 
     def _set(self, blocks: Int32Array) -> None:
-        size = self._pool.block_size
         self._blocks = blocks
-        table = blocks[:, None] * np.int32(size) + np.arange(size, dtype=np.int32)
-        self._slots = table.reshape(-1).astype(np.int32, copy=False)
+        self._slots = self._pool.slots_of(blocks)
         self._slots.flags.writeable = False

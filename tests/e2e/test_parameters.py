@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -209,3 +210,16 @@ def test_structured_output_validates(client: openai.OpenAI) -> None:
     for choice in complete(client, fields, extra).choices:
         assert choice.finish_reason == "stop"
         jsonschema.validate(json.loads(choice.text), PERSON["json_schema"]["schema"])
+
+
+def test_a_prompt_that_was_there_before_is_cached(client: openai.OpenAI) -> None:
+    prompt = f"# {uuid.uuid4()}\n" + PROMPT * 4  # not here before
+    answers = [
+        client.completions.create(model="default", prompt=prompt, seed=5, max_tokens=12, extra_body=extra)
+        for extra in ({}, {}, PLAIN)
+    ]
+    cached = [answer.usage.prompt_tokens_details.cached_tokens for answer in answers]  # type: ignore[union-attr]
+    assert cached[0] < 16
+    assert answers[0].usage is not None
+    assert cached[1] == cached[2] == (answers[0].usage.prompt_tokens - 1) // 16 * 16
+    assert answers[0].choices == answers[1].choices == answers[2].choices

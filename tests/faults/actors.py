@@ -24,6 +24,7 @@ from shared.grammar import no_grammars
 from shared.heartbeat import Heartbeat, Pulse, live_members
 from shared.inference.blocks import BlockPool, SequenceSlots
 from shared.inference.plan import ForwardPlan
+from shared.inference.prefixes import PrefixCache
 from shared.latency import LatencyModel
 from shared.streams import GroupReader, HintReader, OwnedStream
 from shared.telemetry import Telemetry
@@ -106,6 +107,7 @@ class Verifier(Process):
                 tokenizer,
                 lambda: SequenceSlots(self.pool),
                 no_grammars,
+                prefixes := PrefixCache(self.pool),
                 vocab_size=VOCAB,
                 context_limit=num_blocks * BLOCK_SIZE,
                 eos_token_ids=frozenset(),
@@ -113,6 +115,7 @@ class Verifier(Process):
             TABLE,
             telemetry,
             self._senses(self.heartbeat),
+            prefixes,
         )
         self.is_started = False
 
