@@ -5,8 +5,8 @@ python -m tests.conformance.campaign --pair                   the embedded pair 
 python -m tests.conformance.campaign --cases 400 --seed 7     a shorter one
 
 Rounds with the seeds seed, seed + 1, … until so many cases have been sent, the first with all phases, the others
-with those that draw. Lengths are cut to a few tokens before a request is sent (`servable`). Prints cases, answers by
-status, seconds, and every failure with what repeats it.
+with those that draw. Lengths are cut to a few tokens before a request is sent (`servable`). Prints cases, answers
+by status, seconds, and every failure with what repeats it.
 
 Checks that are off, and why:
 

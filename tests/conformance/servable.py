@@ -1,8 +1,8 @@
 """Makes generated requests cheap and servable, before they are sent.
 
-Values within their bounds are exchanged for others within their bounds: few tokens, the model that is served, targets
-that can be met, keys that nobody has used. So valid requests stay valid, invalid ones invalid, and the valid ones
-reach the model.
+Values within their bounds are exchanged for others within their bounds: few tokens, the model that is served,
+targets that can be met, keys that nobody has used. So valid requests stay valid, invalid ones invalid, and the
+valid ones reach the model.
 """
 
 from __future__ import annotations
