@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from shared.errors import OutOfBlocks
 from shared.inference.blocks import BlockPool, SequenceSlots
-from shared.inference.plan import Int32Array
 
 LEAST_PREFILL = 16
 
@@ -45,10 +45,11 @@ class Schedulable(Protocol):
 
 
 R = TypeVar("R", bound=Schedulable)
-NOTHING: Int32Array = np.empty(0, np.int32)
+Int32 = npt.NDArray[np.int32]
+NOTHING: Int32 = np.empty(0, np.int32)
 
 
-def nothing_known(_: object) -> Int32Array:
+def nothing_known(_: object) -> Int32:
     """Of a verifier without a prefix cache."""
     return NOTHING
 
@@ -115,7 +116,7 @@ class Scheduler(Generic[R]):
         """A claimed request joins the queue."""
         self.waiting.append(generation)
 
-    def admit(self, known: Callable[[R], Int32Array] = nothing_known) -> list[tuple[R, Int32Array]]:
+    def admit(self, known: Callable[[R], Int32] = nothing_known) -> list[tuple[R, Int32]]:
         """Move waiting requests to running while their whole context fits.
 
         Returns each with the slots that ``known`` finds to hold the KV of its first tokens; they may be free, and

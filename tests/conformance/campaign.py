@@ -56,6 +56,7 @@ NUM_OPERATIONS = 14
 MAX_EXAMPLES = 200  # of an operation in a round
 OPTIONS = {"gateway": {"DEFAULT_MAX_TOKENS": str(MAX_TOKENS)}}
 WORKERS = 4
+REQUEST_TIMEOUT_S = 120
 
 
 @dataclass
@@ -71,25 +72,30 @@ class Found:
         return self.statuses.total()
 
 
-def run(url: str, num_cases: int, seed: int, *, phases: Sequence[str] = ALL_PHASES) -> Found:
-    """Rounds on a gateway until so many cases have been sent, or one has failed."""
+def run(
+    url: str, num_cases: int, seed: int, *, phases: Sequence[str] = ALL_PHASES, paths: Sequence[str] = ()
+) -> Found:
+    """Rounds on a gateway until so many cases have been sent, or one has failed; on all paths unless told."""
     found = Found()
     while found.num_cases < num_cases and not found.failures:
         left = num_cases - found.num_cases
         num_examples = max(2, min(MAX_EXAMPLES, left // NUM_OPERATIONS))
-        _round(url, found, seed + found.num_rounds, num_examples, phases if found.num_rounds == 0 else DRAWING)
+        chosen = phases if found.num_rounds == 0 else DRAWING
+        only = [word for path in paths for word in ("--include-path", path)]
+        _round(url, found, seed + found.num_rounds, num_examples, ["--phases", ",".join(chosen), *only])
     return found
 
 
-def _round(url: str, found: Found, seed: int, num_examples: int, phases: Sequence[str]) -> None:
+def _round(url: str, found: Found, seed: int, num_examples: int, which: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="ada-conformance-") as folder:
         report, counts = Path(folder) / "report.json", Path(folder) / "counts.json"
         command = [
             *(sys.executable, "-m", "schemathesis.cli", "--no-color", "run", f"{url}/openapi.json"),
-            *("--phases", ",".join(phases), "--checks", ",".join(CHECKS)),
+            *which,
+            *("--checks", ",".join(CHECKS)),
             *("--seed", str(seed), "--max-examples", str(num_examples), "--workers", str(WORKERS)),
             *("--continue-on-failure", "--generation-database", "none", "--no-shrink"),
-            *("--suppress-health-check", "all", "--warnings", "off"),
+            *("--suppress-health-check", "all", "--warnings", "off", "--request-timeout", str(REQUEST_TIMEOUT_S)),
             *("--report", "json", "--report-json-path", str(report)),
         ]
         environment = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.conformance.hooks", COUNTS: str(counts)}
@@ -104,8 +110,9 @@ def _round(url: str, found: Found, seed: int, num_examples: int, phases: Sequenc
 
 
 def _told(output: str) -> str:
-    """What schemathesis says of its failures."""
-    return output[output.find("= FAILURES") :] if "= FAILURES" in output else output
+    """What schemathesis says of its failures and errors."""
+    starts = [at for word in ("= ERRORS", "= FAILURES") if (at := output.find(word)) >= 0]
+    return output[min(starts, default=0) :]
 
 
 def main() -> None:

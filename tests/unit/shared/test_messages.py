@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from shared import codec
 from shared.errors import UnreadableMessage
-from shared.fields import FieldError, specs_of
+from shared.fields import FieldError, Maybe, Text, max_bytes, max_text_bytes, specs_of
 from shared.messages import (
     CandidateTrees,
     ControlEvent,
@@ -243,6 +243,35 @@ def test_field_sets_must_match_exactly() -> None:
     for damaged in ({**body, "extra": 1}, {k: v for k, v in body.items() if k != "kind"}, {**body, "v": 99}):
         with pytest.raises(UnreadableMessage, match=r"extra|kind|schema version"):
             codec.decode(ControlEvent, msgpack.packb(damaged))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_limits_of_a_kind_leave_room_for_its_largest_values(kind: type[Message]) -> None:
+    texts = [spec for spec in specs_of(kind).values() if isinstance(spec, Text)]
+    for name, spec in specs_of(kind).items():
+        assert 0 < max_bytes(spec) <= codec.MAX_BODY_BYTES, name
+    with pytest.raises(TypeError, match="no size"):
+        max_bytes(None)  # type: ignore[arg-type]
+    assert all(max_text_bytes(text) == text.limit for text in texts)
+
+
+def test_the_longest_texts_and_lists_are_read_back() -> None:
+    message = dataclasses.replace(
+        example_request(),
+        tenant="é" * 64,
+        stop=("🙂" * 256,) * 16,
+        stop_token_ids=tuple(range(64)),
+        prompt=np.arange(1 << 20, dtype=np.int32),
+        bias_ids=np.arange(1024, dtype=np.int32),
+        bias=np.full(1024, 100.0),
+    )
+    assert same(message, codec.decode(Request, codec.encode(message)))
+
+
+def test_a_schema_of_128_kib_would_find_room() -> None:
+    """A field decides the limit of its message's texts."""
+    assert max_text_bytes(Maybe(Text(128 << 10))) == 128 << 10
+    assert max_bytes(Maybe(Text(128 << 10))) > 128 << 10
 
 
 def test_an_oversized_body_is_refused_before_parsing() -> None:

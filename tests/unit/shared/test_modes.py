@@ -41,6 +41,15 @@ def test_an_order_of_an_unknown_mode_or_size_is_unreadable() -> None:
         unpack_orders(dict.fromkeys(map(str, range(MAX_SCOPES + 1)), b""))
 
 
+@pytest.mark.parametrize(
+    "change", [{"at_ms": float("inf")}, {"at_ms": True}, {"at_ms": "1"}, {"reason": 5}, {"by": None}, {"mode": []}]
+)
+def test_an_order_with_a_field_of_another_type_is_unreadable(change: dict[str, object]) -> None:
+    odd = {**Order(mode=Mode.AUTO).json(), **change}
+    with pytest.raises(UnreadableMessage, match=next(iter(change))):
+        Order.unpack(msgpack.packb(odd))
+
+
 def test_a_scope_is_the_cell_a_tenant_or_a_class() -> None:
     assert scope() == CELL
     assert scope(tenant="acme") == "tenant:acme"
