@@ -41,6 +41,10 @@ GONE_GATEWAY_MS = 30_000
 """Once a dead gateway's stream has gone too, its clients have so long to come back before they are cancelled."""
 CONTROL_MAXLEN = 1_024
 """Wake-ups only; the truth is in the keys."""
+AUDIT_MAXLEN = 10_000
+"""What operators did lately; for longer, keep the gateways' log."""
+RUNNING_LEASE_MS = 30_000
+"""A dead gateway's requests count against their tenants' limits for so long."""
 
 _CELL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -146,6 +150,30 @@ class Keys:
     def modes(self) -> str:
         """Hash of operators' orders by scope (shared.modes): verification modes of cell, tenants and classes."""
         return f"{self.prefix}modes"
+
+    @property
+    def api_keys(self) -> str:
+        """Hash of API keys by id (shared.api_keys); records stay, also of revoked keys."""
+        return f"{self.prefix}api_keys"
+
+    @property
+    def api_keys_version(self) -> str:
+        """Random value, another one after each change of `api_keys`."""
+        return f"{self.prefix}api_keys:version"
+
+    @property
+    def audit(self) -> str:
+        """Stream of what operators changed (shared.audit), the last AUDIT_MAXLEN events."""
+        return f"{self.prefix}audit"
+
+    def running(self, tenant: str) -> str:
+        """Sorted set of a tenant's requests under way, by when their leases end; only where it has a limit."""
+        return f"{self.prefix}running:{tenant}"
+
+    @property
+    def spent(self) -> str:
+        """Names of counters start so: requests and tokens of a tenant in one minute, kept for two."""
+        return f"{self.prefix}spent"
 
     @property
     def incarnation(self) -> str:
