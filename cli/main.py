@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from importlib.metadata import version as installed_version
@@ -15,14 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from shared.errors import AdaServeError, BusUnavailable, ConfigurationError
+from cli.errors import one_line_errors as _one_line_errors
+from cli.keys import audit, keys_app
 from shared.modes import Mode
-from shared.settings import EXIT_BUS_UNAVAILABLE, EXIT_CONFIGURATION
 
 if TYPE_CHECKING:
     from cli.completion import Question
-
-EXIT_FAILED = 1
 
 
 class System(StrEnum):
@@ -40,16 +36,8 @@ app = typer.Typer(
 )
 
 
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """A deliberate error becomes one line on stderr and its exit code."""
-    try:
-        yield
-    except AdaServeError as error:
-        typer.echo(f"adaserve: {error}", err=True)
-        codes = {ConfigurationError: EXIT_CONFIGURATION, BusUnavailable: EXIT_BUS_UNAVAILABLE}
-        code = next((code for kind, code in codes.items() if isinstance(error, kind)), EXIT_FAILED)
-        raise typer.Exit(code) from None
+app.add_typer(keys_app, name="keys")
+app.command()(audit)
 
 
 @app.command()
@@ -242,7 +230,8 @@ def mode(
     reason: Annotated[str, typer.Option(help="Kept with the order and shown to others.")] = "",
     url: Annotated[str, typer.Option(help="Where the gateway is.")] = "http://127.0.0.1:8000",
     admin_key: Annotated[
-        str | None, typer.Option(envvar="ADASERVE_ADMIN_KEY", help="The gateway's admin key.")
+        str | None,
+        typer.Option(envvar="ADASERVE_ADMIN_KEY", help="An API key with the scope admin, or the gateway's own."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As the gateway answers.")] = False,
 ) -> None:

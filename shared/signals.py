@@ -243,6 +243,21 @@ HTTP_REQUESTS = _counter(
         "504",
     ),
 )
+API_KEYS = _gauge("api_keys", "{key}", "API keys that the gateway knows, good or not")
+API_KEYS_AGE = _gauge("api_keys_age", "s", "Time since Redis has confirmed the API keys")
+AUTH_FAILURES = _counter(
+    "auth_failures",
+    "{request}",
+    "Requests refused for their API key",
+    reason=("missing", "malformed", "unknown", "expired", "revoked", "scope", "tenant"),
+)
+RATE_LIMITED = _counter(
+    "rate_limited",
+    "{request}",
+    "Requests refused by a tenant's limit",
+    limit=("rpm", "tpm", "max_concurrent"),
+)
+LIMITS_LOCAL = _gauge("limits_local", "", "1 while the gateway counts tenants' limits alone, without Redis")
 RESTORED = _counter(
     "restored",
     "{request}",

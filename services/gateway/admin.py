@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hmac
 import time
 from typing import Any
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.gateway.errors import ApiError, invalid
+from services.gateway.authentication import Caller
+from services.gateway.errors import invalid
 from services.gateway.handler import Gateway
-from services.gateway.settings import GatewaySettings, is_loopback
 from shared.errors import ConfigurationError
 from shared.modes import MAX_NAME, MAX_REASON, Mode, Order, scope
 
@@ -28,34 +27,28 @@ class ModeOrder(BaseModel):
 
 
 def add_admin(app: FastAPI, gateway: Gateway) -> None:
-    """Routes that want the admin key; without one they are open on a gateway that listens on loopback only."""
-
-    def by(request: Request) -> str:
-        return operator_of(gateway.settings, request.headers.get("authorization", ""))
+    """Routes of the scope admin (services.gateway.authentication)."""
 
     @app.get("/admin/mode")
-    async def modes(request: Request) -> dict[str, Any]:
-        by(request)
+    async def modes() -> dict[str, Any]:
         return await gateway.modes()
 
-    @app.put("/admin/mode", dependencies=[Depends(by)])  # asked for the key before the body is judged
+    @app.put("/admin/mode")
     async def order(body: ModeOrder, request: Request) -> dict[str, Any]:
         try:
             place = scope(tenant=body.tenant, slo_class=body.slo_class)
         except ConfigurationError as error:
             raise invalid("tenant" if body.tenant is not None else "class", str(error)) from None
         at_ms = round(time.time() * 1_000)
-        await gateway.order(place, Order(mode=body.mode, reason=body.reason, by=by(request), at_ms=at_ms))
+        caller: Caller = request.state.caller
+        before = (await gateway.modes())["orders"].get(place)
+        given = Order(mode=body.mode, reason=body.reason, by=caller.key_id, at_ms=at_ms)
+        await gateway.order(place, given)
+        await gateway.audit.record(
+            "mode.set",
+            who=caller.key_id,
+            before={place: before},
+            after={place: given.json()},
+            request_id=request.state.request_id,
+        )
         return await gateway.modes()
-
-
-def operator_of(settings: GatewaySettings, authorization: str) -> str:
-    """Who asks. Raises ApiError 401."""
-    if settings.admin_key is None:
-        if is_loopback(settings.http_host):
-            return "loopback"
-        raise ApiError(401, "No admin key is set: start the gateway with ADASERVE_ADMIN_KEY", code="no_admin_key")
-    scheme, _, key = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(key.strip().encode(), settings.admin_key.encode()):
-        raise ApiError(401, "The admin key is missing or wrong", code="invalid_admin_key")
-    return "admin"

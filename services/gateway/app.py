@@ -16,8 +16,10 @@ from services.gateway import errors, unsupported
 from services.gateway.admin import add_admin
 from services.gateway.admission import Leaving
 from services.gateway.answer import Answer
+from services.gateway.authentication import Authentication
 from services.gateway.errors import ApiError
 from services.gateway.handler import Gateway
+from services.gateway.keys_api import add_keys
 from services.gateway.middleware import CLIENT_CLOSED, BodyLimits, RequestContext
 from services.gateway.output import Piece
 from services.gateway.responses import Shape, shape_of, whole
@@ -34,6 +36,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     """The application of one gateway; whoever calls it starts and stops the gateway."""
     app = FastAPI(title="AdaServe", version=VERSION, docs_url=None, redoc_url=None)
     app.add_middleware(BodyLimits)
+    app.add_middleware(Authentication, authenticator=gateway.authenticator)
     app.add_middleware(RequestContext, telemetry=gateway.telemetry, is_draining=lambda: gateway.is_draining)
     app.add_exception_handler(ApiError, errors.on_api_error)
     app.add_exception_handler(RequestValidationError, errors.on_validation_error)
@@ -44,6 +47,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     _add_models(app, gateway)
     _add_probes(app, gateway)
     add_admin(app, gateway)
+    add_keys(app, gateway)
     return app
 
 

@@ -24,7 +24,7 @@ from shared.mode_store import unpack_orders
 from shared.modes import Mode, Order, Orders
 from shared.replies import Attached, Cancelled
 from shared.streams import broadcast, connect_async
-from shared.topics import CONTROL, CONTROL_MAXLEN, TOKENS, Keys
+from shared.topics import AUDIT_MAXLEN, CONTROL, CONTROL_MAXLEN, TOKENS, Keys
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -96,6 +96,15 @@ class Bus:
         else:
             await self._execute("HSET", self.keys.modes, scope, order.pack())
         await self._tell_verifiers(ControlEvent(kind="mode", subject=""))
+
+    async def append_audit(self, line: bytes) -> None:
+        """Add an event to the audit stream. Raises BusUnavailable; it may then be there or not."""
+        await self._execute("XADD", self.keys.audit, "MAXLEN", "~", AUDIT_MAXLEN, "*", "event", line)
+
+    async def audit(self, limit: int) -> list[bytes]:
+        """The last events, oldest first. Raises BusUnavailable."""
+        entries = await self._execute("XREVRANGE", self.keys.audit, "+", "-", "COUNT", limit)
+        return [dict(fields).get(b"event", b"") for _, fields in reversed(entries)]
 
     async def stored(self, request: str) -> Stored | None:
         """The request as Redis holds it. Raises BusUnavailable and UnreadableMessage."""

@@ -5,26 +5,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from services.gateway import admission, idempotency, slo, tenancy
 from services.gateway.answer import Answer
+from services.gateway.audit import Audit
+from services.gateway.authentication import Authenticator
 from services.gateway.bus import Bus
 from services.gateway.completion import Parts
 from services.gateway.door import Door
-from services.gateway.errors import ApiError
+from services.gateway.errors import ApiError, invalid
 from services.gateway.fleet import Fleet
+from services.gateway.key_ring import KeyRing
 from services.gateway.prompts import Prompts
 from services.gateway.reaper import reap
 from services.gateway.resumption import Resumption
 from services.gateway.schemas import ChatRequest, CompletionRequest
-from services.gateway.settings import GatewaySettings
+from services.gateway.settings import GatewaySettings, is_loopback
 from services.gateway.streams import Streams
 from services.gateway.submission import Asked, Submission
 from services.gateway.tasks import end, vital
 from services.gateway.terms import Terms, agree
-from shared.errors import BusUnavailable, UnreadableMessage
+from shared.api_keys import Scope
+from shared.errors import BusUnavailable, ConfigurationError, UnreadableMessage
 from shared.heartbeat import Heartbeat
 from shared.messages import MAX_CONTEXT
 from shared.modes import Order
@@ -70,6 +74,15 @@ class Gateway:
             patience_s=settings.verifier_patience_s,
             grace_s=settings.resume_grace_s,
         )
+        self.ring = KeyRing(self._bus, telemetry, settings.keys_file)
+        self.authenticator = Authenticator(
+            self.ring,
+            telemetry,
+            admin_key=settings.admin_key,
+            is_local=is_loopback(settings.http_host),
+            is_unsafe=settings.unsafe_open_bind,
+        )
+        self.audit = Audit(self._bus)
         self.prompts = Prompts(tokenizer)
         self._resumption = Resumption(parts)
         self._submission = Submission(
@@ -97,12 +110,28 @@ class Gateway:
         )
 
     async def start(self) -> None:
-        """Raises BusUnavailable when Redis does not answer."""
+        """Raises BusUnavailable when Redis does not answer, unless there are keys to begin without it.
+
+        Raises ConfigurationError where it may not be reached from where it listens, or for a bad file of keys.
+        """
         self._loop = asyncio.get_running_loop()
-        await self._bus.start()
-        await self._fleet.refresh()
-        self._heartbeat.start()
+        await self.ring.load()
+        if not self.authenticator.can_be_bound:
+            raise ConfigurationError(
+                f"ADASERVE_HTTP_HOST={self.settings.http_host!r} is not loopback, and there are no API keys: "
+                "name a file of them in ADASERVE_KEYS_FILE (adaserve keys create --for-file), set "
+                "ADASERVE_ADMIN_KEY to create some, or let everybody in with ADASERVE_UNSAFE_OPEN_BIND=true"
+            )
+        try:
+            await self._bus.start()
+            await self._fleet.refresh()
+        except BusUnavailable as error:
+            if self.settings.keys_file is None:
+                raise
+            logger.warning("Redis does not answer at the start, requests are refused until it does: %s", error)
+        self._heartbeat.start(needs_bus=self.settings.keys_file is None)
         self._fleet.start()
+        self.ring.start()
         self._streams.start()
         self._reaping = vital(reap(self._bus))
 
@@ -116,6 +145,7 @@ class Gateway:
 
     async def stop(self) -> None:
         await self._fleet.stop()
+        await self.ring.stop()
         if self._reaping is not None:
             await end([self._reaping])
         await self._bus.stop()
@@ -157,6 +187,12 @@ class Gateway:
         logger.warning(
             "verification mode of %s set to %s: %s", scope, order.mode, order.reason or "no reason given"
         )
+
+    def check_tenant(self, tenant: str, scopes: Collection[Scope]) -> None:
+        """Raises ApiError 400 for a tenant that could ask for nothing."""
+        if Scope.INFERENCE in scopes and self._policy is not None and tenant not in self._policy.tenants:
+            known = ", ".join(list(self._policy.tenants)[:20])
+            raise invalid("tenant", f"{tenant!r} is not in the policy; there are {known}")
 
     @property
     def context_limit(self) -> int:
