@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.errors import one_line_errors
+from cli.exits import one_line_errors
 from shared import api_keys, timestamps
 from shared.api_keys import Scope
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from cli.errors import one_line_errors as _one_line_errors
+from cli.exits import one_line_errors
 from cli.keys import audit, keys_app
 from shared.modes import Mode
 
@@ -52,7 +52,7 @@ def up(
     """Run the whole stack on this machine until Ctrl-C."""
     from cli.up import Choices, run
 
-    with _one_line_errors():
+    with one_line_errors():
         code = run(Choices(target=target, draft=draft, host=host, port=port), Console(highlight=False))
     raise typer.Exit(code)
 
@@ -81,7 +81,7 @@ def complete(
         tpot_ms=tpot_ms,
         speculation=speculation,
     )
-    with _one_line_errors():
+    with one_line_errors():
         asyncio.run(_complete(url, question, as_json=as_json))
 
 
@@ -112,7 +112,7 @@ def profile(
     from cli.profile import Choices, run
 
     choices = Choices(target=target, draft=draft, device=device, dtype=dtype, threads=threads, as_json=as_json)
-    with _one_line_errors():
+    with one_line_errors():
         code = run(choices)
     raise typer.Exit(code)
 
@@ -168,7 +168,7 @@ def replay(
         metrics_urls=metrics or (),
         as_json=as_json,
     )
-    with _one_line_errors():
+    with one_line_errors():
         code = asyncio.run(run(choices, Console(highlight=False)))
     raise typer.Exit(code)
 
@@ -218,7 +218,7 @@ def simulate(
         policy=policy,
         prices=prices,
     )
-    with _one_line_errors():
+    with one_line_errors():
         run(choices, Console(stderr=True, highlight=False))
 
 
@@ -238,7 +238,7 @@ def mode(
     """Show or set whether requests are speculated on: auto, speculative, full_verification."""
     from cli.mode import Wanted, ask, lines
 
-    with _one_line_errors():
+    with one_line_errors():
         modes = ask(url, admin_key, Wanted(mode=mode, tenant=tenant, slo_class=slo_class, reason=reason))
     typer.echo(json.dumps(modes) if as_json else "\n".join(lines(modes)))
 

@@ -1,4 +1,4 @@
-"""How commands end when something is wrong that somebody can act on."""
+"""Exit codes of the command line: 0 done, 1 failed, 2 a bad setting or file, 3 no bus."""
 
 from __future__ import annotations
 
