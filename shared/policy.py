@@ -74,7 +74,13 @@ class Policy(Section):
     schedules: tuple[Schedule, ...] = Field(default=(), max_length=MAX_SCHEDULES, strict=False)
     rollout: Rollout | None = None
 
-    def promise(self, tenant: str, service_class: str, at: datetime) -> ServiceClass:
+    def promises(self, tenant: str | None, at: datetime) -> dict[str, ServiceClass]:
+        """Every class that a tenant may use, as it is for it at this time; None: all classes, as they are for
+        tenants without schedules of their own."""
+        names = self.classes if tenant is None else self.tenants[tenant].classes
+        return {name: self.promise(tenant, name, at) for name in names}
+
+    def promise(self, tenant: str | None, service_class: str, at: datetime) -> ServiceClass:
         """What a class promises to a tenant at this time, by the schedules that are on."""
         promise = self.classes[service_class]
         for schedule in self.schedules:

@@ -84,7 +84,7 @@ class Schedule(Section):
         """In how many minutes of an hour that it names the entry is on."""
         return len(_parsed(self.cron).minutes)
 
-    def is_for(self, tenant: str, service_class: str) -> bool:
+    def is_for(self, tenant: str | None, service_class: str) -> bool:
         return self.service_class == service_class and self.tenant in (None, tenant)
 
     def is_on(self, at: datetime) -> bool:

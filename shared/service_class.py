@@ -46,6 +46,10 @@ class ServiceClass(Section):
     tier: Tier = DEFAULT_TIER
     objective: float | None = Field(default=None, ge=0, le=1)
 
+    def told(self) -> dict[str, Any]:
+        """As the file would say it; None where there is nothing."""
+        return {**self.model_dump(), "tpot": None if self.tpot is None else f"{self.tpot:g}x"}
+
     @property
     def has_target(self) -> bool:
         return (self.tpot, self.tpot_ms, self.ttft_ms) != (None, None, None)

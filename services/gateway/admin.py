@@ -1,4 +1,4 @@
-"""What only operators may do: /admin/mode."""
+"""What only operators may do or see: /admin/mode and /admin/slo."""
 
 from __future__ import annotations
 
@@ -37,6 +37,11 @@ def add_admin(app: FastAPI, gateway: Gateway) -> None:
     async def modes(request: Request) -> dict[str, Any]:
         by(request)
         return await gateway.modes()
+
+    @app.get("/admin/slo")
+    async def slo(request: Request) -> dict[str, Any]:
+        by(request)
+        return gateway.promises()
 
     @app.put("/admin/mode", dependencies=[Depends(by)])  # asked for the key before the body is judged
     async def order(body: ModeOrder, request: Request) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -64,6 +65,11 @@ class GatewaySettings(ServiceSettings):
         if not allowed and not is_loopback(host):
             raise ValueError(f"must be true to listen on {host}: it is not loopback and there are no API keys")
         return allowed
+
+
+def secret(variable: str) -> str | None:
+    """The value of a variable that the policy names for a key; None where it is not set."""
+    return os.environ.get(variable) or None
 
 
 def is_loopback(host: str) -> bool:
