@@ -264,6 +264,10 @@ RESTORED = _counter(
     "Requests the gateway found forgotten by Redis and put back, by the answer of reseed",
     status=("OK", "UNNEEDED", "FENCED", "TERMINAL"),
 )
+POLICY_RELOADS = _counter("policy_reloads", "{file}", "Policy files that were taken while the gateway ran")
+POLICY_RELOAD_FAILURES = _counter(
+    "policy_reload_failures", "{file}", "Policy files that were refused; the policy before stays in force"
+)
 OPEN_STREAMS = _gauge("open_streams", "{stream}", "Requests the gateway is delivering")
 TTFT = _histogram("ttft", "s", "Arrival to first token, as the client sees it", WAIT_SECONDS)
 TPOT = _histogram("tpot", "ms", "(last token - first token) / (tokens - 1) of a request", TPOT_BUCKETS_MS)

@@ -1,4 +1,4 @@
-"""What only operators may do: /admin/mode."""
+"""What only operators may do or see: /admin/mode and /admin/slo."""
 
 from __future__ import annotations
 
@@ -32,6 +32,10 @@ def add_admin(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/admin/mode")
     async def modes() -> dict[str, Any]:
         return await gateway.modes()
+
+    @app.get("/admin/slo")
+    async def slo() -> dict[str, Any]:
+        return gateway.promises()
 
     @app.put("/admin/mode")
     async def order(body: ModeOrder, request: Request) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from services.gateway.middleware import CLIENT_CLOSED, BodyLimits, RequestContex
 from services.gateway.output import Piece
 from services.gateway.responses import Shape, shape_of, whole
 from services.gateway.schemas import ChatRequest, CompletionRequest
-from services.gateway.streams_api import add_streams, event_stream, stream_header
+from services.gateway.streams_api import add_streams, answer_headers, event_stream
 from services.gateway.tasks import end
 from services.gateway.tokenize_api import add_tokenize
 from shared.health import PROMETHEUS_TEXT
@@ -86,7 +86,7 @@ async def _whole(answer: Answer, request: Request, headers: Mapping[str, str]) -
         await asyncio.wait((collecting, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not collecting.done():
             return Response(status_code=CLIENT_CLOSED)  # nobody reads it
-        return JSONResponse(collecting.result(), headers={**headers, **stream_header(answer)})
+        return JSONResponse(collecting.result(), headers={**headers, **answer_headers(answer)})
     finally:
         for task in (collecting, leaving):
             task.cancel()

@@ -230,6 +230,7 @@ class Completion:
             last_ms=self._delivery.last_ms,
             stats=(end.stats if end is not None else None) or {},
             slo=self.slo,
+            tpot_raised_from_ms=self.form.tpot_raised_from_ms or None,
         )
 
     def _ttft_on_redis_clock(self, enqueued_ms: float) -> float | None:

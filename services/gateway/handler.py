@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from services.gateway import admission, idempotency, slo, tenancy
@@ -18,15 +19,16 @@ from services.gateway.door import Door
 from services.gateway.errors import ApiError, invalid
 from services.gateway.fleet import Fleet
 from services.gateway.key_ring import KeyRing
+from services.gateway.policy_source import PolicySource
 from services.gateway.prompts import Prompts
 from services.gateway.reaper import reap
 from services.gateway.resumption import Resumption
 from services.gateway.schemas import ChatRequest, CompletionRequest
-from services.gateway.settings import GatewaySettings, is_loopback
+from services.gateway.settings import GatewaySettings, is_loopback, secret
 from services.gateway.streams import Streams
 from services.gateway.submission import Asked, Submission
 from services.gateway.tasks import end, vital
-from services.gateway.terms import Terms, agree
+from services.gateway.terms import Terms, Wish, agree
 from shared.api_keys import Scope
 from shared.errors import BusUnavailable, ConfigurationError, UnreadableMessage
 from shared.heartbeat import Heartbeat
@@ -55,8 +57,8 @@ class Gateway:
         policy: Policy | None = None,
     ) -> None:
         self.settings = settings
-        self._policy = policy
         self.telemetry = telemetry
+        self.policies = PolicySource(settings.policy_file, policy, telemetry, secret=secret)
         self.started = int(time.time())
         keys = Keys(settings.cell)
         self.is_draining = False
@@ -98,7 +100,7 @@ class Gateway:
             model=settings.model_id,
             limits=self._limits,
         )
-        self._reaping: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._heartbeat = Heartbeat(
             settings.redis_url,
             keys,
@@ -133,7 +135,7 @@ class Gateway:
         self._fleet.start()
         self.ring.start()
         self._streams.start()
-        self._reaping = vital(reap(self._bus))
+        self._tasks = [vital(reap(self._bus)), vital(self.policies.watch())]
 
     def drain(self) -> None:
         """Take no more requests; those that are open go on."""
@@ -146,8 +148,7 @@ class Gateway:
     async def stop(self) -> None:
         await self._fleet.stop()
         await self.ring.stop()
-        if self._reaping is not None:
-            await end([self._reaping])
+        await end(self._tasks)
         await self._bus.stop()
         await self._streams.stop()
         self._heartbeat.stop()
@@ -190,9 +191,27 @@ class Gateway:
 
     def check_tenant(self, tenant: str, scopes: Collection[Scope]) -> None:
         """Raises ApiError 400 for a tenant that could ask for nothing."""
-        if Scope.INFERENCE in scopes and self._policy is not None and tenant not in self._policy.tenants:
-            known = ", ".join(list(self._policy.tenants)[:20])
+        policy = self.policies.current
+        if Scope.INFERENCE in scopes and policy is not None and tenant not in policy.tenants:
+            known = ", ".join(list(policy.tenants)[:20])
             raise invalid("tenant", f"{tenant!r} is not in the policy; there are {known}")
+
+    def promises(self) -> dict[str, Any]:
+        """The policy in force and what its classes promise now, to tenants with schedules of their own apart."""
+        told: dict[str, Any] = {"policy": self.policies.about()}
+        policy, at = self.policies.current, datetime.now(UTC)
+        if policy is None:
+            return told
+        names = {one.tenant for one in policy.schedules if one.tenant is not None}
+        return told | {
+            "classes": {name: promise.told() for name, promise in policy.promises(None, at).items()},
+            "tenants": {
+                tenant: {name: promise.told() for name, promise in policy.promises(tenant, at).items()}
+                for tenant in policy.tenants
+                if tenant in names
+            },
+            "schedules": [one.is_on(at) for one in policy.schedules],
+        }
 
     @property
     def context_limit(self) -> int:
@@ -212,13 +231,14 @@ class Gateway:
         """
         self._check_open()
         arrived = time.monotonic()
-        tenant = tenancy.tenant_of(headers, self._policy)
+        policy = self.policies.current  # the same one all through, whatever comes meanwhile
+        tenant = tenancy.tenant_of(headers, policy)
         targets = slo.resolve(body.adaserve.slo if body.adaserve else None, headers)
         self.check_model(body.model)
         key = idempotency.key_of(headers)
         asked = Asked(
             body=body,
-            terms=self._terms(tenant, body, targets),
+            terms=self._terms(policy, tenant, body, targets),
             traceparent=headers.get("traceparent"),
             arrived=arrived,
             body_digest="" if key is None else idempotency.digest_of(body, targets),
@@ -228,22 +248,28 @@ class Gateway:
     async def resume(self, stream: str, last_event_id: str | None, headers: Mapping[str, str]) -> Answer:
         """Join a request after the event that the client has seen last. Raises ApiError, as `submit`."""
         self._check_open()
-        tenant = tenancy.tenant_of(headers, self._policy)
+        tenant = tenancy.tenant_of(headers, self.policies.current)
         found = await self._resumption.resume(tenant, stream, last_event_id, headers.get("traceparent"))
         return Answer([found])
 
     async def cancel(self, stream: str, headers: Mapping[str, str]) -> dict[str, Any]:
         """End a request, if it has not ended; how it ended. Raises ApiError."""
-        request, status = await self._resumption.cancel(tenancy.tenant_of(headers, self._policy), stream)
+        request, status = await self._resumption.cancel(tenancy.tenant_of(headers, self.policies.current), stream)
         return {"id": request, "object": "stream", "status": status}
 
-    def _terms(self, tenant: str, body: ChatRequest | CompletionRequest, asked: slo.Slo) -> Terms:
+    def _terms(
+        self, policy: Policy | None, tenant: str, body: ChatRequest | CompletionRequest, targets: slo.Slo
+    ) -> Terms:
         options = body.adaserve.slo if body.adaserve else None
         return agree(
-            self._policy,
+            policy,
             tenant,
-            options.service_class if options else None,
-            asked,
+            Wish(
+                service_class=options.service_class if options else None,
+                service_tier=body.service_tier,
+                targets=targets,
+            ),
+            at=datetime.now(UTC),
             zero_load_ms=self._fleet.zero_load_ms,
             limit=self.settings.queue_limit,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from pathlib import Path
 
 from pydantic import Field
@@ -57,6 +58,11 @@ class GatewaySettings(ServiceSettings):
     def model_id(self) -> str:
         """What clients call the model."""
         return self.served_name or self.target.rstrip("/").rpartition("/")[2] or self.target
+
+
+def secret(variable: str) -> str | None:
+    """The value of a variable that the policy names for a key; None where it is not set."""
+    return os.environ.get(variable) or None
 
 
 def is_loopback(host: str) -> bool:

@@ -197,4 +197,7 @@ class Submission:
             body_digest=asked.body_digest,
             index=choice.index,
             answer=choice.answer if choice.index else "",
+            service_tier=asked.terms.service_tier,
+            tpot_raised_from_ms=asked.terms.tpot_raised_from_ms or 0.0,
+            max_tokens_cut_from=admission.cut_from(body, asked.terms) or 0,
         )

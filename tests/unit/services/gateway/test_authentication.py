@@ -415,7 +415,7 @@ def test_keys_are_asked_for_on_loopback_too_once_there_are_any(telemetry: Teleme
 
 
 async def test_without_a_policy_a_keys_tenant_is_its_own(served: Served, key: str) -> None:
-    served.gateway._policy = None
+    served.gateway.policies.current = None
     stray = (await make(served.http, tenant="anyone"))["key"]
     assert (await ask(served.http, stray)).status_code == 200
     assert served.verifier.requests[-1].tenant == "anyone"
@@ -423,7 +423,7 @@ async def test_without_a_policy_a_keys_tenant_is_its_own(served: Served, key: st
 
 async def test_a_key_whose_tenant_left_the_policy_is_told_so(served: Served, key: str) -> None:
     tenants = {"globex": {"classes": ["chat"], "default": "chat"}}
-    served.gateway._policy = Policy.model_validate({"classes": {"chat": {}}, "tenants": tenants})
+    served.gateway.policies.current = Policy.model_validate({"classes": {"chat": {}}, "tenants": tenants})
     answer = await ask(served.http, key)
     assert refusal(answer) == (403, "unknown_tenant")
     assert "acme" in answer.json()["error"]["message"]
