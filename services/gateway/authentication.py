@@ -143,7 +143,7 @@ class Authentication:
 def _entered(scope: Scope, caller: Caller, said: str | None) -> Scope:
     """The request as the application sees it: without the key, which nobody needs any more."""
     if caller.tenant is None:
-        dropped, added = (KEY_HEADER.encode(), b"authorization"), []
+        dropped, added = {KEY_HEADER.encode(), b"authorization"}, []
     elif said not in (None, caller.tenant):
         raise Refused(
             403,
@@ -152,7 +152,7 @@ def _entered(scope: Scope, caller: Caller, said: str | None) -> Scope:
             "tenant",
         )
     else:
-        dropped = (*_OURS, b"authorization")
+        dropped = {*_OURS, b"authorization"}
         added = list(zip(_OURS, (caller.tenant.encode(), caller.key_id.encode()), strict=True))
     kept = [(name, value) for name, value in scope["headers"] if name.lower() not in dropped]
     state = {**scope.get("state", {}), "caller": caller}

@@ -21,6 +21,7 @@ from services.gateway.fleet import Fleet
 from services.gateway.key_ring import KeyRing
 from services.gateway.policy_source import PolicySource
 from services.gateway.prompts import Prompts
+from services.gateway.quotas import Quotas
 from services.gateway.reaper import reap
 from services.gateway.resumption import Resumption
 from services.gateway.schemas import ChatRequest, CompletionRequest
@@ -67,6 +68,7 @@ class Gateway:
         self._bus = Bus(settings.redis_url, keys, member)
         self._streams = Streams(settings.redis_url, self._bus, telemetry)
         self._fleet = Fleet(settings.redis_url, keys, tokenizer.token_map_digest)
+        self._quotas = Quotas(self._bus, settings.redis_url, telemetry, lambda: self.policies.current)
         parts = Parts(
             bus=self._bus,
             streams=self._streams,
@@ -75,6 +77,7 @@ class Gateway:
             tokenizer=tokenizer,
             patience_s=settings.verifier_patience_s,
             grace_s=settings.resume_grace_s,
+            quotas=self._quotas,
         )
         self.ring = KeyRing(self._bus, telemetry, settings.keys_file)
         self.authenticator = Authenticator(
@@ -134,6 +137,7 @@ class Gateway:
         self._heartbeat.start(needs_bus=self.settings.keys_file is None)
         self._fleet.start()
         self.ring.start()
+        self._quotas.start()
         self._streams.start()
         self._tasks = [vital(reap(self._bus)), vital(self.policies.watch())]
 
@@ -149,6 +153,7 @@ class Gateway:
         await self._fleet.stop()
         await self.ring.stop()
         await end(self._tasks)
+        await self._quotas.stop()
         await self._bus.stop()
         await self._streams.stop()
         self._heartbeat.stop()

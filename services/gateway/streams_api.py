@@ -41,4 +41,5 @@ def answer_headers(answer: Answer) -> dict[str, str]:
     return {
         STREAM_HEADER: ", ".join(completion.id for completion in answer.completions),
         **terms_headers(first.slo, first.form, first.request.max_tokens),
+        **answer.limits,
     }
