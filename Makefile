@@ -19,7 +19,7 @@ GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check format flagship breaker optimality selection twin latency calibration \
-  rivals breakdown fallback faults mutants kills storm redisfaults replacement leavers overload chaos
+  rivals breakdown keys fallback faults mutants kills storm redisfaults replacement leavers overload chaos
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -62,6 +62,9 @@ breakdown: install  ## where an iteration's time goes, simulated and on this mac
 
 breaker: install  ## throughput with a drafter slowed a hundredfold against speculation switched off
 	$(BIN)/python -m bench.breaker $(ARGS)
+
+keys: install  ## microseconds to judge an API key among 10,000
+	$(BIN)/python -m bench.key_speed $(ARGS)
 
 latency: install  ## predicted against measured forward times, alone and beside a busy neighbour
 	$(BIN)/python -m bench.latency_error $(ARGS)

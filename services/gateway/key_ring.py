@@ -45,13 +45,14 @@ class KeyRing:
         self._file = file
         self._clock = clock
         self._keys: Mapping[str, ApiKey] = {}
-        self._stored: Mapping[str, ApiKey] = {}  # as Redis has them, or should
+        self._records: Mapping[bytes, bytes] = {}  # as they were in Redis when they were last read
+        self._read: Mapping[str, ApiKey] = {}  # the same, unpacked
+        self._stored: Mapping[str, ApiKey] = {}  # as Redis should have them
         self._from_file: Mapping[str, ApiKey] = {}
         self._file_state: tuple[int, ...] = ()
         self._version = ""
         self._read_at = clock()
         self._warned_at = -REMIND_S
-        self._unreadable: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -126,11 +127,14 @@ class KeyRing:
             self._telemetry.set(signals.API_KEYS, len(self._keys))
 
     async def _take(self, records: KeyRecords) -> None:
-        # Thousands of records take tens of ms, in which every stream would wait.
-        read, unreadable = await asyncio.to_thread(unpack_keys, records.by_id)
-        for key_id in set(unreadable) - self._unreadable:
+        changed = {name: record for name, record in records.by_id.items() if self._records.get(name) != record}
+        # Thousands of records, as at the start, take a tenth of a second, in which every stream would wait.
+        found, unreadable = await asyncio.to_thread(unpack_keys, changed)
+        names = {name.decode(errors="replace") for name in records.by_id.keys() - changed.keys()}
+        read = {key_id: key for key_id, key in self._read.items() if key_id in names} | found
+        self._records, self._read = records.by_id, read
+        for key_id in unreadable:
             logger.error("API key %s cannot be read and is not known here", key_id)
-        self._unreadable = set(unreadable)
         self._stored, forgotten = merged(self._stored, read)
         self._version = records.version
         self._join()
