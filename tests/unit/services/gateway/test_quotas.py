@@ -222,14 +222,15 @@ async def test_choices_count_one_by_one(served: Served) -> None:
 
 async def test_a_client_that_leaves_gives_everything_back_but_what_was_made(served: Served) -> None:
     limit(served, max_concurrent=1, tpm=100)
-    served.answers(Reply([[5, 6, 7], [8]], gate=asyncio.Event()))
+    words = served.tokenizer.encode("hello there", special=False)
+    served.answers(Reply([words, [8]], gate=asyncio.Event()))
     async with served.http.stream(
         "POST", "/v1/completions", json={**ASK, "stream": True}, headers={"x-adaserve-tenant": "acme"}
     ) as response:
         async for line in response.aiter_lines():
             if "text" in line:
                 break
-    await served.until(lambda: (running(served), spent(served, "tokens")) == (0, 8))
+    await served.until(lambda: (running(served), spent(served, "tokens")) == (0, 5 + len(words)))
 
 
 async def test_what_the_queue_refuses_gives_back_all_but_the_request(served: Served) -> None:
