@@ -15,6 +15,7 @@ from rich.console import Console
 
 from cli.exits import one_line_errors
 from cli.keys import audit, keys_app
+from cli.settings import API_KEY
 from shared.modes import Mode
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def complete(
     speculation: Annotated[
         bool, typer.Option(help="--no-speculation decodes plainly; the tokens are the same.")
     ] = True,
+    api_key: Annotated[str | None, typer.Option(envvar=API_KEY, help="Where the gateway asks for one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of streamed text.")] = False,
 ) -> None:
     """Stream one completion from a running gateway, then its figures."""
@@ -82,14 +84,14 @@ def complete(
         speculation=speculation,
     )
     with one_line_errors():
-        asyncio.run(_complete(url, question, as_json=as_json))
+        asyncio.run(_complete(url, question, api_key, as_json=as_json))
 
 
-async def _complete(url: str, question: Question, *, as_json: bool) -> None:
+async def _complete(url: str, question: Question, api_key: str | None, *, as_json: bool) -> None:
     from cli.completion import Answer, stream, summary
 
     answer = Answer()
-    async for piece in stream(url, question, answer):
+    async for piece in stream(url, question, answer, api_key):
         if not as_json:
             typer.echo(piece, nl=False)
     if as_json:

@@ -336,6 +336,14 @@ async def test_the_command_makes_lists_rotates_and_revokes_keys(served: Served) 
     assert "key.revoke" in people.stdout
 
 
+async def test_adaserve_complete_presents_a_key(served: Served, key: str) -> None:
+    words = ["complete", "hello", "--url", served.url]
+    refused = await asyncio.to_thread(CliRunner().invoke, app, words)
+    assert (refused.exit_code, "An API key is needed" in refused.stderr) == (1, True)
+    done = await asyncio.to_thread(CliRunner().invoke, app, words, env={"ADASERVE_API_KEY": key})
+    assert done.exit_code == 0, done.output
+
+
 async def test_the_command_says_in_one_line_what_is_wrong(served: Served) -> None:
     for words, code, said in (
         (("keys", "list"), 1, "The API key is none of this server's"),
