@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from importlib.metadata import version as installed_version
@@ -15,14 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from shared.errors import AdaServeError, BusUnavailable, ConfigurationError
+from cli.exits import one_line_errors
+from cli.policy import policy_app
 from shared.modes import Mode
-from shared.settings import EXIT_BUS_UNAVAILABLE, EXIT_CONFIGURATION
 
 if TYPE_CHECKING:
     from cli.completion import Question
-
-EXIT_FAILED = 1
 
 
 class System(StrEnum):
@@ -40,16 +36,7 @@ app = typer.Typer(
 )
 
 
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """A deliberate error becomes one line on stderr and its exit code."""
-    try:
-        yield
-    except AdaServeError as error:
-        typer.echo(f"adaserve: {error}", err=True)
-        codes = {ConfigurationError: EXIT_CONFIGURATION, BusUnavailable: EXIT_BUS_UNAVAILABLE}
-        code = next((code for kind, code in codes.items() if isinstance(error, kind)), EXIT_FAILED)
-        raise typer.Exit(code) from None
+app.add_typer(policy_app, name="policy")
 
 
 @app.command()
@@ -64,7 +51,7 @@ def up(
     """Run the whole stack on this machine until Ctrl-C."""
     from cli.up import Choices, run
 
-    with _one_line_errors():
+    with one_line_errors():
         code = run(Choices(target=target, draft=draft, host=host, port=port), Console(highlight=False))
     raise typer.Exit(code)
 
@@ -93,7 +80,7 @@ def complete(
         tpot_ms=tpot_ms,
         speculation=speculation,
     )
-    with _one_line_errors():
+    with one_line_errors():
         asyncio.run(_complete(url, question, as_json=as_json))
 
 
@@ -124,7 +111,7 @@ def profile(
     from cli.profile import Choices, run
 
     choices = Choices(target=target, draft=draft, device=device, dtype=dtype, threads=threads, as_json=as_json)
-    with _one_line_errors():
+    with one_line_errors():
         code = run(choices)
     raise typer.Exit(code)
 
@@ -180,7 +167,7 @@ def replay(
         metrics_urls=metrics or (),
         as_json=as_json,
     )
-    with _one_line_errors():
+    with one_line_errors():
         code = asyncio.run(run(choices, Console(highlight=False)))
     raise typer.Exit(code)
 
@@ -230,7 +217,7 @@ def simulate(
         policy=policy,
         prices=prices,
     )
-    with _one_line_errors():
+    with one_line_errors():
         run(choices, Console(stderr=True, highlight=False))
 
 
@@ -249,7 +236,7 @@ def mode(
     """Show or set whether requests are speculated on: auto, speculative, full_verification."""
     from cli.mode import Wanted, ask, lines
 
-    with _one_line_errors():
+    with one_line_errors():
         modes = ask(url, admin_key, Wanted(mode=mode, tenant=tenant, slo_class=slo_class, reason=reason))
     typer.echo(json.dumps(modes) if as_json else "\n".join(lines(modes)))
 
