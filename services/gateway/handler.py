@@ -20,12 +20,15 @@ from services.gateway.policy_source import PolicySource
 from services.gateway.prompts import Prompts
 from services.gateway.reaper import reap
 from services.gateway.resumption import Resumption
+from services.gateway.rollouts import Rollouts
 from services.gateway.schemas import ChatRequest, CompletionRequest
 from services.gateway.settings import GatewaySettings, secret
 from services.gateway.streams import Streams
 from services.gateway.submission import Asked, Submission
 from services.gateway.tasks import end, vital
 from services.gateway.terms import Terms, Wish, agree
+from services.gateway.upstream import Detour, UpstreamServer
+from shared import signals
 from shared.errors import BusUnavailable, UnreadableMessage
 from shared.heartbeat import Heartbeat
 from shared.messages import MAX_CONTEXT
@@ -63,6 +66,8 @@ class Gateway:
         self._bus = Bus(settings.redis_url, keys, member)
         self._streams = Streams(settings.redis_url, self._bus, telemetry)
         self._fleet = Fleet(settings.redis_url, keys, tokenizer.token_map_digest)
+        self.rollouts = Rollouts(self._bus, self.policies, telemetry)
+        self.upstream = UpstreamServer(telemetry, self.rollouts.finished, secret)
         parts = Parts(
             bus=self._bus,
             streams=self._streams,
@@ -71,6 +76,7 @@ class Gateway:
             tokenizer=tokenizer,
             patience_s=settings.verifier_patience_s,
             grace_s=settings.resume_grace_s,
+            finished=self.rollouts.finished,
         )
         self.prompts = Prompts(tokenizer)
         self._resumption = Resumption(parts)
@@ -106,7 +112,7 @@ class Gateway:
         self._heartbeat.start()
         self._fleet.start()
         self._streams.start()
-        self._tasks = [vital(reap(self._bus)), vital(self.policies.watch())]
+        self._tasks = [vital(reap(self._bus)), vital(self.policies.watch()), vital(self.rollouts.watch())]
 
     def drain(self) -> None:
         """Take no more requests; those that are open go on."""
@@ -119,6 +125,7 @@ class Gateway:
     async def stop(self) -> None:
         await self._fleet.stop()
         await end(self._tasks)
+        await self.upstream.stop()
         await self._bus.stop()
         await self._streams.stop()
         self._heartbeat.stop()
@@ -187,8 +194,8 @@ class Gateway:
     def serves(self, model: str) -> bool:
         return model in (DEFAULT_ALIAS, self.settings.model_id)
 
-    async def submit(self, body: ChatRequest | CompletionRequest, headers: Mapping[str, str]) -> Answer:
-        """Queue a request, or join the one that its idempotency key names.
+    async def submit(self, body: ChatRequest | CompletionRequest, headers: Mapping[str, str]) -> Answer | Detour:
+        """Queue a request, or join the one that its idempotency key names; a Detour for one that is not ours.
 
         Raises ApiError; whoever gets the answer closes it.
         """
@@ -199,9 +206,12 @@ class Gateway:
         targets = slo.resolve(body.adaserve.slo if body.adaserve else None, headers)
         self.check_model(body.model)
         key = idempotency.key_of(headers)
+        terms = self._in_arm(self._terms(policy, tenant, body, targets), policy, body.user or key, headers)
+        if terms.upstream is not None:
+            return Detour(terms, terms.upstream, arrived)
         asked = Asked(
             body=body,
-            terms=self._terms(policy, tenant, body, targets),
+            terms=terms,
             traceparent=headers.get("traceparent"),
             arrived=arrived,
             body_digest="" if key is None else idempotency.digest_of(body, targets),
@@ -219,6 +229,18 @@ class Gateway:
         """End a request, if it has not ended; how it ended. Raises ApiError."""
         request, status = await self._resumption.cancel(tenancy.tenant_of(headers, self.policies.current), stream)
         return {"id": request, "object": "stream", "status": status}
+
+    def _in_arm(self, terms: Terms, policy: Policy | None, key: str | None, headers: Mapping[str, str]) -> Terms:
+        """By its user or its idempotency key a request always has the same arm; without them its id decides."""
+        if policy is None or policy.rollout is None:
+            return terms
+        name = key or headers.get("x-request-id") or admission.new_id()
+        arm = self.rollouts.arm(policy, terms.tenant, name)
+        terms = terms.in_arm(arm, policy.rollout)
+        if arm is not None:
+            by = "here" if terms.upstream is None else "upstream"
+            self.telemetry.add(signals.ROLLOUT_REQUESTS, arm=arm, by=by)
+        return terms
 
     def _terms(
         self, policy: Policy | None, tenant: str, body: ChatRequest | CompletionRequest, targets: slo.Slo
