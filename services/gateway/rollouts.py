@@ -13,11 +13,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
 from services.gateway import ramp
 from services.gateway.admission import unavailable
 from services.gateway.bus import Bus
+from services.gateway.changes import SYSTEM, Record, to_log
 from services.gateway.errors import ApiError
 from services.gateway.policy_source import PolicySource
 from services.gateway.ramp import Move, Stage, Tally, Verdict
@@ -31,18 +32,7 @@ logger = logging.getLogger(__name__)
 
 PERIOD_S = 1.0
 MAX_TRIES = 5  # of an order that other changes come before
-SYSTEM = "system"
 _SEPARATOR = ":"  # no class holds one
-
-
-class Record(Protocol):
-    """Where changes are told beside the log."""
-
-    async def __call__(self, what: str, *, who: str, before: Any, after: Any) -> None: ...
-
-
-async def to_log(what: str, *, who: str, before: Any, after: Any) -> None:
-    logger.warning("%s by %s: %s -> %s", what, who, before, after)
 
 
 class Rollouts:
