@@ -15,6 +15,7 @@ from rich.console import Console
 
 from cli.exits import one_line_errors
 from cli.keys import audit, keys_app
+from cli.policy import policy_app
 from cli.settings import API_KEY
 from shared.modes import Mode
 
@@ -39,6 +40,7 @@ app = typer.Typer(
 
 app.add_typer(keys_app, name="keys")
 app.command()(audit)
+app.add_typer(policy_app, name="policy")
 
 
 @app.command()

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from shared.rollout import Rollout
 from shared.schedules import Schedule
@@ -30,6 +30,8 @@ __all__ = [
 
 MAX_TOKENS = 1 << 20
 MAX_SCHEDULES = 256
+
+_ONLY_NAMES: dict[str, JsonValue] = {"additionalProperties": False}  # that fit the pattern
 
 Count = Annotated[int, Field(ge=1, le=10**12)]
 Acceptance = Literal["exact", "typical"]
@@ -68,8 +70,8 @@ class Policy(Section):
     `service_tiers` says which class a request with OpenAI's `service_tier` is of.
     """
 
-    classes: Mapping[Name, ServiceClass] = Field(min_length=1)
-    tenants: Mapping[Name, Tenant] = Field(min_length=1)
+    classes: Mapping[Name, ServiceClass] = Field(min_length=1, json_schema_extra=_ONLY_NAMES)
+    tenants: Mapping[Name, Tenant] = Field(min_length=1, json_schema_extra=_ONLY_NAMES)
     service_tiers: Mapping[ServiceTier, Name] = Field(default_factory=dict)
     schedules: tuple[Schedule, ...] = Field(default=(), max_length=MAX_SCHEDULES, strict=False)
     rollout: Rollout | None = None

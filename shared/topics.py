@@ -33,6 +33,8 @@ RETAIN_MS = 600_000
 """A finished request stays readable for ten minutes, so that a client can resume or ask again."""
 CALIBRATION_TTL_S = 86_400
 """What a pair of models has taught outlives a night without traffic, not the models."""
+ARMS_TTL_S = 90 * 86_400
+"""As long as the longest step may last."""
 HINT_MAXLEN = 256
 """Hints are folded to the newest; a longer backlog is only memory."""
 TOKENS_MAXLEN = 10_000
@@ -174,6 +176,15 @@ class Keys:
     def spent(self) -> str:
         """Names of counters start so: requests and tokens of a tenant in one minute, kept for two."""
         return f"{self.prefix}spent"
+
+    @property
+    def rollout(self) -> str:
+        """Stage of the staged introduction; until an operator or a ramp changes it."""
+        return f"{self.prefix}rollout"
+
+    def arms(self, since_ms: int) -> str:
+        """Hash: requests of each arm and class since a step began; for ARMS_TTL_S after the last one."""
+        return f"{self.prefix}arms:{since_ms}"
 
     @property
     def incarnation(self) -> str:

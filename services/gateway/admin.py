@@ -1,18 +1,21 @@
-"""What only operators may do or see: /admin/mode and /admin/slo."""
+"""What only operators may do or see: /admin/mode, /admin/slo and /admin/rollout."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.gateway import ramp
 from services.gateway.authentication import Caller
 from services.gateway.errors import invalid
 from services.gateway.handler import Gateway
 from shared.errors import ConfigurationError
 from shared.modes import MAX_NAME, MAX_REASON, Mode, Order, scope
+from shared.rollout import MAX_STEPS
 
 
 class ModeOrder(BaseModel):
@@ -26,6 +29,32 @@ class ModeOrder(BaseModel):
     reason: str = Field(default="", max_length=MAX_REASON)
 
 
+class RolloutOrder(BaseModel):
+    """Body of PUT /admin/rollout: a step to go to (0 treats nobody), or to halt, or to go on."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    step: int | None = Field(default=None, ge=0, le=MAX_STEPS)
+    halt: Literal[True] | None = None
+    resume: Literal[True] | None = None
+    reason: str = Field(default="by order", min_length=1, max_length=MAX_REASON)
+
+    def change(self) -> Callable[[ramp.Stage, int], ramp.Stage]:
+        """What it does to the stage. Raises ApiError 400 unless exactly one thing is ordered."""
+        if [self.step, self.halt, self.resume].count(None) != 2:
+            raise invalid("step", "give exactly one of step, halt and resume")
+        return self._applied
+
+    def _applied(self, stage: ramp.Stage, now_ms: int) -> ramp.Stage:
+        if self.halt:
+            return ramp.halted(stage, self.reason)
+        if self.step is None:
+            return ramp.resumed(stage, now_ms)
+        if self.step > len(stage.steps):
+            raise invalid("step", f"{self.step} is more than the rollout's steps, {len(stage.steps)}")
+        return ramp.set_to(stage, self.step, now_ms)
+
+
 def add_admin(app: FastAPI, gateway: Gateway) -> None:
     """Routes of the scope admin (services.gateway.authentication)."""
 
@@ -36,6 +65,15 @@ def add_admin(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/admin/slo")
     async def slo() -> dict[str, Any]:
         return gateway.promises()
+
+    @app.get("/admin/rollout")
+    async def rollout() -> dict[str, Any]:
+        return gateway.rollouts.about()
+
+    @app.put("/admin/rollout")
+    async def change_rollout(body: RolloutOrder, request: Request) -> dict[str, Any]:
+        caller: Caller = request.state.caller
+        return await gateway.rollouts.order(body.change(), caller.key_id)
 
     @app.put("/admin/mode")
     async def order(body: ModeOrder, request: Request) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def new_request(request: str, terms: Terms, body: Sampling, prompt: list[int], l
         ignore_eos=bool(body.ignore_eos),
         tpot_ms=float(terms.slo.tpot_ms),
         ttft_ms=float(terms.slo.ttft_ms),
-        speculation=speculation.enabled,
+        speculation=speculation.enabled and terms.speculates,
         max_depth=speculation.max_depth,
     )
 

@@ -20,6 +20,7 @@ from services.gateway.authentication import Authentication
 from services.gateway.errors import ApiError
 from services.gateway.handler import Gateway
 from services.gateway.keys_api import add_keys
+from services.gateway.leaving import unless_left
 from services.gateway.middleware import CLIENT_CLOSED, BodyLimits, RequestContext
 from services.gateway.output import Piece
 from services.gateway.responses import Shape, shape_of, whole
@@ -27,6 +28,7 @@ from services.gateway.schemas import ChatRequest, CompletionRequest
 from services.gateway.streams_api import add_streams, answer_headers, event_stream
 from services.gateway.tasks import end
 from services.gateway.tokenize_api import add_tokenize
+from services.gateway.upstream import Detour
 from shared.health import PROMETHEUS_TEXT
 
 VERSION = version("adaserve")
@@ -70,6 +72,9 @@ async def _complete(gateway: Gateway, body: ChatRequest | CompletionRequest, req
     if body.stream_options is not None and not body.stream:
         raise errors.invalid("stream_options", "is only allowed when stream is true")
     answer = await gateway.submit(body, request.headers)
+    if isinstance(answer, Detour):
+        stream_patience_s = gateway.settings.slow_client_s
+        return await gateway.upstream.forward(answer, request, headers, patience_s=stream_patience_s)
     if body.stream:
         return event_stream(gateway, answer, headers)
     try:
@@ -80,17 +85,10 @@ async def _complete(gateway: Gateway, body: ChatRequest | CompletionRequest, req
 
 async def _whole(answer: Answer, request: Request, headers: Mapping[str, str]) -> Response:
     """The answer in one piece, unless the client leaves before it is there."""
-    collecting = asyncio.create_task(_collect(answer))
-    leaving = asyncio.create_task(_left(request))
-    try:
-        await asyncio.wait((collecting, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not collecting.done():
-            return Response(status_code=CLIENT_CLOSED)  # nobody reads it
-        return JSONResponse(collecting.result(), headers={**headers, **answer_headers(answer)})
-    finally:
-        for task in (collecting, leaving):
-            task.cancel()
-        await asyncio.gather(collecting, leaving, return_exceptions=True)
+    collected = await unless_left(request, _collect(answer))
+    if collected is None:
+        return Response(status_code=CLIENT_CLOSED)  # nobody reads it
+    return JSONResponse(collected, headers={**headers, **answer_headers(answer)})
 
 
 async def _collect(answer: Answer) -> dict[str, Any]:
@@ -113,11 +111,6 @@ async def _choice(shape: Shape) -> dict[str, Any]:
             texts.append(piece.text)
             tokens += piece.tokens
     return shape.choice(Piece("".join(texts), tokens, shape.position + len(tokens)))
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _add_models(app: FastAPI, gateway: Gateway) -> None:

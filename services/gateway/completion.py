@@ -56,6 +56,7 @@ class Parts:
     grace_s: float
     quotas: Quotas | None = None
     typical: TypicalOutput = field(default_factory=TypicalOutput)
+    finished: Callable[[str, str, bool], None] = lambda *_: None  # arm, class, whether the SLO was attained
 
 
 class Completion:
@@ -307,6 +308,8 @@ class Completion:
             name = self.slo.kind
             telemetry.add(signals.SLO_REQUESTS, slo_class=name, met="true" if account.met else "false")
             telemetry.add(signals.GOODPUT_TOKENS, account.output_tokens * account.met, slo_class=name)
+            if self.form.arm:
+                self._parts.finished(self.form.arm, self.slo.name, account.met)
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:

@@ -30,6 +30,7 @@ class Form:
     answer: str = ""  # request that the answer is called after: the first choice's, "" for itself
     service_tier: str = ""  # in use, "" where the client asked for none
     tpot_raised_from_ms: float = 0.0  # the target that was below the tenant's least, 0 for none
+    arm: str = ""  # of a rollout, "" for none
     max_tokens_cut_from: int = 0  # what the client asked for above the tenant's limit, 0 for nothing
 
     def pack(self) -> bytes:

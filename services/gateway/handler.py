@@ -24,12 +24,15 @@ from services.gateway.prompts import Prompts
 from services.gateway.quotas import Quotas
 from services.gateway.reaper import reap
 from services.gateway.resumption import Resumption
+from services.gateway.rollouts import Rollouts
 from services.gateway.schemas import ChatRequest, CompletionRequest
 from services.gateway.settings import GatewaySettings, is_loopback, secret
 from services.gateway.streams import Streams
 from services.gateway.submission import Asked, Submission
 from services.gateway.tasks import end, vital
 from services.gateway.terms import Terms, Wish, agree
+from services.gateway.upstream import Detour, UpstreamServer
+from shared import signals
 from shared.api_keys import Scope
 from shared.errors import BusUnavailable, ConfigurationError, UnreadableMessage
 from shared.heartbeat import Heartbeat
@@ -59,7 +62,6 @@ class Gateway:
     ) -> None:
         self.settings = settings
         self.telemetry = telemetry
-        self.policies = PolicySource(settings.policy_file, policy, telemetry, secret=secret)
         self.started = int(time.time())
         keys = Keys(settings.cell)
         self.is_draining = False
@@ -68,7 +70,13 @@ class Gateway:
         self._bus = Bus(settings.redis_url, keys, member)
         self._streams = Streams(settings.redis_url, self._bus, telemetry)
         self._fleet = Fleet(settings.redis_url, keys, tokenizer.token_map_digest)
+        self.audit = Audit(self._bus)
+        self.policies = PolicySource(
+            settings.policy_file, policy, telemetry, secret=secret, record=self.audit.record
+        )
         self._quotas = Quotas(self._bus, settings.redis_url, telemetry, lambda: self.policies.current)
+        self.rollouts = Rollouts(self._bus, self.policies, telemetry, record=self.audit.record)
+        self.upstream = UpstreamServer(telemetry, self.rollouts.finished, secret)
         parts = Parts(
             bus=self._bus,
             streams=self._streams,
@@ -78,6 +86,7 @@ class Gateway:
             patience_s=settings.verifier_patience_s,
             grace_s=settings.resume_grace_s,
             quotas=self._quotas,
+            finished=self.rollouts.finished,
         )
         self.ring = KeyRing(self._bus, telemetry, settings.keys_file)
         self.authenticator = Authenticator(
@@ -87,7 +96,6 @@ class Gateway:
             is_local=is_loopback(settings.http_host),
             is_unsafe=settings.unsafe_open_bind,
         )
-        self.audit = Audit(self._bus)
         self.prompts = Prompts(tokenizer)
         self._resumption = Resumption(parts)
         self._submission = Submission(
@@ -139,7 +147,7 @@ class Gateway:
         self.ring.start()
         self._quotas.start()
         self._streams.start()
-        self._tasks = [vital(reap(self._bus)), vital(self.policies.watch())]
+        self._tasks = [vital(reap(self._bus)), vital(self.policies.watch()), vital(self.rollouts.watch())]
 
     def drain(self) -> None:
         """Take no more requests; those that are open go on."""
@@ -154,6 +162,7 @@ class Gateway:
         await self.ring.stop()
         await end(self._tasks)
         await self._quotas.stop()
+        await self.upstream.stop()
         await self._bus.stop()
         await self._streams.stop()
         self._heartbeat.stop()
@@ -229,8 +238,8 @@ class Gateway:
     def serves(self, model: str) -> bool:
         return model in (DEFAULT_ALIAS, self.settings.model_id)
 
-    async def submit(self, body: ChatRequest | CompletionRequest, headers: Mapping[str, str]) -> Answer:
-        """Queue a request, or join the one that its idempotency key names.
+    async def submit(self, body: ChatRequest | CompletionRequest, headers: Mapping[str, str]) -> Answer | Detour:
+        """Queue a request, or join the one that its idempotency key names; a Detour for one that is not ours.
 
         Raises ApiError; whoever gets the answer closes it.
         """
@@ -241,9 +250,12 @@ class Gateway:
         targets = slo.resolve(body.adaserve.slo if body.adaserve else None, headers)
         self.check_model(body.model)
         key = idempotency.key_of(headers)
+        terms = self._in_arm(self._terms(policy, tenant, body, targets), policy, body.user or key, headers)
+        if terms.upstream is not None:
+            return Detour(terms, terms.upstream, arrived)
         asked = Asked(
             body=body,
-            terms=self._terms(policy, tenant, body, targets),
+            terms=terms,
             traceparent=headers.get("traceparent"),
             arrived=arrived,
             body_digest="" if key is None else idempotency.digest_of(body, targets),
@@ -261,6 +273,18 @@ class Gateway:
         """End a request, if it has not ended; how it ended. Raises ApiError."""
         request, status = await self._resumption.cancel(tenancy.tenant_of(headers, self.policies.current), stream)
         return {"id": request, "object": "stream", "status": status}
+
+    def _in_arm(self, terms: Terms, policy: Policy | None, key: str | None, headers: Mapping[str, str]) -> Terms:
+        """By its user or its idempotency key a request always has the same arm; without them its id decides."""
+        if policy is None or policy.rollout is None:
+            return terms
+        name = key or headers.get("x-request-id") or admission.new_id()
+        arm = self.rollouts.arm(policy, terms.tenant, name)
+        terms = terms.in_arm(arm, policy.rollout)
+        if arm is not None:
+            by = "here" if terms.upstream is None else "upstream"
+            self.telemetry.add(signals.ROLLOUT_REQUESTS, arm=arm, by=by)
+        return terms
 
     def _terms(
         self, policy: Policy | None, tenant: str, body: ChatRequest | CompletionRequest, targets: slo.Slo

@@ -16,6 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from services.gateway.changes import SYSTEM, Record, to_log
 from shared import signals
 from shared.errors import PolicyError
 from shared.policy import Policy
@@ -40,6 +41,7 @@ class PolicySource:
         telemetry: Telemetry,
         *,
         secret: Callable[[str], str | None],
+        record: Record = to_log,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Raises PolicyError for a file that cannot be taken."""
@@ -48,6 +50,7 @@ class PolicySource:
         self._path = path
         self._telemetry = telemetry
         self._secret = secret
+        self._record = record
         self._clock = clock
         self._since: float | None = None
         self._error: dict[str, Any] | None = None
@@ -69,7 +72,12 @@ class PolicySource:
         """Look for ever; nothing to do without a file."""
         while self._path is not None:
             await asyncio.sleep(PERIOD_S)
+            before, error = self.digest, self._error
             await asyncio.to_thread(self.look, self._path)
+            if self.digest != before:
+                await self._record("policy.reload", who=SYSTEM, before=before, after=self.digest)
+            elif self._error is not None and self._error is not error:
+                await self._record("policy.refused", who=SYSTEM, before=before, after=self._error)
 
     def look(self, path: Path) -> None:
         """Take or refuse what has been in the file for two looks and was not judged before."""

@@ -56,7 +56,8 @@ class Asked:
     @property
     def wants_speculation(self) -> bool:
         options = self.body.adaserve.speculation if self.body.adaserve else None
-        return options is None or (options.enabled and options.max_depth > 0)
+        wants = options is None or (options.enabled and options.max_depth > 0)
+        return wants and self.terms.speculates
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +221,7 @@ class Submission:
             body_digest=asked.body_digest,
             index=choice.index,
             answer=choice.answer if choice.index else "",
+            arm=asked.terms.arm or "",
             service_tier=asked.terms.service_tier,
             tpot_raised_from_ms=asked.terms.tpot_raised_from_ms or 0.0,
             max_tokens_cut_from=admission.cut_from(body, asked.terms) or 0,

@@ -12,6 +12,7 @@ from datetime import datetime
 from services.gateway.errors import ApiError, invalid
 from services.gateway.slo import Slo
 from shared.policy import Policy, ServiceClass, Tenant
+from shared.rollout import Arm, Rollout, Upstream
 from shared.scripts import UNSHARED
 from shared.topics import NUM_TIERS
 
@@ -45,6 +46,7 @@ class Terms:
 
     ``service_tier`` is the one in use, "" where none was asked for; ``tpot_raised_from_ms`` the target that was
     below the tenant's least, None for none; ``max_tokens`` the most that the tenant may have of one request.
+    ``arm`` is that of a rollout, and ``upstream`` the other server that the request is for, None for this one.
     """
 
     tenant: str
@@ -55,6 +57,18 @@ class Terms:
     service_tier: str = ""
     tpot_raised_from_ms: float | None = None
     max_tokens: int | None = None
+    arm: Arm | None = None
+    upstream: Upstream | None = None
+
+    @property
+    def speculates(self) -> bool:
+        """Whether the request may be speculated on; it is not in the control arm of a rollout."""
+        return self.arm is not Arm.CONTROL
+
+    def in_arm(self, arm: Arm | None, rollout: Rollout | None) -> Terms:
+        """The same, in an arm of the rollout; ``upstream`` is where its control arm is served, None for here."""
+        others = rollout.otherwise if rollout is not None and arm is Arm.CONTROL else None
+        return replace(self, arm=arm, upstream=others)
 
 
 def agree(

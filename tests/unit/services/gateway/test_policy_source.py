@@ -14,6 +14,7 @@ import pytest
 
 from services.gateway import policy_source
 from services.gateway.policy_source import PolicySource, digest_of
+from services.gateway.tasks import end
 from shared.errors import PolicyError
 from shared.telemetry import Telemetry, configure
 from tests.unit.services.gateway.conftest import Served
@@ -165,6 +166,25 @@ def test_a_key_that_is_not_there_is_an_error_of_the_file(tmp_path: Path, telemet
     file.path.write_text(text(40, rollout.format("OLD_KEY")))
     file.look()
     assert (file.tpot_ms, file.source.about()["error"]) == (40, None)
+
+
+async def test_changes_are_recorded(file: File, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy_source, "PERIOD_S", 0.001)
+    found: asyncio.Queue[tuple[str, str, Any, Any]] = asyncio.Queue()
+
+    async def record(what: str, *, who: str, before: Any, after: Any) -> None:
+        found.put_nowait((what, who, before, after))
+
+    source = PolicySource(file.path, None, file.telemetry, secret=lambda _: None, record=record)
+    first = source.digest
+    watching = asyncio.create_task(source.watch())
+    replaced(file.path, text(40))
+    assert await found.get() == ("policy.reload", "system", first, digest_of(text(40).encode()))
+    replaced(file.path, "classes: 3\n")
+    what, _, before, after = await found.get()
+    assert (what, before) == ("policy.refused", digest_of(text(40).encode()))
+    assert "line 1: classes='3': must be a mapping" in after["message"]
+    await end([watching])
 
 
 def test_a_bad_file_at_the_start_is_fatal(tmp_path: Path, telemetry: Telemetry) -> None:
