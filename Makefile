@@ -9,7 +9,8 @@ empty  :=
 comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
 DECIDING := $(addprefix bench/,report.py simulator/economics.py simulator/tenancy.py traces.py) \
-  $(addprefix services/gateway/,delivery.py expectation.py feasibility.py terms.py) \
+  $(addprefix services/gateway/,delivery.py expectation.py feasibility.py members.py ramp.py rate_limits.py \
+    relayed.py terms.py told.py) \
   $(addprefix services/drafter/,draft.py expansion.py guide.py level_time.py) \
   $(addprefix services/selector/,control.py cost_aware.py decision.py paper.py policy.py pricing.py ranking.py \
     selection.py) \
@@ -19,7 +20,7 @@ GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check format flagship breaker optimality selection twin latency calibration \
-  rivals breakdown fallback faults mutants kills storm redisfaults replacement leavers overload chaos \
+  rivals breakdown keys fallback faults mutants kills storm redisfaults replacement leavers overload chaos \
   conformance fuzz structured
 
 help:  ## this list
@@ -63,6 +64,9 @@ breakdown: install  ## where an iteration's time goes, simulated and on this mac
 
 breaker: install  ## throughput with a drafter slowed a hundredfold against speculation switched off
 	$(BIN)/python -m bench.breaker $(ARGS)
+
+keys: install  ## microseconds to judge an API key among 10,000
+	$(BIN)/python -m bench.key_speed $(ARGS)
 
 latency: install  ## predicted against measured forward times, alone and beside a busy neighbour
 	$(BIN)/python -m bench.latency_error $(ARGS)

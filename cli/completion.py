@@ -56,13 +56,14 @@ class Answer:
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
-async def stream(url: str, question: Question, answer: Answer) -> AsyncIterator[str]:
+async def stream(url: str, question: Question, answer: Answer, api_key: str | None = None) -> AsyncIterator[str]:
     """Pieces of text as they arrive, filling `answer`. Raises CompletionFailed."""
     timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
+    headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
     try:
         async with (
             httpx.AsyncClient(base_url=url, timeout=timeout, trust_env=False) as client,
-            client.stream("POST", "/v1/completions", json=question.body()) as response,
+            client.stream("POST", "/v1/completions", json=question.body(), headers=headers) as response,
         ):
             if response.status_code != httpx.codes.OK:
                 raise CompletionFailed(error_message(await response.aread(), response.status_code))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from importlib.metadata import version as installed_version
@@ -15,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from shared.errors import AdaServeError, BusUnavailable, ConfigurationError
+from cli.exits import one_line_errors
+from cli.keys import audit, keys_app
+from cli.policy import policy_app
+from cli.settings import API_KEY
 from shared.modes import Mode
-from shared.settings import EXIT_BUS_UNAVAILABLE, EXIT_CONFIGURATION
 
 if TYPE_CHECKING:
     from cli.completion import Question
-
-EXIT_FAILED = 1
 
 
 class System(StrEnum):
@@ -40,16 +38,9 @@ app = typer.Typer(
 )
 
 
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """A deliberate error becomes one line on stderr and its exit code."""
-    try:
-        yield
-    except AdaServeError as error:
-        typer.echo(f"adaserve: {error}", err=True)
-        codes = {ConfigurationError: EXIT_CONFIGURATION, BusUnavailable: EXIT_BUS_UNAVAILABLE}
-        code = next((code for kind, code in codes.items() if isinstance(error, kind)), EXIT_FAILED)
-        raise typer.Exit(code) from None
+app.add_typer(keys_app, name="keys")
+app.command()(audit)
+app.add_typer(policy_app, name="policy")
 
 
 @app.command()
@@ -64,7 +55,7 @@ def up(
     """Run the whole stack on this machine until Ctrl-C."""
     from cli.up import Choices, run
 
-    with _one_line_errors():
+    with one_line_errors():
         code = run(Choices(target=target, draft=draft, host=host, port=port), Console(highlight=False))
     raise typer.Exit(code)
 
@@ -80,6 +71,7 @@ def complete(
     speculation: Annotated[
         bool, typer.Option(help="--no-speculation decodes plainly; the tokens are the same.")
     ] = True,
+    api_key: Annotated[str | None, typer.Option(envvar=API_KEY, help="Where the gateway asks for one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of streamed text.")] = False,
 ) -> None:
     """Stream one completion from a running gateway, then its figures."""
@@ -93,15 +85,15 @@ def complete(
         tpot_ms=tpot_ms,
         speculation=speculation,
     )
-    with _one_line_errors():
-        asyncio.run(_complete(url, question, as_json=as_json))
+    with one_line_errors():
+        asyncio.run(_complete(url, question, api_key, as_json=as_json))
 
 
-async def _complete(url: str, question: Question, *, as_json: bool) -> None:
+async def _complete(url: str, question: Question, api_key: str | None, *, as_json: bool) -> None:
     from cli.completion import Answer, stream, summary
 
     answer = Answer()
-    async for piece in stream(url, question, answer):
+    async for piece in stream(url, question, answer, api_key):
         if not as_json:
             typer.echo(piece, nl=False)
     if as_json:
@@ -124,7 +116,7 @@ def profile(
     from cli.profile import Choices, run
 
     choices = Choices(target=target, draft=draft, device=device, dtype=dtype, threads=threads, as_json=as_json)
-    with _one_line_errors():
+    with one_line_errors():
         code = run(choices)
     raise typer.Exit(code)
 
@@ -180,7 +172,7 @@ def replay(
         metrics_urls=metrics or (),
         as_json=as_json,
     )
-    with _one_line_errors():
+    with one_line_errors():
         code = asyncio.run(run(choices, Console(highlight=False)))
     raise typer.Exit(code)
 
@@ -230,7 +222,7 @@ def simulate(
         policy=policy,
         prices=prices,
     )
-    with _one_line_errors():
+    with one_line_errors():
         run(choices, Console(stderr=True, highlight=False))
 
 
@@ -242,14 +234,15 @@ def mode(
     reason: Annotated[str, typer.Option(help="Kept with the order and shown to others.")] = "",
     url: Annotated[str, typer.Option(help="Where the gateway is.")] = "http://127.0.0.1:8000",
     admin_key: Annotated[
-        str | None, typer.Option(envvar="ADASERVE_ADMIN_KEY", help="The gateway's admin key.")
+        str | None,
+        typer.Option(envvar="ADASERVE_ADMIN_KEY", help="An API key with the scope admin, or the gateway's own."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As the gateway answers.")] = False,
 ) -> None:
     """Show or set whether requests are speculated on: auto, speculative, full_verification."""
     from cli.mode import Wanted, ask, lines
 
-    with _one_line_errors():
+    with one_line_errors():
         modes = ask(url, admin_key, Wanted(mode=mode, tenant=tenant, slo_class=slo_class, reason=reason))
     typer.echo(json.dumps(modes) if as_json else "\n".join(lines(modes)))
 

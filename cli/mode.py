@@ -6,16 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
-
-from cli.completion import error_message
-from shared.errors import AdaServeError
-
-TIMEOUT_S = 5.0
-
-
-class ModeFailed(AdaServeError):
-    """The gateway refused, or is not there."""
+from cli import admin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,20 +24,10 @@ class Wanted:
 
 
 def ask(url: str, admin_key: str | None, wanted: Wanted) -> dict[str, Any]:
-    """The modes after it. Raises ModeFailed."""
-    headers = {"authorization": f"Bearer {admin_key}"} if admin_key else {}
-    try:
-        with httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False, headers=headers) as client:
-            if wanted.mode is None:
-                response = client.get("/admin/mode")
-            else:
-                response = client.put("/admin/mode", json=wanted.body())
-    except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise ModeFailed(f"no gateway at {url}: {error}") from None
-    if response.status_code != httpx.codes.OK:
-        raise ModeFailed(error_message(response.content, response.status_code))
-    found: dict[str, Any] = response.json()
-    return found
+    """The modes after it. Raises AdminFailed."""
+    if wanted.mode is None:
+        return admin.ask(url, admin_key, "GET", "/admin/mode")
+    return admin.ask(url, admin_key, "PUT", "/admin/mode", wanted.body())
 
 
 def lines(modes: dict[str, Any]) -> list[str]:

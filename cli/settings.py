@@ -10,6 +10,7 @@ from shared.errors import ConfigurationError
 from shared.settings import PREFIX, ServiceSettings, unknown_variables
 
 SERVICES = ("gateway", "selector", "drafter", "verifier")
+API_KEY = f"{PREFIX}API_KEY"  # what our own commands present as clients; no service reads it
 REDIS_VARIABLES = (f"{PREFIX}REDIS_URL", "REDIS_URL")
 
 # One thread per process: two stages that overlap with two threads each are three times slower than with one
@@ -46,7 +47,7 @@ def divide(environment: Mapping[str, str], known: Mapping[str, frozenset[str]]) 
 
     `known` maps a service to the variables it reads. Raises ConfigurationError for a variable that none reads.
     """
-    unknown = unknown_variables(environment, frozenset().union(*known.values()))
+    unknown = unknown_variables(environment, frozenset({API_KEY}).union(*known.values()))
     if unknown:
         raise ConfigurationError("; ".join(unknown))
     common = _RUNTIME | {name: value for name, value in environment.items() if not _is_ours(name)}

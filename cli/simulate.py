@@ -56,6 +56,8 @@ def run(choices: Choices, console: Console) -> None:
     seeds = range(1, choices.seeds + 1)
     _check(choices, systems, [trace for _, trace in points])
     tenancy = Tenancy.read(choices.policy, choices.prices) if choices.policy else None
+    if tenancy is not None and tenancy.not_simulated:
+        console.print(f"not simulated: {', '.join(tenancy.not_simulated)} of {choices.policy}")
     tenants = TenantResults.of(tenancy, choices.trace, seeds) if tenancy and choices.trace else None
     curves: dict[str, list[tuple[float, Report]]] = {name: [] for name in systems}
     cases = [(x, trace, name) for x, trace in points for name in systems]

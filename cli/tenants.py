@@ -31,6 +31,12 @@ class Tenancy:
         policy = load_policy(policy_path)
         return cls(policy, None if prices_path is None else load_prices(prices_path, policy))
 
+    @property
+    def not_simulated(self) -> list[str]:
+        """Sections of the policy that say something and have no effect here."""
+        names = ("service_tiers", "schedules", "rollout")
+        return [name for name in names if getattr(self.policy, name)]
+
     def trace(self, name: str, seed: int) -> TenantTrace:
         """By the prices' shares; equal shares without prices. Raises what `load_trace` and `assign` raise."""
         priced = self.prices.tenants if self.prices else {}

@@ -53,17 +53,19 @@ def run(choices: Choices, console: Console) -> int:
         _say(console, "up", redis.words)
         for service in divided:
             divided[service][f"{PREFIX}REDIS_URL"] = redis.url
-        return asyncio.run(_up(divided, redis, console, started))
+        return asyncio.run(_up(divided, redis, console, started, environment.get(settings.API_KEY)))
 
 
-async def _up(divided: Mapping[str, Mapping[str, str]], redis: Bus, console: Console, started: float) -> int:
+async def _up(
+    divided: Mapping[str, Mapping[str, str]], redis: Bus, console: Console, started: float, api_key: str | None
+) -> int:
     def say(name: str, line: str) -> None:
         _say(console, name, line)
 
     plans = {service: _plan(service, divided[service]) for service in settings.SERVICES}
     url = url_of(plans["gateway"].host, plans["gateway"].port)
     stack = Stack([Service(plan, say) for plan in plans.values()], say, redis.watch)
-    return await stack.run(lambda: greet(console, url, started))
+    return await stack.run(lambda: greet(console, url, started, api_key))
 
 
 def url_of(host: str, port: int) -> str:
@@ -130,14 +132,14 @@ def _drain_s(service: str, environment: Mapping[str, str]) -> float:
     return DRAIN_S + (own if service == "gateway" else 0.0)
 
 
-async def greet(console: Console, url: str, started: float) -> None:
+async def greet(console: Console, url: str, started: float, api_key: str | None = None) -> None:
     """Stream the first completion and say where to go next. Raises CompletionFailed."""
     _say(console, "up", f"ready after {time.monotonic() - started:.1f} s; the first completion:")
     answer = Answer()
     question = Question(prompt=FIRST_PROMPT, max_tokens=64, temperature=0.6, seed=1, tpot_ms=250)
     console.print(Text(FIRST_PROMPT, style="dim"), end="")
     first_token_s = 0.0
-    async for piece in stream(url, question, answer):
+    async for piece in stream(url, question, answer, api_key):
         first_token_s = first_token_s or time.monotonic() - started
         console.print(Text(piece, style="bold green"), end="", soft_wrap=True)
     console.print()

@@ -92,9 +92,16 @@ class Heartbeat:
         self._last_beat: float | None = None  # when the SET of the last beat that succeeded was sent
         self._on_time_since = 0.0
 
-    def start(self) -> None:
-        """Beats once, creating the owned streams; then in a thread of its own. Raises BusUnavailable."""
-        self.beat()
+    def start(self, *, needs_bus: bool = True) -> None:
+        """Beats once, creating the owned streams; then in a thread of its own.
+
+        Raises BusUnavailable, unless the first beat may wait for Redis too.
+        """
+        try:
+            self.beat()
+        except BusUnavailable:
+            if needs_bus:
+                raise
         self._thread.start()
 
     def leave(self) -> None:

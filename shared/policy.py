@@ -2,65 +2,40 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
+from shared.rollout import Rollout
+from shared.schedules import Schedule
+from shared.service_class import DEFAULT_TIER, MAX_MS, MAX_RATIO, Milliseconds, ServiceClass
 from shared.settings import Name
 from shared.yaml_file import Section, YamlFile, problem
 
-MAX_RATIO = 1000.0
-MAX_MS = 3_600_000.0
+__all__ = [
+    "DEFAULT_TIER",
+    "MAX_MS",
+    "MAX_RATIO",
+    "Acceptance",
+    "Policy",
+    "Schedule",
+    "ServiceClass",
+    "ServiceTier",
+    "Tenant",
+    "load_policy",
+]
+
 MAX_TOKENS = 1 << 20
-DEFAULT_TIER = 2
+MAX_SCHEDULES = 256
 
-_RATIO = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)x", re.ASCII)
+_ONLY_NAMES: dict[str, JsonValue] = {"additionalProperties": False}  # that fit the pattern
 
-
-def _ratio(value: Any) -> float:
-    match = _RATIO.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise problem("must be a multiple of the zero-load latency, such as 1.2x")
-    return float(match[1])
-
-
-def _unsupported(_: Any) -> None:
-    raise problem("not supported yet; remove this section")
-
-
-Ratio = Annotated[float, BeforeValidator(_ratio), Field(gt=0, le=MAX_RATIO)]
-Milliseconds = Annotated[float, Field(gt=0, le=MAX_MS)]
 Count = Annotated[int, Field(ge=1, le=10**12)]
 Acceptance = Literal["exact", "typical"]
-Unsupported = Annotated[None, BeforeValidator(_unsupported)]
-
-
-class ServiceClass(Section):
-    """Targets of a request, and what share of requests shall attain them. Without a target: best effort.
-
-    `tpot` is a ratio to the zero-load latency (`1.2x` in the file), the other targets are in ms.
-    """
-
-    tpot: Ratio | None = None
-    tpot_ms: Milliseconds | None = None
-    ttft_ms: Milliseconds | None = None
-    tier: int = Field(default=DEFAULT_TIER, ge=0, le=3)
-    objective: float | None = Field(default=None, ge=0, le=1)
-
-    @property
-    def has_target(self) -> bool:
-        return (self.tpot, self.tpot_ms, self.ttft_ms) != (None, None, None)
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> ServiceClass:
-        if self.tpot is not None and self.tpot_ms is not None:
-            raise problem("a class has at most one of tpot and tpot_ms", "tpot_ms")
-        if self.objective is not None and not self.has_target:
-            raise problem("needs a target: tpot, tpot_ms or ttft_ms", "objective")
-        return self
+ServiceTier = Literal["default", "flex", "scale", "priority"]
 
 
 class Tenant(Section):
@@ -90,21 +65,83 @@ class Tenant(Section):
 
 
 class Policy(Section):
-    """Classes and tenants by name, in the order of the file."""
+    """Classes and tenants by name, in the order of the file; when classes change, and who gets what is new.
 
-    classes: Mapping[Name, ServiceClass] = Field(min_length=1)
-    tenants: Mapping[Name, Tenant] = Field(min_length=1)
-    schedules: Unsupported = None
-    rollout: Unsupported = None
+    `service_tiers` says which class a request with OpenAI's `service_tier` is of.
+    """
+
+    classes: Mapping[Name, ServiceClass] = Field(min_length=1, json_schema_extra=_ONLY_NAMES)
+    tenants: Mapping[Name, Tenant] = Field(min_length=1, json_schema_extra=_ONLY_NAMES)
+    service_tiers: Mapping[ServiceTier, Name] = Field(default_factory=dict)
+    schedules: tuple[Schedule, ...] = Field(default=(), max_length=MAX_SCHEDULES, strict=False)
+    rollout: Rollout | None = None
+
+    def promises(self, tenant: str | None, at: datetime) -> dict[str, ServiceClass]:
+        """Every class that a tenant may use, as it is for it at this time; None: all classes, as they are for
+        tenants without schedules of their own."""
+        names = self.classes if tenant is None else self.tenants[tenant].classes
+        return {name: self.promise(tenant, name, at) for name in names}
+
+    def promise(self, tenant: str | None, service_class: str, at: datetime) -> ServiceClass:
+        """What a class promises to a tenant at this time, by the schedules that are on."""
+        promise = self.classes[service_class]
+        for schedule in self.schedules:
+            if schedule.is_for(tenant, service_class) and schedule.is_on(at):
+                promise = schedule.over(promise)
+        return promise
 
     @model_validator(mode="after")
     def _classes_exist(self) -> Policy:
         for tenant, settings in self.tenants.items():
             for index, name in enumerate(settings.classes):
-                if name not in self.classes:
-                    words = f"no such class; there are {', '.join(self.classes)}"
-                    raise problem(words, "tenants", tenant, "classes", index)
+                self._check_class(name, "tenants", tenant, "classes", index)
+        for tier, name in self.service_tiers.items():
+            self._check_class(name, "service_tiers", tier)
+        for index, schedule in enumerate(self.schedules):
+            self._check_class(schedule.service_class, "schedules", index, "class")
         return self
+
+    @model_validator(mode="after")
+    def _tenants_exist(self) -> Policy:
+        for index, schedule in enumerate(self.schedules):
+            if schedule.tenant is not None:
+                self._check_tenant(schedule.tenant, "schedules", index, "tenant")
+                mine = self.tenants[schedule.tenant].classes
+                if schedule.service_class not in mine:
+                    words = f"is no class of tenant {schedule.tenant}, which has {', '.join(mine)}"
+                    raise problem(words, "schedules", index, "class")
+        for index, name in enumerate(self.rollout.tenants if self.rollout else ()):
+            self._check_tenant(name, "rollout", "tenants", index)
+        return self
+
+    @model_validator(mode="after")
+    def _ramp_can_be_judged(self) -> Policy:
+        if self.rollout is not None and self.rollout.ramp is not None and not self.judged_classes:
+            words = "needs a class with an objective among the classes of its tenants: nothing else moves it"
+            raise problem(words, "rollout", "ramp")
+        return self
+
+    @property
+    def judged_classes(self) -> dict[str, float]:
+        """Classes that a ramp is judged by: those of the rollout's tenants with an objective, and that."""
+        names = {name for tenant in self._introduced for name in self.tenants[tenant].classes}
+        return {
+            name: one.objective
+            for name, one in self.classes.items()
+            if name in names and one.objective is not None
+        }
+
+    @property
+    def _introduced(self) -> tuple[str, ...]:
+        return self.rollout.tenants if self.rollout is not None else ()
+
+    def _check_class(self, name: str, *place: str | int) -> None:
+        if name not in self.classes:
+            raise problem(f"no such class; there are {', '.join(self.classes)}", *place)
+
+    def _check_tenant(self, name: str, *place: str | int) -> None:
+        if name not in self.tenants:
+            raise problem(f"no such tenant; there are {', '.join(self.tenants)}", *place)
 
 
 def load_policy(path: Path) -> Policy:

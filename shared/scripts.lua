@@ -10,7 +10,7 @@
 --
 -- Raise VERSION with every change: a client loads its library only where it finds none or an older one.
 
-local VERSION = 11
+local VERSION = 12
 
 local GROUP = 'verifiers'
 local RETAIN_MS = 600000
@@ -537,6 +537,54 @@ local function add_labels(keys, args)
   return 'OK'
 end
 
+-- KEYS running. ARGV prefix, lease in ms, limit ('' for none), requests: all of them or none. Those counted already
+-- have their leases renewed. Leases end by Redis' clock, so a dead gateway's requests do not count for ever.
+local function hold(keys, args)
+  local at, lease_ms, limit = tonumber(now()), tonumber(args[2]), tonumber(args[3])
+  redis.call('ZREMRANGEBYSCORE', keys[1], '-inf', string.format('%.0f', at))
+  local running, added = redis.call('ZCARD', keys[1]), 0
+  for i = 4, #args do
+    if not redis.call('ZSCORE', keys[1], args[i]) then added = added + 1 end
+  end
+  if limit and added > 0 and running + added > limit then return { 'FULL', running } end
+  for i = 4, #args do
+    redis.call('ZADD', keys[1], string.format('%.0f', at + lease_ms), args[i])
+  end
+  redis.call('PEXPIRE', keys[1], lease_ms)
+  return { 'OK', running + added }
+end
+
+-- KEYS running. ARGV prefix, requests that have ended.
+local function let_go(keys, args)
+  for i = 2, #args do redis.call('ZREM', keys[1], args[i]) end
+  return 'OK'
+end
+
+-- KEYS api keys, version. ARGV prefix, the version that the caller knows. Nil where that is the present one, else the
+-- present one ('' for none) and all records.
+local function read_keys(keys, args)
+  local version = redis.call('GET', keys[2]) or ''
+  if version == args[2] and version ~= '' then return false end
+  return { version, redis.call('HGETALL', keys[1]) }
+end
+
+-- KEYS api keys, version. ARGV prefix, new version, then id, record and record that it replaces ('' for none) of each
+-- key. Ids that another record stands under by now are returned, and nothing is changed under them.
+local function write_keys(keys, args)
+  local refused, changed = {}, false
+  for i = 3, #args, 3 do
+    local present = redis.call('HGET', keys[1], args[i]) or ''
+    if present == args[i + 2] then
+      redis.call('HSET', keys[1], args[i], args[i + 1])
+      changed = true
+    elseif present ~= args[i + 1] then -- the same: the reply to the first try was lost
+      refused[#refused + 1] = args[i]
+    end
+  end
+  if changed then redis.call('SET', keys[2], args[2]) end
+  return refused
+end
+
 redis.register_function { function_name = 'adaserve_version', callback = function() return VERSION end,
   flags = { 'no-writes' } }
 redis.register_function { function_name = 'adaserve_room', callback = room, flags = { 'no-writes' } }
@@ -554,3 +602,7 @@ redis.register_function('adaserve_reseed', reseed)
 redis.register_function('adaserve_forget_consumer', forget_consumer)
 redis.register_function('adaserve_forget_verifier', forget_verifier)
 redis.register_function('adaserve_add_labels', add_labels)
+redis.register_function('adaserve_hold', hold)
+redis.register_function { function_name = 'adaserve_let_go', callback = let_go, flags = { 'allow-oom' } }
+redis.register_function { function_name = 'adaserve_read_keys', callback = read_keys, flags = { 'no-writes' } }
+redis.register_function('adaserve_write_keys', write_keys)

@@ -245,15 +245,55 @@ HTTP_REQUESTS = _counter(
         "429",
         "499",
         "500",
+        "502",
         "503",
         "504",
     ),
 )
+API_KEYS = _gauge("api_keys", "{key}", "API keys that the gateway knows, good or not")
+API_KEYS_AGE = _gauge("api_keys_age", "s", "Time since Redis has confirmed the API keys")
+AUTH_FAILURES = _counter(
+    "auth_failures",
+    "{request}",
+    "Requests refused for their API key",
+    reason=("missing", "malformed", "unknown", "expired", "revoked", "scope", "tenant"),
+)
+RATE_LIMITED = _counter(
+    "rate_limited",
+    "{request}",
+    "Requests refused by a tenant's limit",
+    limit=("rpm", "tpm", "max_concurrent"),
+)
+LIMITS_LOCAL = _gauge("limits_local", "", "1 while the gateway counts tenants' limits alone, without Redis")
 RESTORED = _counter(
     "restored",
     "{request}",
     "Requests the gateway found forgotten by Redis and put back, by the answer of reseed",
     status=("OK", "UNNEEDED", "FENCED", "TERMINAL"),
+)
+ARMS = ("treatment", "control")
+ROLLOUT_REQUESTS = _counter(
+    "rollout_requests", "{request}", "Requests of a rollout by arm and who serves them",
+    arm=ARMS, by=("here", "upstream"),
+)  # fmt: skip
+ROLLOUT_FINISHED = _counter(
+    "rollout_finished",
+    "{request}",
+    "Finished requests of a rollout with a target",
+    arm=ARMS,
+    met=("true", "false"),
+)
+ROLLOUT_HALTS = _counter("rollout_halts", "{halt}", "Times that a rollout has halted, by itself or by order")
+ROLLOUT_HALTED = _gauge("rollout_halted", "", "1 while the rollout has halted")
+ROLLOUT_STEP = _gauge("rollout_step", "", "Step of the ramp, from 1; 0 treats nobody")
+ROLLOUT_SHARE = _gauge("rollout_share", "", "Share of the requests that are served with speculation")
+UPSTREAM_ERRORS = _counter(
+    "upstream_errors", "{request}", "Forwarded requests that failed, by how",
+    kind=("unreachable", "timeout", "failed", "refused"),
+)  # fmt: skip
+POLICY_RELOADS = _counter("policy_reloads", "{file}", "Policy files that were taken while the gateway ran")
+POLICY_RELOAD_FAILURES = _counter(
+    "policy_reload_failures", "{file}", "Policy files that were refused; the policy before stays in force"
 )
 OPEN_STREAMS = _gauge("open_streams", "{stream}", "Requests the gateway is delivering")
 TTFT = _histogram("ttft", "s", "Arrival to first token, as the client sees it", WAIT_SECONDS)

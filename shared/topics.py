@@ -33,6 +33,8 @@ RETAIN_MS = 600_000
 """A finished request stays readable for ten minutes, so that a client can resume or ask again."""
 CALIBRATION_TTL_S = 86_400
 """What a pair of models has taught outlives a night without traffic, not the models."""
+ARMS_TTL_S = 90 * 86_400
+"""As long as the longest step may last."""
 HINT_MAXLEN = 256
 """Hints are folded to the newest; a longer backlog is only memory."""
 TOKENS_MAXLEN = 10_000
@@ -41,6 +43,10 @@ GONE_GATEWAY_MS = 30_000
 """Once a dead gateway's stream has gone too, its clients have so long to come back before they are cancelled."""
 CONTROL_MAXLEN = 1_024
 """Wake-ups only; the truth is in the keys."""
+AUDIT_MAXLEN = 10_000
+"""What operators did lately; for longer, keep the gateways' log."""
+RUNNING_LEASE_MS = 30_000
+"""A dead gateway's requests count against their tenants' limits for so long."""
 
 _CELL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -146,6 +152,39 @@ class Keys:
     def modes(self) -> str:
         """Hash of operators' orders by scope (shared.modes): verification modes of cell, tenants and classes."""
         return f"{self.prefix}modes"
+
+    @property
+    def api_keys(self) -> str:
+        """Hash of API keys by id (shared.api_keys); records stay, also of revoked keys."""
+        return f"{self.prefix}api_keys"
+
+    @property
+    def api_keys_version(self) -> str:
+        """Random value, another one after each change of `api_keys`."""
+        return f"{self.prefix}api_keys:version"
+
+    @property
+    def audit(self) -> str:
+        """Stream of what operators changed (shared.audit), the last AUDIT_MAXLEN events."""
+        return f"{self.prefix}audit"
+
+    def running(self, tenant: str) -> str:
+        """Sorted set of a tenant's requests under way, by when their leases end; only where it has a limit."""
+        return f"{self.prefix}running:{tenant}"
+
+    @property
+    def spent(self) -> str:
+        """Names of counters start so: requests and tokens of a tenant in one minute, kept for two."""
+        return f"{self.prefix}spent"
+
+    @property
+    def rollout(self) -> str:
+        """Stage of the staged introduction; until an operator or a ramp changes it."""
+        return f"{self.prefix}rollout"
+
+    def arms(self, since_ms: int) -> str:
+        """Hash: requests of each arm and class since a step began; for ARMS_TTL_S after the last one."""
+        return f"{self.prefix}arms:{since_ms}"
 
     @property
     def incarnation(self) -> str:

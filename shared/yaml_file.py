@@ -42,14 +42,15 @@ def problem(words: str, *place: str | int) -> PydanticCustomError:
 class Section(BaseModel):
     """A mapping of the file. No other fields than these, and no value that would need conversion."""
 
-    model_config = ConfigDict(frozen=True, strict=True)
+    model_config = ConfigDict(frozen=True, strict=True, json_schema_extra={"additionalProperties": False})
 
     @model_validator(mode="before")
     @classmethod
     def _knows_all(cls, fields: Any) -> Any:
+        known = [info.alias or name for name, info in cls.model_fields.items()]
         for name in fields if isinstance(fields, Mapping) else ():
-            if name not in cls.model_fields:
-                raise problem(f"no such field; there are {', '.join(cls.model_fields)}", str(name))
+            if name not in known:
+                raise problem(f"no such field; there are {', '.join(known)}", str(name))
         return fields
 
 
@@ -88,12 +89,13 @@ class YamlFile:
     @classmethod
     def read(cls, path: Path) -> YamlFile:
         """Raises PolicyError for a file that cannot be read, is too large or is not the YAML accepted here."""
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise PolicyError(f"{path}: cannot be read ({error.strerror or error})") from None
+        return cls.parse(path, read_bytes(path))
+
+    @classmethod
+    def parse(cls, path: Path, data: bytes) -> YamlFile:
+        """What a file held when it was read. Raises PolicyError."""
         if len(data) > MAX_BYTES:
-            raise PolicyError(f"{path}: has {len(data)} bytes; at most {MAX_BYTES} are read")
+            raise PolicyError(f"{path}: has more than {MAX_BYTES} bytes")
         try:
             loader = _Loader(data)
             root = loader.get_single_node()
@@ -117,12 +119,25 @@ class YamlFile:
             words = _WORDS.get(first["type"], first["msg"])
             raise self.error([*place, *first.get("ctx", {}).get("place", ())], words) from None
 
+    def line(self, *place: str | int) -> int:
+        """Of the field at a place, or of the nearest one around it; from 1."""
+        return _find(self.root, place)[0]
+
     def error(self, place: Place, words: str) -> PolicyError:
         """`FILE, line N: field='value': words`; the line of the nearest enclosing field where there is no such."""
         line, found = _find(self.root, place)
         shown = f"={found.value[:MAX_SHOWN]!r}" if isinstance(found, yaml.ScalarNode) else ""
         field = f"{'.'.join(map(_name, place))}{shown}: " if place else ""
         return PolicyError(f"{self.path}, line {line}: {field}{words}")
+
+
+def read_bytes(path: Path) -> bytes:
+    """At most a byte more than a file may have. Raises PolicyError."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise PolicyError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
 def _name(part: str | int) -> str:

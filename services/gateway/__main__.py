@@ -21,7 +21,6 @@ from services.gateway.handler import Gateway
 from services.gateway.settings import GatewaySettings
 from shared.errors import ConfigurationError
 from shared.heartbeat import new_member
-from shared.policy import load_policy
 from shared.process import run
 from shared.telemetry import configure
 from shared.tokenizer import load_tokenizer
@@ -44,11 +43,10 @@ def _serve(settings: GatewaySettings) -> None:
 
 async def serve(settings: GatewaySettings) -> None:
     """Build everything, then answer. Raises ConfigurationError, and BusUnavailable at the start only."""
-    policy = None if settings.policy_file is None else load_policy(settings.policy_file)
     tokenizer = load_tokenizer(settings.target)
     member = new_member(settings.name)
     with listen(settings.http_host, settings.http_port) as listener, configure("gateway", member) as telemetry:
-        gateway = Gateway(settings, member, tokenizer, telemetry, policy)
+        gateway = Gateway(settings, member, tokenizer, telemetry)
         await gateway.start()
         try:
             # A full collection over what was built up to here takes 100 ms and more, and all streams wait for it.

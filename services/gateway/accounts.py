@@ -17,7 +17,10 @@ from shared import slo as slo_rules
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """One request's figures, in ms. ``stats`` are the verifier's; ``ttft_ms`` is None without any token."""
+    """One request's figures, in ms. ``stats`` are the verifier's; ``ttft_ms`` is None without any token.
+
+    ``tpot_raised_from_ms`` is the target that the tenant's policy did not allow, None for none.
+    """
 
     prompt_tokens: int
     output_tokens: int
@@ -26,6 +29,7 @@ class Account:
     last_ms: float | None
     stats: Mapping[str, float]
     slo: Slo
+    tpot_raised_from_ms: float | None = None
 
     @property
     def generation_ms(self) -> float:
@@ -75,6 +79,7 @@ class Account:
                 "class": self.slo.name,
                 "tpot_target_ms": _rounded(self.slo.tpot_ms),
                 "ttft_target_ms": _rounded(self.slo.ttft_ms),
+                "tpot_raised_from_ms": _rounded(self.tpot_raised_from_ms),
                 "tpot_ms": _rounded(self.tpot_ms),
                 "met": self.met,
             },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import sys
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ def new_id() -> str:
 
 def new_request(request: str, terms: Terms, body: Sampling, prompt: list[int], limits: ModelLimits) -> Request:
     """The work message. Raises ApiError 400 for what only the model's limits can tell."""
-    max_tokens = _max_tokens(body, len(prompt), limits)
+    max_tokens = _max_tokens(body, terms, len(prompt), limits)
     speculation = (body.adaserve or AdaServeOptions()).speculation or SpeculationOptions()
     return Request(
         request=request,
@@ -66,7 +67,7 @@ def new_request(request: str, terms: Terms, body: Sampling, prompt: list[int], l
         schema=body.output_schema,
         tpot_ms=float(terms.slo.tpot_ms),
         ttft_ms=float(terms.slo.ttft_ms),
-        speculation=speculation.enabled,
+        speculation=speculation.enabled and terms.speculates,
         max_depth=speculation.max_depth,
     )
 
@@ -123,20 +124,29 @@ def unavailable(reason: str) -> ApiError:
     return ApiError(503, f"No capacity now: {reason}", code="unavailable", retry_after_s=RETRY_AFTER_S)
 
 
-def _max_tokens(body: Sampling, prompt: int, limits: ModelLimits) -> int:
+def cut_from(body: Sampling, terms: Terms) -> int | None:
+    """What the client asked for, where that is more than its tenant may have; it then gets as much as that."""
+    if body.limit is None or terms.max_tokens is None or body.limit <= terms.max_tokens:
+        return None
+    return body.limit
+
+
+def _max_tokens(body: Sampling, terms: Terms, prompt: int, limits: ModelLimits) -> int:
     if prompt >= limits.context:
         raise _too_long(
             f"the prompt has {prompt} tokens; the context holds {limits.context} with at least 1 of output"
         )
     room = limits.context - prompt
+    most = math.inf if terms.max_tokens is None else terms.max_tokens
     if body.limit is None:
-        return min(room, limits.default_max_tokens)
-    if body.limit > room:
+        return int(min(room, limits.default_max_tokens, most))
+    wanted = int(min(body.limit, most))
+    if wanted > room:
         raise _too_long(
-            f"{prompt} prompt tokens + max_tokens {body.limit} exceed the context of {limits.context} tokens",
+            f"{prompt} prompt tokens + max_tokens {wanted} exceed the context of {limits.context} tokens",
             param="max_tokens",
         )
-    return body.limit
+    return wanted
 
 
 def _too_long(message: str, param: str = "prompt") -> ApiError:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TypeVar
 
@@ -29,6 +29,7 @@ class Answer:
     """At least one completion, by index; a choice that was joined alone is the only one of its answer."""
 
     completions: Sequence[Completion]
+    limits: Mapping[str, str] = field(default_factory=dict)  # headers of the tenant's, where it was counted
 
     @property
     def accounts(self) -> list[Account]:

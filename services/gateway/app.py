@@ -16,16 +16,20 @@ from services.gateway import errors, openapi, unsupported
 from services.gateway.admin import add_admin
 from services.gateway.admission import Leaving
 from services.gateway.answer import Answer
+from services.gateway.authentication import Authentication
 from services.gateway.bodies import JsonRoute
 from services.gateway.errors import ApiError
 from services.gateway.handler import Gateway
+from services.gateway.keys_api import add_keys
+from services.gateway.leaving import unless_left
 from services.gateway.middleware import CLIENT_CLOSED, BodyLimits, RequestContext
 from services.gateway.output import Piece
 from services.gateway.responses import Shape, shape_of, whole
 from services.gateway.schemas import ChatRequest, CompletionRequest
-from services.gateway.streams_api import add_streams, event_stream, stream_header
+from services.gateway.streams_api import add_streams, answer_headers, event_stream
 from services.gateway.tasks import end
 from services.gateway.tokenize_api import add_tokenize
+from services.gateway.upstream import Detour
 from shared.health import PROMETHEUS_TEXT
 
 VERSION = version("adaserve")
@@ -36,6 +40,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app = FastAPI(title="AdaServe", version=VERSION, openapi_url=None, redirect_slashes=False)
     app.router.route_class = JsonRoute
     app.add_middleware(BodyLimits)
+    app.add_middleware(Authentication, authenticator=gateway.authenticator)
     app.add_middleware(RequestContext, telemetry=gateway.telemetry, is_draining=lambda: gateway.is_draining)
     app.add_exception_handler(ApiError, errors.on_api_error)
     app.add_exception_handler(RequestValidationError, errors.on_validation_error)
@@ -46,6 +51,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     _add_models(app, gateway)
     _add_probes(app, gateway)
     add_admin(app, gateway)
+    add_keys(app, gateway)
     return app
 
 
@@ -68,6 +74,9 @@ async def _complete(gateway: Gateway, body: ChatRequest | CompletionRequest, req
     if body.stream_options is not None and not body.stream:
         raise errors.invalid("stream_options", "is only allowed when stream is true")
     answer = await gateway.submit(body, request.headers)
+    if isinstance(answer, Detour):
+        stream_patience_s = gateway.settings.slow_client_s
+        return await gateway.upstream.forward(answer, request, headers, patience_s=stream_patience_s)
     if body.stream:
         return event_stream(gateway, answer, headers)
     try:
@@ -78,17 +87,10 @@ async def _complete(gateway: Gateway, body: ChatRequest | CompletionRequest, req
 
 async def _whole(answer: Answer, request: Request, headers: Mapping[str, str]) -> Response:
     """The answer in one piece, unless the client leaves before it is there."""
-    collecting = asyncio.create_task(_collect(answer))
-    leaving = asyncio.create_task(_left(request))
-    try:
-        await asyncio.wait((collecting, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not collecting.done():
-            return Response(status_code=CLIENT_CLOSED)  # nobody reads it
-        return JSONResponse(collecting.result(), headers={**headers, **stream_header(answer)})
-    finally:
-        for task in (collecting, leaving):
-            task.cancel()
-        await asyncio.gather(collecting, leaving, return_exceptions=True)
+    collected = await unless_left(request, _collect(answer))
+    if collected is None:
+        return Response(status_code=CLIENT_CLOSED)  # nobody reads it
+    return JSONResponse(collected, headers={**headers, **answer_headers(answer)})
 
 
 async def _collect(answer: Answer) -> dict[str, Any]:
@@ -111,11 +113,6 @@ async def _choice(shape: Shape) -> dict[str, Any]:
             texts.append(piece.text)
             tokens += piece.tokens
     return shape.choice(Piece("".join(texts), tokens, shape.position + len(tokens)))
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _add_models(app: FastAPI, gateway: Gateway) -> None:

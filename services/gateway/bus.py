@@ -6,9 +6,11 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
+
+from redis.exceptions import WatchError
 
 from services.gateway import stored
 from services.gateway.delivery import terminal
@@ -22,9 +24,9 @@ from shared.functions import Call, acall, aload_library
 from shared.messages import ControlEvent
 from shared.mode_store import unpack_orders
 from shared.modes import Mode, Order, Orders
-from shared.replies import Attached, Cancelled
+from shared.replies import Attached, Cancelled, text
 from shared.streams import broadcast, connect_async
-from shared.topics import CONTROL, CONTROL_MAXLEN, TOKENS, Keys
+from shared.topics import ARMS_TTL_S, AUDIT_MAXLEN, CONTROL, CONTROL_MAXLEN, TOKENS, Keys
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -96,6 +98,54 @@ class Bus:
         else:
             await self._execute("HSET", self.keys.modes, scope, order.pack())
         await self._tell_verifiers(ControlEvent(kind="mode", subject=""))
+
+    async def append_audit(self, line: bytes) -> None:
+        """Add an event to the audit stream. Raises BusUnavailable; it may then be there or not."""
+        await self._execute("XADD", self.keys.audit, "MAXLEN", "~", AUDIT_MAXLEN, "*", "event", line)
+
+    async def audit(self, limit: int) -> list[bytes]:
+        """The last events, oldest first. Raises BusUnavailable."""
+        entries = await self._execute("XREVRANGE", self.keys.audit, "+", "-", "COUNT", limit)
+        return [dict(fields).get(b"event", b"") for _, fields in reversed(entries)]
+
+    async def rollout(self) -> bytes | None:
+        """The stage of the rollout as it is stored. Raises BusUnavailable."""
+        found: bytes | None = await self._execute("GET", self.keys.rollout)
+        return found
+
+    async def replace_rollout(self, before: bytes | None, after: bytes) -> bool:
+        """Only if it is still what it was before; whether it was. Raises BusUnavailable."""
+        key = self.keys.rollout
+        async with _in_time():
+            with bus_errors():
+                async with self._slots, self._client.pipeline() as pipe:
+                    try:
+                        await pipe.watch(key)
+                        if await pipe.get(key) != before:
+                            return False
+                        pipe.multi()  # type: ignore[no-untyped-call]
+                        pipe.set(key, after)
+                        await pipe.execute()
+                    except WatchError:
+                        return False
+        return True
+
+    async def count_arms(self, counts: Mapping[tuple[int, str], int]) -> None:
+        """Add to the counts of a rollout's steps, by their beginning and name. Raises BusUnavailable."""
+        if not counts:
+            return
+        async with _in_time():
+            with bus_errors():
+                async with self._slots, self._client.pipeline() as pipe:
+                    for (since_ms, name), count in counts.items():
+                        pipe.hincrby(self.keys.arms(since_ms), name, count)
+                        pipe.expire(self.keys.arms(since_ms), ARMS_TTL_S)
+                    await pipe.execute()
+
+    async def arms(self, since_ms: int) -> dict[str, int]:
+        """What has been counted since a step began. Raises BusUnavailable."""
+        found: Any = await self._execute("HGETALL", self.keys.arms(since_ms))
+        return {text(name): int(count) for name, count in found.items()}
 
     async def stored(self, request: str) -> Stored | None:
         """The request as Redis holds it. Raises BusUnavailable and UnreadableMessage."""

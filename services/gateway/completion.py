@@ -22,6 +22,7 @@ from services.gateway.form import Form
 from services.gateway.logprobs import Logprobs
 from services.gateway.open_stream import OpenStream
 from services.gateway.output import NoEvent, OutputText, Piece
+from services.gateway.quotas import Grant, Quotas
 from services.gateway.slo import slo_of
 from services.gateway.stored import origin_of
 from services.gateway.stream_ids import LAST_EVENT_ID, EventIds, Seen, event_id
@@ -53,15 +54,17 @@ class Parts:
     tokenizer: Tokenizer
     patience_s: float
     grace_s: float
+    quotas: Quotas | None = None
     typical: TypicalOutput = field(default_factory=TypicalOutput)
+    finished: Callable[[str, str, bool], None] = lambda *_: None  # arm, class, whether the SLO was attained
 
 
 class Completion:
     """Iterate `pieces` to the end, then read `account`; always `close`, which cancels what has not ended.
 
     ``cost`` and ``weight`` are what the request's place in its queue depends on, ``budget_ms`` is how long it may
-    stay there. Where other connections have had the request, ``attachment`` is this one's number and ``seen`` the
-    last event that the client has received.
+    stay there; ``grant`` is what it has of its tenant's limits. Where other connections have had the request,
+    ``attachment`` is this one's number and ``seen`` the last event that the client has received.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Completion:
         budget_ms: float | None = None,
         attachment: int | None = None,
         seen: Seen | None = None,
+        grant: Grant | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.request = request
@@ -89,6 +93,7 @@ class Completion:
         self._parts = parts
         self._arrived = arrived
         self._span = span
+        self._grant = grant
         self._clock = clock
         self._origin = origin_of(
             request,
@@ -230,6 +235,7 @@ class Completion:
             last_ms=self._delivery.last_ms,
             stats=(end.stats if end is not None else None) or {},
             slo=self.slo,
+            tpot_raised_from_ms=self.form.tpot_raised_from_ms or None,
         )
 
     def _ttft_on_redis_clock(self, enqueued_ms: float) -> float | None:
@@ -252,6 +258,17 @@ class Completion:
                 self._leave(self._stream, self._opening)
                 error = error or "cancelled"
         self._report(error)
+        if self._grant is not None:
+            self._give_back(self._grant)
+
+    def _give_back(self, grant: Grant) -> None:
+        """Its part of its tenant's limits, but for what it used, or uses on without this connection."""
+        stream, end = self._stream, self._delivery.end
+        is_opening = self._opening is not None and not self._opening.done()
+        has_run = stream is not None and (stream.is_attached or is_opening)
+        is_left = self._may_return or (stream is not None and stream.is_left)
+        goes_on = has_run and (is_left if end is None else end.finish == "detached")
+        grant.ended(self.id, tokens=len(self._delivery.tokens), has_run=has_run, goes_on=goes_on)
 
     def _leave(self, stream: OpenStream, opening: asyncio.Task[object]) -> None:
         async def attachment() -> int | None:
@@ -291,6 +308,8 @@ class Completion:
             name = self.slo.kind
             telemetry.add(signals.SLO_REQUESTS, slo_class=name, met="true" if account.met else "false")
             telemetry.add(signals.GOODPUT_TOKENS, account.output_tokens * account.met, slo_class=name)
+            if self.form.arm:
+                self._parts.finished(self.form.arm, self.slo.name, account.met)
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:

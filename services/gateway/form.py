@@ -28,6 +28,10 @@ class Form:
     body_digest: str = ""  # of a body that was sent with an Idempotency-Key
     index: int = 0  # of the choice, where a body asked for several
     answer: str = ""  # request that the answer is called after: the first choice's, "" for itself
+    service_tier: str = ""  # in use, "" where the client asked for none
+    tpot_raised_from_ms: float = 0.0  # the target that was below the tenant's least, 0 for none
+    arm: str = ""  # of a rollout, "" for none
+    max_tokens_cut_from: int = 0  # what the client asked for above the tenant's limit, 0 for nothing
 
     def pack(self) -> bytes:
         packed: bytes = msgpack.packb({"v": VERSION, **asdict(self)})
@@ -35,11 +39,13 @@ class Form:
 
     @classmethod
     def unpack(cls, packed: bytes) -> Form:
-        """Raises UnreadableMessage. Fields of a later release are left out."""
+        """Raises UnreadableMessage. Fields of a later release are left out, those that an earlier one lacks are
+        empty."""
         names = {field.name: type(getattr(_EXAMPLE, field.name)) for field in fields(cls)}
         try:
             found: Any = msgpack.unpackb(packed[: MAX_BYTES + 1], max_map_len=64, max_array_len=0, max_ext_len=0)
-            values = {name: found[name] for name in names}
+            defaults = {name: getattr(_EXAMPLE, name) for name in names if name not in _FIRST}
+            values = {name: found[name] if name in found else defaults[name] for name in names}
         except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
             raise UnreadableMessage(f"form: {type(error).__name__}") from None
         if any(type(values[name]) is not kind for name, kind in names.items()):
@@ -49,4 +55,7 @@ class Form:
         return cls(**values)
 
 
+_FIRST = (
+    "endpoint", "model", "created", "with_usage", "with_tokens", "resumable", "body_digest", "index", "answer",
+)  # fmt: skip  # fields of the first release, which are always there
 _EXAMPLE = Form(endpoint="chat", model="", created=0)

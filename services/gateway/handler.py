@@ -5,27 +5,37 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from services.gateway import admission, idempotency, slo, tenancy
 from services.gateway.answer import Answer
+from services.gateway.audit import Audit
+from services.gateway.authentication import Authenticator
 from services.gateway.bus import Bus
 from services.gateway.completion import Parts
 from services.gateway.door import Door
-from services.gateway.errors import ApiError
+from services.gateway.errors import ApiError, invalid
 from services.gateway.fleet import Fleet
+from services.gateway.key_ring import KeyRing
+from services.gateway.policy_source import PolicySource
 from services.gateway.prompts import Prompts
+from services.gateway.quotas import Quotas
 from services.gateway.reaper import reap
 from services.gateway.resumption import Resumption
+from services.gateway.rollouts import Rollouts
 from services.gateway.schema_check import SchemaCheck
 from services.gateway.schemas import ChatRequest, CompletionRequest
-from services.gateway.settings import GatewaySettings
+from services.gateway.settings import GatewaySettings, is_loopback, secret
 from services.gateway.streams import Streams
 from services.gateway.submission import Asked, Submission
 from services.gateway.tasks import end, vital
-from services.gateway.terms import Terms, agree, offers
-from shared.errors import BusUnavailable, UnreadableMessage
+from services.gateway.terms import Terms, Wish, agree, offers
+from services.gateway.upstream import Detour, UpstreamServer
+from shared import signals
+from shared.api_keys import Scope
+from shared.errors import BusUnavailable, ConfigurationError, UnreadableMessage
 from shared.heartbeat import Heartbeat
 from shared.messages import MAX_CONTEXT
 from shared.modes import Order
@@ -52,7 +62,6 @@ class Gateway:
         policy: Policy | None = None,
     ) -> None:
         self.settings = settings
-        self._policy = policy
         self.telemetry = telemetry
         self.started = int(time.time())
         keys = Keys(settings.cell)
@@ -62,6 +71,13 @@ class Gateway:
         self._bus = Bus(settings.redis_url, keys, member)
         self._streams = Streams(settings.redis_url, self._bus, telemetry)
         self._fleet = Fleet(settings.redis_url, keys, tokenizer.token_map_digest)
+        self.audit = Audit(self._bus)
+        self.policies = PolicySource(
+            settings.policy_file, policy, telemetry, secret=secret, record=self.audit.record
+        )
+        self._quotas = Quotas(self._bus, settings.redis_url, telemetry, lambda: self.policies.current)
+        self.rollouts = Rollouts(self._bus, self.policies, telemetry, record=self.audit.record)
+        self.upstream = UpstreamServer(telemetry, self.rollouts.finished, secret)
         parts = Parts(
             bus=self._bus,
             streams=self._streams,
@@ -70,6 +86,16 @@ class Gateway:
             tokenizer=tokenizer,
             patience_s=settings.verifier_patience_s,
             grace_s=settings.resume_grace_s,
+            quotas=self._quotas,
+            finished=self.rollouts.finished,
+        )
+        self.ring = KeyRing(self._bus, telemetry, settings.keys_file)
+        self.authenticator = Authenticator(
+            self.ring,
+            telemetry,
+            admin_key=settings.admin_key,
+            is_local=is_loopback(settings.http_host),
+            is_unsafe=settings.unsafe_open_bind,
         )
         self.prompts = Prompts(tokenizer)
         self._resumption = Resumption(parts)
@@ -88,7 +114,7 @@ class Gateway:
             model=settings.model_id,
             limits=self._limits,
         )
-        self._reaping: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._heartbeat = Heartbeat(
             settings.redis_url,
             keys,
@@ -100,14 +126,31 @@ class Gateway:
         )
 
     async def start(self) -> None:
-        """Raises BusUnavailable when Redis does not answer."""
+        """Raises BusUnavailable when Redis does not answer, unless there are keys to begin without it.
+
+        Raises ConfigurationError where it may not be reached from where it listens, or for a bad file of keys.
+        """
         self._loop = asyncio.get_running_loop()
-        await self._bus.start()
-        await self._fleet.refresh()
-        self._heartbeat.start()
+        await self.ring.load()
+        if not self.authenticator.can_be_bound:
+            raise ConfigurationError(
+                f"ADASERVE_HTTP_HOST={self.settings.http_host!r} is not loopback, and there are no API keys: "
+                "name a file of them in ADASERVE_KEYS_FILE (adaserve keys create --for-file), set "
+                "ADASERVE_ADMIN_KEY to create some, or let everybody in with ADASERVE_UNSAFE_OPEN_BIND=true"
+            )
+        try:
+            await self._bus.start()
+            await self._fleet.refresh()
+        except BusUnavailable as error:
+            if self.settings.keys_file is None:
+                raise
+            logger.warning("Redis does not answer at the start, requests are refused until it does: %s", error)
+        self._heartbeat.start(needs_bus=self.settings.keys_file is None)
         self._fleet.start()
+        self.ring.start()
+        self._quotas.start()
         self._streams.start()
-        self._reaping = vital(reap(self._bus))
+        self._tasks = [vital(reap(self._bus)), vital(self.policies.watch()), vital(self.rollouts.watch())]
 
     def drain(self) -> None:
         """Take no more requests; those that are open go on."""
@@ -120,8 +163,10 @@ class Gateway:
     async def stop(self) -> None:
         await self._fleet.stop()
         await self._schemas.stop()
-        if self._reaping is not None:
-            await end([self._reaping])
+        await self.ring.stop()
+        await end(self._tasks)
+        await self._quotas.stop()
+        await self.upstream.stop()
         await self._bus.stop()
         await self._streams.stop()
         self._heartbeat.stop()
@@ -162,6 +207,30 @@ class Gateway:
             "verification mode of %s set to %s: %s", scope, order.mode, order.reason or "no reason given"
         )
 
+    def check_tenant(self, tenant: str, scopes: Collection[Scope]) -> None:
+        """Raises ApiError 400 for a tenant that could ask for nothing."""
+        policy = self.policies.current
+        if Scope.INFERENCE in scopes and policy is not None and tenant not in policy.tenants:
+            known = ", ".join(list(policy.tenants)[:20])
+            raise invalid("tenant", f"{tenant!r} is not in the policy; there are {known}")
+
+    def promises(self) -> dict[str, Any]:
+        """The policy in force and what its classes promise now, to tenants with schedules of their own apart."""
+        told: dict[str, Any] = {"policy": self.policies.about()}
+        policy, at = self.policies.current, datetime.now(UTC)
+        if policy is None:
+            return told
+        names = {one.tenant for one in policy.schedules if one.tenant is not None}
+        return told | {
+            "classes": {name: promise.told() for name, promise in policy.promises(None, at).items()},
+            "tenants": {
+                tenant: {name: promise.told() for name, promise in policy.promises(tenant, at).items()}
+                for tenant in policy.tenants
+                if tenant in names
+            },
+            "schedules": [one.is_on(at) for one in policy.schedules],
+        }
+
     @property
     def context_limit(self) -> int:
         """Tokens of prompt and output together."""
@@ -172,26 +241,31 @@ class Gateway:
 
     def slo_classes(self, headers: Mapping[str, str]) -> list[dict[str, Any]]:
         """What the tenant may ask for by name. Raises ApiError 403 for a tenant that the policy does not know."""
-        tenant = tenancy.tenant_of(headers, self._policy)
-        return offers(self._policy, tenant, zero_load_ms=self._fleet.zero_load_ms)
+        policy = self.policies.current
+        tenant = tenancy.tenant_of(headers, policy)
+        return offers(policy, tenant, at=datetime.now(UTC), zero_load_ms=self._fleet.zero_load_ms)
 
     def serves(self, model: str) -> bool:
         return model in (DEFAULT_ALIAS, self.settings.model_id)
 
-    async def submit(self, body: ChatRequest | CompletionRequest, headers: Mapping[str, str]) -> Answer:
-        """Queue a request, or join the one that its idempotency key names.
+    async def submit(self, body: ChatRequest | CompletionRequest, headers: Mapping[str, str]) -> Answer | Detour:
+        """Queue a request, or join the one that its idempotency key names; a Detour for one that is not ours.
 
         Raises ApiError; whoever gets the answer closes it.
         """
         self._check_open()
         arrived = time.monotonic()
-        tenant = tenancy.tenant_of(headers, self._policy)
+        policy = self.policies.current  # the same one all through, whatever comes meanwhile
+        tenant = tenancy.tenant_of(headers, policy)
         targets = slo.resolve(body.adaserve.slo if body.adaserve else None, headers)
         self.check_model(body.model)
         key = idempotency.key_of(headers)
+        terms = self._in_arm(self._terms(policy, tenant, body, targets), policy, body.user or key, headers)
+        if terms.upstream is not None:
+            return Detour(terms, terms.upstream, arrived)
         asked = Asked(
             body=body,
-            terms=self._terms(tenant, body, targets),
+            terms=terms,
             traceparent=headers.get("traceparent"),
             arrived=arrived,
             body_digest="" if key is None else idempotency.digest_of(body, targets),
@@ -201,22 +275,40 @@ class Gateway:
     async def resume(self, stream: str, last_event_id: str | None, headers: Mapping[str, str]) -> Answer:
         """Join a request after the event that the client has seen last. Raises ApiError, as `submit`."""
         self._check_open()
-        tenant = tenancy.tenant_of(headers, self._policy)
+        tenant = tenancy.tenant_of(headers, self.policies.current)
         found = await self._resumption.resume(tenant, stream, last_event_id, headers.get("traceparent"))
         return Answer([found])
 
     async def cancel(self, stream: str, headers: Mapping[str, str]) -> dict[str, Any]:
         """End a request, if it has not ended; how it ended. Raises ApiError."""
-        request, status = await self._resumption.cancel(tenancy.tenant_of(headers, self._policy), stream)
+        request, status = await self._resumption.cancel(tenancy.tenant_of(headers, self.policies.current), stream)
         return {"id": request, "object": "stream", "status": status}
 
-    def _terms(self, tenant: str, body: ChatRequest | CompletionRequest, asked: slo.Slo) -> Terms:
+    def _in_arm(self, terms: Terms, policy: Policy | None, key: str | None, headers: Mapping[str, str]) -> Terms:
+        """By its user or its idempotency key a request always has the same arm; without them its id decides."""
+        if policy is None or policy.rollout is None:
+            return terms
+        name = key or headers.get("x-request-id") or admission.new_id()
+        arm = self.rollouts.arm(policy, terms.tenant, name)
+        terms = terms.in_arm(arm, policy.rollout)
+        if arm is not None:
+            by = "here" if terms.upstream is None else "upstream"
+            self.telemetry.add(signals.ROLLOUT_REQUESTS, arm=arm, by=by)
+        return terms
+
+    def _terms(
+        self, policy: Policy | None, tenant: str, body: ChatRequest | CompletionRequest, targets: slo.Slo
+    ) -> Terms:
         options = body.adaserve.slo if body.adaserve else None
         return agree(
-            self._policy,
+            policy,
             tenant,
-            options.service_class if options else None,
-            asked,
+            Wish(
+                service_class=options.service_class if options else None,
+                service_tier=body.service_tier,
+                targets=targets,
+            ),
+            at=datetime.now(UTC),
             zero_load_ms=self._fleet.zero_load_ms,
             limit=self.settings.queue_limit,
         )

@@ -70,6 +70,7 @@ class Shape(ABC):
             "object": kind,
             "created": self.form.created,
             "model": self.form.model,
+            **({"service_tier": self.form.service_tier} if self.form.service_tier else {}),
         }
 
     def _choice(self, content: Json, logprobs: Json | None, finish_reason: str | None) -> Json:

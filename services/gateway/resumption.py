@@ -66,6 +66,7 @@ class Resumption:
 
     async def join(self, stored: Stored, seen: stream_ids.Seen | None, traceparent: str | None) -> Completion:
         """Take the request over; without ``seen`` from its beginning."""
+        quotas = None if stored.has_ended else self._parts.quotas
         completion = Completion(
             stored.request,
             stored.form,
@@ -79,6 +80,7 @@ class Resumption:
             # A gateway's clock may be behind the one that gave the last number.
             attachment=max(self._parts.bus.new_attachment(), stored.attachment + 1),
             seen=seen,
+            grant=None if quotas is None else quotas.joined(stored.tenant, stored.request.request),
         )
         await opened(completion, completion.join())
         return completion

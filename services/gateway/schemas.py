@@ -218,6 +218,7 @@ class Sampling(Options):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     return_token_ids: bool | None = None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority"] | None = None
     user: str | None = Field(default=None, max_length=512)
     metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None = Field(
         default=None, max_length=16

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from pathlib import Path
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
 from shared.messages import MAX_CONTEXT
 from shared.settings import Name, Port, ServiceSettings
@@ -48,6 +49,7 @@ class GatewaySettings(ServiceSettings):
         repr=False,
         description="for /admin; without it, loopback only",
     )
+    keys_file: Path | None = Field(default=None, description="YAML file of API keys, besides those in Redis")
     unsafe_open_bind: bool = Field(
         default=False, description="listen beyond loopback although nobody is asked for a key"
     )
@@ -57,13 +59,10 @@ class GatewaySettings(ServiceSettings):
         """What clients call the model."""
         return self.served_name or self.target.rstrip("/").rpartition("/")[2] or self.target
 
-    @field_validator("unsafe_open_bind")
-    @classmethod
-    def _stay_local_without_keys(cls, allowed: bool, info: ValidationInfo) -> bool:
-        host = info.data.get("http_host", "")
-        if not allowed and not is_loopback(host):
-            raise ValueError(f"must be true to listen on {host}: it is not loopback and there are no API keys")
-        return allowed
+
+def secret(variable: str) -> str | None:
+    """The value of a variable that the policy names for a key; None where it is not set."""
+    return os.environ.get(variable) or None
 
 
 def is_loopback(host: str) -> bool:

@@ -11,6 +11,7 @@ from services.gateway.answer import Answer
 from services.gateway.handler import Gateway
 from services.gateway.sse import EventStream, events
 from services.gateway.stream_ids import LAST_EVENT_ID, STREAM_HEADER
+from services.gateway.told import terms_headers
 
 
 def add_streams(app: FastAPI, gateway: Gateway) -> None:
@@ -30,10 +31,15 @@ def event_stream(gateway: Gateway, answer: Answer, headers: dict[str, str]) -> R
     """The answer as server-sent events."""
     chunks = events(answer, keep_alive_s=gateway.settings.keep_alive_s)
     return EventStream(
-        chunks, answer.close, {**headers, **stream_header(answer)}, patience_s=gateway.settings.slow_client_s
+        chunks, answer.close, {**headers, **answer_headers(answer)}, patience_s=gateway.settings.slow_client_s
     )
 
 
-def stream_header(answer: Answer) -> dict[str, str]:
-    """What the stream of each choice is called, for a client that loses it before its first event."""
-    return {STREAM_HEADER: ", ".join(completion.id for completion in answer.completions)}
+def answer_headers(answer: Answer) -> dict[str, str]:
+    """What each choice's stream is called, for a client that loses it before its first event; and the terms."""
+    first = answer.completions[0]
+    return {
+        STREAM_HEADER: ", ".join(completion.id for completion in answer.completions),
+        **terms_headers(first.slo, first.form, first.request.max_tokens),
+        **answer.limits,
+    }

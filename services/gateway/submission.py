@@ -15,12 +15,13 @@ from services.gateway.door import Door
 from services.gateway.errors import ApiError, invalid
 from services.gateway.form import Form
 from services.gateway.prompts import Prompts, digest_of
+from services.gateway.quotas import Grant
 from services.gateway.resumption import Resumption, opened
 from services.gateway.schema_check import PARAM, SchemaCheck
 from services.gateway.schemas import ChatRequest, CompletionRequest
 from services.gateway.terms import Terms
 from shared import signals
-from shared.messages import MAX_SCHEMA_BYTES, Request
+from shared.messages import MAX_CONTEXT, MAX_SCHEMA_BYTES, Request
 from shared.scripts import Enqueued
 
 
@@ -56,16 +57,21 @@ class Asked:
     @property
     def wants_speculation(self) -> bool:
         options = self.body.adaserve.speculation if self.body.adaserve else None
-        return options is None or (options.enabled and options.max_depth > 0)
+        wants = options is None or (options.enabled and options.max_depth > 0)
+        return wants and self.terms.speculates
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which choice of which answer; ``sibling`` is the answer's first request, if this is another."""
+    """Which choice of which answer; ``sibling`` is the answer's first request, if this is another.
+
+    ``grant`` is what the whole answer has of its tenant's limits.
+    """
 
     answer: str
     index: int
     sibling: Request | None
+    grant: Grant | None = None
 
     @property
     def request(self) -> str:
@@ -118,18 +124,22 @@ class Submission:
     async def _all_choices(self, answer: str, asked: Asked, open_choice: OpenChoice) -> Answer | None:
         """All of them or none: None where one cannot be opened."""
         completions: list[Completion] = []
+        quotas = self._parts.quotas
+        grant = None if quotas is None else quotas.grant(asked.terms.tenant)
         try:
             for index in range(asked.num_choices):
                 sibling = completions[0].request if completions else None
-                completion = await open_choice(Choice(answer, index, sibling), asked)
+                completion = await open_choice(Choice(answer, index, sibling, grant), asked)
                 if completion is None:
                     Answer(completions).withdraw("choice_failed")
                     return None
                 completions.append(completion)
         except BaseException as error:
             Answer(completions).withdraw(error.code if isinstance(error, ApiError) else type(error).__name__)
+            if grant is not None:
+                grant.cancel()
             raise
-        return Answer(completions)
+        return Answer(completions, {} if grant is None else grant.headers)
 
     async def _new_choice(self, choice: Choice, asked: Asked) -> Completion:
         completion = await self._prepare(choice, asked)
@@ -145,6 +155,8 @@ class Submission:
             if await opened(completion, self._enqueue(completion, asked.terms, is_own_id=False)):
                 return completion
             completion.close("exists")
+            if choice.grant is not None:  # whoever was first has been counted
+                choice.grant.withdraw()
             stored = await self._resumption.stored(request)
         if stored is None or stored.has_failed:
             return None
@@ -178,16 +190,28 @@ class Submission:
             cost=len(message.prompt) + self._parts.typical.expected(message.max_tokens),
             weight=asked.terms.weight,
             budget_ms=budget_ms,
+            grant=choice.grant,
         )
 
     async def _message(self, choice: Choice, asked: Asked) -> Request:
         if choice.sibling is not None:
             seed = (choice.sibling.seed + choice.index) % admission.SEED_SPAN
             return replace(choice.sibling, request=choice.request, seed=seed)
-        await self._door.check(asked.terms, places=asked.num_choices, speculation=asked.wants_speculation)
+        limits, grant, num_choices = self._limits(), choice.grant, asked.num_choices
+        if grant is not None:
+            choices = [choice_id(choice.answer, index) for index in range(num_choices)]
+            least = min(asked.body.limit or 1, asked.terms.max_tokens or MAX_CONTEXT)
+            await grant.admit(choices, 1 + num_choices * least)
+        await self._door.check(asked.terms, places=num_choices, speculation=asked.wants_speculation)
         await self._check_schema(asked.body)
         prompt = await self._prompts.of(asked.body)
-        return admission.new_request(choice.request, asked.terms, asked.body, prompt, self._limits())
+        if grant is not None:
+            most = grant.most_output(limits.default_max_tokens, len(prompt))
+            limits = replace(limits, default_max_tokens=most)
+        message = admission.new_request(choice.request, asked.terms, asked.body, prompt, limits)
+        if grant is not None:
+            await grant.reserve(len(prompt), message.max_tokens)
+        return message
 
     async def _check_schema(self, body: ChatRequest | CompletionRequest) -> None:
         schema = body.output_schema
@@ -211,4 +235,8 @@ class Submission:
             body_digest=asked.body_digest,
             index=choice.index,
             answer=choice.answer if choice.index else "",
+            arm=asked.terms.arm or "",
+            service_tier=asked.terms.service_tier,
+            tpot_raised_from_ms=asked.terms.tpot_raised_from_ms or 0.0,
+            max_tokens_cut_from=admission.cut_from(body, asked.terms) or 0,
         )

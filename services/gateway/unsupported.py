@@ -35,7 +35,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "reasoning_effort": (None, "none"),
     "verbosity": (None, "medium"),
     "web_search_options": _NOTHING,
-    "service_tier": (None, "auto", "default"),
     "store": _OFF,
     "use_beam_search": _OFF,
     "guided_json": _NOTHING,

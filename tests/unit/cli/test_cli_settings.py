@@ -30,6 +30,11 @@ def test_a_variable_nobody_reads_is_refused_with_the_nearest_name() -> None:
         settings.divide({"ADASERVE_TARGTE": "x"}, KNOWN)
 
 
+def test_the_commands_own_api_key_is_known_and_goes_to_no_service() -> None:
+    divided = settings.divide({"ADASERVE_API_KEY": "sk-a-b"}, KNOWN)
+    assert not any("sk-a-b" in environment.values() for environment in divided.values())
+
+
 def test_one_torch_thread_unless_the_operator_says_otherwise() -> None:
     assert settings.divide({}, KNOWN)["drafter"]["OMP_NUM_THREADS"] == "1"
     assert settings.divide({"OMP_NUM_THREADS": "4"}, KNOWN)["drafter"]["OMP_NUM_THREADS"] == "4"

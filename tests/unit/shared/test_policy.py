@@ -131,14 +131,83 @@ def test_an_error_names_line_field_value_and_limit(tmp_path: Path, before: str, 
     assert refusal(tmp_path, GOOD.replace(before, after, 1)).startswith(told)
 
 
+MORE = """\
+service_tiers: {priority: coding, flex: batch}
+schedules:
+  - {class: chatbot, cron: "0 9-18 * * 1-5", tpot_ms: 40}
+  - class: coding
+    tenant: acme
+    cron: "* 22,23 * * *"
+    timezone: Europe/Vienna
+    tier: 3
+rollout:
+  tenants: [acme]
+  ramp: [0.1, 0.5]
+  otherwise: {upstream: "https://old.example:8443/v1/", api_key_env: OLD_KEY}
+"""
+
+
+def test_schedules_service_tiers_and_rollout_are_read(tmp_path: Path) -> None:
+    policy = load(tmp_path, GOOD + MORE)
+    assert policy.service_tiers == {"priority": "coding", "flex": "batch"}
+    first, second = policy.schedules
+    assert (first.service_class, first.tenant, first.changes) == ("chatbot", None, {"tpot_ms": 40.0})
+    assert (second.tenant, second.timezone, second.changes) == ("acme", "Europe/Vienna", {"tier": 3})
+    rollout = policy.rollout
+    assert rollout is not None
+    assert rollout.otherwise is not None
+    assert (rollout.steps, rollout.period_hours, rollout.margin) == ((0.1, 0.5), 24.0, 0.02)
+    assert (rollout.otherwise.upstream, rollout.otherwise.api_key_env) == (
+        "https://old.example:8443/v1",
+        "OLD_KEY",
+    )
+    assert policy.judged_classes == {"coding": 0.99}
+
+
+def test_a_rollout_without_a_ramp_has_one_step(tmp_path: Path) -> None:
+    for otherwise in ("", ", otherwise: plain"):
+        rollout = load(tmp_path, GOOD + f"rollout: {{share: 0.2, tenants: [globex]{otherwise}}}\n").rollout
+        assert rollout is not None
+        assert (rollout.steps, rollout.otherwise) == ((0.2,), None)
+
+
 @pytest.mark.parametrize(
-    "section", ["schedules:\n  - {class: chatbot}\n", "rollout: {share: 0.1}\n", "rollout:\n"]
-)
-def test_sections_to_come_are_refused_not_ignored(tmp_path: Path, section: str) -> None:
-    name = section.partition(":")[0]
-    told = refusal(tmp_path, GOOD + section)
-    assert told.startswith(f", line 11: {name}")
-    assert told.endswith("not supported yet; remove this section")
+    ("before", "after", "told"),
+    [
+        ("priority: coding", "gold: coding", ", line 11: service_tiers.gold='coding': Input should be 'default'"),
+        ("flex: batch", "flex: slow", ", line 11: service_tiers.flex='slow': no such class; there are coding"),
+        ("class: chatbot, cron", "class: chat, cron", ", line 13: schedules.0.class='chat': no such class; there"),
+        ("tenant: acme", "tenant: acne", ", line 15: schedules.1.tenant='acne': no such tenant; there are acme"),
+        ("class: coding", "class: batch", ", line 14: schedules.1.class='batch': is no class of tenant acme"),
+        ("9-18", "18-9", ", line 13: schedules.0.cron='0 18-9 * * 1-5': not a cron expression that ever matches"),
+        ("0 9-18 * * 1-5", "0 0 30 2 *", ", line 13: schedules.0.cron='0 0 30 2 *': not a cron expression that e"),
+        ("* 22,23", "* * 22,23", ", line 16: schedules.1.cron='* * 22,23 * * *': must have five fields"),
+        ("Vienna", "Wien", ", line 17: schedules.1.timezone='Europe/Wien': must be a time zone of the IANA"),
+        ("Europe/Vienna", "../passwd", ", line 17: schedules.1.timezone='../passwd': must be a time zone"),
+        ("Europe/Vienna", "Europe", ", line 17: schedules.1.timezone='Europe': must be a time zone"),
+        (", tpot_ms: 40", "", ", line 13: schedules.0: needs at least one of tpot, tpot_ms"),
+        ("tpot_ms: 40", "tpot_ms: 40, tpot: 2x", ", line 13: schedules.0.tpot_ms='40': an entry has at most one"),
+        ("    tier: 3", "    tire: 3", ", line 18: schedules.1.tire='3': no such field; there are class, tenant"),
+        ("[acme]\n  ramp", "[acne]\n  ramp", ", line 20: rollout.tenants.0='acne': no such tenant"),
+        ("[acme]\n  ramp", "[acme, acme]\n  ramp", ", line 20: rollout.tenants.1='acme': is given twice"),
+        ("[acme]\n  ramp", "[globex]\n  ramp", ", line 21: rollout.ramp: needs a class with an objective among"),
+        ("[0.1, 0.5]", "[0.5, 0.1]", ", line 21: rollout.ramp.1='0.1': must be above the step before, 0.5"),
+        ("[0.1, 0.5]", "[0.1, 1.5]", ", line 21: rollout.ramp.1='1.5': Input should be less than or equal to 1"),
+        ("  ramp: [0.1, 0.5]\n", "", ", line 19: rollout.share: is required where there is no ramp"),
+        ("[0.1, 0.5]", "[0.1, 0.5]\n  share: 0.2", ", line 22: rollout.share='0.2': must be the ramp's first ste"),
+        ("https://old", "ftp://old", ", line 22: rollout.otherwise.upstream='ftp://old.example:8443/v1/': must b"),
+        (":8443", ":port", ", line 22: rollout.otherwise.upstream='https://old.example:port/v1/': must be an add"),
+        ("//old", "//me:key@old", ", line 22: rollout.otherwise.upstream='https://me:key@old.example:8443/v1/':"),
+        ("OLD_KEY", "a b", ", line 22: rollout.otherwise.api_key_env='a b': must be the name of an environment"),
+        ("OLD_KEY", "ADASERVE_ADMIN_KEY", ", line 22: rollout.otherwise.api_key_env='ADASERVE_ADMIN_KEY': must n"),
+        ("{upstream", "{timeout_s: 0, upstream", ", line 22: rollout.otherwise.timeout_s='0': Input should be gr"),
+        ('{upstream: "https://old.example:8443/v1/", api_key_env: OLD_KEY}', "slow",
+         ", line 22: rollout.otherwise='slow': must be a mapping"),
+    ],
+)  # fmt: skip
+def test_an_error_in_the_later_sections_does_so_too(tmp_path: Path, before: str, after: str, told: str) -> None:
+    assert before in MORE
+    assert refusal(tmp_path, GOOD + MORE.replace(before, after, 1)).startswith(told)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +229,7 @@ def test_sections_to_come_are_refused_not_ignored(tmp_path: Path, section: str) 
         ('"a\\n\\ud800": 1', r", line 1: 'a\n\ud800'='1': no such field"),
         ("~: 1", ", line 1: None: no such field"),
         (b"\xff\xfe\x00", ": not YAML ("),
-        (b"#" * (MAX_BYTES + 1), ": has 1048577 bytes; at most 1048576 are read"),
+        (b"#" * (MAX_BYTES + 1), ": has more than 1048576 bytes"),
     ],
 )
 def test_what_is_not_the_yaml_accepted_here(tmp_path: Path, text: str | bytes, told: str) -> None:

@@ -63,10 +63,11 @@ def free_port() -> int:
     [
         ({"ADASERVE_TARGET": "./no-such-model"}, 2, "./no-such-model: no such directory"),
         ({"REDIS_URL": "unix:///no/such.sock"}, 3, "adaserve: "),
-        ({"ADASERVE_HTTP_HOST": "0.0.0.0"}, 2, "ADASERVE_UNSAFE_OPEN_BIND=False"),
+        ({"ADASERVE_HTTP_HOST": "0.0.0.0"}, 2, "'0.0.0.0' is not loopback, and there are no API keys"),
         ({"ADASERVE_TARGETS": "x"}, 2, "did you mean ADASERVE_TARGET?"),
         ({"ADASERVE_POLICY_FILE": __file__}, 2, f"{__file__}, line "),
         ({"ADASERVE_POLICY_FILE": "no-such.yaml"}, 2, "no-such.yaml: cannot be read"),
+        ({"ADASERVE_KEYS_FILE": "no-such.yaml"}, 2, "no-such.yaml: cannot be read"),
     ],
 )
 async def test_an_impossible_start_is_one_line(

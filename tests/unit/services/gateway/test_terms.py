@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import AsyncMock
 
@@ -13,32 +15,48 @@ from services.gateway.delivery import terminal
 from services.gateway.errors import ApiError
 from services.gateway.slo import Slo
 from services.gateway.tenancy import tenant_of
-from services.gateway.terms import Terms, agree, offers
+from services.gateway.terms import Terms, Wish, agree, offers
 from shared.policy import Policy
 from shared.scripts import cancel
 from shared.topics import TOKENS
 from tests.unit.services.gateway.conftest import Served
 
-POLICY = Policy.model_validate(
-    {
-        "classes": {
-            "coding": {"tpot": "1.5x", "ttft_ms": 900, "tier": 0},
-            "chat": {"tpot_ms": 50, "tier": 1},
-            "batch": {"tier": 3},
+CONTENT: dict[str, Any] = {
+    "service_tiers": {"priority": "coding", "flex": "batch", "default": "chat"},
+    "classes": {
+        "coding": {"tpot": "1.5x", "ttft_ms": 900, "tier": 0},
+        "chat": {"tpot_ms": 50, "tier": 1},
+        "batch": {"tier": 3},
+    },
+    "tenants": {
+        "acme": {
+            "classes": ["coding", "chat"],
+            "default": "chat",
+            "weight": 3,
+            "tpot_ms_min": 20,
+            "max_tokens": 7,
         },
-        "tenants": {
-            "acme": {"classes": ["coding", "chat"], "default": "chat", "weight": 3, "tpot_ms_min": 20},
-            "default": {"classes": ["batch"], "default": "batch"},
-        },
-    }
-)
-
+        "default": {"classes": ["batch"], "default": "batch"},
+    },
+}
+POLICY = Policy.model_validate(CONTENT)
 
 NOTHING = Slo()
+AT = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
 
-def terms(tenant: str = "acme", wanted: str | None = None, asked: Slo = NOTHING) -> Terms:
-    return agree(POLICY, tenant, wanted, asked, zero_load_ms=40.0, limit=100)
+def terms(
+    tenant: str = "acme",
+    wanted: str | None = None,
+    asked: Slo = NOTHING,
+    service_tier: str | None = None,
+    *,
+    policy: Policy | None = POLICY,
+    zero_load_ms: float | None = 40.0,
+    limit: int = 100,
+) -> Terms:
+    wish = Wish(service_class=wanted, service_tier=service_tier, targets=asked)
+    return agree(policy, tenant, wish, at=AT, zero_load_ms=zero_load_ms, limit=limit)
 
 
 def test_the_tenants_default_class_gives_targets_tier_and_weight() -> None:
@@ -48,30 +66,32 @@ def test_the_tenants_default_class_gives_targets_tier_and_weight() -> None:
 
 
 def test_a_tenant_is_offered_its_classes_with_the_targets_that_they_give_now() -> None:
-    assert offers(POLICY, "acme", zero_load_ms=10.0) == [
+    assert offers(POLICY, "acme", at=AT, zero_load_ms=10.0) == [
         {"class": "coding", "tpot_ms": 20.0, "ttft_ms": 900.0, "tier": 0, "is_default": False},
         {"class": "chat", "tpot_ms": 50.0, "ttft_ms": None, "tier": 1, "is_default": True},
     ]
-    (batch,) = offers(POLICY, "default", zero_load_ms=None)
+    (batch,) = offers(POLICY, "default", at=AT, zero_load_ms=None)
     assert (batch["tpot_ms"], batch["ttft_ms"], batch["is_default"]) == (None, None, True)
-    assert offers(None, "default", zero_load_ms=10.0) == []
+    assert offers(None, "default", at=AT, zero_load_ms=10.0) == []
 
 
 def test_a_ratio_is_of_the_zero_load_latency() -> None:
     assert terms(wanted="coding").slo == Slo(60.0, 900.0, "coding")
-    unknown = agree(POLICY, "acme", "coding", Slo(), zero_load_ms=None, limit=100)
+    unknown = terms(wanted="coding", zero_load_ms=None)
     assert unknown.slo == Slo(math.inf, 900.0, "coding")
 
 
 def test_what_the_client_asks_goes_before_the_class_down_to_the_tenants_least() -> None:
     assert terms(asked=Slo(tpot_ms=30, ttft_ms=70)).slo == Slo(30, 70, "chat")
-    assert terms(asked=Slo(tpot_ms=5)).slo == Slo(20.0, math.inf, "chat")
+    raised = terms(asked=Slo(tpot_ms=5))
+    assert (raised.slo, raised.tpot_raised_from_ms) == (Slo(20.0, math.inf, "chat"), 5)
+    assert terms(asked=Slo(tpot_ms=20)).tpot_raised_from_ms is None
     assert terms("default", asked=Slo(tpot_ms=5)).slo == Slo(5, math.inf, "batch")
 
 
 def test_the_lowest_tier_is_full_first() -> None:
     assert terms("default").bounds.limit == 25
-    assert agree(POLICY, "default", None, Slo(), zero_load_ms=None, limit=2).bounds.limit == 1
+    assert terms("default", limit=2).bounds.limit == 1
 
 
 def test_a_class_that_is_not_the_tenants_is_forbidden() -> None:
@@ -81,10 +101,10 @@ def test_a_class_that_is_not_the_tenants_is_forbidden() -> None:
 
 
 def test_without_a_policy_there_are_no_classes() -> None:
-    found = agree(None, "default", None, Slo(30), zero_load_ms=1.0, limit=7)
+    found = terms("default", asked=Slo(30), policy=None, limit=7)
     assert (found.slo, found.tier, found.weight, found.bounds.limit) == (Slo(30), 2, 1.0, 7)
     with pytest.raises(ApiError, match="without a policy"):
-        agree(None, "default", "chat", Slo(), zero_load_ms=1.0, limit=7)
+        terms("default", "chat", policy=None)
 
 
 def test_a_header_names_the_tenant() -> None:
@@ -119,6 +139,108 @@ async def test_a_request_is_served_under_its_tenants_terms(served: Served) -> No
     assert (request.tenant, request.slo_class, request.tier, request.tpot_ms) == ("acme", "chat", 1, 50.0)
     weight, cost = served.redis.hmget(served.keys.request(request.request), "weight", "cost")
     assert (weight, cost) == (b"3.0", str(len(request.prompt) + min(256, request.max_tokens)).encode())
+
+
+BODY, OURS, LLMD = {"tpot_ms": 31, "ttft_ms": 310}, ("x-slo-", 32), ("x-llm-d-slo-", 33)
+
+
+@pytest.mark.parametrize(
+    ("tier", "service_class", "body", "headers", "expected"),
+    [  # class, tpot_ms, ttft_ms, service_tier of the answer
+        (None, None, None, (), ("chat", 50, None, None)),
+        ("auto", None, None, (), ("chat", 50, None, "default")),
+        ("default", None, None, (), ("chat", 50, None, "default")),
+        ("priority", None, None, (), ("coding", 60, 900, "priority")),
+        ("priority", "coding", None, (), ("coding", 60, 900, "priority")),
+        ("priority", "chat", None, (), ("chat", 50, None, "default")),
+        ("priority", None, None, (LLMD,), ("coding", 33, 330, "priority")),
+        ("priority", None, None, (OURS, LLMD), ("coding", 32, 320, "priority")),
+        ("priority", None, BODY, (OURS, LLMD), ("coding", 31, 310, "priority")),
+        ("priority", "chat", BODY, (OURS, LLMD), ("chat", 31, 310, "default")),
+        (None, None, {"tpot_ms": 31}, (OURS,), ("chat", 31, 320, None)),
+        (None, None, {"ttft_ms": 310}, (LLMD,), ("chat", 33, 310, None)),
+        (None, "coding", {"tpot_ms": 31}, (), ("coding", 31, 900, None)),
+    ],
+)
+async def test_the_body_goes_before_headers_and_these_before_the_tiers_class_and_the_default(
+    served: Served, tier: str | None, service_class: str | None, body: Any, headers: Any, expected: Any
+) -> None:
+    served.verifier.about.update(zero_load_ms=40.0)
+    await served.verifier.beat()
+    await served.until(lambda: served.gateway._fleet.zero_load_ms == 40.0)
+    asked = {**(body or {}), **({"class": service_class} if service_class else {})}
+    sent = {f"{prefix}tpot-ms": str(value) for prefix, value in headers}
+    sent |= {f"{prefix}ttft-ms": str(10 * value) for prefix, value in headers}
+    request = {"adaserve": {"slo": asked}, **({"service_tier": tier} if tier else {})}
+    status, answer, told = await ask(served, {"x-adaserve-tenant": "acme", **sent}, **request)
+    assert status == 200
+    slo = answer["metrics"]["slo"]
+    found = (slo["class"], slo["tpot_target_ms"], slo["ttft_target_ms"], answer.get("service_tier"))
+    assert found == expected
+    targets = [f"{name}={ms}" for name, ms in zip(("tpot_ms", "ttft_ms"), expected[1:3], strict=True) if ms]
+    assert told["x-adaserve-slo"] == ", ".join([f"class={expected[0]}", *targets])
+
+
+async def test_every_chunk_tells_the_service_tier(served: Served) -> None:
+    body = {"prompt": "x", "service_tier": "flex", "stream": True, "stream_options": {"include_usage": True}}
+    answer = await served.http.post("/v1/completions", json=body)
+    chunks = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+    assert len(chunks) > 2
+    assert {chunk["service_tier"] for chunk in chunks} == {"flex"}
+    assert answer.headers["x-adaserve-slo"] == "class=batch"
+    again = await served.http.get(f"/v1/streams/{answer.headers['x-adaserve-stream']}")
+    assert '"service_tier":"flex"' in again.text
+    assert again.headers["x-adaserve-slo"] == "class=batch"
+
+
+@pytest.mark.parametrize(
+    ("tenant", "tier", "expected"),
+    [
+        ("acme", "flex", (403, "class_not_allowed", "batch")),
+        ("default", "priority", (403, "class_not_allowed", "coding")),
+        ("acme", "scale", (400, "unsupported_parameter", "'scale' is no tier of this server; the policy has")),
+        ("acme", "gold", (400, "invalid_value", "gold")),
+    ],
+)
+async def test_a_service_tier_that_cannot_be_had(served: Served, tenant: str, tier: str, expected: Any) -> None:
+    status, answer, _ = await ask(served, {"x-adaserve-tenant": tenant}, service_tier=tier)
+    assert (status, answer["error"]["code"], answer["error"]["param"]) == (*expected[:2], "service_tier")
+    assert expected[2] in answer["error"]["message"]
+
+
+def test_without_a_policy_only_the_neutral_service_tiers_are_known() -> None:
+    found = [terms("default", service_tier=tier, policy=None).service_tier for tier in (None, "auto", "default")]
+    assert found == ["", "default", "default"]
+    with pytest.raises(ApiError, match="none without a policy") as caught:
+        terms("default", service_tier="flex", policy=None)
+    assert (caught.value.status, caught.value.code) == (400, "unsupported_parameter")
+
+
+async def test_what_the_policy_cuts_down_is_told(served: Served) -> None:
+    acme = {"x-adaserve-tenant": "acme"}
+    _, answer, headers = await ask(served, acme, adaserve={"slo": {"tpot_ms": 5}}, max_tokens=4)
+    assert headers["x-adaserve-clamped"] == "tpot_ms=5->20"
+    slo = answer["metrics"]["slo"]
+    assert (slo["tpot_target_ms"], slo["tpot_raised_from_ms"]) == (20, 5)
+    _, answer, headers = await ask(served, acme, max_tokens=9)
+    assert headers["x-adaserve-clamped"] == "max_tokens=9->7"
+    assert served.verifier.requests[-1].max_tokens == 7
+    assert answer["metrics"]["slo"]["tpot_raised_from_ms"] is None
+    _, _, headers = await ask(served, acme)
+    assert "x-adaserve-clamped" not in headers
+    assert served.verifier.requests[-1].max_tokens == 7
+    again = await served.http.get(f"/v1/streams/{served.verifier.requests[1].request}", headers=acme)
+    assert again.headers["x-adaserve-clamped"] == "max_tokens=9->7"
+
+
+def test_a_schedule_that_is_on_changes_targets_and_tier() -> None:
+    always = {"class": "chat", "cron": "* 12 * * 5", "tpot_ms": 33, "tier": 0}
+    mine = {"class": "chat", "tenant": "acme", "cron": "* 12 * * 5", "ttft_ms": 99}
+    policy = Policy.model_validate({**CONTENT, "schedules": [always, mine]})
+    found = terms(policy=policy)
+    assert (found.slo, found.tier) == (Slo(33, 99, "chat"), 0)
+    later = agree(policy, "acme", Wish(), at=AT + timedelta(hours=1), zero_load_ms=1.0, limit=100)
+    assert (later.slo, later.tier) == (Slo(50, math.inf, "chat"), 1)
 
 
 async def test_another_tenants_stream_and_class_are_out_of_reach(served: Served) -> None:

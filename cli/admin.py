@@ -1,0 +1,32 @@
+"""What commands ask of a gateway's /admin, as any HTTP client would."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from cli.completion import error_message
+from shared.errors import AdaServeError
+
+TIMEOUT_S = 5.0
+
+
+class AdminFailed(AdaServeError):
+    """The gateway refused, or is not there."""
+
+
+def ask(
+    url: str, admin_key: str | None, method: str, path: str, body: Any = None, **params: str | int
+) -> dict[str, Any]:
+    """The JSON of an answer that is a success. Raises AdminFailed."""
+    headers = {"authorization": f"Bearer {admin_key}"} if admin_key else {}
+    try:
+        with httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False, headers=headers) as client:
+            response = client.request(method, path, json=body, params=params)
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise AdminFailed(f"no gateway at {url}: {error}") from None
+    if not response.is_success:
+        raise AdminFailed(error_message(response.content, response.status_code))
+    found: dict[str, Any] = response.json()
+    return found
