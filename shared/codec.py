@@ -100,11 +100,11 @@ _limits: dict[type, _Limits] = {}
 def _limits_of(message_type: type[Message]) -> _Limits:
     limits = _limits.get(message_type)
     if limits is None:
-        limits = _limits[message_type] = _found_limits(message_type)
+        limits = _limits[message_type] = _find_limits(message_type)
     return limits
 
 
-def _found_limits(message_type: type[Message]) -> _Limits:
+def _find_limits(message_type: type[Message]) -> _Limits:
     specs = list(specs_of(message_type).values())
     whole = sum(max_bytes(spec) + _MAX_NAME_BYTES for spec in specs) + _SPARE_BYTES
     inner = [spec for spec in map(_bare, specs) if isinstance(spec, Several | Table)]

@@ -242,7 +242,8 @@ def max_bytes(spec: Spec) -> int:
         case Column():
             num_more = 1 if spec.is_offsets else 0
             axis = "row" if spec.is_offsets else spec.axis
-            return _HEADER_BYTES + (MAX_AXIS[axis] + num_more) * int(spec.dtype.itemsize)
+            width: int = spec.dtype.itemsize
+            return _HEADER_BYTES + (MAX_AXIS[axis] + num_more) * width
     raise TypeError(f"no size is known of {spec}")
 
 

@@ -54,8 +54,8 @@ def document(version: str) -> Json:
 class _References:
     """Where each model's schema stands in the document."""
 
-    def __init__(self, found: Mapping[tuple[Any, Any], Json]) -> None:
-        self._found = {model: reference for (model, _), reference in found.items()}
+    def __init__(self, found: Mapping[type[Any], Json]) -> None:
+        self._found = found
 
     def of(self, schema: type[BaseModel] | Json) -> Json:
         return dict(schema) if isinstance(schema, dict) else self._found[schema]
@@ -75,7 +75,7 @@ def _schemas() -> tuple[_References, Json]:
     definitions: Json = schemas["$defs"]
     for model, neutral in NEUTRAL.items():
         _add_neutral(definitions[model.__name__], neutral)
-    return _References(found), definitions
+    return _References({model: reference for (model, _), reference in found.items()}), definitions
 
 
 def _add_neutral(schema: Json, neutral: dict[str, tuple[Any, ...]]) -> None:
