@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from limits.aio.storage import MemoryStorage, RedisStorage
 from redis.asyncio import ConnectionPool
+from redis.exceptions import RedisError
 
 from services.gateway.rate_limits import KEPT_S, Unit, Window
 from shared import signals
@@ -45,7 +46,7 @@ class Together:
             async with asyncio.timeout(WAIT_S):
                 with bus_errors():
                     answer = await question()
-        except (BusUnavailable, TimeoutError) as error:
+        except (BusUnavailable, RedisError, TimeoutError) as error:  # whatever it is, no request fails for it
             self._leave(error)
             return None
         self._return()
