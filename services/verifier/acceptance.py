@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from services.verifier.adjustment import Adjustment
 from services.verifier.sampling import Draw, SamplingParams, draw_tokens
+from services.verifier.typical import typical_child
 from shared.tree import ROOT, TokenTree
 
 
@@ -24,7 +25,7 @@ class Walk:
     """One request's walk. ``first_logit`` is the row of its root's logits; node i's row is first_logit + 1 + i.
 
     The first draw fills context position ``position``. Below ``min_position`` the ``banned`` ids are not drawn.
-    The ``adjustment`` counts the output up to the root.
+    The ``adjustment`` counts the output up to the root. ``typical`` is the threshold of `typical.py`, 0: exact.
     """
 
     tree: TokenTree
@@ -34,6 +35,7 @@ class Walk:
     min_position: int = 0
     banned: frozenset[int] = frozenset()
     adjustment: Adjustment | None = None
+    typical: float = 0.0
     tokens: list[int] = field(default_factory=list)  # drawn, in order; all but the last are accepted nodes
     path: list[int] = field(default_factory=list)  # accepted nodes
     _children: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -53,17 +55,28 @@ class Walk:
 
     @property
     def is_free(self) -> bool:
-        """Whether every draw is from the target's own logits: none adjusted, nothing banned at the root.
+        """Whether every token is drawn from the target's own logits: none adjusted or only typical, nothing banned
+        at the root.
 
         What is not banned there is not banned below.
         """
-        return self.adjustment is None and (not self.banned or self.position >= self.min_position)
+        is_bent = self.adjustment is not None or self.typical > 0
+        return not is_bent and (not self.banned or self.position >= self.min_position)
 
     def next_draw(self) -> Draw:
         """What is drawn next."""
         position = self.position + len(self.tokens)
         banned = self.banned if position < self.min_position else frozenset()
         return Draw(self.params, position, banned, self.adjustment, self.tokens)
+
+    def accepted(self, drawn: int, logits: npt.NDArray[np.floating[Any]], draw: Draw) -> int:
+        """The token drawn; of a request that takes typical ones, a child in its place if the tree lacks it."""
+        node = self.path[-1] if self.path else ROOT
+        if not self.typical or (node, drawn) in self._children:
+            return drawn
+        children = [token for parent, token in self._children if parent == node]
+        typical = typical_child(logits, draw, children, self.typical) if children else None
+        return drawn if typical is None else typical
 
     def take(self, token: int) -> bool:
         """Record a drawn token; whether the walk goes on below it."""
@@ -80,5 +93,10 @@ def walk_trees(logits: npt.NDArray[np.floating[Any]], walks: Sequence[Walk]) -> 
     active = list(walks)
     while active:
         rows = [walk.logit_row for walk in active]
-        tokens = draw_tokens(logits[rows], [walk.next_draw() for walk in active])
+        draws = [walk.next_draw() for walk in active]
+        drawn = draw_tokens(logits[rows], draws)
+        tokens = [
+            walk.accepted(token, logits[row], draw)
+            for walk, token, row, draw in zip(active, drawn, rows, draws, strict=True)
+        ]
         active = [walk for walk, token in zip(active, tokens, strict=True) if walk.take(token)]

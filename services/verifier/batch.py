@@ -156,6 +156,7 @@ def _walk(generation: Generation, tree: TokenTree, first_logit: int) -> Walk:
         min_position=generation.num_prompt + generation.rules.min_tokens,
         banned=generation.rules.end_ids,
         adjustment=generation.adjustment,
+        typical=generation.request.typical,
     )
 
 
