@@ -20,7 +20,7 @@ GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check format flagship breaker optimality selection twin latency calibration \
-  rivals breakdown fallback faults mutants kills storm redisfaults replacement leavers overload chaos
+  typical rivals breakdown fallback faults mutants kills storm redisfaults replacement leavers overload chaos
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -108,6 +108,9 @@ leavers: install  ## clients that leave in every phase: KV, keys, memory afterwa
 
 overload: install  ## open-loop load up to five times the capacity, and a flooding tenant against an urgent class
 	$(BIN)/python -m bench.overload $(ARGS)
+
+typical: install  ## how far typical acceptance takes answers from the exact ones, and what it gains
+	$(BIN)/python -m bench.typical $(ARGS)
 
 rivals: install  ## the running system against its own rivals, load by load, in paired rounds
 	$(BIN)/python -m bench.rivals $(ARGS)
