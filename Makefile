@@ -15,12 +15,12 @@ DECIDING := $(addprefix bench/,report.py simulator/economics.py simulator/tenanc
   $(addprefix services/selector/,control.py cost_aware.py decision.py paper.py policy.py pricing.py ranking.py \
     selection.py) \
   $(addprefix services/verifier/,acceptance.py adjustment.py ask.py batch.py departure.py generation.py governor.py \
-    labels.py overhead.py pace.py ring.py sampling.py scheduler.py stopping.py watch.py)
+    labels.py overhead.py pace.py ring.py sampling.py scheduler.py stopping.py typical.py watch.py)
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check format flagship breaker optimality selection twin latency calibration \
-  rivals breakdown keys fallback faults mutants kills storm redisfaults replacement leavers overload chaos \
+  typical rivals breakdown keys fallback faults mutants kills storm redisfaults replacement leavers overload chaos \
   conformance fuzz structured
 
 help:  ## this list
@@ -121,6 +121,9 @@ overload: install  ## open-loop load up to five times the capacity, and a floodi
 
 structured: install  ## generated JSON Schemas with speculation and without, and hostile ones
 	$(BIN)/python -m bench.structured $(ARGS)
+
+typical: install  ## how far typical acceptance takes answers from the exact ones, and what it gains
+	$(BIN)/python -m bench.typical $(ARGS)
 
 rivals: install  ## the running system against its own rivals, load by load, in paired rounds
 	$(BIN)/python -m bench.rivals $(ARGS)

@@ -63,7 +63,7 @@ def promised(promise: ServiceClass) -> str:
 
 
 def acceptance(tenant: Tenant) -> str:
-    return ", ".join(tenant.acceptance)
+    return "exact" if tenant.typical is None else f"exact, typical from {tenant.typical:g} on request"
 
 
 def introduction(rollout: Rollout | None, tenant: str) -> str:

@@ -102,6 +102,7 @@ class Request(Message):
     ttft_ms: float = declared(Number(0.0))
     speculation: bool = declared(Flag())
     max_depth: int = declared(Integer(0, MAX_DEPTH))
+    typical: float = declared(Number(0.0, 1.0), 0.0)  # threshold of typical acceptance, 0: exact
 
     def __post_init__(self) -> None:
         # dataclass(slots=True) rebuilds the class, so zero-argument super() would look at the wrong one

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, JsonValue, Tag, model_validator
 
 from shared.rollout import Rollout
 from shared.schedules import Schedule
@@ -34,8 +34,38 @@ MAX_SCHEDULES = 256
 _ONLY_NAMES: dict[str, JsonValue] = {"additionalProperties": False}  # that fit the pattern
 
 Count = Annotated[int, Field(ge=1, le=10**12)]
-Acceptance = Literal["exact", "typical"]
+DEFAULT_THRESHOLD = 0.09  # Medusa's
 ServiceTier = Literal["default", "flex", "scale", "priority"]
+
+
+class Typical(Section):
+    """Typical acceptance (services/verifier/typical.py): the lower the threshold, the more is accepted."""
+
+    threshold: float = Field(default=DEFAULT_THRESHOLD, gt=0, le=1)
+
+
+class TypicalOption(Section):
+    """`{typical: {threshold: 0.3}}`, an entry of a tenant's `acceptance`."""
+
+    typical: Typical
+
+
+def _acceptance(value: Any) -> Any:
+    """Entries as one kind of mapping; the word alone has the default threshold."""
+    if value not in ("exact", "typical") and not isinstance(value, Mapping):
+        raise problem("must be exact, typical or {typical: {threshold: ...}}")
+    return {"typical": {}} if value == "typical" else value
+
+
+def _is_word(value: Any) -> str:
+    return "[option]" if isinstance(value, (Mapping, TypicalOption)) else "[word]"
+
+
+Acceptance = Annotated[
+    Annotated[Literal["exact"], Tag("[word]")] | Annotated[TypicalOption, Tag("[option]")],
+    Discriminator(_is_word),
+    BeforeValidator(_acceptance, json_schema_input_type=Literal["exact", "typical"] | TypicalOption),
+]
 
 
 class Tenant(Section):
@@ -51,14 +81,24 @@ class Tenant(Section):
     tpm: Count | None = None
     max_concurrent: int | None = Field(default=None, ge=1, le=65_536)
     max_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
-    acceptance: tuple[Acceptance, ...] = Field(default=("exact",), min_length=1, strict=False)
+    acceptance: tuple[Acceptance, ...] = Field(default=("exact",), min_length=1, max_length=2, strict=False)
     tpot_ms_min: Milliseconds | None = None
+
+    @property
+    def typical(self) -> float | None:
+        """The threshold of typical acceptance, None where the tenant may not have it."""
+        found = [one.typical.threshold for one in self.acceptance if isinstance(one, TypicalOption)]
+        return found[0] if found else None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Tenant:
         for index, name in enumerate(self.classes):
             if name in self.classes[:index]:
                 raise problem("is given twice", "classes", index)
+        if "exact" not in self.acceptance:
+            raise problem("must have exact, which requests get that ask for nothing", "acceptance")
+        if len(self.acceptance) == 2 and self.typical is None:
+            raise problem("is given twice", "acceptance", 1)
         if self.default not in self.classes:
             raise problem(f"must be one of the tenant's classes: {', '.join(self.classes)}", "default")
         return self

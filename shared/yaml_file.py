@@ -30,6 +30,8 @@ _WORDS = {  # in the terms of YAML
 # What PyYAML lets out besides its own: impossible dates, deep nesting, and tags whose values do not fit.
 _UNREADABLE = (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError)
 
+_NOT_IN_FILE = ("[key]", "[word]", "[option]")  # parts of pydantic's places, and tags of our own unions
+
 Place = Sequence[str | int]  # field names and list indices from the top of the file
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
@@ -115,7 +117,7 @@ class YamlFile:
             return kind.model_validate(self.content)
         except ValidationError as error:
             first = error.errors()[0]
-            place = [part for part in first["loc"] if part != "[key]"]
+            place = [part for part in first["loc"] if part not in _NOT_IN_FILE]
             words = _WORDS.get(first["type"], first["msg"])
             raise self.error([*place, *first.get("ctx", {}).get("place", ())], words) from None
 

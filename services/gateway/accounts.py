@@ -19,7 +19,8 @@ from shared import slo as slo_rules
 class Account:
     """One request's figures, in ms. ``stats`` are the verifier's; ``ttft_ms`` is None without any token.
 
-    ``tpot_raised_from_ms`` is the target that the tenant's policy did not allow, None for none.
+    ``acceptance`` is how drafted tokens could be accepted, ``tpot_raised_from_ms`` the target that the tenant's
+    policy did not allow, None for none.
     """
 
     prompt_tokens: int
@@ -30,6 +31,7 @@ class Account:
     stats: Mapping[str, float]
     slo: Slo
     tpot_raised_from_ms: float | None = None
+    acceptance: str = "exact"
 
     @property
     def generation_ms(self) -> float:
@@ -75,6 +77,7 @@ class Account:
             "mean_itl_ms": _rounded(self.tpot_ms),
             "tokens_per_second": _rounded(1_000 / self.tpot_ms) if self.tpot_ms > 0 else None,
             "speculative_decoding": self._speculation(),
+            "acceptance": self.acceptance,
             "slo": {
                 "class": self.slo.name,
                 "tpot_target_ms": _rounded(self.slo.tpot_ms),

@@ -69,6 +69,7 @@ def new_request(request: str, terms: Terms, body: Sampling, prompt: list[int], l
         ttft_ms=float(terms.slo.ttft_ms),
         speculation=speculation.enabled and terms.speculates,
         max_depth=speculation.max_depth,
+        typical=terms.typical,
     )
 
 

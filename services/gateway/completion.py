@@ -236,6 +236,7 @@ class Completion:
             stats=(end.stats if end is not None else None) or {},
             slo=self.slo,
             tpot_raised_from_ms=self.form.tpot_raised_from_ms or None,
+            acceptance="typical" if self.request.typical else "exact",
         )
 
     def _ttft_on_redis_clock(self, enqueued_ms: float) -> float | None:

@@ -307,6 +307,7 @@ class Gateway:
                 service_class=options.service_class if options else None,
                 service_tier=body.service_tier,
                 targets=targets,
+                acceptance=body.adaserve.acceptance if body.adaserve else None,
             ),
             at=datetime.now(UTC),
             zero_load_ms=self._fleet.zero_load_ms,

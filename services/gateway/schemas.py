@@ -146,6 +146,7 @@ class AdaServeOptions(Options):
 
     slo: SloOptions | None = None
     speculation: SpeculationOptions | None = None
+    acceptance: Literal["exact", "typical"] | None = None
     resumable: bool | None = None
     deadline_ms: float | None = Field(default=None, gt=0, le=MAX_TARGET_MS)
 

@@ -40,6 +40,6 @@ def answer_headers(answer: Answer) -> dict[str, str]:
     first = answer.completions[0]
     return {
         STREAM_HEADER: ", ".join(completion.id for completion in answer.completions),
-        **terms_headers(first.slo, first.form, first.request.max_tokens),
+        **terms_headers(first.slo, first.form, first.request),
         **answer.limits,
     }

@@ -34,11 +34,14 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What a client says of how it wants to be served: a class, OpenAI's ``service_tier``, targets in ms."""
+    """What a client says of how it wants to be served: a class, OpenAI's ``service_tier``, targets in ms, and how
+    drafted tokens may be accepted.
+    """
 
     service_class: str | None = None
     service_tier: str | None = None
     targets: Slo = Slo()
+    acceptance: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,7 @@ class Terms:
     ``service_tier`` is the one in use, "" where none was asked for; ``tpot_raised_from_ms`` the target that was
     below the tenant's least, None for none; ``max_tokens`` the most that the tenant may have of one request.
     ``arm`` is that of a rollout, and ``upstream`` the other server that the request is for, None for this one.
+    ``typical`` is the threshold of typical acceptance, 0 for exact.
     """
 
     tenant: str
@@ -60,6 +64,7 @@ class Terms:
     max_tokens: int | None = None
     arm: Arm | None = None
     upstream: Upstream | None = None
+    typical: float = 0.0
 
     @property
     def speculates(self) -> bool:
@@ -97,6 +102,7 @@ def agree(
         service_tier=_tier_in_use(policy, name, wish),
         tpot_raised_from_ms=slo.tpot_ms if slo.tpot_ms < least_ms else None,
         max_tokens=allowed.max_tokens,
+        typical=_typical(allowed.typical, wish),
     )
 
 
@@ -132,8 +138,23 @@ def _without_policy(tenant: str, wish: Wish, limit: int) -> Terms:
         raise invalid("adaserve.slo.class", "there are no classes without a policy")
     if wish.service_tier not in (None, *NO_WISH):
         raise _unmapped(wish.service_tier or "", "there are none without a policy")
+    _typical(None, wish)
     tier = DEFAULT_SERVICE_TIER if wish.service_tier else ""
     return Terms(tenant=tenant, slo=wish.targets, bounds=Bounds(limit), service_tier=tier)
+
+
+def _typical(threshold: float | None, wish: Wish) -> float:
+    """Only on request, and only where the policy allows it."""
+    if wish.acceptance != "typical":
+        return 0.0
+    if threshold is None:
+        raise ApiError(
+            403,
+            "adaserve.acceptance: 'typical' is not allowed by this tenant's policy; 'exact' is",
+            code="acceptance_not_allowed",
+            param="adaserve.acceptance",
+        )
+    return threshold
 
 
 def _class_name(policy: Policy, allowed: Tenant, wish: Wish) -> str:

@@ -46,7 +46,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "chat_template_kwargs": _NONE_GIVEN,
     "prompt_embeds": _NOTHING,
 }
-NEUTRAL_OPTIONS: dict[str, tuple[Any, ...]] = {"acceptance": (None, "exact")}
 NEUTRAL_MESSAGE: dict[str, tuple[Any, ...]] = {
     "tool_calls": _NONE_GIVEN,
     "function_call": _NOTHING,
@@ -96,7 +95,7 @@ def warning(unknown: list[str]) -> dict[str, str]:
 
 
 def _unknown_options(options: AdaServeOptions) -> list[str]:
-    unknown = _unknown("adaserve.", options.model_extra, NEUTRAL_OPTIONS)
+    unknown = _unknown("adaserve.", options.model_extra, {})
     if options.slo is not None:
         unknown += _unknown("adaserve.slo.", options.slo.model_extra, {})
     if options.speculation is not None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from services.verifier.adjustment import Adjustment
 from services.verifier.sampling import Draw, SamplingParams, draw_tokens
+from services.verifier.typical import typical_child
 from shared.errors import GrammarError
 from shared.grammar import Matcher
 from shared.tree import ROOT, TokenTree
@@ -27,7 +28,8 @@ class Walk:
 
     The first draw fills context position ``position``. Below ``min_position`` the ``banned`` ids are not drawn.
     The ``adjustment`` counts the output up to the root, and the ``matcher`` has read it. A grammar that fails ends
-    the walk with its ``error``; what was drawn until then does not count.
+    the walk with its ``error``; what was drawn until then does not count. ``typical`` is the threshold of
+    `typical.py`, 0: exact.
     """
 
     tree: TokenTree
@@ -39,6 +41,7 @@ class Walk:
     adjustment: Adjustment | None = None
     matcher: Matcher | None = None
     error: GrammarError | None = None
+    typical: float = 0.0
     tokens: list[int] = field(default_factory=list)  # drawn, in order; all but the last are accepted nodes
     path: list[int] = field(default_factory=list)  # accepted nodes
     _children: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -58,11 +61,12 @@ class Walk:
 
     @property
     def is_free(self) -> bool:
-        """Whether every draw is from the target's own logits: none adjusted, nothing banned at the root.
+        """Whether every token is drawn from the target's own logits: none adjusted or only typical, nothing banned
+        at the root.
 
         What is not banned there is not banned below.
         """
-        is_bent = self.adjustment is not None or self.matcher is not None
+        is_bent = self.adjustment is not None or self.matcher is not None or self.typical > 0
         return not is_bent and (not self.banned or self.position >= self.min_position)
 
     def next_draw(self) -> Draw | None:
@@ -75,6 +79,15 @@ class Walk:
             self.error = error
             return None
         return Draw(self.params, position, banned, self.adjustment, self.tokens, allowed)
+
+    def accepted(self, drawn: int, logits: npt.NDArray[np.floating[Any]], draw: Draw) -> int:
+        """The token drawn; of a request that takes typical ones, a child in its place if the tree lacks it."""
+        node = self.path[-1] if self.path else ROOT
+        if not self.typical or (node, drawn) in self._children:
+            return drawn
+        children = [token for parent, token in self._children if parent == node]
+        typical = typical_child(logits, draw, children, self.typical) if children else None
+        return drawn if typical is None else typical
 
     def take(self, token: int) -> bool:
         """Record a drawn token; whether the walk goes on below it."""
@@ -92,5 +105,9 @@ def walk_trees(logits: npt.NDArray[np.floating[Any]], walks: Sequence[Walk]) -> 
     while active:
         draws = [(walk, draw) for walk in active if (draw := walk.next_draw()) is not None]
         rows = [walk.logit_row for walk, _ in draws]
-        tokens = draw_tokens(logits[rows], [draw for _, draw in draws])
+        drawn = draw_tokens(logits[rows], [draw for _, draw in draws])
+        tokens = [
+            walk.accepted(token, logits[row], draw)
+            for (walk, draw), row, token in zip(draws, rows, drawn, strict=True)
+        ]
         active = [walk for (walk, _), token in zip(draws, tokens, strict=True) if walk.take(token)]

@@ -169,6 +169,7 @@ def _walk(generation: Generation, tree: TokenTree, first_logit: int) -> Walk:
         banned=generation.rules.end_ids,
         adjustment=generation.adjustment,
         matcher=generation.matcher,
+        typical=generation.request.typical,
     )
 
 

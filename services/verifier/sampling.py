@@ -84,11 +84,26 @@ def draw_tokens(logits: npt.NDArray[np.floating[Any]], draws: Sequence[Draw]) ->
     return drawn
 
 
-def _draw(logits: npt.NDArray[np.floating[Any]], draw: Draw) -> int:
+def probabilities(logits: npt.NDArray[np.floating[Any]], draw: Draw) -> tuple[npt.NDArray[np.intp], Float64]:
+    """Ids that may be drawn from ``logits`` [vocab], and how likely each is; at temperature 0 a single one."""
+    scores = _scores(logits, draw)
+    if draw.params.temperature == 0.0:
+        return np.array([np.argmax(scores)]), np.ones(1)
+    ids, scores = filtered(scores, draw.params)
+    weights = np.exp(scores)
+    return ids, weights / weights.sum()
+
+
+def _scores(logits: npt.NDArray[np.floating[Any]], draw: Draw) -> Float64:
+    """Logits with what the request does to them, -inf where an id must not be drawn."""
     scores = logits.astype(np.float64)
     if draw.adjustment is not None:
         draw.adjustment.apply(scores, draw.path)
-    scores = _permitted(scores, draw)
+    return _permitted(scores, draw)
+
+
+def _draw(logits: npt.NDArray[np.floating[Any]], draw: Draw) -> int:
+    scores = _scores(logits, draw)
     if draw.params.temperature == 0.0:
         return int(np.argmax(scores))
     ids, scores = filtered(scores, draw.params)

@@ -90,6 +90,7 @@ def example_request() -> Request:
         ttft_ms=float("inf"),
         speculation=True,
         max_depth=8,
+        typical=0.25,
     )
 
 

@@ -84,6 +84,16 @@ def test_the_file_of_the_design_is_read_as_written(tmp_path: Path) -> None:
     assert list(policy.tenants) == ["acme", "globex"]
 
 
+@pytest.mark.parametrize(
+    ("acceptance", "threshold"),
+    [("[exact]", None), ("[exact, typical]", 0.09), ("[{typical: {threshold: 0.3}}, exact]", 0.3)],
+)
+def test_typical_acceptance_is_allowed_by_name(tmp_path: Path, acceptance: str, threshold: float | None) -> None:
+    policy = load(tmp_path, GOOD.replace("[exact]", acceptance))
+    assert policy.tenants["acme"].typical == threshold
+    assert policy.tenants["globex"].typical is None
+
+
 @given(content=policies(), flow=st.booleans())
 def test_any_valid_policy_survives_the_file(
     tmp_path_factory: pytest.TempPathFactory, content: Any, flow: bool
@@ -115,7 +125,13 @@ def test_no_file_raises_anything_else(tmp_path_factory: pytest.TempPathFactory, 
         ("tpot_ms: 50", "tpot_ms: 50, tpot: 2x", ", line 3: classes.chatbot.tpot_ms='50': a class has at most"),
         ("rpm: 600", "rpm: 0", ", line 6: tenants.acme.rpm='0': Input should be greater than or equal to 1"),
         ("max_tokens: 4096", "max_tokens: 9999999", ", line 7: tenants.acme.max_tokens='9999999': Input should"),
-        ("[exact]", "[lossy]", ", line 7: tenants.acme.acceptance.0='lossy': Input should be 'exact' or"),
+        ("[exact]", "[lossy]", ", line 7: tenants.acme.acceptance.0='lossy': must be exact, typical or {t"),
+        ("[exact]", "[typical]", ", line 7: tenants.acme.acceptance: must have exact, which requests get that"),
+        ("[exact]", "[exact, exact]", ", line 7: tenants.acme.acceptance.1='exact': is given twice"),
+        ("[exact]", "[exact, 3]", ", line 7: tenants.acme.acceptance.1='3': must be exact, typical or"),
+        ("[exact]", "[exact, {typical: {threshold: 2}}]",
+         ", line 7: tenants.acme.acceptance.1.typical.threshold='2': Input should be less than or equal to 1"),
+        ("[exact]", "[exact, {typical: {}, top: 1}]", ", line 7: tenants.acme.acceptance.1.top='1': no such"),
         ("[batch]", "[batch, ghost]", ", line 9: tenants.globex.classes.1='ghost': no such class; there are"),
         ("[batch]", "[batch, batch]", ", line 9: tenants.globex.classes.1='batch': is given twice"),
         ("[batch]", "batch", ", line 9: tenants.globex.classes='batch': must be a list"),

@@ -286,7 +286,7 @@ BAD_CHATS: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
     ({"adaserve": {"slo": {"tpot_ms": 0.2}}}, "adaserve.slo.tpot_ms", ("0.2", "0.222")),
     ({"adaserve": {"slo": {"class": "gold"}}}, "adaserve.slo.class", ("no classes without a policy",)),
     ({"adaserve": {"speculation": {"max_depth": 65}}}, "adaserve.speculation.max_depth", ("64", "65")),
-    ({"adaserve": {"acceptance": "typical"}}, "adaserve.acceptance", ("not supported",)),
+    ({"adaserve": {"acceptance": "lossy"}}, "adaserve.acceptance", ("'exact' or 'typical'", "lossy")),
     ({"n": 0}, "n", ("greater than or equal to 1",)),
     ({"n": 17}, "n", ("16", "17")),
     ({"n": True}, "n", ("integer",)),

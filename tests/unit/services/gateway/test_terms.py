@@ -36,7 +36,11 @@ CONTENT: dict[str, Any] = {
             "tpot_ms_min": 20,
             "max_tokens": 7,
         },
-        "default": {"classes": ["batch"], "default": "batch"},
+        "default": {
+            "classes": ["batch"],
+            "default": "batch",
+            "acceptance": ["exact", {"typical": {"threshold": 0.3}}],
+        },
     },
 }
 POLICY = Policy.model_validate(CONTENT)
@@ -231,6 +235,31 @@ async def test_what_the_policy_cuts_down_is_told(served: Served) -> None:
     assert served.verifier.requests[-1].max_tokens == 7
     again = await served.http.get(f"/v1/streams/{served.verifier.requests[1].request}", headers=acme)
     assert again.headers["x-adaserve-clamped"] == "max_tokens=9->7"
+
+
+@pytest.mark.parametrize(
+    ("tenant", "asked", "threshold"),
+    [("default", None, 0), ("default", "exact", 0), ("default", "typical", 0.3), ("acme", "exact", 0)],
+)
+async def test_typical_acceptance_is_had_on_request_only_and_told(
+    served: Served, tenant: str, asked: str | None, threshold: float
+) -> None:
+    body = {"adaserve": {"acceptance": asked}} if asked else {}
+    status, answer, headers = await ask(served, {"x-adaserve-tenant": tenant}, **body)
+    assert status == 200
+    assert served.verifier.requests[-1].typical == threshold
+    assert answer["metrics"]["acceptance"] == ("typical" if threshold else "exact")
+    assert headers.get("x-adaserve-acceptance") == ("typical" if threshold else None)
+
+
+async def test_typical_acceptance_is_forbidden_where_the_policy_does_not_allow_it(served: Served) -> None:
+    body = {"adaserve": {"acceptance": "typical"}}
+    status, answer, _ = await ask(served, {"x-adaserve-tenant": "acme"}, **body)
+    error = answer["error"]
+    assert (status, error["code"], error["param"]) == (403, "acceptance_not_allowed", "adaserve.acceptance")
+    with pytest.raises(ApiError, match="not allowed") as caught:
+        agree(None, "default", Wish(acceptance="typical"), at=AT, zero_load_ms=1.0, limit=1)
+    assert caught.value.status == 403
 
 
 def test_a_schedule_that_is_on_changes_targets_and_tier() -> None:
