@@ -19,7 +19,7 @@ GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check format flagship breaker optimality selection twin latency calibration \
-  rivals breakdown fallback faults mutants kills storm redisfaults replacement leavers overload chaos
+  rivals breakdown fallback faults mutants kills storm redisfaults replacement leavers canaries overload gateway chaos
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -105,8 +105,14 @@ replacement: install  ## every replica of a cell replaced under 80 % load; ARGS=
 leavers: install  ## clients that leave in every phase: KV, keys, memory afterwards; ARGS="--clients 10000"
 	$(BIN)/python -m tests.faults.leavers $(ARGS)
 
+canaries: install  ## words of clients in errors, logs, spans, metrics, dead letters, other answers; ARGS="--clients 10000"
+	$(BIN)/python -m tests.faults.canaries $(ARGS)
+
 overload: install  ## open-loop load up to five times the capacity, and a flooding tenant against an urgent class
 	$(BIN)/python -m bench.overload $(ARGS)
+
+gateway: install  ## events a second of one gateway beside a bare SSE server; latency, memory, 2,000 idle streams
+	$(BIN)/python -m bench.gateway_load $(ARGS)
 
 rivals: install  ## the running system against its own rivals, load by load, in paired rounds
 	$(BIN)/python -m bench.rivals $(ARGS)

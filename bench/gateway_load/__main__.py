@@ -3,14 +3,15 @@
     python -m bench.gateway_load [--streams 500] [--seconds 8] [--rounds 5] [--chunk 4] [--events 256] [--window 4]
                                  [--idle 2000] [--hold 40] [--target DIR]
 
-The gateway is the real one, on a real Redis; in the verifier's place a token source commits through the real script
-(`source`). Redis, source and client share the machine's processors with the gateway, and the echo has only the client
-beside it, so the ratio is taken twice: by the wall clock, and by the server's own CPU time, which no neighbour changes.
+The gateway is the real one, on a real Redis; in the verifier's place a token source commits through the real
+script (`source`). Redis, source and client share the machine's processors with the gateway, and the echo has only
+the client beside it, so the ratio is taken twice: by the wall clock, and by the server's own CPU time, which
+neighbours change less.
 
-1. rounds in turn, gateway and echo: so many streams, each answered by so many events of so many tokens, asked again at
-   its end. Up to ``window`` events of a stream are on their way. Events per second; the medians and their ratio count.
+1. rounds in turn, gateway and echo: so many streams, each answered by so many events of so many tokens, asked again
+   at its end. Up to ``window`` events of a stream are on their way. Events per second; medians of pairs count.
 2. half of that rate, evenly: the latency from the commit (Redis' clock) until the client has the event.
-3. many streams of which none gets anything for a while but keep-alives: memory of each, CPU; then they get their tokens.
+3. many streams that get nothing for a while but keep-alives: memory of each, CPU; then they get their tokens.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class Load:
 
     @contextmanager
     def crowd(self, server: str, streams: int) -> Iterator[tuple[int, dict[str, int]]]:
-        """So many open streams, of which the source holds every event; the client's pid, and what it saw in the end."""
+        """So many open streams whose events the source holds; the client's pid, and what it saw in the end."""
         self.board.order(rate=0, window=0)
         about = {
             "port": self.stack.ports[server],
@@ -106,7 +107,8 @@ class Load:
         command = [sys.executable, "-m", "bench.gateway_load.client", json.dumps(about)]
         seen: dict[str, int] = {}
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdin is not None and process.stdout is not None
+            assert process.stdin is not None
+            assert process.stdout is not None
             if process.stdout.readline() != "open\n":
                 raise RuntimeError("the client has not opened its streams")
             yield process.pid, seen
@@ -199,8 +201,8 @@ def idle(load: Load) -> None:
     print(
         f"{options.idle} idle streams for {options.hold} s: gateway {before_mb:.0f} -> {held_mb:.0f} MB, "
         f"{1024 * (held_mb - before_mb) / options.idle:.1f} KB each; {seen.get('keep-alives', 0)} keep-alives "
-        f"(every {KEEP_ALIVE_S:g} s), {100 * share:.1f} % of a processor; then {seen.get('whole', 0)} of them got all "
-        f"their {options.events} events ({served_mb:.0f} MB)"
+        f"(every {KEEP_ALIVE_S:g} s), {100 * share:.1f} % of a processor; then {seen.get('whole', 0)} of them got "
+        f"all their {options.events} events ({served_mb:.0f} MB)"
     )
 
 
@@ -224,8 +226,8 @@ def main() -> None:
         found, share = load.latency(rate / 2)
         p50, p99 = np.quantile(found, (0.5, 0.99))
         print(
-            f"at {rate / 2:.0f} events/s over {options.streams} streams ({share:.2f} of a processor): from commit to "
-            f"client p50 {p50:.1f} ms, p99 {p99:.1f} ms ({len(found)} events)"
+            f"at {rate / 2:.0f} events/s over {options.streams} streams ({share:.2f} of a processor): "
+            f"from commit to client p50 {p50:.1f} ms, p99 {p99:.1f} ms ({len(found)} events)"
         )
         if options.idle:
             idle(load)

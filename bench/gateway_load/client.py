@@ -116,7 +116,9 @@ async def run(crowd: Crowd) -> None:
 
     async def connect() -> None:
         for place in places:
-            transport, _ = await loop.create_connection(lambda at=place: Stream(crowd, at), "127.0.0.1", crowd.port)
+            transport, _ = await loop.create_connection(
+                lambda at=place: Stream(crowd, at), "127.0.0.1", crowd.port
+            )
             transports.append(transport)
 
     await asyncio.gather(*(connect() for _ in range(AT_ONCE)))
