@@ -157,7 +157,7 @@ class _WindowDecoding:
             return ""
         return self._release(text)
 
-    def push_whole(self, tokens: Sequence[int]) -> str | None:
+    def push_whole(self, tokens: Sequence[int]) -> str | None:  # noqa: ARG002 - each is decoded anyway
         return None
 
     def flush(self) -> str:

@@ -8,8 +8,8 @@ script (`source`). Redis, source and client share the machine's processors with 
 the client beside it, so the ratio is taken twice: by the wall clock, and by the server's own CPU time, which
 neighbours change less.
 
-1. rounds in turn, gateway and echo: so many streams, each answered by so many events of so many tokens, asked again
-   at its end. Up to ``window`` events of a stream are on their way. Events per second; medians of pairs count.
+1. rounds in turn, gateway and echo: so many streams, each answered by so many events of so many tokens, asked
+   again at its end. Up to ``window`` events of a stream are on their way. Events per second; medians of pairs count.
 2. half of that rate, evenly: the latency from the commit (Redis' clock) until the client has the event.
 3. many streams that get nothing for a while but keep-alives: memory of each, CPU; then they get their tokens.
 """

@@ -1,8 +1,8 @@
 """Keeps so many streams open until its input ends: `python -m bench.gateway_load.client '{"port": ...}'`.
 
-It reads sockets and counts the ends of events, nothing else: an event is three searches in bytes. Whoever has got the
-last one asks again on the same connection. Prints ``open`` when every stream has its headers, and in the end what it
-saw, as JSON.
+It reads sockets and counts the ends of events, nothing else: an event is three searches in bytes. Whoever has got
+the last one asks again on the same connection. Prints ``open`` when every stream has its headers, and in the end
+what it saw, as JSON.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ class Stream(asyncio.Protocol):
         if not crowd.is_over:
             self._ask()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's
         if not self._crowd.is_over:
             self._crowd.seen["lost"] += 1
 
@@ -116,9 +117,7 @@ async def run(crowd: Crowd) -> None:
 
     async def connect() -> None:
         for place in places:
-            transport, _ = await loop.create_connection(
-                lambda at=place: Stream(crowd, at), "127.0.0.1", crowd.port
-            )
+            transport, _ = await loop.create_connection(partial(Stream, crowd, place), "127.0.0.1", crowd.port)
             transports.append(transport)
 
     await asyncio.gather(*(connect() for _ in range(AT_ONCE)))

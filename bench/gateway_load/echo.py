@@ -1,7 +1,7 @@
 """What a gateway is compared with: FastAPI that sends a recorded stream, `python -m bench.gateway_load.echo`.
 
-No Redis, no tokens, no JSON: the events are bytes from a file. Between two of them a stream lets the others have their
-turn, as streams do whose events come one at a time; it never waits for anything.
+No Redis, no tokens, no JSON: the events are bytes from a file. Between two of them a stream lets the others have
+their turn, as streams do whose events come one at a time; it never waits for anything.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The verifier's place, without a model: `python -m bench.gateway_load.source`.
 
-It takes requests off the real queues, commits through the real script and bus, and keeps a verifier's heartbeat. What
-it commits is a line of text over and over. Whatever costs no more than it must here leaves the processors to the gateway.
+It takes requests off the real queues, commits through the real script and bus, and keeps a verifier's heartbeat.
+What it commits is a line of text over and over, encoded once: the processors are for the gateway.
 """
 
 from __future__ import annotations
