@@ -9,7 +9,7 @@ the client beside it, so the ratio is taken twice: by the wall clock, and by the
 neighbours change less.
 
 1. rounds in turn, gateway and echo: so many streams, each answered by so many events of so many tokens, asked
-   again at its end. Up to ``window`` events of a stream are on their way. Events per second; medians of pairs count.
+   again at its end. Up to ``window`` events of a stream are on their way. The medians of pairs count.
 2. half of that rate, evenly: the latency from the commit (Redis' clock) until the client has the event.
 3. many streams that get nothing for a while but keep-alives: memory of each, CPU; then they get their tokens.
 """
@@ -167,8 +167,9 @@ def compare(load: Load) -> float:
     for _ in range(load.options.rounds):
         rounds.append((load.run("gateway"), load.run("echo")))
         print(*rounds[-1], sep="\n", flush=True)
-    rate, echo_rate = (statistics.median(one.per_s for one in found) for found in zip(*rounds, strict=True))
-    us, echo_us = (statistics.median(one.us for one in found) for found in zip(*rounds, strict=True))
+    ours, echoes = [one for one, _ in rounds], [echo for _, echo in rounds]
+    rate, echo_rate = (statistics.median(one.per_s for one in found) for found in (ours, echoes))
+    us, echo_us = (statistics.median(one.us for one in found) for found in (ours, echoes))
     ratio = statistics.median(one.per_s / echo.per_s for one, echo in rounds)
     cpu = statistics.median(echo.us / one.us for one, echo in rounds)
     print(

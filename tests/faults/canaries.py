@@ -4,8 +4,8 @@ python -m tests.faults.canaries                          500 clients of two tena
 python -m tests.faults.canaries --clients 10000
 
 Some requests are refused, some are left at a random moment, some are streamed. Every whole answer is compared with
-plain decoding of its own prompt and seed. Then the words are looked for in what every client was sent, in the logs of
-all processes at debug level, in exported spans and metrics, in /metrics, and in every key of Redis, where only
+plain decoding of its own prompt and seed. Then the words are looked for in what every client was sent, in the logs
+of all processes at debug level, in exported spans and metrics, in /metrics, and in every key of Redis, where only
 documented kinds may hold them (docs/faults.md).
 """
 
