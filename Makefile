@@ -9,7 +9,7 @@ empty  :=
 comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
 DECIDING := $(addprefix bench/,report.py simulator/economics.py simulator/tenancy.py traces.py) \
-  $(addprefix services/gateway/,delivery.py expectation.py feasibility.py terms.py) \
+  $(addprefix services/gateway/,delivery.py expectation.py feasibility.py padding.py terms.py) \
   $(addprefix services/drafter/,draft.py expansion.py level_time.py) \
   $(addprefix services/selector/,control.py cost_aware.py decision.py paper.py policy.py pricing.py ranking.py \
     selection.py) \

@@ -21,8 +21,8 @@ import uvloop
 
 from bench.gateway_load.board import KEPT, Board, map_board
 
-AT_ONCE = 64  # connections being opened
-OPEN_S = 60.0
+AT_ONCE = 16  # streams being opened
+OPEN_S = 120.0
 HEAD_END = b"\r\n\r\n"
 BODY_END = b"0\r\n\r\n"
 KEEP_ALIVE = b": keep-alive"
@@ -119,11 +119,11 @@ async def run(crowd: Crowd) -> None:
         for place in places:
             transport, _ = await loop.create_connection(partial(Stream, crowd, place), "127.0.0.1", crowd.port)
             transports.append(transport)
+            while place not in crowd.open:  # noqa: ASYNC110 - there is no event for it
+                await asyncio.sleep(0.005)
 
-    await asyncio.gather(*(connect() for _ in range(AT_ONCE)))
     async with asyncio.timeout(OPEN_S):
-        while len(crowd.open) < crowd.streams:  # noqa: ASYNC110 - there is no event for it
-            await asyncio.sleep(0.02)
+        await asyncio.gather(*(connect() for _ in range(AT_ONCE)))
     print("open", flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     crowd.is_over = True

@@ -27,6 +27,7 @@ class Form:
     resumable: bool = False  # a client that leaves may come back
     body_digest: str = ""  # of a body that was sent with an Idempotency-Key
     index: int = 0  # of the choice, where a body asked for several
+    padding: int = 0  # bytes of which each event is a multiple, 0 for any size
     answer: str = ""  # request that the answer is called after: the first choice's, "" for itself
 
     def pack(self) -> bytes:
@@ -39,7 +40,8 @@ class Form:
         names = {field.name: type(getattr(_EXAMPLE, field.name)) for field in fields(cls)}
         try:
             found: Any = msgpack.unpackb(packed[: MAX_BYTES + 1], max_map_len=64, max_array_len=0, max_ext_len=0)
-            values = {name: found[name] for name in names}
+            given = {"padding": 0, **found}  # a release before has none
+            values = {name: given[name] for name in names}
         except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
             raise UnreadableMessage(f"form: {type(error).__name__}") from None
         if any(type(values[name]) is not kind for name, kind in names.items()):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from services.gateway import admission, idempotency, slo, tenancy
@@ -15,6 +16,7 @@ from services.gateway.completion import Parts
 from services.gateway.door import Door
 from services.gateway.errors import ApiError
 from services.gateway.fleet import Fleet
+from services.gateway.padding import padding_of
 from services.gateway.prompts import Prompts
 from services.gateway.reaper import reap
 from services.gateway.resumption import Resumption
@@ -84,6 +86,7 @@ class Gateway:
             ),
             model=settings.model_id,
             limits=self._limits,
+            padding=partial(padding_of, multiple=settings.padding_bytes, always=settings.padding),
         )
         self._reaping: asyncio.Task[None] | None = None
         self._heartbeat = Heartbeat(

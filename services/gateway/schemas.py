@@ -130,10 +130,12 @@ class AdaServeOptions(Options):
     speculation: SpeculationOptions | None = None
     resumable: bool | None = None
     deadline_ms: float | None = Field(default=None, gt=0, le=MAX_TARGET_MS)
+    padding: bool | None = None
 
 
 class StreamOptions(Options):
     include_usage: bool = False
+    include_obfuscation: bool | None = None
 
 
 class Message(Options):

@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from services.gateway.admission import Leaving
 from services.gateway.answer import Answer, merged
 from services.gateway.errors import ApiError, internal, report_bug
+from services.gateway.padding import pad
 from services.gateway.responses import Shape, encode, shape_of
 
 logger = logging.getLogger(__name__)
@@ -147,7 +148,9 @@ async def _choice(shape: Shape, keep_alive_s: float) -> AsyncGenerator[bytes, No
 def _event(shape: Shape, chunk: str | dict[str, Any]) -> str:
     """``id`` names the choice's request and the last position whose text has been sent."""
     data = chunk if isinstance(chunk, str) else encode(chunk)
-    return f"id: {shape.completion.event_id(shape.position)}\ndata: {data}\n\n"
+    name = shape.completion.event_id(shape.position)
+    event = f"id: {name}\ndata: {data}\n\n"
+    return pad(event, name, shape.form.padding) if shape.form.padding else event
 
 
 def _error(body: dict[str, Any]) -> bytes:

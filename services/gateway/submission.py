@@ -16,7 +16,7 @@ from services.gateway.errors import ApiError
 from services.gateway.form import Form
 from services.gateway.prompts import Prompts, digest_of
 from services.gateway.resumption import Resumption, opened
-from services.gateway.schemas import ChatRequest, CompletionRequest
+from services.gateway.schemas import ChatRequest, CompletionRequest, Sampling
 from services.gateway.terms import Terms
 from shared import signals
 from shared.messages import Request
@@ -86,6 +86,7 @@ class Submission:
         *,
         model: str,
         limits: Callable[[], admission.ModelLimits],
+        padding: Callable[[Sampling], int] = lambda _: 0,
     ) -> None:
         self._parts = parts
         self._prompts = prompts
@@ -93,6 +94,7 @@ class Submission:
         self._door = door
         self._model = model
         self._limits = limits
+        self._padding = padding
         self._keyed: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def submit(self, asked: Asked) -> Answer:
@@ -196,5 +198,6 @@ class Submission:
             resumable=asked.is_resumable,
             body_digest=asked.body_digest,
             index=choice.index,
+            padding=self._padding(body),
             answer=choice.answer if choice.index else "",
         )

@@ -69,9 +69,7 @@ def check(request: Sampling) -> list[str]:
     if options is not None:
         unknown += _unknown_options(options)
     if request.stream_options is not None:
-        unknown += _unknown(
-            "stream_options.", request.stream_options.model_extra, {"include_obfuscation": (None, False)}
-        )
+        unknown += _unknown("stream_options.", request.stream_options.model_extra, {})
     if isinstance(request, ChatRequest):
         for index, message in enumerate(request.messages):
             unknown += _unknown_message(index, message)
