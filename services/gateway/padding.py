@@ -1,7 +1,7 @@
 """Events of a stream padded to a few sizes, so that who watches encrypted traffic does not see tokens' lengths.
 
-The filler stands in `obfuscation`, the field that OpenAI's streams have for this. It is made from the event's id: a
-stream told again is the same, and what compresses traffic on its way can hardly undo it. Pure.
+The filler stands in `obfuscation`, the field that OpenAI's streams have for this. It is made from the event's id:
+a stream told again is the same, and what compresses traffic on its way can hardly undo it. Pure.
 """
 
 from __future__ import annotations
