@@ -9,8 +9,8 @@ empty  :=
 comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
 DECIDING := $(addprefix bench/,report.py simulator/economics.py simulator/tenancy.py traces.py) \
-  $(addprefix services/gateway/,delivery.py expectation.py feasibility.py members.py ramp.py rate_limits.py \
-    relayed.py terms.py told.py) \
+  $(addprefix services/gateway/,delivery.py expectation.py feasibility.py members.py padding.py ramp.py \
+    rate_limits.py relayed.py terms.py told.py) \
   $(addprefix services/drafter/,draft.py expansion.py guide.py level_time.py) \
   $(addprefix services/selector/,control.py cost_aware.py decision.py paper.py policy.py pricing.py ranking.py \
     selection.py) \
@@ -20,8 +20,8 @@ GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check format flagship breaker optimality selection twin latency calibration \
-  typical rivals breakdown keys fallback faults mutants kills storm redisfaults replacement leavers overload chaos \
-  conformance fuzz structured
+  typical rivals breakdown keys fallback faults mutants kills storm redisfaults replacement leavers canaries \
+  overload gateway chaos conformance fuzz structured
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -110,6 +110,9 @@ replacement: install  ## every replica of a cell replaced under 80 % load; ARGS=
 leavers: install  ## clients that leave in every phase: KV, keys, memory afterwards; ARGS="--clients 10000"
 	$(BIN)/python -m tests.faults.leavers $(ARGS)
 
+canaries: install  ## words of clients in errors, logs, spans, metrics, dead letters, other answers; ARGS="--clients 10000"
+	$(BIN)/python -m tests.faults.canaries $(ARGS)
+
 conformance: install  ## schemathesis, every phase, on a running cell; ARGS="--cases 400 --seed 7", "--pair"
 	$(BIN)/python -m tests.conformance.campaign $(ARGS)
 
@@ -124,6 +127,9 @@ structured: install  ## generated JSON Schemas with speculation and without, and
 
 typical: install  ## how far typical acceptance takes answers from the exact ones, and what it gains
 	$(BIN)/python -m bench.typical $(ARGS)
+
+gateway: install  ## events a second of one gateway beside a bare SSE server; latency, memory, 2,000 idle streams
+	$(BIN)/python -m bench.gateway_load $(ARGS)
 
 rivals: install  ## the running system against its own rivals, load by load, in paired rounds
 	$(BIN)/python -m bench.rivals $(ARGS)

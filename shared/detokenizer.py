@@ -56,6 +56,7 @@ class _Decoding(Protocol):
     @property
     def is_holding(self) -> bool: ...
     def push(self, token: int) -> str: ...
+    def push_whole(self, tokens: Sequence[int]) -> str | None: ...
     def flush(self) -> str: ...
 
 
@@ -76,6 +77,15 @@ class Detokenizer:
         """Text that became final with this token; "" while a character is incomplete."""
         return "" if token in self._skipped else self._decoding.push(token)
 
+    def push_whole(self, tokens: Sequence[int]) -> str | None:
+        """What `push` of each would give together, if nothing is held behind them; None, and no push, otherwise.
+
+        None also where that is not cheaper than to push each.
+        """
+        if not self._skipped.isdisjoint(tokens):
+            tokens = [token for token in tokens if token not in self._skipped]
+        return self._decoding.push_whole(tokens)
+
     def flush(self) -> str:
         """What is still held, incomplete characters as U+FFFD. Ends this detokenizer's text."""
         return self._decoding.flush()
@@ -86,6 +96,7 @@ class _ByteDecoding:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+        self._spelled = tokenizer.spelled
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
     @property
@@ -93,7 +104,23 @@ class _ByteDecoding:
         return bool(self._utf8.getstate()[0])
 
     def push(self, token: int) -> str:
-        return self._utf8.decode(_spelled(self._tokenizer.token(token) or ""))
+        return self._utf8.decode(self._bytes(token))
+
+    def push_whole(self, tokens: Sequence[int]) -> str | None:
+        before = self._utf8.getstate()
+        text = self._utf8.decode(b"".join(map(self._bytes, tokens)))
+        if not self.is_holding:
+            return text
+        self._utf8.setstate(before)
+        return None
+
+    def _bytes(self, token: int) -> bytes:
+        known = self._spelled.get(token)
+        if known is None:
+            known = _spelled(self._tokenizer.token(token) or "")
+            if known:  # ids outside the vocabulary spell nothing, and are without end
+                self._spelled[token] = known
+        return known
 
     def flush(self) -> str:
         text = self._utf8.decode(b"", final=True)
@@ -129,6 +156,9 @@ class _WindowDecoding:
         if len(text) <= len(self._released) or text.endswith(REPLACEMENT):
             return ""
         return self._release(text)
+
+    def push_whole(self, tokens: Sequence[int]) -> str | None:  # noqa: ARG002 - each is decoded anyway
+        return None
 
     def flush(self) -> str:
         return self._release(self._text(self._window))
@@ -199,12 +229,19 @@ class HoldBack:
     def __init__(self, stops: Sequence[str]) -> None:
         self._patterns = [_Pattern(stop) for stop in stops if stop]
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is any stop string."""
+        return bool(self._patterns)
+
     def push(self, text: str) -> int:
         """Append ``text``; length of the longest end of it all that is a proper prefix of a stop string."""
+        if not self._patterns:
+            return 0
         for pattern in self._patterns:
             for character in text:
                 pattern.push(character)
-        return max((pattern.state for pattern in self._patterns), default=0)
+        return max(pattern.state for pattern in self._patterns)
 
 
 class _Pattern:

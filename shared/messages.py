@@ -35,7 +35,6 @@ from shared.fields import (
     column,
     declared,
     offsets,
-    specs_of,
 )
 from shared.logprobs import MAX_TOP
 from shared.tree import TokenTree
@@ -49,6 +48,7 @@ MAX_BIAS = 100.0
 MAX_LOGPROB_BYTES = 8 << 20
 MAX_SCHEMA_BYTES = 64 << 10
 UNBOUNDED = float("inf")
+FEW = 32
 
 REQUEST_ID = np.dtype("V16")  # 128 bits, server-generated
 DIGEST = np.dtype("V8")
@@ -69,7 +69,7 @@ class Message:
     __slots__ = ()
 
     def __post_init__(self) -> None:
-        check_fields(self, specs_of(type(self)))
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -354,7 +354,8 @@ def _check_distinct(request: Array) -> None:
 
 
 def _check_not_negative(name: str, values: Array) -> None:
-    if values.size and values.min() < 0:
+    # Of a few values Python's own min takes a tenth of the time.
+    if values.size and (min(values.tolist()) if values.size < FEW else values.min()) < 0:
         raise FieldError(f"{name} must not be negative")
 
 

@@ -74,6 +74,11 @@ class Tokenizer:
         return spelling
 
     @cached_property
+    def spelled(self) -> dict[int, bytes]:
+        """Bytes that tokens spell, as far as somebody has looked them up (`shared.detokenizer`)."""
+        return {}
+
+    @cached_property
     def decoder_types(self) -> frozenset[str]:
         """Names of the decoding steps of tokenizer.json, for example {"ByteLevel"}."""
         decoder = json.loads(self.backend.to_str()).get("decoder") or {}

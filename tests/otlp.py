@@ -38,6 +38,7 @@ class Collector:
         self._changed = threading.Condition()
         self._spans: list[ReceivedSpan] = []
         self._metrics: set[str] = set()
+        self.bodies: list[bytes] = []  # of every export, as they came
         self.endpoint = ""
 
     @property
@@ -66,6 +67,7 @@ class Collector:
     def accept(self, path: str, body: bytes) -> None:
         """One export request, by the path of its signal."""
         with self._changed:
+            self.bodies.append(body)
             if path.endswith("/v1/traces"):
                 self._spans += _spans_in(ExportTraceServiceRequest.FromString(body))
             elif path.endswith("/v1/metrics"):

@@ -39,7 +39,7 @@ from shared.tokenizer import Tokenizer
 
 T = TypeVar("T")
 
-WAIT_S = 0.5  # between looks at the verifiers while nothing comes
+WAIT_S = 0.5  # at least, between looks at the verifiers while nothing comes
 FINISH_REASONS = ("stop", "length")
 
 
@@ -176,7 +176,7 @@ class Completion:
             yield piece
         silent_since = self._clock()
         while self.finish_reason is None:
-            delta = await self._next()
+            delta = await self._next(silent_since + keep_alive_s - self._clock())
             if delta is not None:
                 yield self._piece(delta)
                 silent_since = self._clock()
@@ -184,10 +184,13 @@ class Completion:
                 yield None
                 silent_since = self._clock()
 
-    async def _next(self) -> Delta | None:
+    async def _next(self, timeout_s: float) -> Delta | None:
+        """The next delta, None when nothing came in time, or when it is time to look at the verifiers."""
         assert self._stream is not None
-        delta = await self._stream.next(WAIT_S)
-        if delta is None and self._parts.fleet.silent_s > self._parts.patience_s:
+        parts = self._parts
+        patience_s = parts.patience_s - parts.fleet.silent_s  # no need to look before
+        delta = await self._stream.next(min(timeout_s, max(WAIT_S, patience_s)))
+        if delta is None and parts.fleet.silent_s > parts.patience_s:
             raise admission.unavailable(f"no verifier has been alive for {self._parts.patience_s:g} s")
         return delta
 
@@ -197,16 +200,24 @@ class Completion:
             self._first_ns = now_ns()
         self._prove_seen()
         try:
-            if delta.end is None:
-                return self._output.push(delta.tokens)
-            self.finish_reason = _finish_reason(delta.end)
-            return self._output.finish(delta.tokens, delta.end)
+            if delta.end is not None:
+                self.finish_reason = _finish_reason(delta.end)
+                return self._output.finish(delta.tokens, delta.end)
+            piece = self._output.push(delta.tokens)
         except NoEvent:
             assert self.seen is not None
             self._may_return = True  # whoever has named a wrong position may still name the right one
             raise invalid(
                 LAST_EVENT_ID, f"no event of this stream has the position {self.seen.position}"
             ) from None
+        if delta.digest:
+            self._ids.know(self._output.end, delta.digest)
+        return piece
+
+    @property
+    def has_next(self) -> bool:
+        """Whether the next piece is there already."""
+        return self._stream is not None and self._stream.has_next
 
     def _prove_seen(self) -> None:
         """Raises ApiError when the stream is not the one whose beginning the client has."""

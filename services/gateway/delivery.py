@@ -32,10 +32,14 @@ class Gap(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """Newly committed tokens; ``end`` is the terminal event with the last of them."""
+    """Newly committed tokens; ``end`` is the terminal event with the last of them.
+
+    ``digest`` is that of the chain after them, where it is known.
+    """
 
     tokens: list[int]
     end: TokenEvent | None = None
+    digest: bytes = b""
 
 
 @dataclass(slots=True, eq=False)
@@ -66,9 +70,10 @@ class Delivery:
         if event.end < self.position or (event.end == self.position and event.finish is None):
             return None
         new = event.tokens[self.position - event.start :].tolist()
-        if digests.extend(self.digest, new) != event.digest or not self._fits(event.tokens, event.logprobs):
+        digest = digests.extend(self.digest, new)
+        if digest != event.digest or not self._fits(event.tokens, event.logprobs):
             raise Gap  # not this chain: the journal tells which of the two is right
-        self._append(new, event.logprobs, committed_at)
+        self._append(new, digest, event.logprobs, committed_at)
         return self._finish(new, event)
 
     def heal(self, journal: Attached, now_ms: float, asked_at: int | None = None) -> list[Delta]:
@@ -91,7 +96,7 @@ class Delivery:
             self.first_ms = journal.first_token_ms
         last_ms = now_ms if journal.last_token_ms is None else journal.last_token_ms
         for group, logprobs in missing:
-            self._append(group, logprobs, last_ms)
+            self._append(group, digests.extend(self.digest, group), logprobs, last_ms)
         last = groups.pop() if groups and end is not None and len(end.tokens) else []
         return [*(Delta(group) for group in groups), *_without_none(self._finish(last, end))]
 
@@ -121,21 +126,22 @@ class Delivery:
     def _fits(self, tokens: Sized, logprobs: bytes) -> bool:
         return len(logprobs) == len(tokens) * self.logprob_size
 
-    def _append(self, new: Sequence[int], logprobs: bytes, at_ms: float) -> None:
-        """``logprobs`` may begin before the new tokens."""
+    def _append(self, new: Sequence[int], digest: bytes, logprobs: bytes, at_ms: float) -> None:
+        """``digest`` is that after the new tokens; ``logprobs`` may begin before them."""
         if not new:
             return
         self.first_ms = at_ms if self.first_ms is None else self.first_ms
         self.last_ms = max(at_ms, self.last_ms or at_ms)
         self.position += len(new)
-        self.digest = digests.extend(self.digest, new)
+        self.digest = digest
         self.tokens += new
-        self.logprobs += logprobs[len(logprobs) - len(new) * self.logprob_size :]
+        if self.logprob_size:
+            self.logprobs += logprobs[len(logprobs) - len(new) * self.logprob_size :]
 
     def _finish(self, new: list[int], event: TokenEvent | None) -> Delta | None:
         if event is not None and event.finish is not None:
             self.end = event
-        return Delta(new, self.end) if new or self.end is not None else None
+        return Delta(new, self.end, self.digest) if new or self.end is not None else None
 
 
 def _without_none(delta: Delta | None) -> list[Delta]:

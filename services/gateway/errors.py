@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 PRIVATE_FIELDS = frozenset(
     {"prompt", "messages", "stop", "user", "metadata", "logit_bias", "response_format", "tools", "tokens"}
 )
+KEYED_BY_CLIENTS = frozenset({"metadata"})  # its keys are text of the client's own
 MAX_SHOWN = 64
 
 _TYPES = {429: "rate_limit_error", 503: "service_unavailable_error"}
@@ -95,7 +96,8 @@ def of_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
         return ApiError(
             400, "The body must be a JSON object, sent with content-type: application/json", code="invalid_body"
         )
-    param = ".".join(str(part) for part in path)[:MAX_SHOWN].encode("utf-8", "replace").decode()
+    named = path[:1] if path[0] in KEYED_BY_CLIENTS else path
+    param = ".".join(str(part) for part in named)[:MAX_SHOWN].encode("utf-8", "replace").decode()
     shown = _shown(str(path[0]), error.get("input"))
     code = "missing_field" if error["type"] == "missing" else "invalid_value"
     got = "" if code == "missing_field" else f" (got {shown})"

@@ -27,6 +27,7 @@ class Form:
     resumable: bool = False  # a client that leaves may come back
     body_digest: str = ""  # of a body that was sent with an Idempotency-Key
     index: int = 0  # of the choice, where a body asked for several
+    padding: int = 0  # bytes of which each event is a multiple, 0 for any size
     answer: str = ""  # request that the answer is called after: the first choice's, "" for itself
     service_tier: str = ""  # in use, "" where the client asked for none
     tpot_raised_from_ms: float = 0.0  # the target that was below the tenant's least, 0 for none

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from services.gateway import admission, idempotency, slo, tenancy
@@ -19,6 +20,7 @@ from services.gateway.door import Door
 from services.gateway.errors import ApiError, invalid
 from services.gateway.fleet import Fleet
 from services.gateway.key_ring import KeyRing
+from services.gateway.padding import padding_of
 from services.gateway.policy_source import PolicySource
 from services.gateway.prompts import Prompts
 from services.gateway.quotas import Quotas
@@ -113,6 +115,7 @@ class Gateway:
             self._schemas,
             model=settings.model_id,
             limits=self._limits,
+            padding=partial(padding_of, multiple=settings.padding_bytes, always=settings.padding),
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._heartbeat = Heartbeat(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections import deque
 from collections.abc import Callable
 
 from services.gateway.delivery import Delivery, Delta
@@ -31,37 +33,55 @@ class OpenStream:
         self.is_attaching = False
         self.attach_again = False
         self._clock = clock
-        self._items: asyncio.Queue[Delta | ApiError] = asyncio.Queue()
+        self._items: deque[Delta | ApiError] = deque()
+        self._waiter: asyncio.Future[None] | None = None
         self._check_after_s = FIRST_CHECK_S
         self._heard = clock()
         self._missed: float | None = None  # since when Redis has held less than was delivered
 
     async def next(self, timeout_s: float) -> Delta | None:
         """The next delta, None when nothing came in time. Raises ApiError when the request has failed."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                item = await self._items.get()
-        except TimeoutError:
+        if not self._items:
+            await self._wait(timeout_s)
+        if not self._items:
             return None
+        item = self._items.popleft()
         if isinstance(item, ApiError):
             raise item
         return item
 
+    async def _wait(self, timeout_s: float) -> None:
+        """One reader at a time. A future and a timer are a fraction of what a queue under a timeout costs."""
+        loop = asyncio.get_running_loop()
+        waiter = self._waiter = loop.create_future()
+        timer = loop.call_later(max(0.0, timeout_s), _wake, waiter) if timeout_s != math.inf else None
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+
     @property
     def has_next(self) -> bool:
         """Whether `next` would not wait."""
-        return not self._items.empty()
+        return bool(self._items)
 
     def put(self, item: Delta | ApiError | None) -> None:
         """Hand over what a delivery made; None is nothing new."""
         if item is not None:
             self._heard, self._check_after_s = self._clock(), FIRST_CHECK_S
-            self._items.put_nowait(item)
+            self._hand_over(item)
+
+    def _hand_over(self, item: Delta | ApiError) -> None:
+        self._items.append(item)
+        if self._waiter is not None:
+            _wake(self._waiter)
 
     def leave(self, farewell: ApiError) -> None:
         """The last word of this gateway; what was handed over before it is still told."""
         self.is_left = True
-        self._items.put_nowait(farewell)
+        self._hand_over(farewell)
 
     def is_overdue(self) -> bool:
         """Whether the journal should be asked: after a silence, each time twice as long, or when it was lost."""
@@ -83,3 +103,8 @@ class OpenStream:
         if self._missed is None:
             self._missed = self._clock()
         return self._clock() - self._missed >= RESTORE_AFTER_S
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

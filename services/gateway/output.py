@@ -56,6 +56,11 @@ class OutputText:
         return self._push(tokens[known:]) if known < len(tokens) else Piece("", [], piece.position)
 
     def _push(self, tokens: Sequence[int]) -> Piece:
+        whole = None if self._hold_back.is_needed else self._detokenizer.push_whole(tokens)
+        if whole is not None:
+            self._held_tokens += tokens
+            self._position += len(tokens)
+            return self._release(self._held_text + whole, len(self._held_tokens))
         ready = ("", 0)
         for token in tokens:
             self._append(token)
@@ -90,6 +95,11 @@ class OutputText:
         if end.text_length >= 0:
             text = text[: max(0, end.text_length - self._length)]
         return self._release(text, len(self._held_tokens))
+
+    @property
+    def end(self) -> int:
+        """Position after the last token pushed."""
+        return self._position
 
     @property
     def is_behind(self) -> bool:

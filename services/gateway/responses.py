@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from services.gateway.accounts import Account, total_metrics, total_usage
@@ -11,6 +13,10 @@ from services.gateway.completion import Completion
 from services.gateway.output import Piece
 
 Json = dict[str, Any]
+
+encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_encode_text = json.encoder.encode_basestring
+_MARK = "\ue000"
 
 
 class Shape(ABC):
@@ -26,6 +32,7 @@ class Shape(ABC):
         prompt, seen = len(completion.request.prompt), completion.seen
         self.position = prompt if seen is None else seen.position  # up to which everything has been told
         self._has_begun = self.position > prompt
+        self._around_text: tuple[str, str] | None = None
 
     @abstractmethod
     def opening(self) -> Json | None:
@@ -51,13 +58,22 @@ class Shape(ABC):
         """What a whole answer has beside its choices."""
         return {}
 
-    def piece(self, piece: Piece) -> Json | None:
-        """One chunk of text; None where there is nothing to tell."""
+    def piece(self, piece: Piece) -> str | None:
+        """One chunk of text, as JSON; None where there is nothing to tell."""
         self.position = max(self.position, piece.position)  # what has been seen before may come as empty pieces
         tells_tokens = self.form.with_tokens or self.completion.logprobs is not None
-        if not piece.text and not (tells_tokens and piece.tokens):
-            return None
-        return self._chunk(self._told(piece), logprobs=self._logprobs(piece))
+        if tells_tokens and (piece.text or piece.tokens):
+            return encode(self._chunk(self._told(piece), logprobs=self._logprobs(piece)))
+        return self._text_only(piece) if piece.text else None
+
+    def _text_only(self, piece: Piece) -> str:
+        """A chunk in which nothing but the text is new: what is around it is encoded once."""
+        if self._around_text is None:
+            chunk = encode(self._chunk(self._told(replace(piece, text=_MARK))))
+            before, _, after = chunk.rpartition(_encode_text(_MARK))
+            self._around_text = before, after
+        before, after = self._around_text
+        return f"{before}{_encode_text(piece.text)}{after}"
 
     def usage(self, accounts: Sequence[Account]) -> Json:
         """The last chunk, without a choice."""

@@ -149,6 +149,7 @@ class AdaServeOptions(Options):
     acceptance: Literal["exact", "typical"] | None = None
     resumable: bool | None = None
     deadline_ms: float | None = Field(default=None, gt=0, le=MAX_TARGET_MS)
+    padding: bool | None = None
 
 
 class JsonSchema(Options):
@@ -175,6 +176,7 @@ class ResponseFormat(Options):
 
 class StreamOptions(Options):
     include_usage: bool = False
+    include_obfuscation: bool | None = None
 
 
 class TextPart(Options):

@@ -41,6 +41,8 @@ class GatewaySettings(ServiceSettings):
     slow_client_s: float = Field(
         default=30.0, gt=0, le=3600, description="how long a client may leave its stream unread"
     )
+    padding: bool = Field(default=False, description="pads all streams whose requests do not say otherwise")
+    padding_bytes: int = Field(default=256, ge=16, le=16_384, description="of which a padded event is a multiple")
     drain_s: int = Field(default=30, ge=0, le=3600, description="how long open streams may go on after SIGTERM")
     admin_key: str | None = Field(
         default=None,

@@ -18,7 +18,7 @@ from services.gateway.prompts import Prompts, digest_of
 from services.gateway.quotas import Grant
 from services.gateway.resumption import Resumption, opened
 from services.gateway.schema_check import PARAM, SchemaCheck
-from services.gateway.schemas import ChatRequest, CompletionRequest
+from services.gateway.schemas import ChatRequest, CompletionRequest, Sampling
 from services.gateway.terms import Terms
 from shared import signals
 from shared.messages import MAX_CONTEXT, MAX_SCHEMA_BYTES, Request
@@ -94,6 +94,7 @@ class Submission:
         *,
         model: str,
         limits: Callable[[], admission.ModelLimits],
+        padding: Callable[[Sampling], int] = lambda _: 0,
     ) -> None:
         self._parts = parts
         self._prompts = prompts
@@ -102,6 +103,7 @@ class Submission:
         self._schemas = schemas
         self._model = model
         self._limits = limits
+        self._padding = padding
         self._keyed: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def submit(self, asked: Asked) -> Answer:
@@ -234,6 +236,7 @@ class Submission:
             resumable=asked.is_resumable,
             body_digest=asked.body_digest,
             index=choice.index,
+            padding=self._padding(body),
             answer=choice.answer if choice.index else "",
             arm=asked.terms.arm or "",
             service_tier=asked.terms.service_tier,

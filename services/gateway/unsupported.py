@@ -69,9 +69,7 @@ def check(request: Sampling) -> list[str]:
     if request.response_format is not None:
         unknown += _unknown_format(request.response_format)
     if request.stream_options is not None:
-        unknown += _unknown(
-            "stream_options.", request.stream_options.model_extra, {"include_obfuscation": (None, False)}
-        )
+        unknown += _unknown("stream_options.", request.stream_options.model_extra, {})
     return unknown + (check_messages(request.messages) if isinstance(request, ChatRequest) else [])
 
 

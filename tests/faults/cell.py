@@ -72,10 +72,12 @@ def cell(
     is_table: bool = True,
     dtype: str = "float64",
     options: Mapping[str, Mapping[str, str]] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Cell]:
     """Started and ready; killed at the end.
 
-    ``redis_url`` may be a proxy's, ``dtype`` is the real target's, ``options`` are settings by kind.
+    ``redis_url`` may be a proxy's, ``dtype`` is the real target's, ``options`` are settings by kind,
+    ``environment`` other variables of all.
     """
     others = ("selector", "drafter", "gateway")
     members = [f"{kind}-{n}" for kind in others for n in range(num_others)] if num_others > 1 else list(others)
@@ -87,7 +89,7 @@ def cell(
         if not is_table:
             settings["verifier"]["DTYPE"] = dtype
         wanted = {kind: {**settings.get(kind, {}), **(options or {}).get(kind, {})} for kind in KINDS}
-        stack = LocalStack(redis_url, Path(folder), {}, {})
+        stack = LocalStack(redis_url, Path(folder), {}, environment or {})
         try:
             opened = Cell(stack, wanted, is_table=is_table)
             opened.start_all([*members, *(f"verifier-{n}" for n in range(num_verifiers))])

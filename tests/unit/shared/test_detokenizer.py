@@ -144,3 +144,17 @@ def test_stop_strings_begin_after_the_minimum_length(text: str, min_tokens: int)
     exempt = BYTE_LEVEL.decode(tokens[:min_tokens])
     at = text.find("a", len(exempt))
     assert found == (None if at < 0 else at)
+
+
+@given(TOKENIZERS, st.lists(st.lists(st.integers(0, BYTE_LEVEL.vocab_size + 3), max_size=6), max_size=6))
+def test_tokens_pushed_together_give_what_they_give_one_by_one(
+    tokenizer: Tokenizer, groups: list[list[int]]
+) -> None:
+    together, singly = Detokenizer(tokenizer), Detokenizer(tokenizer)
+    for group in groups:
+        expected = "".join(singly.push(token) for token in group)
+        whole = together.push_whole(group)
+        assert whole == (expected if tokenizer is BYTE_LEVEL and not singly.is_holding else None)
+        if whole is None:
+            assert "".join(together.push(token) for token in group) == expected
+    assert together.flush() == singly.flush()

@@ -281,7 +281,7 @@ BAD_CHATS: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
     ({"stream": "yes"}, "stream", ("'yes'",)),
     ({"stream_options": {"include_usage": True}}, "stream_options", ("stream",)),
     ({"user": 5}, "user", ("string",)),
-    ({"metadata": {"a": 5}}, "metadata.a", ()),
+    ({"metadata": {"a": 5}}, "metadata", ()),
     ({"adaserve": {"slo": {"tpot_ms": 0}}}, "adaserve.slo.tpot_ms", ("greater than 0",)),
     ({"adaserve": {"slo": {"tpot_ms": 0.2}}}, "adaserve.slo.tpot_ms", ("0.2", "0.222")),
     ({"adaserve": {"slo": {"class": "gold"}}}, "adaserve.slo.class", ("no classes without a policy",)),
