@@ -3,10 +3,10 @@
     python -m bench.typical [--target DIR --draft DIR] [--prompts 24] [--tokens 48] [--temperature 1.0]
                             [--thresholds 0.01 0.03 0.09 0.3 1.0] [--json]
 
-Every prompt is completed with the same seed: exactly, then with each threshold. The selector has the paper's policy,
-which speculates whatever it costs, so that there is something to accept. "Identical answers" have the same tokens;
-"agreed tokens" is the share of all that come before an answer's first difference; "tokens a step" is the acceptance
-length, with the token that the target adds itself.
+Every prompt is completed with the same seed: exactly, then with each threshold. The selector has the paper's
+policy, which speculates whatever it costs, so that there is something to accept. "Identical answers" have the
+same tokens; "agreed tokens" is the share of all that come before an answer's first difference; "tokens a step"
+is the acceptance length, with the token that the target adds itself.
 """
 
 from __future__ import annotations

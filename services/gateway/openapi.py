@@ -19,7 +19,7 @@ from services.gateway.operations import (
     Content,
     Operation,
 )
-from services.gateway.schemas import AdaServeOptions, ChatRequest, CompletionRequest, Message
+from services.gateway.schemas import ChatRequest, CompletionRequest, Message
 
 Json = dict[str, Any]
 
@@ -28,7 +28,6 @@ NEUTRAL = {
     ChatRequest: unsupported.NEUTRAL,
     CompletionRequest: unsupported.NEUTRAL,
     Message: unsupported.NEUTRAL_MESSAGE,
-    AdaServeOptions: unsupported.NEUTRAL_OPTIONS,
 }
 
 

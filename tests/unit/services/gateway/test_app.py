@@ -16,7 +16,7 @@ from tests.unit.services.gateway.fake_verifier import Reply
 
 CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}]}
 PROMPT: dict[str, Any] = {"model": "tiny", "prompt": "hello"}
-USAGE = {"prompt_tokens", "completion_tokens", "total_tokens"}
+USAGE = {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details"}
 
 
 async def test_openai_client_completes_a_chat(served: Served) -> None:

@@ -43,6 +43,7 @@ async def test_openai_client_gets_every_choice_with_its_own_seed(served: Served)
         "prompt_tokens": prompt,
         "completion_tokens": 6,
         "total_tokens": prompt + 6,
+        "prompt_tokens_details": {"cached_tokens": 0},
     }
 
 
@@ -197,6 +198,7 @@ def account(**changes: Any) -> Account:
             "num_draft_tokens": 8.0,
             "num_accepted_draft_tokens": 5.0,
             "queue_ms": 1.0,
+            "num_cached_tokens": 2.0,
         },
         "slo": Slo(tpot_ms=50),
     }
@@ -206,7 +208,12 @@ def account(**changes: Any) -> Account:
 def test_figures_of_an_answer_add_up_and_the_slowest_choice_judges() -> None:
     slow = account(output_tokens=3, ttft_ms=30.0, first_ms=110.0, last_ms=400.0)
     choices = [account(), slow]
-    assert total_usage(choices) == {"prompt_tokens": 3, "completion_tokens": 8, "total_tokens": 11}
+    assert total_usage(choices) == {
+        "prompt_tokens": 3,
+        "completion_tokens": 8,
+        "total_tokens": 11,
+        "prompt_tokens_details": {"cached_tokens": 2},
+    }
     metrics = total_metrics(choices)
     assert (metrics["time_to_first_token_ms"], metrics["generation_time_ms"]) == (20, 300)
     assert (metrics["mean_itl_ms"], metrics["queue_time_ms"]) == (145, 1)
