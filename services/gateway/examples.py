@@ -13,6 +13,17 @@ CREATED = 1790000000
 
 CHATS: dict[str, Json] = {
     "plain": {"model": "default", "messages": [{"role": "user", "content": "def add(a, b):"}], "max_tokens": 8},
+    "of a schema": {
+        "messages": [{"role": "user", "content": "A person, as JSON:"}],
+        "max_tokens": 8,
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {
+                "name": "person",
+                "schema": {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]},
+            },
+        },
+    },
     "with a target": {
         "model": "default",
         "messages": [
@@ -72,7 +83,15 @@ FIGURES = {
         "num_accepted_draft_tokens": 4,
         "num_spec_steps": 3,
     },
-    "slo": {"class": "custom", "tpot_target_ms": 40.0, "ttft_target_ms": None, "tpot_ms": 12.016, "met": True},
+    "acceptance": "exact",
+    "slo": {
+        "class": "custom",
+        "tpot_target_ms": 40.0,
+        "tpot_raised_from_ms": None,
+        "ttft_target_ms": None,
+        "tpot_ms": 12.016,
+        "met": True,
+    },
 }
 _CHAT_HEAD = {"id": STREAM, "object": "chat.completion.chunk", "created": CREATED, "model": "target"}
 _TEXT_HEAD = {"id": f"cmpl-{REQUEST}", "object": "text_completion", "created": CREATED, "model": "target"}
@@ -139,6 +158,48 @@ MODES: Json = {
     "verifiers": {"verifier.1f": {"mode": "speculative", "reason": "", "since_ms": 1790000000000}},
 }
 
+PROMISES: Json = {
+    "policy": {"file": "policy.yaml", "digest": "5f0c1d2e", "since_ms": 1790000000000, "error": None},
+    "classes": {"chatbot": {"tpot": None, "tpot_ms": 50.0, "ttft_ms": None, "tier": 1, "objective": 0.95}},
+    "tenants": {},
+    "schedules": [True],
+}
+ROLLOUT: Json = {
+    "tenants": ["acme"],
+    "otherwise": "plain",
+    "steps": [0.1, 0.5, 1.0],
+    "step": 1,
+    "share": 0.1,
+    "since_ms": 1790000000000,
+    "halted": None,
+    "next": {"move": "wait", "reason": "the step is 3 h old, and lasts 24 h"},
+    "objectives": {"chatbot": 0.95},
+    "arms": {"treatment": {"chatbot": {"attained": 97, "total": 100}}, "control": {}},
+}
+ROLLOUT_ORDERS: dict[str, Json] = {"to a step": {"step": 1}, "halt": {"halt": True, "reason": "an incident"}}
+KEY: Json = {
+    "id": "3f9a1c0b7d2e",
+    "tenant": "acme",
+    "scopes": ["inference"],
+    "created": "2026-11-28T12:00:00Z",
+    "expires": None,
+    "revoked": None,
+    "status": "active",
+    "earlier_secrets_until": [],
+    "note": "the chat of the shop",
+}
+REVOKED_KEY: Json = {**KEY, "status": "revoked", "revoked": "2026-11-28T12:30:00Z"}
+KEY_WITH_SECRET: Json = {**KEY, "key": "sk-3f9a1c0b7d2e-EXAMPLE"}
+NEW_KEYS: dict[str, Json] = {"for a month": {"tenant": "default", "expires_in": "30d", "note": "a trial"}}
+CHANGE: Json = {
+    "at": "2026-11-28T12:00:00Z",
+    "what": "mode.set",
+    "who": "admin",
+    "before": {"cell": None},
+    "after": {"cell": {"mode": "auto"}},
+    "request_id": "5f0c1d2e",
+}
+
 _ERRORS: dict[int, tuple[str, str, str | None, str]] = {
     400: (
         "temperature: Input should be less than or equal to 2 (got 2.5)",
@@ -146,7 +207,7 @@ _ERRORS: dict[int, tuple[str, str, str | None, str]] = {
         "temperature",
         "invalid_value",
     ),
-    401: ("The admin key is missing or wrong", "invalid", None, "invalid_admin_key"),
+    401: ("The API key is not known", "invalid", None, "invalid_api_key"),
     403: ("x-adaserve-tenant names no tenant of the policy", "invalid", "x-adaserve-tenant", "unknown_tenant"),
     404: ("There is no such stream, or it ended more than ten minutes ago", "invalid", "id", "stream_not_found"),
     409: ("Another connection has taken this stream over", "invalid", None, "detached"),
@@ -164,6 +225,12 @@ _ERRORS: dict[int, tuple[str, str, str | None, str]] = {
         "server",
         None,
         "internal_error",
+    ),
+    502: (
+        "The server that this request is forwarded to cannot be reached",
+        "server",
+        None,
+        "upstream_unreachable",
     ),
     503: ("No capacity now: the message bus does not answer", "service_unavailable", None, "unavailable"),
     504: (

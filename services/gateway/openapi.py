@@ -105,8 +105,9 @@ def _parameters(operation: Operation) -> list[Json]:
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, "example": example}
         for name, example in operation.path_examples.items()
     ]
+    in_query = [{"name": name, "in": "query", **about} for name, about in operation.query.items()]
     in_header = [{"name": name, "in": "header", **about} for name, about in operation.headers.items()]
-    return in_path + in_header
+    return in_path + in_query + in_header
 
 
 def _answer(answer: Answer, references: _References) -> Json:

@@ -13,10 +13,12 @@ from pydantic import BaseModel
 
 from services.gateway import examples
 from services.gateway import reply_schemas as replies
-from services.gateway.admin import ModeOrder
+from services.gateway.admin import ModeOrder, RolloutOrder
+from services.gateway.keys_api import NewKey, Rotation
 from services.gateway.schemas import MAX_TARGET_MS, ChatRequest, CompletionRequest
 from services.gateway.tokenize_api import DetokenizeRequest, TokenizeRequest
 from shared.health import PROMETHEUS_TEXT
+from shared.topics import AUDIT_MAXLEN
 
 Json = dict[str, Any]
 
@@ -39,13 +41,31 @@ KEY_HEADERS: Json = {
     }
 }
 ADMIN_HEADERS: Json = {
-    "authorization": {"description": "`Bearer <admin key>`, where one is set", "schema": {"type": "string"}}
+    "authorization": {
+        "description": "`Bearer <key>` of the scope admin, where there is one",
+        "schema": {"type": "string"},
+    }
 }
 RESUME_HEADERS: Json = {
     "Last-Event-ID": {
         "description": "the event after which to go on, `<request>:<position>:<mark>`; empty: the beginning",
         "schema": {"type": "string", "pattern": "^$|^[0-9a-f]{32}:[0-9]{1,8}:[0-9a-f]{8}$"},
     }
+}
+
+KEY = {"authorization": {"description": "`Bearer sk-…`, where there are keys", "schema": {"type": "string"}}}
+_TEXT: Json = {"schema": {"type": "string"}}
+_COUNT: Json = {"schema": {"type": "string", "pattern": "^[0-9]+$"}}
+TERMS_HEADERS: Json = {
+    "x-adaserve-slo": {"description": "class and targets as they are served", **_TEXT},
+    "x-adaserve-clamped": {"description": "what the policy has cut down, from what to what", **_TEXT},
+    "x-adaserve-acceptance": {"schema": {"type": "string", "const": "typical"}},
+    "x-adaserve-arm": {"schema": {"type": "string", "enum": ["treatment", "control"]}},
+}
+LIMIT_HEADERS: Json = {
+    f"x-ratelimit-{name}-{unit}": _TEXT if name == "reset" else _COUNT
+    for name in ("limit", "remaining", "reset")
+    for unit in ("requests", "tokens")
 }
 
 REQUEST_ID_HEADER: Json = {
@@ -127,6 +147,7 @@ class Operation:
     body: type[BaseModel] | None = None
     body_examples: Mapping[str, Json] = field(default_factory=dict)
     headers: Json = field(default_factory=dict)
+    query: Json = field(default_factory=dict)
     path_examples: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -155,7 +176,7 @@ def _completion(
             "application/json": Content(schema=whole, example=example),
             EVENT_STREAM: _events(chunk, example=events),
         },
-        headers={**STREAM_HEADERS, **WARNING_HEADERS, **EVENT_HEADERS},
+        headers={**STREAM_HEADERS, **WARNING_HEADERS, **EVENT_HEADERS, **TERMS_HEADERS, **LIMIT_HEADERS},
         links=STREAM_LINKS,
     )
 
@@ -169,8 +190,11 @@ def _events(*chunks: type[BaseModel], example: str) -> Content:
 
 
 BODY_ERRORS = (400, 413, 415)
-SUBMIT_ERRORS = (*BODY_ERRORS, 403, 409, 422, 429, 500, 503, 504)
-SUBMIT_HEADERS = {**SLO_HEADERS, **TENANT_HEADERS, **KEY_HEADERS}
+KEY_ERRORS = (401, 403)
+ADMIN_ERRORS = (401, 403, 500)
+SUBMIT_ERRORS = (*BODY_ERRORS, *KEY_ERRORS, 409, 422, 429, 500, 502, 503, 504)
+CALLER_HEADERS = {**KEY, **TENANT_HEADERS}
+SUBMIT_HEADERS = {**SLO_HEADERS, **CALLER_HEADERS, **KEY_HEADERS}
 EITHER = "Whole, or with `stream` as events"
 
 OPERATIONS = (
@@ -217,7 +241,7 @@ OPERATIONS = (
         path="/v1/streams/{stream}",
         name="resume",
         summary="Take a stream up again, from its beginning or after an event",
-        headers={**TENANT_HEADERS, **RESUME_HEADERS},
+        headers={**CALLER_HEADERS, **RESUME_HEADERS},
         path_examples={"stream": examples.STREAM},
         answers={
             200: Answer(
@@ -227,20 +251,20 @@ OPERATIONS = (
                         replies.ChatCompletionChunk, replies.CompletionChunk, example=examples.CHAT_EVENTS
                     )
                 },
-                headers={**STREAM_HEADERS, **EVENT_HEADERS},
+                headers={**STREAM_HEADERS, **EVENT_HEADERS, **TERMS_HEADERS},
             )
         },
-        errors=(400, 403, 404, 409, 500, 503),
+        errors=(400, *KEY_ERRORS, 404, 409, 500, 503),
     ),
     Operation(
         method="delete",
         path="/v1/streams/{stream}",
         name="cancel",
         summary="Cancel a request",
-        headers=TENANT_HEADERS,
+        headers=CALLER_HEADERS,
         path_examples={"stream": examples.STREAM},
         answers={200: _json(replies.CancelledStream, examples.CANCELLED)},
-        errors=(403, 404, 413, 500, 503),
+        errors=(*KEY_ERRORS, 404, 413, 500, 503),
     ),
     Operation(
         method="post",
@@ -250,7 +274,8 @@ OPERATIONS = (
         body=TokenizeRequest,
         body_examples=examples.TOKENIZE,
         answers={200: _json(replies.Tokens, examples.TOKENS, headers=WARNING_HEADERS, links=TEXT_LINKS)},
-        errors=(*BODY_ERRORS, 500),
+        headers=CALLER_HEADERS,
+        errors=(*BODY_ERRORS, *KEY_ERRORS, 500),
     ),
     Operation(
         method="post",
@@ -260,26 +285,27 @@ OPERATIONS = (
         body=DetokenizeRequest,
         body_examples=examples.DETOKENIZE,
         answers={200: _json(replies.Detokenized, {"prompt": "import os"}, headers=WARNING_HEADERS)},
-        errors=(*BODY_ERRORS, 500),
+        headers=CALLER_HEADERS,
+        errors=(*BODY_ERRORS, *KEY_ERRORS, 500),
     ),
     Operation(
         method="get",
         path="/v1/models",
         name="models",
         summary="The one served model, with the SLO classes on offer",
-        headers=TENANT_HEADERS,
+        headers=CALLER_HEADERS,
         answers={200: _json(replies.ModelList, {"object": "list", "data": [examples.MODEL]})},
-        errors=(403, 500),
+        errors=(*KEY_ERRORS, 500),
     ),
     Operation(
         method="get",
         path="/v1/models/{model}",
         name="model",
         summary="The served model by its name, or as `default`",
-        headers=TENANT_HEADERS,
+        headers=CALLER_HEADERS,
         path_examples={"model": "default"},
         answers={200: _json(replies.Model, examples.MODEL)},
-        errors=(403, 404, 500),
+        errors=(*KEY_ERRORS, 404, 500),
     ),
     Operation(
         method="get",
@@ -328,7 +354,7 @@ OPERATIONS = (
         summary="Operators' orders, and how every verifier decodes now",
         headers=ADMIN_HEADERS,
         answers={200: _json(replies.Modes, examples.MODES)},
-        errors=(401, 500, 503),
+        errors=(*ADMIN_ERRORS, 503),
     ),
     Operation(
         method="put",
@@ -339,6 +365,92 @@ OPERATIONS = (
         body_examples=examples.ORDERS,
         headers=ADMIN_HEADERS,
         answers={200: _json(replies.Modes, examples.MODES)},
-        errors=(*BODY_ERRORS, 401, 500, 503),
+        errors=(*BODY_ERRORS, *ADMIN_ERRORS, 503),
+    ),
+    Operation(
+        method="get",
+        path="/admin/slo",
+        name="promises",
+        summary="The policy in force, and what its classes promise now",
+        headers=ADMIN_HEADERS,
+        answers={200: _json(replies.Promises, examples.PROMISES)},
+        errors=ADMIN_ERRORS,
+    ),
+    Operation(
+        method="get",
+        path="/admin/rollout",
+        name="rollout",
+        summary="Where the policy's staged introduction stands",
+        headers=ADMIN_HEADERS,
+        answers={200: _json(replies.RolloutStage, examples.ROLLOUT)},
+        errors=(*ADMIN_ERRORS, 404),
+    ),
+    Operation(
+        method="put",
+        path="/admin/rollout",
+        name="change_rollout",
+        summary="Go to a step of it, halt it, or let it go on",
+        body=RolloutOrder,
+        body_examples=examples.ROLLOUT_ORDERS,
+        headers=ADMIN_HEADERS,
+        answers={200: _json(replies.RolloutStage, examples.ROLLOUT)},
+        errors=(*BODY_ERRORS, *ADMIN_ERRORS, 404, 503),
+    ),
+    Operation(
+        method="get",
+        path="/admin/keys",
+        name="keys",
+        summary="Every API key, without secrets",
+        headers=ADMIN_HEADERS,
+        answers={200: _json(replies.KeyList, {"keys": [examples.KEY], "age_s": 0.4})},
+        errors=ADMIN_ERRORS,
+    ),
+    Operation(
+        method="post",
+        path="/admin/keys",
+        name="create_key",
+        summary="Make an API key; its secret is told this once",
+        body=NewKey,
+        body_examples=examples.NEW_KEYS,
+        headers=ADMIN_HEADERS,
+        answers={201: _json(replies.KeyWithSecret, examples.KEY_WITH_SECRET)},
+        errors=(*BODY_ERRORS, *ADMIN_ERRORS, 409, 503),
+    ),
+    Operation(
+        method="delete",
+        path="/admin/keys/{key_id}",
+        name="revoke_key",
+        summary="Revoke an API key",
+        path_examples={"key_id": examples.KEY["id"]},
+        headers=ADMIN_HEADERS,
+        answers={200: _json(replies.Key, examples.REVOKED_KEY)},
+        errors=(*ADMIN_ERRORS, 404, 409, 413, 503),
+    ),
+    Operation(
+        method="post",
+        path="/admin/keys/{key_id}/rotate",
+        name="rotate_key",
+        summary="A new secret; those before go on for a while",
+        body=Rotation,
+        body_examples={"a day": {"grace": "24h"}},
+        path_examples={"key_id": examples.KEY["id"]},
+        headers=ADMIN_HEADERS,
+        answers={200: _json(replies.KeyWithSecret, examples.KEY_WITH_SECRET)},
+        errors=(*BODY_ERRORS, *ADMIN_ERRORS, 404, 409, 503),
+    ),
+    Operation(
+        method="get",
+        path="/admin/audit",
+        name="audit",
+        summary="The last changes by operators, oldest first",
+        headers=ADMIN_HEADERS,
+        query={
+            "limit": {
+                "schema": {"type": "integer", "minimum": 1, "maximum": AUDIT_MAXLEN, "default": 100},
+                "example": 100,
+            }
+        },
+        answers={200: _json(replies.AuditTrail, {"events": [examples.CHANGE]})},
+        errors=(400, *ADMIN_ERRORS, 503),
     ),
 )

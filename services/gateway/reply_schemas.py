@@ -33,9 +33,12 @@ class Reply(BaseModel):
 
 
 class ErrorDetails(Reply):
-    """Figures for programs."""
+    """Figures for programs: what can be had now, or the limit of the tenant that is reached."""
 
-    achievable_tpot_ms: Milliseconds = Field(description="the TPOT that can be met at this load")
+    achievable_tpot_ms: Milliseconds = may_be_absent()
+    rpm: int = may_be_absent()
+    tpm: int = may_be_absent()
+    max_concurrent: int = may_be_absent()
 
 
 class Error(Reply):
@@ -84,6 +87,7 @@ class SloVerdict(Reply):
 
     service_class: str = Field(alias="class")
     tpot_target_ms: Milliseconds | None = Field(ge=0)
+    tpot_raised_from_ms: Milliseconds | None = Field(ge=0, description="the target below the tenant's least")
     ttft_target_ms: Milliseconds | None = Field(ge=0)
     tpot_ms: Milliseconds = Field(ge=0)
     met: bool | None
@@ -98,6 +102,7 @@ class Metrics(Reply):
     mean_itl_ms: Milliseconds = Field(ge=0, description="TPOT")
     tokens_per_second: float | None = Field(ge=0)
     speculative_decoding: SpeculativeDecoding
+    acceptance: Literal["exact", "typical"]
     slo: SloVerdict
 
 
@@ -148,6 +153,7 @@ class ChatCompletion(Reply):
     object: Literal["chat.completion"]
     created: int
     model: str
+    service_tier: str = may_be_absent()
     choices: list[ChatChoice] = Field(min_length=1)
     usage: Usage
     metrics: Metrics
@@ -174,9 +180,11 @@ class ChatCompletionChunk(Reply):
     object: Literal["chat.completion.chunk"]
     created: int
     model: str
+    service_tier: str = may_be_absent()
     choices: list[ChatChunkChoice]
     usage: Usage | None = may_be_absent()
     metrics: Metrics = may_be_absent()
+    obfuscation: str = may_be_absent()
     prompt_token_ids: list[int] = may_be_absent()
 
 
@@ -196,6 +204,7 @@ class Completion(Reply):
     object: Literal["text_completion"]
     created: int
     model: str
+    service_tier: str = may_be_absent()
     choices: list[CompletionChoice] = Field(min_length=1)
     usage: Usage
     metrics: Metrics
@@ -217,9 +226,11 @@ class CompletionChunk(Reply):
     object: Literal["text_completion"]
     created: int
     model: str
+    service_tier: str = may_be_absent()
     choices: list[CompletionChunkChoice]
     usage: Usage | None = may_be_absent()
     metrics: Metrics = may_be_absent()
+    obfuscation: str = may_be_absent()
 
 
 class SloOffer(Reply):
@@ -289,6 +300,111 @@ class Modes(Reply):
 
     orders: dict[str, ModeOrderReply]
     verifiers: dict[str, VerifierMode]
+
+
+class PolicyProblem(Reply):
+    """Why a policy file was refused."""
+
+    message: str
+    digest: str | None
+    at_ms: int = Field(ge=0)
+
+
+class PolicyInForce(Reply):
+    """The policy file, its digest, and the last one that was refused since."""
+
+    file: str | None
+    digest: str | None
+    since_ms: int | None
+    error: PolicyProblem | None
+
+
+class ClassInForce(Reply):
+    """As the policy file has it; null for nothing."""
+
+    tpot: str | None
+    tpot_ms: Milliseconds | None
+    ttft_ms: Milliseconds | None
+    tier: int
+    objective: float | None
+
+
+class Promises(Reply):
+    """What is promised now: to all, and to tenants with schedules of their own."""
+
+    policy: PolicyInForce
+    classes: dict[str, ClassInForce] = may_be_absent()
+    tenants: dict[str, dict[str, ClassInForce]] = may_be_absent()
+    schedules: list[bool] = may_be_absent()
+
+
+class ArmTally(Reply):
+    """Finished requests with a target since the step began."""
+
+    attained: int = Field(ge=0)
+    total: int = Field(ge=0)
+
+
+class NextMove(Reply):
+    move: str
+    reason: str
+
+
+class RolloutStage(Reply):
+    """Where a staged introduction stands; null before Redis has told."""
+
+    tenants: list[str]
+    otherwise: str = Field(description="plain, or the URL of the other server")
+    steps: list[float]
+    step: int | None
+    share: float | None
+    since_ms: int | None
+    halted: str | None
+    next: NextMove
+    objectives: dict[str, float]
+    arms: dict[str, dict[str, ArmTally]]
+
+
+class Key(Reply):
+    """An API key without its secret; times in ISO 8601."""
+
+    id: str
+    tenant: str
+    scopes: list[str]
+    created: str
+    expires: str | None
+    revoked: str | None
+    status: str
+    earlier_secrets_until: list[str]
+    note: str
+
+
+class KeyWithSecret(Key):
+    """`key` is told this once."""
+
+    key: str
+
+
+class KeyList(Reply):
+    """``age_s``: how long ago they were read."""
+
+    keys: list[Key]
+    age_s: float = Field(ge=0)
+
+
+class Change(Reply):
+    """What an operator has changed."""
+
+    at: str
+    what: str
+    who: str
+    before: Any
+    after: Any
+    request_id: str
+
+
+class AuditTrail(Reply):
+    events: list[Change]
 
 
 class Document(BaseModel):

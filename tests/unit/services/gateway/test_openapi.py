@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,16 +13,15 @@ from fastapi.routing import APIRoute
 from services.gateway import examples
 from services.gateway.app import VERSION
 from services.gateway.openapi import document
-from services.gateway.operations import OPERATIONS
+from services.gateway.operations import OPERATIONS, Operation
+from shared.policy import load_policy
 from tests.conformance.described import Described
 from tests.unit.services.gateway.conftest import Served
 from tests.unit.services.gateway.fake_verifier import Reply
 
 DESCRIBED = Described(document(VERSION))
 NAMES = [operation.name for operation in OPERATIONS]
-BODIES = [
-    (operation.path, name, body) for operation in OPERATIONS for name, body in operation.body_examples.items()
-]
+BODIES = [(operation, name, body) for operation in OPERATIONS for name, body in operation.body_examples.items()]
 
 
 async def test_the_table_has_every_route_and_no_other(front: httpx.AsyncClient) -> None:
@@ -82,14 +82,19 @@ def test_a_reply_field_that_is_not_described_is_refused(model: str, example: dic
         DESCRIBED.check(schema, {**example, "unheard": 1})
 
 
-@pytest.mark.parametrize(("path", "name", "body"), BODIES, ids=[name for _, name, _ in BODIES])
+@pytest.mark.parametrize(("operation", "name", "body"), BODIES, ids=[name for _, name, _ in BODIES])
 async def test_every_request_example_is_served_as_described(
-    served: Served, path: str, name: str, body: dict[str, Any]
+    served: Served, operation: Operation, name: str, body: dict[str, Any]
 ) -> None:
-    method = "put" if path == "/admin/mode" else "post"
-    answer = await served.http.request(method, path, json=body)
-    assert answer.status_code == 200, answer.text
-    DESCRIBED.check_answer(method, path, answer)
+    path = operation.path
+    if "{key_id}" in path:
+        made = await served.http.post("/admin/keys", json={"tenant": "acme", "scopes": ["admin"]})
+        served.http.headers["authorization"] = f"Bearer {made.json()['key']}"
+        path = path.replace("{key_id}", made.json()["id"])
+    answer = await served.http.request(operation.method, path, json=body)
+    has_no_rollout = operation.name == "change_rollout"
+    assert answer.status_code == (404 if has_no_rollout else min(operation.answers)), answer.text
+    DESCRIBED.check_answer(operation.method, operation.path, answer)
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
@@ -136,8 +141,60 @@ async def test_errors_are_described_where_they_occur(served: Served) -> None:
 
 
 async def test_what_only_looks_is_described(served: Served) -> None:
-    for path in ("/live", "/ready", "/metrics", "/version", "/openapi.json", "/v1/models", "/admin/mode"):
+    looks = ["/live", "/ready", "/metrics", "/version", "/openapi.json", "/v1/models"]
+    looks += [f"/admin/{name}" for name in ("mode", "slo", "keys", "audit")]
+    for path in looks:
         answer = await served.http.get(path)
         assert answer.status_code == 200
         DESCRIBED.check_answer("get", path, answer)
     DESCRIBED.check_answer("get", "/v1/models/{model}", await served.http.get("/v1/models/default"))
+
+
+async def test_keys_and_what_they_leave_behind_are_described(served: Served) -> None:
+    made = await served.http.post("/admin/keys", json={"tenant": "acme", "scopes": ["inference", "admin"]})
+    DESCRIBED.check_answer("post", "/admin/keys", made)
+    key, path = made.json(), "/admin/keys/{key_id}"
+    refused = await served.http.get("/v1/models")
+    assert refused.status_code == 401
+    DESCRIBED.check_answer("get", "/v1/models", refused)
+    served.http.headers["authorization"] = f"Bearer {key['key']}"
+    other = (await served.http.post("/admin/keys", json={"tenant": "acme"})).json()
+    DESCRIBED.check_answer("delete", path, await served.http.delete(f"/admin/keys/{other['id']}"))
+    DESCRIBED.check_answer("delete", path, await served.http.delete("/admin/keys/nobody"))
+    DESCRIBED.check_answer("get", "/admin/keys", await served.http.get("/admin/keys"))
+    audit = await served.http.get("/admin/audit", params={"limit": 5})
+    assert [event["what"] for event in audit.json()["events"]] == ["key.create", "key.create", "key.revoke"]
+    DESCRIBED.check_answer("get", "/admin/audit", audit)
+    DESCRIBED.check_answer("get", "/admin/audit", await served.http.get("/admin/audit", params={"limit": 0}))
+
+
+POLICY = """
+classes: {chat: {tpot_ms: 50, objective: 0.9}, batch: {}}
+tenants: {acme: {classes: [chat, batch], default: chat, tpot_ms_min: 40, max_tokens: 4, rpm: 100, tpm: 10000}}
+schedules: [{class: chat, tenant: acme, cron: "* * * * *", tpot_ms: 45}]
+service_tiers: {flex: batch}
+rollout: {tenants: [acme], ramp: [0.5, 1.0]}
+"""
+
+
+async def test_what_a_policy_adds_to_answers_is_described(served: Served, tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(POLICY)
+    served.gateway.policies.current = load_policy(file)
+    served.http.headers["x-adaserve-tenant"] = "acme"
+    chat = {"messages": [{"role": "user", "content": "hi"}], "service_tier": "flex", "max_tokens": 9}
+    for stream in (False, True):
+        body = {**chat, "stream": stream, "adaserve": {"slo": {"tpot_ms": 5}, "padding": True}}
+        answer = await served.http.post("/v1/chat/completions", json=body)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers.keys() >= {"x-adaserve-slo", "x-adaserve-clamped", "x-ratelimit-limit-tokens"}
+        DESCRIBED.check_answer("post", "/v1/chat/completions", answer)
+    for path in ("/admin/slo", "/admin/rollout", "/v1/models"):
+        answer = await served.http.get(path)
+        assert answer.status_code == 200, answer.text
+        DESCRIBED.check_answer("get", path, answer)
+    order = await served.http.put("/admin/rollout", json={"halt": True})
+    DESCRIBED.check_answer("put", "/admin/rollout", order)
+    unknown = await served.http.get("/v1/models", headers={"x-adaserve-tenant": "nobody"})
+    assert unknown.status_code == 403
+    DESCRIBED.check_answer("get", "/v1/models", unknown)
