@@ -47,9 +47,7 @@ async def test_after_its_grace_it_is_cancelled_by_any_gateway(
     served: Served, other: Other, options: dict[str, Any]
 ) -> None:
     """The gateway that its client left is dead by then."""
-    reaping = served.gateway._reaping
-    assert reaping is not None
-    reaping.cancel()
+    served.gateway._tasks[0].cancel()  # its reaper
     request, gate = await left(served)
     await served.until(lambda: served.status(request) == "cancelled")
     assert not is_waiting(served, request)
