@@ -155,7 +155,7 @@ class Source:
         if rate and now < self._next_turn:
             time.sleep(min(TURN_S, self._next_turn - now))
             return
-        self._next_turn = max(now - 10 * TURN_S, self._next_turn) + TURN_S
+        self._next_turn = max(now - 10 * TURN_S, self._next_turn) + TURN_S if rate else now
         places = self._ready(min(MAX_ROWS, max(1, round(rate * TURN_S))) if rate else MAX_ROWS)
         if places:
             self._commit(places)
