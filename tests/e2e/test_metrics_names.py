@@ -18,6 +18,7 @@ TOP = {
     "mean_itl_ms",
     "tokens_per_second",
     "speculative_decoding",
+    "acceptance",
     "slo",
 }
 SPECULATION = {
@@ -27,7 +28,7 @@ SPECULATION = {
     "num_accepted_draft_tokens",
     "num_spec_steps",
 }
-SLO = {"class", "tpot_target_ms", "ttft_target_ms", "tpot_ms", "met"}
+SLO = {"class", "tpot_target_ms", "tpot_raised_from_ms", "ttft_target_ms", "tpot_ms", "met"}
 CHAT = {"messages": [{"role": "user", "content": "def main():"}]}
 TEXT = {"prompt": "import os\nimport sys\n"}
 
