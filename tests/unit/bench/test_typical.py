@@ -25,7 +25,7 @@ def test_a_row_tells_shares_and_acceptance() -> None:
     assert (found.identical, found.agreed, found.tokens_a_step) == (0.5, 5 / 8, 3.5)
     assert row(None, exact, exact).tokens_a_step == 1.5
     assert row(None, [Answered([1], 0, 0)], [Answered([1], 0, 0)]).tokens_a_step == 1.0
-    assert table([row(None, exact, exact), found]).splitlines()[-1] == "| 0.3 | 50% | 62% | 3.50 |"
+    assert table([row(None, exact, exact), found]).splitlines()[-1] == "| 0.3 | 50% | 62% | 2 | 3.50 |"
 
 
 def test_its_policy_has_a_tenant_for_each_threshold(tmp_path: Path) -> None:
