@@ -39,7 +39,12 @@ run: install  ## the whole stack on this machine, up to a streamed completion; s
 	@$(BIN)/adaserve up $(ARGS)
 
 test: install  ## the whole test suite, with coverage and its gate
+ifdef ARGS
 	$(BIN)/python -m pytest --cov --cov-report= $(ARGS)
+else
+	$(BIN)/python -m pytest -n 2 --cov --cov-report= tests/unit tests/conformance tests/fuzz
+	$(BIN)/python -m pytest --cov --cov-append --cov-report= tests/e2e tests/faults
+endif
 	$(BIN)/python -m coverage report
 	@echo "shared and everything that decides:"
 	$(BIN)/python -m coverage report --include='$(GATED)' --fail-under=95

@@ -135,17 +135,16 @@ def test_a_tenant_finds_its_own_blocks_and_nobody_elses() -> None:
 
 
 def test_what_was_of_use_last_stays_longest() -> None:
-    pool = BlockPool(40, BLOCK)
+    pool = BlockPool(80, BLOCK)
     cache = PrefixCache(pool)
-    contexts = [[number] * 15 for number in range(10)]  # the pool is full of what was
-    for context in contexts:
-        fed(cache, pool, "acme", context).slots.free()
-    for _ in range(3):
-        assert len(cache.find(cache.new_prefix("acme"), contexts[0]))
-        fed(cache, pool, "acme", [99] * 20).slots.free()
-    found = [len(cache.find(cache.new_prefix("acme"), context)) > 0 for context in contexts]
-    assert found[0]
-    assert not all(found)
+    wanted = [77] * 16
+    fed(cache, pool, "acme", wanted).slots.free()
+    for number in range(60):  # far more than the pool holds
+        assert len(cache.find(cache.new_prefix("acme"), wanted)) == 12, number
+        fed(cache, pool, "acme", [number] * 15).slots.free()
+    found = [len(cache.find(cache.new_prefix("acme"), [number] * 15)) > 0 for number in range(60)]
+    assert not any(found[:20])
+    assert all(found[-3:])
 
 
 def test_names_of_lost_blocks_are_dropped() -> None:
