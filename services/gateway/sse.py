@@ -132,15 +132,20 @@ async def _choice(shape: Shape, keep_alive_s: float) -> AsyncGenerator[bytes, No
     if completion.seen is None and (opening := shape.opening()) is not None:
         yield _event(shape, opening).encode()
     ready: list[str] = []
-    async for piece in completion.pieces(keep_alive_s):
-        if piece is None:
-            yield KEEP_ALIVE
-            continue
-        if (chunk := shape.piece(piece)) is not None:
-            ready.append(_event(shape, chunk))
-        if ready and (len(ready) >= MAX_AT_ONCE or not completion.has_next):
+    try:
+        async for piece in completion.pieces(keep_alive_s):
+            if piece is None:
+                yield KEEP_ALIVE
+                continue
+            if (chunk := shape.piece(piece)) is not None:
+                ready.append(_event(shape, chunk))
+            if ready and (len(ready) >= MAX_AT_ONCE or not completion.has_next):
+                yield "".join(ready).encode()
+                ready.clear()
+    except Exception:  # what came before an error is told before it
+        if ready:
             yield "".join(ready).encode()
-            ready.clear()
+        raise
     ready.append(_event(shape, shape.closing()))
     yield "".join(ready).encode()
 
