@@ -74,7 +74,7 @@ class KeyFile(Section):
     keys: Mapping[KeyId, FileKey] = Field(min_length=1, max_length=MAX_KEYS)
 
 
-def load_key_file(path: Path) -> dict[str, ApiKey]:
-    """Raises PolicyError naming the file, the line, the field and what is allowed."""
-    found = YamlFile.read(path).model(KeyFile)
+def parse_key_file(path: Path, data: bytes) -> dict[str, ApiKey]:
+    """The keys in a file's bytes. Raises PolicyError naming the file, the line, the field and what is allowed."""
+    found = YamlFile.parse(path, data).model(KeyFile)
     return {key_id: entry.key(key_id) for key_id, entry in found.keys.items()}

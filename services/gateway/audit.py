@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from services.gateway.admission import unavailable
 from services.gateway.bus import Bus
@@ -17,6 +17,12 @@ lines = logging.getLogger("adaserve.audit")  # nothing but events, so that it ca
 
 SYSTEM = "system"
 """Who it was when nobody asked over HTTP, such as a policy file that changed."""
+
+
+class Record(Protocol):
+    """Tells one change: `Audit.record`, as those see it who do not know more of it."""
+
+    async def __call__(self, what: str, *, who: str, before: Any, after: Any) -> None: ...
 
 
 class Audit:

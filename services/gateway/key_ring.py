@@ -16,12 +16,13 @@ from pathlib import Path
 from services.gateway.admission import unavailable
 from services.gateway.bus import Bus
 from services.gateway.errors import ApiError
+from services.gateway.followed_file import FollowedFile
 from services.gateway.tasks import end, vital
 from shared import door_scripts, signals
 from shared.api_keys import ApiKey, Scope, merged, unpack_keys
 from shared.door_scripts import KeyChange, KeyRecords
 from shared.errors import BusUnavailable, PolicyError, UnreadableMessage
-from shared.key_file import load_key_file
+from shared.key_file import parse_key_file
 from shared.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -42,14 +43,13 @@ class KeyRing:
     ) -> None:
         self._bus = bus
         self._telemetry = telemetry
-        self._file = file
+        self._file = None if file is None else FollowedFile(file)
         self._clock = clock
         self._keys: Mapping[str, ApiKey] = {}
         self._records: Mapping[bytes, bytes] = {}  # as they were in Redis when they were last read
         self._read: Mapping[str, ApiKey] = {}  # the same, unpacked
         self._stored: Mapping[str, ApiKey] = {}  # as Redis should have them
         self._from_file: Mapping[str, ApiKey] = {}
-        self._file_state: tuple[int, ...] = ()
         self._version = ""
         self._read_at = clock()
         self._warned_at = -REMIND_S
@@ -73,8 +73,7 @@ class KeyRing:
     async def load(self) -> None:
         """Read all. Raises PolicyError for a bad file, BusUnavailable where there is no file."""
         if self._file is not None:
-            self._file_state = _state(self._file)
-            self._from_file = load_key_file(self._file)
+            self._from_file = parse_key_file(self._file.path, self._file.read())
             self._join()
         try:
             await self.refresh()
@@ -117,8 +116,8 @@ class KeyRing:
     async def _poll(self) -> None:
         while True:
             await asyncio.sleep(POLL_S)
-            if self._file is not None and _state(self._file) != self._file_state:
-                await self._reread_file(self._file)
+            if self._file is not None:
+                await self._follow(self._file)
             try:
                 await self.refresh()
             except (BusUnavailable, UnreadableMessage) as error:
@@ -151,16 +150,18 @@ class KeyRing:
     def _join(self) -> None:
         self._keys, _ = merged(self._from_file, self._stored)
 
-    async def _reread_file(self, path: Path) -> None:
+    async def _follow(self, file: FollowedFile) -> None:
         """All of a changed file counts, or nothing of it where it is bad."""
-        self._file_state = _state(path)
         try:
-            self._from_file = await asyncio.to_thread(load_key_file, path)
+            data = await asyncio.to_thread(file.look)
+            if data is None:
+                return
+            self._from_file = await asyncio.to_thread(parse_key_file, file.path, data)
         except PolicyError as error:
             logger.error("%s; the keys before go on", error)
             return
         self._join()
-        logger.info("%s: %d API keys", path, len(self._from_file))
+        logger.info("%s: %d API keys", file.path, len(self._from_file))
 
     def _warn(self, error: Exception) -> None:
         if self._clock() - self._warned_at >= REMIND_S:
@@ -168,12 +169,3 @@ class KeyRing:
             logger.warning(
                 "API keys cannot be read: %s; %d known ones go on, %.0f s old", error, len(self._keys), self.age_s
             )
-
-
-def _state(path: Path) -> tuple[int, ...]:
-    """Another one when the file has been written, or replaced as Kubernetes does."""
-    try:
-        found = path.stat()
-    except OSError:
-        return ()
-    return (found.st_mtime_ns, found.st_size, found.st_ino)

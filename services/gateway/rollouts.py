@@ -17,8 +17,8 @@ from typing import Any
 
 from services.gateway import ramp
 from services.gateway.admission import unavailable
+from services.gateway.audit import SYSTEM, Record
 from services.gateway.bus import Bus
-from services.gateway.changes import SYSTEM, Record, to_log
 from services.gateway.errors import ApiError
 from services.gateway.policy_source import PolicySource
 from services.gateway.ramp import Move, Stage, Tally, Verdict
@@ -44,7 +44,7 @@ class Rollouts:
         policies: PolicySource,
         telemetry: Telemetry,
         *,
-        record: Record = to_log,
+        record: Record,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._bus = bus

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from shared.api_keys import Scope, Verdict, judge
+from shared.api_keys import ApiKey, Scope, Verdict, judge
 from shared.errors import PolicyError
-from shared.key_file import load_key_file
+from shared.key_file import parse_key_file
 
 DIGEST = sha256(b"secret").hexdigest()
+
+
+def loaded(path: Path) -> dict[str, ApiKey]:
+    return parse_key_file(path, path.read_bytes())
 
 
 def write(folder: Path, text: str) -> Path:
@@ -32,7 +36,7 @@ keys:
   0ps:
     {{tenant: operators, sha256: {DIGEST}, scopes: [admin, inference], expires: 2028-01-01}}
 """
-    keys = load_key_file(write(tmp_path, text))
+    keys = loaded(write(tmp_path, text))
     assert judge(keys, "sk-abc-secret", 1_800_000_000_000.0)[0] is Verdict.OK
     assert judge(keys, "sk-abc-secret", 1_801_353_600_000.0)[0] is Verdict.EXPIRED
     assert (keys["abc"].tenant, keys["abc"].scopes, keys["abc"].note) == ("acme", (Scope.INFERENCE,), "on disk")
@@ -55,10 +59,10 @@ keys:
 )
 def test_a_bad_entry_is_named_with_its_line(tmp_path: Path, entry: str, words: str) -> None:
     with pytest.raises(PolicyError, match=r"keys\.yaml, line 2") as error:
-        load_key_file(write(tmp_path, f"keys:\n  {entry}\n"))
+        loaded(write(tmp_path, f"keys:\n  {entry}\n"))
     assert words in str(error.value)
 
 
 def test_a_file_without_keys_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match="keys"):
-        load_key_file(write(tmp_path, "keys: {}\n"))
+        loaded(write(tmp_path, "keys: {}\n"))

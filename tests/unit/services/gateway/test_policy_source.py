@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from services.gateway import policy_source
-from services.gateway.policy_source import PolicySource, digest_of
+from services.gateway.followed_file import FollowedFile, digest_of
+from services.gateway.policy_source import PolicySource
 from services.gateway.tasks import end
 from shared.errors import PolicyError
 from shared.telemetry import Telemetry, configure
@@ -37,6 +38,10 @@ def telemetry() -> Iterator[Telemetry]:
     made.shutdown()
 
 
+async def unrecorded(what: str, *, who: str, before: Any, after: Any) -> None:
+    """Where nobody looks at what is recorded."""
+
+
 class File:
     """A source on a file of its own."""
 
@@ -44,11 +49,15 @@ class File:
         self.path = path
         path.write_text(text(50))
         self.telemetry = telemetry
-        self.source = PolicySource(path, None, telemetry, secret=environment.get, clock=lambda: 7.0)
+        self.followed = FollowedFile(path)
+        self.followed.read()
+        self.source = PolicySource(
+            path, None, telemetry, secret=environment.get, record=unrecorded, clock=lambda: 7.0
+        )
 
     def look(self, times: int = 2) -> None:
         for _ in range(times):
-            self.source.look(self.path)
+            self.source.look(self.followed)
 
     @property
     def tpot_ms(self) -> float | None:
@@ -104,12 +113,14 @@ def test_a_config_map_is_followed_through_its_links(tmp_path: Path, telemetry: T
         (tmp_path / name / "policy.yaml").write_text(text(tpot_ms))
     (tmp_path / "..data").symlink_to("..first")
     (tmp_path / "policy.yaml").symlink_to("..data/policy.yaml")
-    source = PolicySource(tmp_path / "policy.yaml", None, telemetry, secret=lambda _: None)
+    source = PolicySource(tmp_path / "policy.yaml", None, telemetry, secret=lambda _: None, record=unrecorded)
+    followed = FollowedFile(tmp_path / "policy.yaml")
+    followed.read()
     (tmp_path / "..tmp").symlink_to("..second")
     (tmp_path / "..tmp").rename(tmp_path / "..data")
     shutil.rmtree(tmp_path / "..first")
     for _ in range(2):
-        source.look(tmp_path / "policy.yaml")
+        source.look(followed)
     assert source.current is not None
     assert source.current.classes["chat"].tpot_ms == 40
 
@@ -190,7 +201,7 @@ async def test_changes_are_recorded(file: File, monkeypatch: pytest.MonkeyPatch)
 def test_a_bad_file_at_the_start_is_fatal(tmp_path: Path, telemetry: Telemetry) -> None:
     (tmp_path / "policy.yaml").write_text("classes: 3\n")
     with pytest.raises(PolicyError, match=r"line 1: classes='3': must be a mapping"):
-        PolicySource(tmp_path / "policy.yaml", None, telemetry, secret=lambda _: None)
+        PolicySource(tmp_path / "policy.yaml", None, telemetry, secret=lambda _: None, record=unrecorded)
 
 
 @pytest.fixture

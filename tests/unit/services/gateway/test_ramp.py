@@ -164,7 +164,7 @@ class Cell:
     def gateway(self, policy: Policy = POLICY) -> Rollouts:
         bus = Bus(self.url, self.keys, "gateway.test")
         self.buses.append(bus)
-        source = PolicySource(None, policy, self.telemetry, secret=lambda _: None)
+        source = PolicySource(None, policy, self.telemetry, secret=lambda _: None, record=self.record)
         return Rollouts(bus, source, self.telemetry, record=self.record, clock=lambda: self.now_s)
 
     async def record(self, what: str, *, who: str, before: Any, after: Any) -> None:
