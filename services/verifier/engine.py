@@ -25,7 +25,8 @@ from services.verifier.governor import NO_DRAFTER, Status
 from services.verifier.intake import Expired, Intake, Unservable
 from services.verifier.overhead import Overhead
 from services.verifier.pace import Pace
-from services.verifier.scheduler import NOTHING, Scheduler
+from services.verifier.prefixes import KnownPrefixes
+from services.verifier.scheduler import Scheduler
 from services.verifier.speculator import Speculator
 from services.verifier.teacher import Teacher
 from services.verifier.traces import Traces
@@ -95,7 +96,7 @@ class Engine:
         prefixes: PrefixCache | None = None,
     ) -> None:
         self._bus = bus
-        self._prefixes = prefixes
+        self._prefixes = KnownPrefixes(prefixes, telemetry)
         self._runner = runner
         self._scheduler = scheduler
         self._speculator = speculator
@@ -236,42 +237,14 @@ class Engine:
             self._scheduler.add(generation)
 
     def _admit(self) -> None:
-        found = self._scheduler.admit(self._known)
+        found = self._scheduler.admit(self._prefixes.find)
         if not found:
             return
-        self._copy_known(found)
+        self._runner.cache.move(*self._prefixes.adopt(found))
         admitted = [generation for generation, _ in found]
         self._traces.admitted(admitted)
         if not self._speculator.is_outstanding:  # else the drafter hears of them with the next ask
             self._ask_alone()
-
-    def _known(self, generation: Generation) -> Int32:
-        """Slots with the KV of its first tokens."""
-        if self._prefixes is None or generation.prefix is None:
-            return NOTHING
-        return self._prefixes.find(generation.prefix, generation.tokens)
-
-    def _copy_known(self, admitted: Sequence[tuple[Generation, Int32]]) -> None:
-        """All at once: what one was found to have may lie in the slots of another."""
-        destinations = []
-        for generation, source in admitted:
-            num_known = generation.slots.length = len(source)
-            destinations.append(generation.slots.slots(0, num_known))
-            if generation.tally.num_steps == 0:
-                generation.tally.num_cached_tokens = min(num_known, generation.num_prompt)
-            self._telemetry.add(signals.PREFIX_TOKENS, num_known, outcome="hit")
-            self._telemetry.add(signals.PREFIX_TOKENS, generation.num_pending, outcome="miss")
-        sources = np.concatenate([source for _, source in admitted])
-        self._runner.cache.move(sources, np.concatenate(destinations))
-
-    def _publish_known(self, batch: Batch) -> None:
-        """What was fed may be the beginning of others."""
-        if self._prefixes is None:
-            return
-        for generation, _ in batch.fed:
-            if generation.prefix is not None:
-                slots = generation.slots
-                self._prefixes.publish(generation.prefix, generation.tokens, slots.length, slots.blocks)
 
     def _hand_over(self, departure: Departure) -> None:
         """What does not end soon goes back, so that another verifier goes on at once. Raises BusUnavailable."""
@@ -401,7 +374,7 @@ class Engine:
         self._learn(batch, forward_ms)
         settlements, moves = settle_batch(batch, logits)
         self._runner.cache.move(*moves)
-        self._publish_known(batch)
+        self._prefixes.publish(batch.fed)
         self._teacher.observe(self._speculator.pair, batch)
         self._watch(batch.walks)
         self._count(batch, settlements)
