@@ -12,12 +12,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
-from services.gateway import errors, openapi, unsupported
+from services.gateway import errors, unsupported
 from services.gateway.admin import add_admin
 from services.gateway.admission import Leaving
 from services.gateway.answer import Answer
 from services.gateway.authentication import Authentication
 from services.gateway.bodies import JsonRoute
+from services.gateway.description.document import document
 from services.gateway.errors import ApiError
 from services.gateway.handler import Gateway
 from services.gateway.keys_api import add_keys
@@ -152,7 +153,7 @@ def _add_probes(app: FastAPI, gateway: Gateway) -> None:
 
     @app.get("/openapi.json")
     async def described() -> dict[str, Any]:
-        return openapi.document(VERSION)
+        return document(VERSION)
 
     @app.get("/version")
     async def about_version() -> dict[str, str]:

@@ -14,7 +14,7 @@ import httpx
 import schemathesis
 
 from services.gateway.app import VERSION
-from services.gateway.openapi import document
+from services.gateway.description.document import document
 from tests.conformance import servable
 from tests.conformance.described import Described
 

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from services.gateway import examples
 from services.gateway.app import VERSION
-from services.gateway.openapi import document
+from services.gateway.description import examples
+from services.gateway.description.document import document
 from shared.embedded_redis import EmbeddedRedis
 from tests.conformance import campaign, servable
 from tests.conformance.described import Described

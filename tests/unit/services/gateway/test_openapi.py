@@ -10,10 +10,10 @@ import jsonschema_rs
 import pytest
 from fastapi.routing import APIRoute
 
-from services.gateway import examples
 from services.gateway.app import VERSION
-from services.gateway.openapi import document
-from services.gateway.operations import OPERATIONS, Operation
+from services.gateway.description import examples
+from services.gateway.description.document import OPERATIONS, document
+from services.gateway.description.operation import Operation
 from shared.policy import load_policy
 from tests.conformance.described import Described
 from tests.unit.services.gateway.conftest import Served

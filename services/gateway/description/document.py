@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the table of `operations` and the schemas of requests and replies."""
+"""The OpenAPI 3.1 document, made from the tables of operations and the schemas of requests and replies."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from services.gateway import examples, unsupported
-from services.gateway import reply_schemas as replies
-from services.gateway.operations import (
-    OPERATIONS,
-    REQUEST_ID_HEADER,
-    RETRY_HEADERS,
-    Answer,
-    Content,
-    Operation,
-)
+from services.gateway import unsupported
+from services.gateway.description import examples, replies
+from services.gateway.description.operating import OPERATING
+from services.gateway.description.operation import REQUEST_ID_HEADER, RETRY_HEADERS, Answer, Content, Operation
+from services.gateway.description.serving import SERVING
 from services.gateway.schemas import ChatRequest, CompletionRequest, Message
 
 Json = dict[str, Any]
+
+OPERATIONS = (*SERVING, *OPERATING)
+"""Every route. One that is not here, or is here and nowhere else, fails a test."""
 
 REFERENCE = "#/components/schemas/{model}"
 NEUTRAL = {

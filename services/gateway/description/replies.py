@@ -10,8 +10,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.modes import Mode
-
 REQUEST_ID = "[0-9a-f]{32}"
 Milliseconds = float
 FinishReason = Literal["stop", "length"]
@@ -132,6 +130,27 @@ class CompletionLogprobs(Reply):
     text_offset: list[int]
 
 
+class Head(Reply):
+    """What whole answers and chunks have in common."""
+
+    created: int
+    model: str
+    service_tier: str = may_be_absent()
+
+
+class Whole(Head):
+    usage: Usage
+    metrics: Metrics
+
+
+class Chunk(Head):
+    """`usage` is null in all but the last, where it is asked for at all; `obfuscation` pads a stream's events."""
+
+    usage: Usage | None = may_be_absent()
+    metrics: Metrics = may_be_absent()
+    obfuscation: str = may_be_absent()
+
+
 class AssistantMessage(Reply):
     role: Literal["assistant"]
     content: str
@@ -146,17 +165,12 @@ class ChatChoice(Reply):
     finish_reason: FinishReason
 
 
-class ChatCompletion(Reply):
+class ChatCompletion(Whole):
     """A whole answer of `/v1/chat/completions`."""
 
     id: str = Field(pattern=f"^chatcmpl-{REQUEST_ID}$")
     object: Literal["chat.completion"]
-    created: int
-    model: str
-    service_tier: str = may_be_absent()
     choices: list[ChatChoice] = Field(min_length=1)
-    usage: Usage
-    metrics: Metrics
     prompt_token_ids: list[int] = may_be_absent()
 
 
@@ -173,18 +187,12 @@ class ChatChunkChoice(Reply):
     finish_reason: FinishReason | None
 
 
-class ChatCompletionChunk(Reply):
+class ChatCompletionChunk(Chunk):
     """Data of one event of a streamed chat. The last one has no choices but usage and metrics, if asked to."""
 
     id: str = Field(pattern=f"^chatcmpl-{REQUEST_ID}$")
     object: Literal["chat.completion.chunk"]
-    created: int
-    model: str
-    service_tier: str = may_be_absent()
     choices: list[ChatChunkChoice]
-    usage: Usage | None = may_be_absent()
-    metrics: Metrics = may_be_absent()
-    obfuscation: str = may_be_absent()
     prompt_token_ids: list[int] = may_be_absent()
 
 
@@ -197,17 +205,12 @@ class CompletionChoice(Reply):
     finish_reason: FinishReason
 
 
-class Completion(Reply):
+class Completion(Whole):
     """A whole answer of `/v1/completions`."""
 
     id: str = Field(pattern=f"^cmpl-{REQUEST_ID}$")
     object: Literal["text_completion"]
-    created: int
-    model: str
-    service_tier: str = may_be_absent()
     choices: list[CompletionChoice] = Field(min_length=1)
-    usage: Usage
-    metrics: Metrics
 
 
 class CompletionChunkChoice(Reply):
@@ -219,18 +222,12 @@ class CompletionChunkChoice(Reply):
     finish_reason: FinishReason | None
 
 
-class CompletionChunk(Reply):
+class CompletionChunk(Chunk):
     """Data of one event of a streamed completion. The last one tells usage and metrics, if asked to."""
 
     id: str = Field(pattern=f"^cmpl-{REQUEST_ID}$")
     object: Literal["text_completion"]
-    created: int
-    model: str
-    service_tier: str = may_be_absent()
     choices: list[CompletionChunkChoice]
-    usage: Usage | None = may_be_absent()
-    metrics: Metrics = may_be_absent()
-    obfuscation: str = may_be_absent()
 
 
 class SloOffer(Reply):
@@ -274,144 +271,3 @@ class Tokens(Reply):
 
 class Detokenized(Reply):
     prompt: str
-
-
-class Version(Reply):
-    version: str
-
-
-class ModeOrderReply(Reply):
-    mode: Mode
-    reason: str
-    by: str
-    at_ms: int = Field(ge=0, description="Unix time in ms")
-
-
-class VerifierMode(Reply):
-    """How a verifier decodes now; null where its heartbeat does not tell."""
-
-    mode: str | None
-    reason: str | None
-    since_ms: float | None
-
-
-class Modes(Reply):
-    """Orders by scope (`cell`, `tenant:<name>`, `class:<name>`), and verifiers by member."""
-
-    orders: dict[str, ModeOrderReply]
-    verifiers: dict[str, VerifierMode]
-
-
-class PolicyProblem(Reply):
-    """Why a policy file was refused."""
-
-    message: str
-    digest: str | None
-    at_ms: int = Field(ge=0)
-
-
-class PolicyInForce(Reply):
-    """The policy file, its digest, and the last one that was refused since."""
-
-    file: str | None
-    digest: str | None
-    since_ms: int | None
-    error: PolicyProblem | None
-
-
-class ClassInForce(Reply):
-    """As the policy file has it; null for nothing."""
-
-    tpot: str | None
-    tpot_ms: Milliseconds | None
-    ttft_ms: Milliseconds | None
-    tier: int
-    objective: float | None
-
-
-class Promises(Reply):
-    """What is promised now: to all, and to tenants with schedules of their own."""
-
-    policy: PolicyInForce
-    classes: dict[str, ClassInForce] = may_be_absent()
-    tenants: dict[str, dict[str, ClassInForce]] = may_be_absent()
-    schedules: list[bool] = may_be_absent()
-
-
-class ArmTally(Reply):
-    """Finished requests with a target since the step began."""
-
-    attained: int = Field(ge=0)
-    total: int = Field(ge=0)
-
-
-class NextMove(Reply):
-    move: str
-    reason: str
-
-
-class RolloutStage(Reply):
-    """Where a staged introduction stands; null before Redis has told."""
-
-    tenants: list[str]
-    otherwise: str = Field(description="plain, or the URL of the other server")
-    steps: list[float]
-    step: int | None
-    share: float | None
-    since_ms: int | None
-    halted: str | None
-    next: NextMove
-    objectives: dict[str, float]
-    arms: dict[str, dict[str, ArmTally]]
-
-
-class Key(Reply):
-    """An API key without its secret; times in ISO 8601."""
-
-    id: str
-    tenant: str
-    scopes: list[str]
-    created: str
-    expires: str | None
-    revoked: str | None
-    status: str
-    earlier_secrets_until: list[str]
-    note: str
-
-
-class KeyWithSecret(Key):
-    """`key` is told this once."""
-
-    key: str
-
-
-class KeyList(Reply):
-    """``age_s``: how long ago they were read."""
-
-    keys: list[Key]
-    age_s: float = Field(ge=0)
-
-
-class Change(Reply):
-    """What an operator has changed."""
-
-    at: str
-    what: str
-    who: str
-    before: Any
-    after: Any
-    request_id: str
-
-
-class AuditTrail(Reply):
-    events: list[Change]
-
-
-class Document(BaseModel):
-    """This document."""
-
-    model_config = ConfigDict(extra="allow")
-
-    openapi: Literal["3.1.0"]
-    info: dict[str, Any]
-    paths: dict[str, Any]

@@ -1,0 +1,167 @@
+"""What operators and their machines are answered: probes, figures, /admin."""
+
+from __future__ import annotations
+
+from services.gateway.admin import ModeOrder, RolloutOrder
+from services.gateway.description import examples
+from services.gateway.description import operator_replies as replies
+from services.gateway.description.operation import (
+    ADMIN_ERRORS,
+    ADMIN_HEADERS,
+    BODY_ERRORS,
+    Operation,
+    in_json,
+    in_text,
+)
+from services.gateway.keys_api import NewKey, Rotation
+from shared.health import PROMETHEUS_TEXT
+from shared.topics import AUDIT_MAXLEN
+
+OPERATING = (
+    Operation(
+        method="get",
+        path="/live",
+        name="live",
+        summary="Whether the process can do its work; never asks Redis",
+        answers={200: in_text("ok\n"), 503: in_text("no\n")},
+        errors=(500,),
+    ),
+    Operation(
+        method="get",
+        path="/ready",
+        name="ready",
+        summary="Whether a request would be served now",
+        answers={200: in_text("ok\n"), 503: in_text("no\n")},
+        errors=(500,),
+    ),
+    Operation(
+        method="get",
+        path="/metrics",
+        name="metrics",
+        summary="Figures for Prometheus",
+        answers={200: in_text(examples.METRICS, PROMETHEUS_TEXT)},
+        errors=(500,),
+    ),
+    Operation(
+        method="get",
+        path="/version",
+        name="version",
+        summary="The server's version",
+        answers={200: in_json(replies.Version, {"version": "0.1.0"})},
+        errors=(500,),
+    ),
+    Operation(
+        method="get",
+        path="/openapi.json",
+        name="document",
+        summary="This document",
+        answers={200: in_json(replies.Document, {"openapi": "3.1.0", "info": {}, "paths": {}})},
+        errors=(500,),
+    ),
+    Operation(
+        method="get",
+        path="/admin/mode",
+        name="modes",
+        summary="Operators' orders, and how every verifier decodes now",
+        headers=ADMIN_HEADERS,
+        answers={200: in_json(replies.Modes, examples.MODES)},
+        errors=(*ADMIN_ERRORS, 503),
+    ),
+    Operation(
+        method="put",
+        path="/admin/mode",
+        name="order",
+        summary="Set the verification mode of the cell, a tenant or a class",
+        body=ModeOrder,
+        body_examples=examples.ORDERS,
+        headers=ADMIN_HEADERS,
+        answers={200: in_json(replies.Modes, examples.MODES)},
+        errors=(*BODY_ERRORS, *ADMIN_ERRORS, 503),
+    ),
+    Operation(
+        method="get",
+        path="/admin/slo",
+        name="promises",
+        summary="The policy in force, and what its classes promise now",
+        headers=ADMIN_HEADERS,
+        answers={200: in_json(replies.Promises, examples.PROMISES)},
+        errors=ADMIN_ERRORS,
+    ),
+    Operation(
+        method="get",
+        path="/admin/rollout",
+        name="rollout",
+        summary="Where the policy's staged introduction stands",
+        headers=ADMIN_HEADERS,
+        answers={200: in_json(replies.RolloutStage, examples.ROLLOUT)},
+        errors=(*ADMIN_ERRORS, 404),
+    ),
+    Operation(
+        method="put",
+        path="/admin/rollout",
+        name="change_rollout",
+        summary="Go to a step of it, halt it, or let it go on",
+        body=RolloutOrder,
+        body_examples=examples.ROLLOUT_ORDERS,
+        headers=ADMIN_HEADERS,
+        answers={200: in_json(replies.RolloutStage, examples.ROLLOUT)},
+        errors=(*BODY_ERRORS, *ADMIN_ERRORS, 404, 503),
+    ),
+    Operation(
+        method="get",
+        path="/admin/keys",
+        name="keys",
+        summary="Every API key, without secrets",
+        headers=ADMIN_HEADERS,
+        answers={200: in_json(replies.KeyList, {"keys": [examples.KEY], "age_s": 0.4})},
+        errors=ADMIN_ERRORS,
+    ),
+    Operation(
+        method="post",
+        path="/admin/keys",
+        name="create_key",
+        summary="Make an API key; its secret is told this once",
+        body=NewKey,
+        body_examples=examples.NEW_KEYS,
+        headers=ADMIN_HEADERS,
+        answers={201: in_json(replies.KeyWithSecret, examples.KEY_WITH_SECRET)},
+        errors=(*BODY_ERRORS, *ADMIN_ERRORS, 409, 503),
+    ),
+    Operation(
+        method="delete",
+        path="/admin/keys/{key_id}",
+        name="revoke_key",
+        summary="Revoke an API key",
+        path_examples={"key_id": examples.KEY["id"]},
+        headers=ADMIN_HEADERS,
+        answers={200: in_json(replies.Key, examples.REVOKED_KEY)},
+        errors=(*ADMIN_ERRORS, 404, 409, 413, 503),
+    ),
+    Operation(
+        method="post",
+        path="/admin/keys/{key_id}/rotate",
+        name="rotate_key",
+        summary="A new secret; those before go on for a while",
+        body=Rotation,
+        body_examples={"a day": {"grace": "24h"}},
+        path_examples={"key_id": examples.KEY["id"]},
+        headers=ADMIN_HEADERS,
+        answers={200: in_json(replies.KeyWithSecret, examples.KEY_WITH_SECRET)},
+        errors=(*BODY_ERRORS, *ADMIN_ERRORS, 404, 409, 503),
+    ),
+    Operation(
+        method="get",
+        path="/admin/audit",
+        name="audit",
+        summary="The last changes by operators, oldest first",
+        headers=ADMIN_HEADERS,
+        query={
+            "limit": {
+                "schema": {"type": "integer", "minimum": 1, "maximum": AUDIT_MAXLEN, "default": 100},
+                "example": 100,
+            }
+        },
+        answers={200: in_json(replies.AuditTrail, {"events": [examples.CHANGE]})},
+        errors=(400, *ADMIN_ERRORS, 503),
+    ),
+)

@@ -1,0 +1,139 @@
+"""What users' requests are answered: completions, streams, tokens, models."""
+
+from __future__ import annotations
+
+from services.gateway.description import examples, replies
+from services.gateway.description.operation import (
+    BODY_ERRORS,
+    CALLER_HEADERS,
+    EITHER,
+    EVENT_HEADERS,
+    EVENT_STREAM,
+    KEY_ERRORS,
+    RESUME_HEADERS,
+    STREAM_HEADERS,
+    SUBMIT_ERRORS,
+    SUBMIT_HEADERS,
+    TERMS_HEADERS,
+    TEXT_LINKS,
+    WARNING_HEADERS,
+    Answer,
+    Operation,
+    in_json,
+    of_completion,
+    of_events,
+)
+from services.gateway.schemas import ChatRequest, CompletionRequest
+from services.gateway.tokenize_api import DetokenizeRequest, TokenizeRequest
+
+SERVING = (
+    Operation(
+        method="post",
+        path="/v1/chat/completions",
+        name="chat",
+        summary="Complete a chat through the model's template",
+        body=ChatRequest,
+        body_examples=examples.CHATS,
+        headers=SUBMIT_HEADERS,
+        answers={
+            200: of_completion(
+                replies.ChatCompletion,
+                replies.ChatCompletionChunk,
+                examples.CHAT_REPLY,
+                examples.CHAT_EVENTS,
+                description=EITHER,
+            )
+        },
+        errors=SUBMIT_ERRORS,
+    ),
+    Operation(
+        method="post",
+        path="/v1/completions",
+        name="complete",
+        summary="Complete a text or token ids",
+        body=CompletionRequest,
+        body_examples=examples.COMPLETIONS,
+        headers=SUBMIT_HEADERS,
+        answers={
+            200: of_completion(
+                replies.Completion,
+                replies.CompletionChunk,
+                examples.COMPLETION_REPLY,
+                examples.COMPLETION_EVENTS,
+                description=EITHER,
+            )
+        },
+        errors=SUBMIT_ERRORS,
+    ),
+    Operation(
+        method="get",
+        path="/v1/streams/{stream}",
+        name="resume",
+        summary="Take a stream up again, from its beginning or after an event",
+        headers={**CALLER_HEADERS, **RESUME_HEADERS},
+        path_examples={"stream": examples.STREAM},
+        answers={
+            200: Answer(
+                description="The rest of the stream, in the shape of the endpoint that the request came to",
+                content={
+                    EVENT_STREAM: of_events(
+                        replies.ChatCompletionChunk, replies.CompletionChunk, example=examples.CHAT_EVENTS
+                    )
+                },
+                headers={**STREAM_HEADERS, **EVENT_HEADERS, **TERMS_HEADERS},
+            )
+        },
+        errors=(400, *KEY_ERRORS, 404, 409, 500, 503),
+    ),
+    Operation(
+        method="delete",
+        path="/v1/streams/{stream}",
+        name="cancel",
+        summary="Cancel a request",
+        headers=CALLER_HEADERS,
+        path_examples={"stream": examples.STREAM},
+        answers={200: in_json(replies.CancelledStream, examples.CANCELLED)},
+        errors=(*KEY_ERRORS, 404, 413, 500, 503),
+    ),
+    Operation(
+        method="post",
+        path="/tokenize",
+        name="tokenize",
+        summary="The token ids of a prompt, or of messages through the chat template",
+        body=TokenizeRequest,
+        body_examples=examples.TOKENIZE,
+        answers={200: in_json(replies.Tokens, examples.TOKENS, headers=WARNING_HEADERS, links=TEXT_LINKS)},
+        headers=CALLER_HEADERS,
+        errors=(*BODY_ERRORS, *KEY_ERRORS, 500),
+    ),
+    Operation(
+        method="post",
+        path="/detokenize",
+        name="detokenize",
+        summary="The text of token ids, special tokens included",
+        body=DetokenizeRequest,
+        body_examples=examples.DETOKENIZE,
+        answers={200: in_json(replies.Detokenized, {"prompt": "import os"}, headers=WARNING_HEADERS)},
+        headers=CALLER_HEADERS,
+        errors=(*BODY_ERRORS, *KEY_ERRORS, 500),
+    ),
+    Operation(
+        method="get",
+        path="/v1/models",
+        name="models",
+        summary="The one served model, with the SLO classes on offer",
+        headers=CALLER_HEADERS,
+        answers={200: in_json(replies.ModelList, {"object": "list", "data": [examples.MODEL]})},
+        errors=(*KEY_ERRORS, 500),
+    ),
+    Operation(
+        method="get",
+        path="/v1/models/{model}",
+        name="model",
+        summary="The served model by its name, or as `default`",
+        headers=CALLER_HEADERS,
+        path_examples={"model": "default"},
+        answers={200: in_json(replies.Model, examples.MODEL)},
+        errors=(*KEY_ERRORS, 404, 500),
+    ),
+)
