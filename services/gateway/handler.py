@@ -102,7 +102,21 @@ class Gateway:
         self.prompts = Prompts(tokenizer)
         self._resumption = Resumption(parts)
         self._schemas = SchemaCheck(settings.target)
-        self._submission = Submission(
+        self._submission = self._new_submission(parts)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._heartbeat = Heartbeat(
+            settings.redis_url,
+            keys,
+            "gateway",
+            member,
+            lambda: {"model": settings.model_id},
+            [OwnedStream(keys.tokens(member))],
+            on_recreated=lambda _: self._from_thread(self._streams.on_recreated),
+        )
+
+    def _new_submission(self, parts: Parts) -> Submission:
+        settings = self.settings
+        return Submission(
             parts,
             self.prompts,
             self._resumption,
@@ -116,16 +130,6 @@ class Gateway:
             model=settings.model_id,
             limits=self._limits,
             padding=partial(padding_of, multiple=settings.padding_bytes, always=settings.padding),
-        )
-        self._tasks: list[asyncio.Task[None]] = []
-        self._heartbeat = Heartbeat(
-            settings.redis_url,
-            keys,
-            "gateway",
-            member,
-            lambda: {"model": settings.model_id},
-            [OwnedStream(keys.tokens(member))],
-            on_recreated=lambda _: self._from_thread(self._streams.on_recreated),
         )
 
     async def start(self) -> None:
