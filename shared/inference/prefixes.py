@@ -52,9 +52,10 @@ class PrefixCache:
 
         Valid until KV is written next; the last token's own forward is needed for its logits.
         """
-        prefix.extend(tokens, len(tokens) - 1)
+        most = len(tokens) - 1
+        prefix.extend(tokens, most)
         blocks = []
-        for name in prefix.names:
+        for name in prefix.names[: most // self._pool.block_size]:  # it may have been fed whole before
             block, age = self._places.get(name, (-1, 0))
             if block < 0 or not self._pool.is_unchanged(block, age):
                 break

@@ -33,6 +33,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from services.gateway.description.document import OPERATIONS
 from shared.embedded_redis import EmbeddedRedis
 from tests.conformance.servable import MAX_TOKENS
 from tests.faults.cell import cell
@@ -52,7 +53,8 @@ CHECKS = (
 )
 ALL_PHASES = ("examples", "coverage", "fuzzing", "stateful")
 DRAWING = ("fuzzing", "stateful")
-NUM_OPERATIONS = 14
+ROOT = Path(__file__).parents[2]
+NUM_OPERATIONS = len(OPERATIONS)
 MAX_EXAMPLES = 200  # of an operation in a round
 OPTIONS = {"gateway": {"DEFAULT_MAX_TOKENS": str(MAX_TOKENS)}}
 WORKERS = 1  # CPython 3.11 parses source in one thread at a time only, and hypothesis does so to show a strategy
@@ -98,7 +100,12 @@ def _round(url: str, found: Found, seed: int, num_examples: int, which: Sequence
             *("--suppress-health-check", "all", "--warnings", "off", "--request-timeout", str(REQUEST_TIMEOUT_S)),
             *("--report", "json", "--report-json-path", str(report)),
         ]
-        environment = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.conformance.hooks", COUNTS: str(counts)}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "SCHEMATHESIS_HOOKS": "tests.conformance.hooks",
+            COUNTS: str(counts),
+        }
         done = subprocess.run(
             command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

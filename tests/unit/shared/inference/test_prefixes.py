@@ -134,6 +134,14 @@ def test_a_tenant_finds_its_own_blocks_and_nobody_elses() -> None:
     assert pool.num_free == 64
 
 
+def test_a_sequence_that_was_fed_whole_finds_all_but_its_last_block() -> None:
+    pool = BlockPool(16, BLOCK)
+    cache = PrefixCache(pool)
+    sequence = fed(cache, pool, "acme", [1] * 8)
+    sequence.slots.free()
+    assert len(cache.find(sequence.prefix, sequence.tokens)) == 4
+
+
 def test_what_was_of_use_last_stays_longest() -> None:
     pool = BlockPool(80, BLOCK)
     cache = PrefixCache(pool)
