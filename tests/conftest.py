@@ -12,9 +12,10 @@ from redis import Redis
 from shared.embedded_redis import EmbeddedRedis
 from shared.streams import connect
 from shared.topics import Keys
+from tests.effort import examples
 
 # A busy machine must not fail a property: the timeout of each test is the only clock.
-settings.register_profile("adaserve", deadline=None)
+settings.register_profile("adaserve", deadline=None, max_examples=examples(100))
 settings.load_profile("adaserve")
 
 _cells = count()

@@ -16,6 +16,7 @@ from shared.scripts import ClaimStatus, Enqueued, call, cancel, claim, enqueue, 
 from shared.streams import create_group
 from shared.topics import VERIFIER_GROUP, Keys
 from shared.work import WorkReader
+from tests.effort import examples
 from tests.unit.shared.queue_model import Charge, TierQueue
 
 KEYS = Keys("fair")
@@ -28,7 +29,7 @@ EXACTLY = settings(
     deadline=None,
     database=None,
     derandomize=True,
-    max_examples=60,
+    max_examples=examples(60),
     suppress_health_check=list(HealthCheck),
     phases=[Phase.generate],
 )

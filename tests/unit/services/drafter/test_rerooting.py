@@ -31,6 +31,7 @@ from shared.inference.plan import build_plan, chain_row
 from shared.inference.runner import ModelRunner
 from shared.messages import NEED_CONTEXT, NO_ROOM, DraftRequest, request_ids
 from shared.tree import ROOT, TokenTree
+from tests.effort import examples
 from tests.unit.shared.inference.tiny_models import VOCAB, new_model
 
 BLOCKS, BLOCK_SIZE = 40, 4
@@ -267,7 +268,7 @@ def test_kv_and_trees_survive_any_history() -> None:
     run_state_machine_as_test(
         Rerooting,
         settings=settings(
-            max_examples=40,
+            max_examples=examples(40),
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

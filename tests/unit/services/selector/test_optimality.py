@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from bench.listings import Nodes, Request, algorithm_1, algorithm_2
 from services.selector.selection import select
+from tests.effort import examples
 from tests.unit.services.selector.oracle import (
     best_value,
     candidates,
@@ -27,8 +28,8 @@ from tests.unit.services.selector.oracle import (
 
 NO_LIMIT = 99
 Instance = tuple[list[Request], int]  # and the budget
-thorough = settings(max_examples=2000, derandomize=True, database=None)
-brief = settings(thorough, max_examples=600)
+thorough = settings(max_examples=examples(2000), derandomize=True, database=None)
+brief = settings(thorough, max_examples=examples(600))
 
 
 def selected(requests: Sequence[Request], budget: int, *, max_slo_nodes: int = NO_LIMIT) -> list[Nodes]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from services.selector.ranking import Candidates, rank
 from services.selector.selection import Selection, select
 from shared.messages import SLO_PHASE, THROUGHPUT_PHASE
+from tests.effort import examples
 from tests.unit.services.selector import reference
 
 Tree = tuple[list[int], list[float]]
@@ -65,7 +66,7 @@ def per_row(selection: Selection, batch: list[tuple[Tree, float]]) -> list[list[
     ]
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(batches, st.integers(0, 30), st.integers(0, 8))
 def test_selection_equals_the_listing(batch: list[tuple[Tree, float]], room: int, max_slo_nodes: int) -> None:
     expected = reference.select([reference.Row(*tree, need) for tree, need in batch], room, max_slo_nodes)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from bench.listings import Request, algorithm_1
 from services.drafter.expansion import Expansion
 from shared.tree import TokenTree
+from tests.effort import examples
 from tests.unit.services.selector.oracle import value
 
 Losses = dict[tuple[int, ...], int]  # path of tokens -> −log₂ f
@@ -76,7 +77,7 @@ def _paths(tree: TokenTree) -> list[tuple[int, ...]]:
     return paths
 
 
-@settings(max_examples=2000, derandomize=True, database=None)
+@settings(max_examples=examples(2000), derandomize=True, database=None)
 @given(
     st.lists(st.tuples(token_trees(), st.sampled_from([Fraction(n, 8) for n in (0, 0, 10, 13, 16)])), max_size=3),
     st.integers(0, 10),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from services.verifier.acceptance import Walk, walk_trees
 from services.verifier.sampling import Draw, SamplingParams, draw_tokens
 from shared.tree import ROOT, TokenTree
+from tests.effort import examples
 from tests.strategies import trees
 from tests.table_model import TableModel
 
@@ -47,7 +48,7 @@ def plain(context: list[int], params: SamplingParams, count: int) -> list[int]:
 @given(
     tree=trees(max_nodes=20, vocab=6), params=PARAMS, context=st.lists(st.integers(0, 5), min_size=1, max_size=5)
 )
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_any_tree_gives_the_tokens_of_plain_decoding(
     tree: TokenTree, params: SamplingParams, context: list[int]
 ) -> None:

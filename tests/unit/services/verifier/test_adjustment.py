@@ -14,6 +14,7 @@ from services.verifier.adjustment import FIRST_CAPACITY, Adjustment
 from services.verifier.sampling import Draw, SamplingParams, draw_tokens
 from shared.messages import Request
 from shared.tree import TokenTree
+from tests.effort import examples
 from tests.requests import request
 from tests.ring import adjusted, plain
 from tests.strategies import trees
@@ -52,7 +53,7 @@ def after(asked: Request, output: list[int]) -> Adjustment | None:
 
 
 @given(asked=requests(), output=st.lists(IDS, max_size=12), path=st.lists(IDS, max_size=8))
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_scores_equal_the_dense_references_bit_for_bit(asked: Request, output: list[int], path: list[int]) -> None:
     logits = MODEL.logits([*output, *path])
     scores = logits.copy()
@@ -75,7 +76,7 @@ def test_a_path_counts_like_the_output_it_becomes(asked: Request, output: list[i
 
 
 @given(asked=requests(), output=st.lists(IDS, max_size=8), tree=trees(max_nodes=20, vocab=VOCAB))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_every_node_draws_what_plain_decoding_draws_after_its_path(
     asked: Request, output: list[int], tree: TokenTree
 ) -> None:
@@ -99,7 +100,7 @@ def test_every_node_draws_what_plain_decoding_draws_after_its_path(
 
 
 @given(asked=requests(), tree=trees(max_nodes=20, vocab=VOCAB))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_a_walk_gives_the_tokens_of_plain_decoding(asked: Request, tree: TokenTree) -> None:
     prompt = asked.prompt.tolist()
     contexts = [prompt]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bench.reference import Sampling, gumbel, keep_mask, perturbed
 from services.verifier.sampling import Draw, SamplingParams, draw_tokens, filtered, gumbel_noise
+from tests.effort import examples
 
 SEEDS = st.integers(0, 2**64 - 1)
 GOLDEN = [1.283805593520359, 2.49945014449888, 1.329082747160705]
@@ -42,7 +43,7 @@ def cases(draw: st.DrawFn) -> tuple[np.ndarray, SamplingParams, Sampling]:
 
 
 @given(case=cases(), position=st.integers(0, 1000))
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_draws_equal_the_reference(case: tuple[np.ndarray, SamplingParams, Sampling], position: int) -> None:
     logits, params, sampling = case
     assert draw_tokens(logits[None], [Draw(params, position)]) == [
@@ -51,7 +52,7 @@ def test_draws_equal_the_reference(case: tuple[np.ndarray, SamplingParams, Sampl
 
 
 @given(case=cases())
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_filters_keep_what_the_reference_keeps(case: tuple[np.ndarray, SamplingParams, Sampling]) -> None:
     logits, params, sampling = case
     if params.temperature == 0.0:

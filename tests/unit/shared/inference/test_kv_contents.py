@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from shared.errors import OutOfBlocks
 from shared.inference.kv import BlockPool, SequenceSlots
 from shared.inference.plan import PlanRow, build_plan, chain_row
+from tests.effort import examples
 from tests.unit.shared.inference.tiny_models import new_runner
 from tests.unit.shared.inference.token_trees import Tree, tokens, trees
 
@@ -159,4 +160,4 @@ class KVContents(RuleBasedStateMachine):
 
 
 TestKVContents = KVContents.TestCase
-TestKVContents.settings = settings(deadline=None, max_examples=40, stateful_step_count=20)
+TestKVContents.settings = settings(deadline=None, max_examples=examples(40), stateful_step_count=20)

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from shared.inference.blocks import BlockPool, SequenceSlots
 from shared.inference.prefixes import Prefix, PrefixCache
+from tests.effort import examples
 
 BLOCK = 4
 BLOCKS = 14
@@ -108,7 +109,7 @@ class Pool(RuleBasedStateMachine):
 
 
 TestPool = Pool.TestCase
-TestPool.settings = settings(max_examples=150, stateful_step_count=40)
+TestPool.settings = settings(max_examples=examples(150), stateful_step_count=40)
 
 
 def fed(cache: PrefixCache, pool: BlockPool, tenant: str, tokens: list[int]) -> Sequence:
