@@ -100,7 +100,7 @@ class Verdict:
     @property
     def holds(self) -> bool:
         """Whether the property was shown."""
-        allowed = 0.0 if self.dtype == "float64" else MAX_TIED_SHARE * self.streams
+        allowed = 0.0 if self.dtype == "float64" else max(1.0, MAX_TIED_SHARE * self.streams)
         return self.unequal == 0 and self.unequal_to_generate == 0 and self.tied <= allowed
 
 

@@ -8,9 +8,12 @@ import sys
 
 import pytest
 
+from tests.effort import heavy
+
 ADASERVE = (sys.executable, "-c", "from cli.main import app; app()")
 
 
+@heavy
 @pytest.mark.timeout(180)
 def test_both_models_are_measured_and_fitted() -> None:
     done = subprocess.run([*ADASERVE, "profile", "--json"], capture_output=True, text=True, check=True)

@@ -12,6 +12,7 @@ from bench.local import LocalStack, local_stack
 from bench.prompts import source_prompts
 from bench.twin import build_twin
 from models.paths import TARGET
+from tests.effort import heavy
 
 SMALL = TwinShape(layers=8, hidden=384, mlp=1024, vocab=5000, dtype="bfloat16")
 PROMPTS = source_prompts(4, seed=13, max_chars=200)
@@ -34,6 +35,7 @@ def answers(stack: LocalStack) -> list[dict[str, Any]]:
     ]
 
 
+@heavy
 @pytest.mark.timeout(180)
 def test_the_system_draws_the_same_tokens_from_a_twin(stack: LocalStack, tmp_path: Path) -> None:
     expected = answers(stack)

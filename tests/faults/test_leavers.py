@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.effort import heavy
 from tests.faults.leavers import GOAL_MS, PHASES, UNCANCELLED_GOAL, campaign
 
 
+@heavy
 @pytest.mark.timeout(180)
 def test_clients_that_leave_in_every_phase_hold_nothing_afterwards() -> None:
     result = campaign(num_clients=200, num_warm_up=100)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.effort import heavy
 from tests.faults.replacement import Plan, campaign
 
 
+@heavy
 @pytest.mark.timeout(240)
 def test_replacing_every_replica_truncates_no_stream() -> None:
     result = campaign(Plan(measure_s=1.5, rounds=1, drain_s=0, pause_s=0.0, pair=False))
