@@ -48,6 +48,7 @@ def guarded(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iter
     yield f"http://127.0.0.1:{stack.ports[NAME]}", acme, small
     stack.processes[NAME].terminate()
     stack.processes[NAME].wait()
+    del stack.processes[NAME]  # of the session's stack, whose processes are expected to live
 
 
 def test_only_a_key_opens_it_and_its_limits_are_told(guarded: tuple[str, str, str]) -> None:

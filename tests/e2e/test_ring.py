@@ -141,7 +141,8 @@ def test_malformed_hints_and_work_are_dropped_and_the_workers_live(stack: LocalS
     assert len(tokens(answer)) == 24
     until(lambda: client.xlen(KEYS.dead) >= letters + 4, 10, "malformed work is no dead letter")
     assert all(b"reason" in fields for _, fields in client.xrange(KEYS.dead))
-    assert all(process.poll() is None for process in stack.processes.values())
+    ended = {name: process.poll() for name, process in stack.processes.items() if process.poll() is not None}
+    assert ended == {}, "".join(stack.log(name)[-3000:] for name in ended)
     assert metric(stack, "verifier", 'adaserve_hints_dropped_total{reason="unreadable"}') >= 4
     client.close()
 
