@@ -20,7 +20,7 @@ GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test thorough check format flagship breaker optimality selection twin latency calibration \
-  typical rivals breakdown keys fallback faults mutants kills storm redisfaults replacement leavers canaries \
+  typical rivals breakdown keys fallback faults mutants kills storm redisfaults replacement leavers canaries noredis \
   overload gateway chaos conformance fuzz structured
 
 help:  ## this list
@@ -123,6 +123,9 @@ leavers: install  ## clients that leave in every phase: KV, keys, memory afterwa
 
 canaries: install  ## words of clients in errors, logs, spans, metrics, dead letters, other answers; ARGS="--clients 10000"
 	$(BIN)/python -m tests.faults.canaries $(ARGS)
+
+noredis: install  ## five minutes without Redis at a gateway with keys and a policy; ARGS="--seconds 60"
+	$(BIN)/python -m tests.faults.without_redis $(ARGS)
 
 conformance: install  ## schemathesis, every phase, on a running cell; ARGS="--cases 400 --seed 7", "--pair"
 	$(BIN)/python -m tests.conformance.campaign $(ARGS)
