@@ -2,9 +2,9 @@
 
     python -m tests.faults.without_redis [--seconds 300]
 
-Asks a gateway of a running cell, twice a second while Redis is dead, with a right key, a right key for a class that
-the policy file has only from half time on, a revoked one's like (unknown), and none. Exits with 1 where an answer is
-not the one expected, comes later than a second, or where completions do not come again within five seconds of Redis.
+Asks a gateway of a running cell, twice a second while Redis is dead, with a right key, an unknown one and none, and
+for a class that the policy file has only from half time on. Exits with 1 where an answer is not the one expected or
+comes later than a second, or where completions do not come again within five seconds of Redis.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ classes:
 tenants:
   acme: {{classes: [chat{names}], default: chat, rpm: 100000}}
 """
-Asked = dict[str, tuple[int, str]]  # expected status and error code by what is asked
 
 
 def policy(*, later: bool) -> str:
@@ -119,13 +118,12 @@ def campaign(seconds: float) -> tuple[Tally, float]:
         server.start()
         tally = Tally()
         try:
-            with cell(server.url, num_verifiers=1, options=options) as running:
-                with opened(running) as client:
-                    assert ask(client, key, {"prompt": [5, 6], "max_tokens": 4})[0] == 200
-                    server.kill()
-                    away(client, key, file, seconds, tally)
-                    server.start()
-                    return tally, back_s(client, key)
+            with cell(server.url, num_verifiers=1, options=options) as running, opened(running) as client:
+                assert ask(client, key, {"prompt": [5, 6], "max_tokens": 4})[0] == 200
+                server.kill()
+                away(client, key, file, seconds, tally)
+                server.start()
+                return tally, back_s(client, key)
         finally:
             server.close()
 
