@@ -59,8 +59,11 @@ class Served:
         return value.decode() if isinstance(value, bytes) else "missing"
 
     async def until(self, holds: Callable[[], Any]) -> None:
-        """Waits; the test's own timeout ends it."""
+        """Waits; the test's own timeout ends it, or the verifier's failure."""
         while not holds():
+            for task in self.verifier.tasks:
+                if task.done() and not task.cancelled():
+                    task.result()
             await asyncio.sleep(0.005)
 
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import msgpack
 import numpy as np
+from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as LateReply
 
 from services.gateway.tasks import end
 from shared import codec, digest, scripts
@@ -94,17 +96,23 @@ class FakeVerifier:
 
     async def _beats(self) -> None:
         while True:
-            await self.beat()
+            with suppress(LostConnection, LateReply):
+                await self.beat()
             await asyncio.sleep(0.25)
 
     async def _claims(self) -> None:
-        streams: dict[Any, Any] = dict.fromkeys(self.queues, ">")
+        since = ">"
         while True:
+            streams: dict[Any, Any] = dict.fromkeys(self.queues, since)
             try:
                 reply: Any = await self.reader.xreadgroup(VERIFIER_GROUP, self.name, streams, block=200)
             except ResponseError:  # NOGROUP: Redis has forgotten
                 await self._create_groups()
                 continue
+            except (LostConnection, LateReply):  # a busy machine: what the lost reply held is pending
+                since = "0"
+                continue
+            since = ">"
             for name, entries in reply or ():
                 for entry_id, fields in entries:
                     await self._claim(name.decode(), entry_id.decode(), fields[b"body"].decode())
