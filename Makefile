@@ -44,7 +44,7 @@ test: install  ## the whole test suite, with coverage and its gate
 ifdef ARGS
 	$(BIN)/python -m pytest --cov --cov-report= $(ARGS)
 else
-	$(BIN)/python -m pytest -n 2 --cov --cov-report= tests/unit tests/conformance tests/fuzz
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report= tests/unit tests/conformance tests/fuzz
 	$(BIN)/python -m pytest --cov --cov-append --cov-report= tests/faults
 	$(BIN)/python -m pytest tests/e2e
 endif
