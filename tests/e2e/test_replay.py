@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from bench import rivals
 from bench.local import LocalStack
 from cli.main import app
+from tests.effort import heavy
 
 # Twelve requests of which the summaries have all the time of the world and the chats next to none.
 TRACE = "relative:rps=2,seconds=6,lengths=0.1,coding=8,chatbot=0.5,summarization=1000"
@@ -40,6 +41,7 @@ def test_a_replays_figures_equal_the_servers_own(stack: LocalStack) -> None:
     assert report["ttft_ms"]["p50"] <= report["replay"]["seen_by_client"]["ttft_ms"]["p50"]
 
 
+@heavy
 def test_rivals_are_compared_on_one_stack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     workload = "relative:seconds=2,lengths=0.1,coding=1000,chatbot=1000,summarization=1000"
     options = ["--loads", "2", "--rounds", "1", "--workload", workload, "--out", str(tmp_path), "--json"]

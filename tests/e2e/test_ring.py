@@ -16,6 +16,7 @@ from bench.local import CELL, LocalStack
 from bench.prompts import source_prompts
 from shared.streams import connect
 from shared.topics import Keys
+from tests.effort import heavy
 
 KEYS = Keys(CELL)
 PROMPTS = source_prompts(8, seed=11, max_chars=300)
@@ -109,6 +110,7 @@ def test_killing_a_hint_giver_changes_no_token(stack: LocalStack, undisturbed: l
     )
 
 
+@heavy
 @pytest.mark.timeout(180)
 def test_a_drafter_slowed_a_hundredfold_opens_the_breaker(stack: LocalStack, undisturbed: list[list[int]]) -> None:
     stack.kill("drafter")

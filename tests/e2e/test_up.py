@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from cli import ports
+from tests.effort import heavy
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc; only Linux ends orphans")
 
@@ -117,6 +118,7 @@ def test_it_streams_a_completion_stays_up_and_drains() -> None:
         assert all_end(children)
 
 
+@heavy
 @pytest.mark.timeout(150)
 def test_a_killed_launcher_leaves_nothing_behind() -> None:
     with up() as running:

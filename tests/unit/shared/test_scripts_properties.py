@@ -9,6 +9,7 @@ from redis import Redis
 
 from shared.functions import LIBRARY, execute
 from shared.scripts import Cancelled, ClaimStatus, CommitStatus, Enqueued, Left, Released, ReseedStatus
+from tests.effort import heavy
 from tests.unit.shared.protocol_machine import WINDOW, ProtocolMachine
 
 COMMON = settings(
@@ -85,7 +86,10 @@ def test_every_history_agrees_with_the_model(redis_client: Redis) -> None:
     assert REACHED - machine.reached == set()
 
 
-@pytest.mark.parametrize("guard", GUARDS)
+FIRST, *OTHERS = GUARDS
+
+
+@pytest.mark.parametrize("guard", [FIRST, *(pytest.param(guard, marks=heavy) for guard in OTHERS)])
 def test_a_missing_guard_is_noticed(redis_client: Redis, guard: str) -> None:
     line, without = GUARDS[guard]
     assert LIBRARY.count(line) == 1
