@@ -18,6 +18,9 @@ DECIDING := $(addprefix bench/,report.py simulator/economics.py simulator/tenanc
     labels.py overhead.py pace.py ring.py sampling.py scheduler.py stopping.py typical.py watch.py)
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
+BRISK     := tests/unit tests/conformance tests/fuzz  # side by side
+PROCESSES := tests/faults tests/e2e
+
 .DEFAULT_GOAL := help
 .PHONY: help install run test thorough check format flagship breaker optimality selection twin latency calibration \
   typical rivals breakdown keys fallback faults mutants kills storm redisfaults replacement leavers canaries noredis \
@@ -39,23 +42,26 @@ run: install  ## the whole stack on this machine, up to a streamed completion; s
 	@$(BIN)/adaserve up $(ARGS)
 
 # Two threads of a tiny model wait for each other as soon as anything else runs on two cores.
-test: export OMP_NUM_THREADS = 1
-test: install  ## the whole test suite, with coverage and its gate
+test thorough: export OMP_NUM_THREADS = 1
+thorough: export ADASERVE_THOROUGH = 1
+
+test: install  ## the test suite
 ifdef ARGS
-	$(BIN)/python -m pytest --cov --cov-report= $(ARGS)
+	$(BIN)/python -m pytest $(ARGS)
 else
-	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report= tests/unit tests/conformance tests/fuzz
-	$(BIN)/python -m pytest --cov --cov-append --cov-report= tests/faults
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(BRISK)
+	$(BIN)/python -m pytest $(PROCESSES)
 endif
+
+# Measured coverage nearly doubles the time of a suite that has minutes.
+thorough: install  ## the suite with every property tried at length, the tests that take long, coverage and its gate
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report= $(BRISK)
+	$(BIN)/python -m pytest --cov --cov-append --cov-report= $(PROCESSES)
 	$(BIN)/python -m coverage report
 	@echo "shared and everything that decides:"
 	$(BIN)/python -m coverage report --include='$(GATED)' --fail-under=95
 	@for module in $(DECIDING); do $(BIN)/python -m coverage report --include=$$module --fail-under=95 >/dev/null \
 	  || { echo "$$module is covered by less than 95 %" >&2; exit 1; }; done
-
-thorough: export ADASERVE_THOROUGH = 1
-thorough: test  ## the suite with every property tried at length, and the tests that take long
 
 check: install  ## lint, formatting, types and import contracts
 	$(BIN)/ruff check .

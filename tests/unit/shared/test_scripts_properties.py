@@ -76,6 +76,7 @@ def machine_on(client: Redis, library: str) -> type[ProtocolMachine]:
     return type("Machine", (ProtocolMachine,), {"client": client, "reached": set()})
 
 
+@pytest.mark.timeout(300)
 def test_every_history_agrees_with_the_model(redis_client: Redis) -> None:
     """Longer and longer ones, until everything has been reached that the campaign is there for."""
     machine = machine_on(redis_client, LIBRARY)
