@@ -42,8 +42,12 @@ def connect(url: str, *, blocking: bool = False) -> Redis:
 
 
 def connect_async(url: str, *, blocking: bool = False) -> AsyncRedis:
-    """`connect` for asyncio."""
-    client: AsyncRedis = AsyncRedis.from_url(url, retry=AsyncRetry(NoBackoff(), 0), **_options(blocking))
+    """`connect` for asyncio, where a command waits until its caller gives up.
+
+    A timer of the socket would also count the time in which this process itself did not run.
+    """
+    options = _options(blocking) | ({} if blocking else {"socket_timeout": None})
+    client: AsyncRedis = AsyncRedis.from_url(url, retry=AsyncRetry(NoBackoff(), 0), **options)
     return client
 
 

@@ -15,6 +15,7 @@ from redis.exceptions import WatchError
 from services.gateway import stored
 from services.gateway.delivery import terminal
 from services.gateway.open_stream import OpenStream
+from services.gateway.patience import within
 from services.gateway.stored import Stored
 from services.gateway.tasks import end
 from shared import scripts
@@ -54,7 +55,8 @@ class Bus:
 
     async def start(self) -> None:
         """Loads the function library. Raises BusUnavailable."""
-        await aload_library(self._client)
+        async with _in_time():
+            await aload_library(self._client)
 
     async def stop(self) -> None:
         """Waits for cancels under way, then closes the connections."""
@@ -240,7 +242,7 @@ class Bus:
 async def _in_time() -> AsyncIterator[None]:
     """Raises BusUnavailable where the enclosed takes longer than CALL_S."""
     try:
-        async with asyncio.timeout(CALL_S):
+        async with within(CALL_S):
             yield
     except TimeoutError:
         raise BusUnavailable(f"no answer within {CALL_S:g} s") from None

@@ -5,7 +5,6 @@ Alone, each gateway grants a tenant's whole limit: nothing is divided, since nob
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -15,6 +14,7 @@ from limits.aio.storage import MemoryStorage, RedisStorage
 from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
+from services.gateway.patience import within
 from services.gateway.rate_limits import KEPT_S, Unit, Window
 from shared import signals
 from shared.errors import BusUnavailable
@@ -43,7 +43,7 @@ class Together:
         if self._alone_until is not None and self._clock() < self._alone_until:
             return None
         try:
-            async with asyncio.timeout(WAIT_S):
+            async with within(WAIT_S):
                 with bus_errors():
                     answer = await question()
         except (BusUnavailable, RedisError, TimeoutError) as error:  # whatever it is, no request fails for it
