@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from itertools import count
 
@@ -19,6 +20,17 @@ settings.register_profile("adaserve", deadline=None, max_examples=examples(100))
 settings.load_profile("adaserve")
 
 _cells = count()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_collections() -> Iterator[None]:
+    """What lives on is not looked through again: a million objects stop a process for a second or two.
+
+    The gateway does the same once it has started.
+    """
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
