@@ -1,8 +1,8 @@
 """Every span, attribute and metric name of AdaServe; the only table of them.
 
 Metric labels list their values here, so the number of series is fixed when this file is read: a value outside its
-list is counted as "other". Prometheus shows a counter as `<name>_total` and appends `_seconds` or `_milliseconds`
-where the unit is a time.
+list is counted as "other". Names that an operator gives are bounded by their number instead (`Named`). Prometheus
+shows a counter as `<name>_total` and appends `_seconds` or `_milliseconds` where the unit is a time.
 """
 
 from __future__ import annotations
@@ -69,6 +69,15 @@ WAIT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 3
 TPOT_BUCKETS_MS = (5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 75.0, 100.0, 150.0, 250.0, 500.0, 1000.0)
 RELATIVE_ERRORS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 TOKEN_COUNTS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+
+
+class Named(tuple[str, ...]):
+    """Values that are always there; beside them the first MAX_NAMES that are used."""
+
+    __slots__ = ()
+
+
+MAX_NAMES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,11 +307,11 @@ POLICY_RELOAD_FAILURES = _counter(
 OPEN_STREAMS = _gauge("open_streams", "{stream}", "Requests the gateway is delivering")
 TTFT = _histogram("ttft", "s", "Arrival to first token, as the client sees it", WAIT_SECONDS)
 TPOT = _histogram("tpot", "ms", "(last token - first token) / (tokens - 1) of a request", TPOT_BUCKETS_MS)
-SLO_CLASSES = ("best_effort", "custom")
+SLO_CLASSES = Named(("best_effort", "custom"))  # and the policy's
 SLO_REQUESTS = _counter(
     "slo_requests",
     "{request}",
-    "Finished requests with a target",
+    "Finished requests with a target, those that failed among them",
     slo_class=SLO_CLASSES,
     met=("true", "false"),
 )

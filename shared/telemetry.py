@@ -15,6 +15,7 @@ variables have their standard meaning; the SDK reads them.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
@@ -66,6 +67,7 @@ class Telemetry:
         self._meter = meter_provider.get_meter("adaserve")
         self._registry = registry
         self._instruments: dict[str, Any] = {}
+        self._names: defaultdict[str, set[str]] = defaultdict(set)
 
     # -- spans of one request --
     def request(self, traceparent: str | None, name: str, attributes: Attributes | None = None) -> OpenSpan:
@@ -127,15 +129,31 @@ class Telemetry:
     # -- metrics --
     def add(self, metric: Counter, amount: float = 1, **labels: str) -> None:
         """Count `amount` more. Unknown label names raise ValueError; unlisted values count as "other"."""
-        self._instrument(metric).add(amount, _bounded(metric, labels))
+        self._instrument(metric).add(amount, self._bounded(metric, labels))
 
     def set(self, metric: Gauge, value: float, **labels: str) -> None:
         """The value now."""
-        self._instrument(metric).set(value, _bounded(metric, labels))
+        self._instrument(metric).set(value, self._bounded(metric, labels))
 
     def record(self, metric: Histogram, value: float, **labels: str) -> None:
         """One observation, in the metric's unit."""
-        self._instrument(metric).record(value, _bounded(metric, labels))
+        self._instrument(metric).record(value, self._bounded(metric, labels))
+
+    def _bounded(self, metric: Metric, labels: Mapping[str, str]) -> Mapping[str, str]:
+        if labels.keys() != metric.labels.keys():
+            raise ValueError(f"{metric.name} takes the labels {sorted(metric.labels)}, not {sorted(labels)}")
+        return {
+            name: value if self._is_kept(metric, name, value) else signals.OTHER for name, value in labels.items()
+        }
+
+    def _is_kept(self, metric: Metric, label: str, value: str) -> bool:
+        listed = metric.labels[label]
+        if value in listed or not isinstance(listed, signals.Named):
+            return value in listed
+        names = self._names[label]
+        if len(names) < signals.MAX_NAMES:
+            names.add(value)
+        return value in names
 
     def _instrument(self, metric: Metric) -> Any:
         instrument = self._instruments.get(metric.name)
@@ -171,12 +189,6 @@ class Telemetry:
 
     def __exit__(self, *_: object) -> None:
         self.shutdown()
-
-
-def _bounded(metric: Metric, labels: Mapping[str, str]) -> Mapping[str, str]:
-    if labels.keys() != metric.labels.keys():
-        raise ValueError(f"{metric.name} takes the labels {sorted(metric.labels)}, not {sorted(labels)}")
-    return {name: value if value in metric.labels[name] else signals.OTHER for name, value in labels.items()}
 
 
 def configure(service: str, instance: str) -> Telemetry:

@@ -41,6 +41,7 @@ T = TypeVar("T")
 
 WAIT_S = 0.5  # at least, between looks at the verifiers while nothing comes
 FINISH_REASONS = ("stop", "length")
+INTERNAL_ERROR = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,7 @@ class Completion:
         self._ttft_ms: float | None = None
         self._first_ns = 0
         self._closed = False
+        self._has_failed = False  # by no fault of the client's
 
     @property
     def id(self) -> str:
@@ -172,16 +174,19 @@ class Completion:
 
     async def pieces(self, keep_alive_s: float) -> AsyncIterator[Piece | None]:
         """Text as it becomes final, None when nothing has come for `keep_alive_s`. Raises ApiError."""
-        for piece in self._replayed:
-            yield piece
+        for replayed in self._replayed:
+            yield replayed
         silent_since = self._clock()
         while self.finish_reason is None:
-            delta = await self._next(silent_since + keep_alive_s - self._clock())
-            if delta is not None:
-                yield self._piece(delta)
-                silent_since = self._clock()
-            elif self._clock() - silent_since >= keep_alive_s:
-                yield None
+            try:
+                delta = await self._next(silent_since + keep_alive_s - self._clock())
+                piece = None if delta is None else self._piece(delta)
+            except ApiError as error:
+                is_over = self._delivery.end is not None or not self._may_return
+                self._has_failed = error.status >= INTERNAL_ERROR and is_over
+                raise
+            if piece is not None or self._clock() - silent_since >= keep_alive_s:
+                yield piece
                 silent_since = self._clock()
 
     async def _next(self, timeout_s: float) -> Delta | None:
@@ -292,7 +297,7 @@ class Completion:
 
     def _report(self, error: str | None) -> None:
         account = self.account()
-        if self.finish_reason is not None and self._is_measured:
+        if self._is_measured and (self.finish_reason is not None or self._has_failed):
             self._measure(account)
         telemetry = self._parts.telemetry
         if self._first_ns:
@@ -309,19 +314,23 @@ class Completion:
         )
 
     def _measure(self, account: Account) -> None:
-        """Count a request that finished; one without a target has no SLO to attain."""
+        """Count a request that finished, or that failed: it has not attained its SLO, whatever it had by then.
+
+        One without a target has no SLO to attain.
+        """
         telemetry = self._parts.telemetry
-        self._parts.typical.observe(account.output_tokens)
+        if not self._has_failed:
+            self._parts.typical.observe(account.output_tokens)
         if account.ttft_ms is not None:
             telemetry.record(signals.TTFT, account.ttft_ms / 1_000)
         if account.output_tokens > 1:
             telemetry.record(signals.TPOT, account.tpot_ms)
         if account.met is not None:
-            name = self.slo.kind
-            telemetry.add(signals.SLO_REQUESTS, slo_class=name, met="true" if account.met else "false")
-            telemetry.add(signals.GOODPUT_TOKENS, account.output_tokens * account.met, slo_class=name)
+            name, met = self.slo.name, account.met and not self._has_failed
+            telemetry.add(signals.SLO_REQUESTS, slo_class=name, met="true" if met else "false")
+            telemetry.add(signals.GOODPUT_TOKENS, account.output_tokens * met, slo_class=name)
             if self.form.arm:
-                self._parts.finished(self.form.arm, self.slo.name, account.met)
+                self._parts.finished(self.form.arm, name, met)
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:

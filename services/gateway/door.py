@@ -28,15 +28,19 @@ class Door:
 
         Raises ApiError.
         """
-        if places > terms.bounds.limit:
-            raise invalid("n", f"{places} is more than this tier's queue holds, {terms.bounds.limit}")
-        slo.check_feasible(terms.slo, self._fleet.zero_load_ms, speculation=speculation)
+        await self.check_target(terms, places=places, speculation=speculation)
         if self._fleet.silent_s > self._patience_s:
             raise unavailable(f"no verifier has been alive for {self._patience_s:g} s")
         found = await self._room(terms, places)
         if found.status is not Enqueued.OK:
             raise self.full(found.status, terms, found.tokens_ahead)
         self._check_pace(terms, found.tokens_ahead, speculation=speculation)
+
+    async def check_target(self, terms: Terms, *, places: int = 1, speculation: bool) -> None:
+        """Whether an empty cell could take it. Raises ApiError 400."""
+        if places > terms.bounds.limit:
+            raise invalid("n", f"{places} is more than this tier's queue holds, {terms.bounds.limit}")
+        slo.check_feasible(terms.slo, self._fleet.zero_load_ms, speculation=speculation)
 
     async def refused(self, status: Enqueued, terms: Terms) -> ApiError:
         """The answer to a request that others were faster than."""

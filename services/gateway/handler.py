@@ -268,8 +268,6 @@ class Gateway:
         self.check_model(body.model)
         key = idempotency.key_of(headers)
         terms = self._in_arm(self._terms(policy, tenant, body, targets), policy, body.user or key, headers)
-        if terms.upstream is not None:
-            return Detour(terms, terms.upstream, arrived)
         asked = Asked(
             body=body,
             terms=terms,
@@ -277,6 +275,11 @@ class Gateway:
             arrived=arrived,
             body_digest="" if key is None else idempotency.digest_of(body, targets),
         )
+        if terms.upstream is not None:
+            message, grant = await self._submission.screen(asked)
+            is_bounded = terms.max_tokens is not None or (grant is not None and grant.is_bounded)
+            most = message.max_tokens if is_bounded and (body.limit or MAX_CONTEXT) > message.max_tokens else None
+            return Detour(terms, terms.upstream, arrived, grant, most)
         return await (self._submission.submit(asked) if key is None else self._submission.submit_once(key, asked))
 
     async def resume(self, stream: str, last_event_id: str | None, headers: Mapping[str, str]) -> Answer:

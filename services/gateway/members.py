@@ -1,4 +1,4 @@
-"""A JSON body without one of its members, every other byte as it was. Pure."""
+"""A JSON body without one of its members, or with another one; every other byte as it was. Pure."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ def without(body: bytes, name: str) -> bytes:
         pieces.append(text[begun : members[last][2] if kept else members[0][1]])
         begun = members[-1][2]
     return "".join([*pieces, text[begun:]]).encode(encoding)
+
+
+def with_number(body: bytes, name: str, value: int) -> bytes:
+    """The object with this member at its end, which it does not have yet."""
+    encoding = json.detect_encoding(body)
+    text = body.decode(encoding)
+    members = _members(text)
+    at = members[-1][2] if members else text.index("{") + 1
+    comma = ", " if members else ""
+    return f'{text[:at]}{comma}"{name}": {value}{text[at:]}'.encode(encoding)
 
 
 def _members(text: str) -> list[tuple[str, int, int]]:

@@ -170,6 +170,17 @@ class Grant:
         if not self._open:
             self._settle()
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether its tokens are."""
+        return self._limits is not None and self._limits.tpm is not None
+
+    def all_ended(self, tokens: int | None) -> None:
+        """Every choice, after so many output tokens of all together, None where nobody counted. Idempotent."""
+        for request in list(self._open):
+            self.ended(request, tokens=self._each if tokens is None else tokens)
+            tokens = tokens and 0
+
     def cancel(self) -> None:
         """Nothing more will come of it: tokens and places go back, the request counts."""
         for request in list(self._open):

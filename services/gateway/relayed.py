@@ -76,9 +76,23 @@ class Relayed:
             self.first_ms = at_ms if self.first_ms is None else self.first_ms
             self.last_ms = at_ms
             self._chunks += 1
-        usage = chunk.get("usage")
-        if isinstance(usage, dict) and type(usage.get("completion_tokens")) is int:
-            self._counted = usage["completion_tokens"]
+        counted = _counted(chunk)
+        self._counted = self._counted if counted is None else counted
+
+
+def tokens_of(answer: bytes) -> int | None:
+    """Output tokens that a whole answer tells of; None where it does not."""
+    try:
+        found: Any = json.loads(answer)
+    except (ValueError, RecursionError):
+        return None
+    return _counted(found) if isinstance(found, dict) else None
+
+
+def _counted(answer: dict[str, Any]) -> int | None:
+    usage = answer.get("usage")
+    found = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    return found if type(found) is int and found >= 0 else None
 
 
 def _has_text(chunk: dict[str, Any]) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 from services.gateway import admission, idempotency
@@ -81,6 +82,12 @@ class Choice:
 OpenChoice = Callable[[Choice, Asked], Awaitable[Completion | None]]
 
 
+class CheckRoom(Protocol):
+    """Raises ApiError."""
+
+    async def __call__(self, terms: Terms, *, places: int, speculation: bool) -> None: ...
+
+
 class Submission:
     """Every method raises ApiError; whoever gets an answer closes it."""
 
@@ -122,6 +129,21 @@ class Submission:
             if answer is not None:
                 return answer
         raise idempotency.exhausted()
+
+    async def screen(self, asked: Asked) -> tuple[Request, Grant | None]:
+        """What the request would be here, and what it has of its tenant's limits, though another one answers it.
+
+        So all arms of a rollout refuse the same; only this cell's room is not asked for.
+        """
+        quotas = self._parts.quotas
+        grant = None if quotas is None else quotas.grant(asked.terms.tenant)
+        choice = Choice(admission.new_id(), 0, None, grant)
+        try:
+            return await self._first_message(choice, asked, self._door.check_target), grant
+        except BaseException:
+            if grant is not None:
+                grant.cancel()
+            raise
 
     async def _all_choices(self, answer: str, asked: Asked, open_choice: OpenChoice) -> Answer | None:
         """All of them or none: None where one cannot be opened."""
@@ -199,12 +221,15 @@ class Submission:
         if choice.sibling is not None:
             seed = (choice.sibling.seed + choice.index) % admission.SEED_SPAN
             return replace(choice.sibling, request=choice.request, seed=seed)
+        return await self._first_message(choice, asked, self._door.check)
+
+    async def _first_message(self, choice: Choice, asked: Asked, check_room: CheckRoom) -> Request:
         limits, grant, num_choices = self._limits(), choice.grant, asked.num_choices
         if grant is not None:
             choices = [choice_id(choice.answer, index) for index in range(num_choices)]
             least = min(asked.body.limit or 1, asked.terms.max_tokens or MAX_CONTEXT)
             await grant.admit(choices, 1 + num_choices * least)
-        await self._door.check(asked.terms, places=num_choices, speculation=asked.wants_speculation)
+        await check_room(asked.terms, places=num_choices, speculation=asked.wants_speculation)
         await self._check_schema(asked.body)
         prompt = await self._prompts.of(asked.body)
         if grant is not None:

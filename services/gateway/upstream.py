@@ -22,9 +22,10 @@ from fastapi.responses import Response
 
 from services.gateway.errors import ApiError
 from services.gateway.leaving import unless_left
-from services.gateway.members import without
+from services.gateway.members import with_number, without
 from services.gateway.middleware import CLIENT_CLOSED
-from services.gateway.relayed import Relayed
+from services.gateway.quotas import Grant
+from services.gateway.relayed import Relayed, tokens_of
 from services.gateway.slo import Slo
 from services.gateway.sse import EventStream
 from services.gateway.terms import Terms
@@ -39,20 +40,37 @@ CONNECT_S = 5.0
 MAX_ANSWER_BYTES = 64 << 20
 MAX_ERROR_BYTES = 64 << 10
 MAX_MESSAGE = 1000
-PASSED_ON = ("x-request-id", "traceparent", "tracestate", "idempotency-key")
+PASSED_ON = ("traceparent", "tracestate", "idempotency-key")
 CLIENTS_OWN = frozenset({400, 404, 409, 413, 415, 422, 429})  # errors that are about the request
 OWN_OBJECT = "adaserve"
+LIMITS = ("max_tokens", "max_completion_tokens")
 EVENT_STREAM = "text/event-stream"
 JSON = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
 class Detour:
-    """A request that another server is to answer; ``arrived`` is its monotonic time."""
+    """A request that another server is to answer; ``arrived`` is its monotonic time.
+
+    ``grant`` is what it has of its tenant's limits, ``max_tokens`` what the tenant may have of it,
+    None where that is no less than what it asks for.
+    """
 
     terms: Terms
     upstream: Upstream
     arrived: float
+    grant: Grant | None = None
+    max_tokens: int | None = None
+
+    def failed(self) -> None:
+        """Nothing has come of it."""
+        if self.grant is not None:
+            self.grant.cancel()
+
+    def ended(self, tokens: int | None) -> None:
+        """After so many output tokens of all choices; None where nobody counted them. Idempotent."""
+        if self.grant is not None:
+            self.grant.all_ended(tokens)
 
 
 class UpstreamServer:
@@ -88,18 +106,31 @@ class UpstreamServer:
         self, detour: Detour, request: Request, headers: Mapping[str, str], *, patience_s: float
     ) -> Response:
         """The other server's answer. Raises ApiError."""
-        body = without(await request.body(), OWN_OBJECT)
-        found = await unless_left(request, self._open(detour, request, body))
-        if found is None:
-            return Response(status_code=CLIENT_CLOSED)
-        told = {**headers, ARM_HEADER: Arm.CONTROL.value}
-        if _is_type(found, EVENT_STREAM):
-            return EventStream(
-                self._events(found, detour), lambda: self._close(found), told, patience_s=patience_s
-            )
-        whole = await unless_left(request, self._whole(found))
+        try:
+            body = _body(await request.body(), detour.max_tokens)
+            found = await unless_left(request, self._open(detour, request, body))
+            if found is None:
+                detour.failed()
+                return Response(status_code=CLIENT_CLOSED)
+            told = {**headers, ARM_HEADER: Arm.CONTROL.value}
+            if detour.grant is not None:
+                told |= detour.grant.headers
+            if _is_type(found, EVENT_STREAM):
+                relayed = Relayed()
+
+                def closed() -> None:
+                    self._close(found)
+                    detour.ended(relayed.num_tokens)
+
+                return EventStream(self._events(found, detour, relayed), closed, told, patience_s=patience_s)
+            whole = await unless_left(request, self._whole(found))
+        except BaseException:
+            detour.failed()
+            raise
         if whole is None:
+            detour.ended(0)
             return Response(status_code=CLIENT_CLOSED)
+        detour.ended(tokens_of(whole))
         return Response(whole, headers={**told, "content-type": found.headers["content-type"]})
 
     async def _open(self, detour: Detour, request: Request, body: bytes) -> httpx.Response:
@@ -136,9 +167,8 @@ class UpstreamServer:
             await found.aclose()
         return bytes(whole)
 
-    async def _events(self, found: httpx.Response, detour: Detour) -> AsyncIterator[bytes]:
+    async def _events(self, found: httpx.Response, detour: Detour, relayed: Relayed) -> AsyncIterator[bytes]:
         """Its events as they are; a stream that breaks off ends with an error of ours."""
-        relayed = Relayed()
         try:
             async for data in found.aiter_bytes():
                 if events := relayed.feed(data, 1_000 * (time.monotonic() - detour.arrived)):
@@ -148,18 +178,21 @@ class UpstreamServer:
             if not relayed.is_done:
                 raise self._broken("its stream has ended before its end")
         except ApiError as error:
+            self._count(None, detour.terms.slo)
             yield _error_event(error)
         except (httpx.HTTPError, httpx.StreamError) as error:
+            self._count(None, detour.terms.slo)
             yield _error_event(self._failure(error))
         else:
             self._count(relayed, detour.terms.slo)
         finally:
             await found.aclose()
 
-    def _count(self, relayed: Relayed, slo: Slo) -> None:
+    def _count(self, relayed: Relayed | None, slo: Slo) -> None:
+        """A stream with a target; None for one that has failed."""
         if math.isinf(slo.tpot_ms) and math.isinf(slo.ttft_ms):
             return
-        met = relayed.attains(slo.tpot_ms, slo.ttft_ms)
+        met = False if relayed is None else relayed.attains(slo.tpot_ms, slo.ttft_ms)
         if met is not None:
             self._finished(Arm.CONTROL.value, slo.name, met)
 
@@ -206,8 +239,10 @@ class UpstreamServer:
 
 
 def _headers(request: Request, key: str | None) -> dict[str, str]:
-    """The client's own authorization stays here: it is one for this server."""
-    passed = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
+    """The client's own authorization stays here, as it is for this server; so does what no header may hold."""
+    given = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
+    passed = {name: value for name, value in given.items() if value.isascii() and value.isprintable()}
+    passed["x-request-id"] = request.state.request_id
     own = {
         "content-type": JSON,
         "accept": f"{EVENT_STREAM}, {JSON}",
@@ -215,6 +250,17 @@ def _headers(request: Request, key: str | None) -> dict[str, str]:
         "user-agent": f"adaserve/{version('adaserve')}",
     }
     return {**passed, **own, **({} if key is None else {"authorization": f"Bearer {key}"})}
+
+
+def _body(body: bytes, max_tokens: int | None) -> bytes:
+    """What is sent: the client's bytes but for our own object, and for a limit that is the tenant's."""
+    body = without(body, OWN_OBJECT)
+    if max_tokens is None:
+        return body
+    name = LIMITS[1] if b"max_completion_tokens" in body else LIMITS[0]
+    for limit in LIMITS:
+        body = without(body, limit)
+    return with_number(body, name, max_tokens)
 
 
 def _is_type(found: httpx.Response, kind: str) -> bool:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.members import without
-from services.gateway.relayed import MAX_EVENT_BYTES, Relayed
+from services.gateway.members import with_number, without
+from services.gateway.relayed import MAX_EVENT_BYTES, Relayed, tokens_of
 
 
 @pytest.mark.parametrize(
@@ -92,3 +92,30 @@ def test_a_carriage_return_alone_ends_lines_too() -> None:
     relayed = Relayed()
     assert relayed.feed(b"data: [DONE]\r\rdata", 0) == b"data: [DONE]\r\r"
     assert relayed.is_done
+
+
+@pytest.mark.parametrize(
+    ("body", "made"),
+    [
+        (b"{}", b'{"n": 5}'),
+        (b' { "a" : 1 }\n', b' { "a" : 1, "n": 5 }\n'),
+        ('{"a": "é"}'.encode("utf-16"), '{"a": "é", "n": 5}'.encode("utf-16")),
+    ],
+)
+def test_a_member_is_added_and_every_other_byte_stays(body: bytes, made: bytes) -> None:
+    assert with_number(body, "n", 5) == made
+
+
+@pytest.mark.parametrize(
+    ("answer", "tokens"),
+    [
+        (b'{"usage": {"completion_tokens": 7}}', 7),
+        (b'{"usage": {"completion_tokens": -7}}', None),
+        (b'{"usage": {"completion_tokens": true}}', None),
+        (b'{"usage": 3}', None),
+        (b"[]", None),
+        (b"not JSON", None),
+    ],
+)
+def test_tokens_of_a_whole_answer(answer: bytes, tokens: int | None) -> None:
+    assert tokens_of(answer) == tokens

@@ -293,3 +293,122 @@ async def test_what_is_refused_here_is_refused_in_both_arms(served: Served, old:
         assert (await ask(served, name, max_tokens=0)).json()["error"]["param"] == "max_tokens"
         assert (await ask(served, name, best_of=3)).json()["error"]["code"] == "unsupported_parameter"
     assert not old.asked
+
+
+# ---- what holds wherever a request is answered ----
+
+
+LIMITED = {"classes": ["chat"], "default": "chat", "rpm": 3, "tpm": 60, "max_tokens": 10, "max_concurrent": 1}
+
+
+@pytest.fixture
+def limited(otherwise: Any) -> Policy:
+    """As above, with a tenant that has every limit."""
+    rollout = {"tenants": ["default"], "ramp": [0.5, 1.0], "otherwise": otherwise}
+    return Policy.model_validate(
+        {**CONTENT, "tenants": {"default": LIMITED, "globex": CONTENT["tenants"]["globex"]}, "rollout": rollout}
+    )
+
+
+class TestLimits:
+    @pytest.fixture
+    def policy(self, limited: Policy) -> Policy:
+        return limited
+
+    async def test_a_tenant_has_as_many_requests_as_the_policy_says(self, served: Served, old: OldServer) -> None:
+        answers_ = [await ask(served, prompt=[1], max_tokens=2) for _ in range(4)]
+        assert [answer.status_code for answer in answers_] == [200, 200, 200, 429]
+        assert [answer.headers["x-adaserve-arm"] for answer in answers_[:3]] == ["control"] * 3
+        assert answers_[2].headers["x-ratelimit-remaining-requests"] == "0"
+        assert answers_[3].json()["error"]["code"] == "rate_limit_exceeded"
+        assert len(old.asked) == 3
+
+    async def test_tokens_are_those_that_the_other_server_tells_of(self, served: Served, old: OldServer) -> None:
+        """It says 1 where 40 were reserved, and each choice has a place of its own only while it runs."""
+        for expected in (60 - 5, 60 - 2 - 5, 60 - 4 - 5):
+            answer = await ask(served, prompt=[1], max_tokens=4)
+            assert answer.headers["x-ratelimit-remaining-tokens"] == str(expected)
+            await served.until(lambda: not served.gateway._quotas._tasks)
+
+    async def test_a_stream_gives_back_what_it_did_not_use(self, served: Served, old: OldServer) -> None:
+        old.say = streams(chunk("a"), chunk("b"), DONE)
+        await ask(served, prompt=[1], max_tokens=10, stream=True)
+        await served.until(lambda: not served.gateway._quotas._tasks)
+        answer = await ask(served, prompt=[1], max_tokens=10)
+        assert answer.headers["x-ratelimit-remaining-tokens"] == str(60 - 3 - 11)
+
+    async def test_what_fails_takes_no_tokens(self, served: Served, old: OldServer) -> None:
+        old.say = answers(500, b"{}")
+        assert (await ask(served, prompt=[1], max_tokens=10)).status_code == 502
+        await served.until(lambda: not served.gateway._quotas._tasks)
+        old.say = answers(200, ANSWER)
+        answer = await ask(served, prompt=[1], max_tokens=10)
+        assert answer.headers["x-ratelimit-remaining-tokens"] == str(60 - 11)
+        assert answer.headers["x-ratelimit-remaining-requests"] == "1"
+
+    async def test_no_more_run_at_once_than_may(self, served: Served, old: OldServer) -> None:
+        old.say = hangs
+        first = asyncio.create_task(ask(served, prompt=[1], max_tokens=1))
+        await served.until(lambda: bool(old.asked))
+        assert (await ask(served, prompt=[1], max_tokens=1)).json()["error"][
+            "code"
+        ] == "concurrency_limit_exceeded"
+        assert (await first).status_code == 504
+
+    @pytest.mark.parametrize(
+        ("body", "sent"),
+        [
+            ({"max_tokens": 99}, {"max_tokens": 10}),
+            ({"max_tokens": 9}, {"max_tokens": 9}),
+            ({}, {"max_tokens": 10}),
+        ],
+    )
+    async def test_the_other_server_is_asked_for_what_the_tenant_may_have(
+        self, served: Served, old: OldServer, body: dict[str, int], sent: dict[str, int]
+    ) -> None:
+        assert (await ask(served, prompt=[1], **body)).status_code == 200
+        assert json.loads(old.asked[0].body) == {"prompt": [1], "user": OTHER, **sent}
+
+    async def test_a_chat_is_limited_under_the_name_it_uses(self, served: Served, old: OldServer) -> None:
+        await started(served)
+        body = {"messages": [{"role": "user", "content": "x"}], "max_completion_tokens": 99, "user": OTHER}
+        answer = await served.http.post("/v1/chat/completions", json=body)
+        assert answer.status_code == 200, answer.text
+        assert json.loads(old.asked[0].body) == {**body, "max_completion_tokens": 10}
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"min_tokens": 9, "max_tokens": 5}, "min_tokens"),
+        ({"logit_bias": {"999999999": 1}}, "logit_bias.999999999"),
+        ({"prompt": ""}, "prompt"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"not": {}}}}}, None),
+    ],
+)
+async def test_both_arms_refuse_the_same(
+    served: Served, old: OldServer, body: dict[str, Any], param: str | None
+) -> None:
+    refused = [await ask(served, name, **body) for name in (TREATED, OTHER)]
+    assert [answer.status_code for answer in refused] == [400, 400]
+    assert refused[0].json() == refused[1].json()
+    assert param is None or refused[0].json()["error"]["param"] == param
+    assert not old.asked
+
+
+@pytest.mark.parametrize("name", ["tracestate", "traceparent", "x-request-id"])
+async def test_a_header_that_is_none_is_not_passed_on(served: Served, old: OldServer, name: str) -> None:
+    await started(served)
+    answer = await served.http.post(
+        "/v1/completions", json={"prompt": "x", "user": OTHER}, headers=[(name.encode(), b"a=\xe9")]
+    )
+    assert answer.status_code == 200
+    assert old.asked[0].headers["x-request-id"] == answer.headers["x-request-id"]
+    assert name == "x-request-id" or name not in old.asked[0].headers
+
+
+async def test_a_stream_that_breaks_off_has_not_attained(served: Served, old: OldServer) -> None:
+    old.say = streams(chunk("a"))
+    await ask(served, stream=True)
+    metrics = (await served.http.get("/metrics")).text
+    assert 'adaserve_rollout_finished_total{arm="control",met="false"} 1.0' in metrics
