@@ -14,6 +14,7 @@ import pytest_asyncio
 from shared.policy import Policy
 from shared.rollout import Arm, arm_of
 from tests.unit.services.gateway.conftest import Served
+from tests.unit.services.gateway.fake_verifier import Reply
 from tests.unit.services.gateway.old_server import OldServer, answers, hangs, old_server, streams
 
 KEY = "the-operators-own-secret"
@@ -324,7 +325,7 @@ class TestLimits:
         assert len(old.asked) == 3
 
     async def test_tokens_are_those_that_the_other_server_tells_of(self, served: Served, old: OldServer) -> None:
-        """It says 1 where 40 were reserved, and each choice has a place of its own only while it runs."""
+        """It says 1 where 4 were reserved."""
         for expected in (60 - 5, 60 - 2 - 5, 60 - 4 - 5):
             answer = await ask(served, prompt=[1], max_tokens=4)
             assert answer.headers["x-ratelimit-remaining-tokens"] == str(expected)
@@ -381,7 +382,7 @@ class TestLimits:
     ("body", "param"),
     [
         ({"min_tokens": 9, "max_tokens": 5}, "min_tokens"),
-        ({"logit_bias": {"999999999": 1}}, "logit_bias.999999999"),
+        ({"logit_bias": {"999999999": 1}}, "logit_bias"),
         ({"prompt": ""}, "prompt"),
         ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"not": {}}}}}, None),
     ],
@@ -412,3 +413,33 @@ async def test_a_stream_that_breaks_off_has_not_attained(served: Served, old: Ol
     await ask(served, stream=True)
     metrics = (await served.http.get("/metrics")).text
     assert 'adaserve_rollout_finished_total{arm="control",met="false"} 1.0' in metrics
+
+
+class TestFailures:
+    @pytest.fixture
+    def policy(self) -> Policy:
+        rollout = {"tenants": ["default"], "ramp": [0.5, 1.0], "period_hours": 1e-9, "min_requests": 3}
+        return Policy.model_validate({**CONTENT, "rollout": rollout})
+
+    async def test_a_class_whose_requests_fail_halts_the_ramp(self, served: Served) -> None:
+        served.answers(lambda _: Reply([[5], [6]], finish="error", error="it broke"))
+        for stream in (False, True, False):
+            await ask(served, TREATED, stream=stream)
+        await served.gateway.rollouts.look()
+        await served.gateway.rollouts.look()
+        stage = (await served.http.get("/admin/rollout", headers=ADMIN)).json()
+        assert (stage["step"], stage["share"]) == (0, 0.0)
+        assert "chat" in stage["halted"]
+        metrics = (await served.http.get("/metrics")).text
+        assert 'adaserve_slo_requests_total{met="false",slo_class="chat"} 3.0' in metrics
+        assert 'adaserve_rollout_finished_total{arm="treatment",met="false"} 3.0' in metrics
+        assert "adaserve_goodput_tokens_total" not in metrics or 'chat"} 0.0' in metrics
+
+    async def test_who_leaves_has_not_been_failed(self, served: Served) -> None:
+        await started(served)
+        served.answers(lambda _: Reply([[5]], finish=None))
+        with pytest.raises(httpx.ReadTimeout):
+            await served.http.post("/v1/completions", json={"prompt": "x", "user": TREATED}, timeout=0.3)
+        await served.until(lambda: bool(served.verifier.requests))
+        await asyncio.sleep(0.1)
+        assert 'slo_class="chat"' not in (await served.http.get("/metrics")).text
