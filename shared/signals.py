@@ -315,6 +315,12 @@ SLO_REQUESTS = _counter(
     slo_class=SLO_CLASSES,
     met=("true", "false"),
 )
+SLO_OBJECTIVE = _gauge(
+    "slo_objective",
+    "",
+    "Share of a class's requests that shall attain, by the policy; 0 for a class that has none any more",
+    slo_class=SLO_CLASSES,
+)
 GOODPUT_TOKENS = _counter(
     "goodput_tokens", "{token}", "Output tokens of requests that attained their SLO", slo_class=SLO_CLASSES
 )

@@ -43,7 +43,7 @@ class PolicySource:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Raises PolicyError for a file that cannot be taken."""
-        self.current = policy
+        self.current: Policy | None = None
         self.digest: str | None = None
         self._file = None if path is None else FollowedFile(path)
         self._telemetry = telemetry
@@ -55,6 +55,8 @@ class PolicySource:
         if self._file is not None:
             data = self._file.read()
             self._take(self._policy_of(self._file.path, data), digest_of(data))
+        elif policy is not None:
+            self._put(policy)
 
     def about(self) -> dict[str, Any]:
         """What is in force since when (Unix ms), and what was refused last, if nothing good has come since."""
@@ -105,7 +107,18 @@ class PolicySource:
         return policy
 
     def _take(self, policy: Policy, digest: str) -> None:
-        self.current, self.digest, self._since, self._error = policy, digest, self._clock(), None
+        self._put(policy)
+        self.digest, self._since, self._error = digest, self._clock(), None
+
+    def _put(self, policy: Policy) -> None:
+        """In force, its objectives told: alerts compare what was attained with them."""
+        before = {} if self.current is None else self.current.classes
+        for name in before.keys() | policy.classes.keys():
+            found = policy.classes.get(name)
+            objective = None if found is None else found.objective
+            if objective is not None or (name in before and before[name].objective is not None):
+                self._telemetry.set(signals.SLO_OBJECTIVE, objective or 0.0, slo_class=name)
+        self.current = policy
 
     def _refuse(self, error: PolicyError, digest: str | None) -> None:
         self._error = {"message": str(error), "digest": digest, "at_ms": round(1_000 * self._clock())}

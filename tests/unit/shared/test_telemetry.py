@@ -165,6 +165,18 @@ def test_label_values_are_bounded_and_label_names_checked(quiet: Telemetry) -> N
         quiet.add(signals.RING_MISSES, reason="deadline", tenant="a")
 
 
+def test_names_of_the_operators_are_kept_up_to_a_number(quiet: Telemetry) -> None:
+    for index in range(signals.MAX_NAMES + 3):
+        quiet.add(signals.GOODPUT_TOKENS, slo_class=f"c{index}")
+    quiet.add(signals.GOODPUT_TOKENS, slo_class="custom")
+    quiet.add(signals.GOODPUT_TOKENS, slo_class="c0")
+    lines = [line for line in quiet.prometheus().decode().splitlines() if line.startswith("adaserve_goodput")]
+    assert len(lines) == signals.MAX_NAMES + 2
+    assert 'adaserve_goodput_tokens_total{slo_class="c0"} 2.0' in lines
+    assert 'adaserve_goodput_tokens_total{slo_class="custom"} 1.0' in lines
+    assert 'adaserve_goodput_tokens_total{slo_class="other"} 3.0' in lines
+
+
 def test_names_are_prefixed_and_unique() -> None:
     assert all(name.startswith("adaserve_") and name == metric.name for name, metric in signals.METRICS.items())
 

@@ -198,6 +198,16 @@ async def test_changes_are_recorded(file: File, monkeypatch: pytest.MonkeyPatch)
     await end([watching])
 
 
+def test_objectives_are_told(file: File) -> None:
+    name = 'adaserve_slo_objective{slo_class="chat"}'
+    lines = file.telemetry.prometheus().decode()
+    assert name not in lines
+    for objective, told in ((", objective: 0.9", 0.9), (", objective: 0.99", 0.99), ("", 0.0)):
+        file.path.write_text(text(50).replace("tpot_ms: 50", f"tpot_ms: 50{objective}"))
+        file.look()
+        assert file.counted(name) == told
+
+
 def test_a_bad_file_at_the_start_is_fatal(tmp_path: Path, telemetry: Telemetry) -> None:
     (tmp_path / "policy.yaml").write_text("classes: 3\n")
     with pytest.raises(PolicyError, match=r"line 1: classes='3': must be a mapping"):
