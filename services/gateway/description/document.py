@@ -12,7 +12,14 @@ from pydantic.json_schema import models_json_schema
 from services.gateway import unsupported
 from services.gateway.description import examples, replies
 from services.gateway.description.operating import OPERATING
-from services.gateway.description.operation import REQUEST_ID_HEADER, RETRY_HEADERS, Answer, Content, Operation
+from services.gateway.description.operation import (
+    REQUEST_ID_HEADER,
+    RETRY_HEADERS,
+    SECURITY_SCHEMES,
+    Answer,
+    Content,
+    Operation,
+)
 from services.gateway.description.serving import SERVING
 from services.gateway.schemas import ChatRequest, CompletionRequest, Message
 
@@ -44,7 +51,7 @@ def document(version: str) -> Json:
             "other than success has OpenAI's error shape; unknown paths are 404, other methods 405 with `allow`.",
         },
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": {"schemas": schemas, "securitySchemes": SECURITY_SCHEMES},
     }
 
 
@@ -90,6 +97,7 @@ def _operation(operation: Operation, references: _References) -> Json:
         "summary": operation.summary,
         "parameters": _parameters(operation),
         "responses": dict(sorted(answers.items())),
+        "security": [] if operation.scope is None else [{operation.scope.value: []}],
     }
     if operation.body is not None:
         named = {name: {"value": value} for name, value in operation.body_examples.items()}

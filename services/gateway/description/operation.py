@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from services.gateway.description import replies
 from services.gateway.schemas import MAX_TARGET_MS
+from shared.api_keys import Scope as KeyScope
 
 Json = dict[str, Any]
 
@@ -31,12 +32,6 @@ KEY_HEADERS: Json = {
         "schema": {"type": "string", "pattern": "^[ -~]{1,255}$", "minLength": 1, "maxLength": 255},
     }
 }
-ADMIN_HEADERS: Json = {
-    "authorization": {
-        "description": "`Bearer <key>` of the scope admin, where there is one",
-        "schema": {"type": "string"},
-    }
-}
 RESUME_HEADERS: Json = {
     "Last-Event-ID": {
         "description": "the event after which to go on, `<request>:<position>:<mark>`; empty: the beginning",
@@ -44,7 +39,22 @@ RESUME_HEADERS: Json = {
     }
 }
 
-KEY = {"authorization": {"description": "`Bearer sk-…`, where there are keys", "schema": {"type": "string"}}}
+# The key is no parameter: OpenAPI has readers ignore one that is called `authorization`.
+SECURITY_SCHEMES: Json = {
+    KeyScope.INFERENCE.value: {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "sk-<key id>-<secret>",
+        "description": "An API key of the scope inference. Nobody is asked for one while the gateway knows no key "
+        "and listens on loopback.",
+    },
+    KeyScope.ADMIN.value: {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key of the scope admin, or the gateway's ADASERVE_ADMIN_KEY. Nobody is asked for "
+        "one while there is neither and the gateway listens on loopback.",
+    },
+}
 _TEXT: Json = {"schema": {"type": "string"}}
 _COUNT: Json = {"schema": {"type": "string", "pattern": "^[0-9]+$"}}
 TERMS_HEADERS: Json = {
@@ -127,13 +137,17 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One method of one path. ``errors`` are the statuses that carry the error shape."""
+    """One method of one path. ``errors`` are the statuses that carry the error shape.
+
+    ``scope`` is what a key must have for it; None where nobody is asked for a key.
+    """
 
     method: str
     path: str
     name: str
     summary: str
     answers: Mapping[int, Answer]
+    scope: KeyScope | None
     errors: tuple[int, ...] = ()
     body: type[BaseModel] | None = None
     body_examples: Mapping[str, Json] = field(default_factory=dict)
@@ -184,6 +198,5 @@ BODY_ERRORS = (400, 413, 415)
 KEY_ERRORS = (401, 403)
 ADMIN_ERRORS = (401, 403, 500)
 SUBMIT_ERRORS = (*BODY_ERRORS, *KEY_ERRORS, 409, 422, 429, 500, 502, 503, 504)
-CALLER_HEADERS = {**KEY, **TENANT_HEADERS}
-SUBMIT_HEADERS = {**SLO_HEADERS, **CALLER_HEADERS, **KEY_HEADERS}
+SUBMIT_HEADERS = {**SLO_HEADERS, **TENANT_HEADERS, **KEY_HEADERS}
 EITHER = "Whole, or with `stream` as events"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from services.gateway.description import examples, replies
 from services.gateway.description.operation import (
     BODY_ERRORS,
-    CALLER_HEADERS,
     EITHER,
     EVENT_HEADERS,
     EVENT_STREAM,
@@ -14,6 +13,7 @@ from services.gateway.description.operation import (
     STREAM_HEADERS,
     SUBMIT_ERRORS,
     SUBMIT_HEADERS,
+    TENANT_HEADERS,
     TERMS_HEADERS,
     TEXT_LINKS,
     WARNING_HEADERS,
@@ -25,12 +25,14 @@ from services.gateway.description.operation import (
 )
 from services.gateway.schemas import ChatRequest, CompletionRequest
 from services.gateway.tokenize_api import DetokenizeRequest, TokenizeRequest
+from shared.api_keys import Scope
 
 SERVING = (
     Operation(
         method="post",
         path="/v1/chat/completions",
         name="chat",
+        scope=Scope.INFERENCE,
         summary="Complete a chat through the model's template",
         body=ChatRequest,
         body_examples=examples.CHATS,
@@ -50,6 +52,7 @@ SERVING = (
         method="post",
         path="/v1/completions",
         name="complete",
+        scope=Scope.INFERENCE,
         summary="Complete a text or token ids",
         body=CompletionRequest,
         body_examples=examples.COMPLETIONS,
@@ -69,8 +72,9 @@ SERVING = (
         method="get",
         path="/v1/streams/{stream}",
         name="resume",
+        scope=Scope.INFERENCE,
         summary="Take a stream up again, from its beginning or after an event",
-        headers={**CALLER_HEADERS, **RESUME_HEADERS},
+        headers={**TENANT_HEADERS, **RESUME_HEADERS},
         path_examples={"stream": examples.STREAM},
         answers={
             200: Answer(
@@ -89,8 +93,9 @@ SERVING = (
         method="delete",
         path="/v1/streams/{stream}",
         name="cancel",
+        scope=Scope.INFERENCE,
         summary="Cancel a request",
-        headers=CALLER_HEADERS,
+        headers=TENANT_HEADERS,
         path_examples={"stream": examples.STREAM},
         answers={200: in_json(replies.CancelledStream, examples.CANCELLED)},
         errors=(*KEY_ERRORS, 404, 413, 500, 503),
@@ -99,30 +104,33 @@ SERVING = (
         method="post",
         path="/tokenize",
         name="tokenize",
+        scope=Scope.INFERENCE,
         summary="The token ids of a prompt, or of messages through the chat template",
         body=TokenizeRequest,
         body_examples=examples.TOKENIZE,
         answers={200: in_json(replies.Tokens, examples.TOKENS, headers=WARNING_HEADERS, links=TEXT_LINKS)},
-        headers=CALLER_HEADERS,
+        headers=TENANT_HEADERS,
         errors=(*BODY_ERRORS, *KEY_ERRORS, 500),
     ),
     Operation(
         method="post",
         path="/detokenize",
         name="detokenize",
+        scope=Scope.INFERENCE,
         summary="The text of token ids, special tokens included",
         body=DetokenizeRequest,
         body_examples=examples.DETOKENIZE,
         answers={200: in_json(replies.Detokenized, {"prompt": "import os"}, headers=WARNING_HEADERS)},
-        headers=CALLER_HEADERS,
+        headers=TENANT_HEADERS,
         errors=(*BODY_ERRORS, *KEY_ERRORS, 500),
     ),
     Operation(
         method="get",
         path="/v1/models",
         name="models",
+        scope=Scope.INFERENCE,
         summary="The one served model, with the SLO classes on offer",
-        headers=CALLER_HEADERS,
+        headers=TENANT_HEADERS,
         answers={200: in_json(replies.ModelList, {"object": "list", "data": [examples.MODEL]})},
         errors=(*KEY_ERRORS, 500),
     ),
@@ -130,8 +138,9 @@ SERVING = (
         method="get",
         path="/v1/models/{model}",
         name="model",
+        scope=Scope.INFERENCE,
         summary="The served model by its name, or as `default`",
-        headers=CALLER_HEADERS,
+        headers=TENANT_HEADERS,
         path_examples={"model": "default"},
         answers={200: in_json(replies.Model, examples.MODEL)},
         errors=(*KEY_ERRORS, 404, 500),

@@ -47,6 +47,25 @@ def test_every_schema_is_valid_and_every_reference_ends_somewhere() -> None:
         assert reference.removeprefix("#/components/schemas/") in schemas
 
 
+async def test_what_asks_for_a_key_is_said_to(served: Served) -> None:
+    """Every operation, tried without a key once there are some, and with one of the other scope."""
+    made = await served.http.post("/admin/keys", json={"tenant": "acme", "scopes": ["inference"]})
+    headers = {"authorization": f"Bearer {made.json()['key']}"}
+    await served.http.post("/admin/keys", json={"tenant": "acme", "scopes": ["admin"]}, headers=headers)
+    schemes = DESCRIBED.document["components"]["securitySchemes"]
+    assert {scheme["scheme"] for scheme in schemes.values()} == {"bearer"}
+    for operation in OPERATIONS:
+        described = DESCRIBED.operation(operation.method, operation.path)
+        scopes = [name for entry in described["security"] for name in entry]
+        assert set(scopes) <= set(schemes)
+        assert "authorization" not in {one["name"].lower() for one in described["parameters"]}
+        path = operation.path.format_map({"stream": "0" * 32, "model": "default", "key_id": "nobody"})
+        answer = await served.http.request(operation.method, path)
+        assert (answer.status_code == 401) == bool(scopes), operation.name
+        answer = await served.http.request(operation.method, path, headers=headers)
+        assert (answer.status_code == 403) == (scopes == ["admin"]), operation.name
+
+
 def references(value: Any) -> list[str]:
     if isinstance(value, dict):
         own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
