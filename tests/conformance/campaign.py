@@ -5,7 +5,8 @@ python -m tests.conformance.campaign --pair                   the embedded pair 
 python -m tests.conformance.campaign --cases 400 --seed 7     a shorter one
 
 Rounds with the seeds seed, seed + 1, … until so many cases have been sent, the first with all phases, the others
-with those that draw. Lengths are cut to a few tokens before a request is sent (`servable`). Prints cases, answers
+with those that draw. Every request presents a key of all scopes (`guarded`), for without one it would be refused
+at the door; lengths are cut to a few tokens before it is sent (`servable`). Prints cases, answers
 by status, seconds, and every failure with what repeats it.
 
 Checks that are off, and why:
@@ -13,10 +14,9 @@ Checks that are off, and why:
 - positive_data_acceptance: what JSON Schema cannot say is still refused, with a 400 that names the field: a prompt
   and max_tokens beyond the context, token ids beyond the vocabulary, stream_options without stream, another model.
 - use_after_free: DELETE cancels a stream and does not delete it; how it ended can be read for ten minutes.
-- ignored_auth, object_level_authorization: the document declares bearer keys, and this cell is open: on loopback
-  with no key known, nobody is asked for one (`tests/unit/services/gateway/test_openapi.py` tries every operation
-  without a key, and with one of another scope, where there are some).
-- missing_required_header: no operation has a required header.
+- object_level_authorization, missing_required_header: the one key is of one tenant and may do everything, and no
+  operation has a required header (`tests/unit/services/gateway/test_openapi.py` tries every operation with a key
+  of another scope).
 
 One kind of failure is not counted: unknown headers are to be ignored (RFC 9110, 5.1; `hooks.filter_failure`).
 """
@@ -31,11 +31,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.gateway.description.document import OPERATIONS
+from shared import api_keys, timestamps
+from shared.api_keys import Scope
 from shared.embedded_redis import EmbeddedRedis
 from tests.conformance.servable import MAX_TOKENS
 from tests.faults.cell import cell
@@ -51,6 +54,7 @@ CHECKS = (
     "unsupported_method",
     "allow_header_conformance",
     "ensure_resource_availability",
+    "ignored_auth",
     "events_conformance",
 )
 ALL_PHASES = ("examples", "coverage", "fuzzing", "stateful")
@@ -58,9 +62,33 @@ DRAWING = ("fuzzing", "stateful")
 ROOT = Path(__file__).parents[2]
 NUM_OPERATIONS = len(OPERATIONS)
 MAX_EXAMPLES = 200  # of an operation in a round
-OPTIONS = {"gateway": {"DEFAULT_MAX_TOKENS": str(MAX_TOKENS)}}
 WORKERS = 1  # CPython 3.11 parses source in one thread at a time only, and hypothesis does so to show a strategy
 REQUEST_TIMEOUT_S = 120
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """Settings of a cell that asks everybody for a key, and the key."""
+
+    options: dict[str, dict[str, str]]
+    key: str
+
+
+@contextmanager
+def guarded() -> Iterator[Guarded]:
+    """The key comes from a file, so that no request of the campaign can revoke it."""
+    key_id, secret = api_keys.new_id(), api_keys.new_secret()
+    entry = {
+        "tenant": "conformance",
+        "sha256": api_keys.digest_of(secret).hex(),
+        "scopes": [str(scope) for scope in Scope],
+        "created": timestamps.iso(round(time.time() * 1_000)),
+    }
+    with tempfile.NamedTemporaryFile("w", prefix="ada-keys-", suffix=".yaml") as file:
+        file.write(json.dumps({"keys": {key_id: entry}}))
+        file.flush()
+        settings = {"DEFAULT_MAX_TOKENS": str(MAX_TOKENS), "KEYS_FILE": file.name}
+        yield Guarded({"gateway": settings}, api_keys.spelled(key_id, secret))
 
 
 @dataclass
@@ -77,7 +105,7 @@ class Found:
 
 
 def run(
-    url: str, num_cases: int, seed: int, *, phases: Sequence[str] = ALL_PHASES, paths: Sequence[str] = ()
+    url: str, key: str, num_cases: int, seed: int, *, phases: Sequence[str] = ALL_PHASES, paths: Sequence[str] = ()
 ) -> Found:
     """Rounds on a gateway until so many cases have been sent, or one has failed; on all paths unless told."""
     found = Found()
@@ -86,7 +114,8 @@ def run(
         num_examples = max(2, min(MAX_EXAMPLES, left // NUM_OPERATIONS))
         chosen = phases if found.num_rounds == 0 else DRAWING
         only = [word for path in paths for word in ("--include-path", path)]
-        _round(url, found, seed + found.num_rounds, num_examples, ["--phases", ",".join(chosen), *only])
+        which = ["--phases", ",".join(chosen), "--header", f"Authorization: Bearer {key}", *only]
+        _round(url, found, seed + found.num_rounds, num_examples, which)
     return found
 
 
@@ -132,10 +161,11 @@ def main() -> None:
     options = parser.parse_args()
     begun = time.monotonic()
     with (
+        guarded() as guard,
         EmbeddedRedis() as redis,
-        cell(redis.url, num_verifiers=1, is_table=not options.pair, options=OPTIONS) as running,
+        cell(redis.url, num_verifiers=1, is_table=not options.pair, options=guard.options) as running,
     ):
-        found = run(running.stack.url, options.cases, options.seed)
+        found = run(running.stack.url, guard.key, options.cases, options.seed)
     for failure in found.failures:
         print(failure)
     for status, count in sorted(found.statuses.items()):

@@ -26,9 +26,13 @@ STREAM_HEADERS = {
 
 @pytest.mark.timeout(300)
 def test_a_short_campaign_finds_nothing() -> None:
-    with EmbeddedRedis() as redis, cell(redis.url, num_verifiers=1, options=campaign.OPTIONS) as running:
+    with (
+        campaign.guarded() as guard,
+        EmbeddedRedis() as redis,
+        cell(redis.url, num_verifiers=1, options=guard.options) as running,
+    ):
         paths = ("/v1/completions", "/v1/models/{model}", "/admin/mode")
-        found = campaign.run(running.stack.url, 10, 3, phases=("examples", "fuzzing"), paths=paths)
+        found = campaign.run(running.stack.url, guard.key, 10, 3, phases=("examples", "fuzzing"), paths=paths)
     assert found.failures == []
     assert found.num_cases >= 10
     assert found.statuses["200"] > 0
@@ -36,7 +40,7 @@ def test_a_short_campaign_finds_nothing() -> None:
 
 
 def test_a_gateway_that_does_not_answer_is_a_failure() -> None:
-    found = campaign.run("http://127.0.0.1:9", 1, 1)
+    found = campaign.run("http://127.0.0.1:9", "sk-none", 1, 1)
     assert len(found.failures) == 1
 
 
