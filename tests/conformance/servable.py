@@ -1,8 +1,8 @@
 """Makes generated requests cheap and servable, before they are sent.
 
 Values within their bounds are exchanged for others within their bounds: few tokens, the model that is served,
-targets that can be met, keys that nobody has used. So valid requests stay valid, invalid ones invalid, and the
-valid ones reach the model.
+targets that can be met, idempotency keys that nobody has used, the tenant whose the API key is. So valid requests
+stay valid, invalid ones invalid, and the valid ones reach the model.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ MAX_TOKENS = 4
 MAX_CHOICES = 2
 MAX_TARGET_MS = 3_600_000.0
 SERVABLE_MS = 60_000.0
-MAX_KEY = 200  # longer ones are left as they are
+TENANT = "conformance"
+MAX_KEY, MAX_TENANT = 200, 40  # longer ones are left as they are
 SMALL_IDS = 200  # every tokenizer has more
 
 _LENGTHS = {
@@ -37,6 +38,8 @@ def change_headers(headers: MutableMapping[str, Any], suffix: str) -> None:
             headers[name] = str(SERVABLE_MS)
         if name.lower() == "idempotency-key" and isinstance(value, str) and 1 <= len(value) < MAX_KEY:
             headers[name] = value + suffix
+        if name.lower() == "x-adaserve-tenant" and isinstance(value, str) and len(value) < MAX_TENANT:
+            headers[name] = TENANT
 
 
 def change_body(body: dict[str, Any]) -> None:

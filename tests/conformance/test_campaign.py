@@ -89,10 +89,12 @@ def test_only_values_within_their_bounds_are_exchanged(
 
 def test_headers_are_exchanged_alike() -> None:
     headers = {"X-SLO-TPOT-MS": "0.1", "x-slo-ttft-ms": "-1", "Idempotency-Key": "k", "x-llm-d-slo-tpot-ms": "inf"}
+    headers["X-AdaServe-Tenant"] = "anybody"
     servable.change_headers(headers, "-1")
     assert headers == {
         "X-SLO-TPOT-MS": "60000.0",
         "x-slo-ttft-ms": "-1",
         "Idempotency-Key": "k-1",
         "x-llm-d-slo-tpot-ms": "inf",
+        "X-AdaServe-Tenant": servable.TENANT,
     }

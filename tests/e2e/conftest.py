@@ -24,6 +24,11 @@ def stack(traces: Collector) -> Iterator[LocalStack]:
     }
     # The paper's policy speculates whatever it costs; ours may rightly decode plainly on a busy machine. The tests
     # that start stacks of their own meet it: flagship, up, twin.
-    settings = {"verifier": {"DTYPE": "float64"}, "selector": {"POLICY": "paper"}}
+    # A verifier that is killed may take longer to be back on such a machine than requests wait by themselves.
+    settings = {
+        "verifier": {"DTYPE": "float64"},
+        "selector": {"POLICY": "paper"},
+        "gateway": {"VERIFIER_PATIENCE_S": "150"},
+    }
     with local_stack(settings, environment=exported) as running:
         yield running

@@ -17,6 +17,8 @@ from bench.local import LocalStack
 from shared.streams import connect
 from tests.e2e.test_ring import PROMPTS, ask, metric, tokens
 
+READ_S = 150.0  # between two pieces of a stream: a verifier may have to start in it
+
 pytestmark = pytest.mark.timeout(240)
 
 
@@ -49,13 +51,13 @@ class Client:
 
     def begin(self, url: str, stop_after: int | None = None) -> None:
         body = {"model": "default", **ask(self.number), "stream": True}
-        with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=60) as response:
+        with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=READ_S) as response:
             self.read(response.iter_lines(), stop_after)
 
     def resume(self, url: str) -> None:
         headers = {"last-event-id": self.last}
         stream = self.last.partition(":")[0]
-        with httpx.stream("GET", f"{url}/v1/streams/{stream}", headers=headers, timeout=60) as response:
+        with httpx.stream("GET", f"{url}/v1/streams/{stream}", headers=headers, timeout=READ_S) as response:
             assert response.status_code == 200
             self.read(response.iter_lines())
 
@@ -160,6 +162,7 @@ def test_redis_and_the_verifier_lost_at_once_leave_what_clients_have_seen(
         redis.flushall()
         redis.close()
         stack.start("verifier")
+        stack.wait_ready("verifier")  # which the tests after this one need too
         for each in running:
             each.result()
     undisturbed.check(clients)

@@ -48,14 +48,16 @@ TENANTS = ("acme", "globex")
 POLICY = "classes:\n  any: {tier: 1}\ntenants:\n" + "".join(
     f"  {name}: {{classes: [any], default: any}}\n" for name in TENANTS
 )
-CANARY = re.compile(r"canary[0-9a-f]{16}", re.IGNORECASE)
+CANARY_STEM = "canary"
+CANARY = re.compile(rf"{CANARY_STEM}[0-9a-f]{{16}}", re.IGNORECASE)
 HOLDERS = {"request": "the request itself, for ten minutes after its end", "draft": "the newest 256 hints, as ids"}
 """Kinds of keys that may hold a client's words, as text or token ids."""
+GONE = -2  # what PTTL says of a key that has expired since it was read
 
 
 def canary(number: int) -> str:
     """The word of a request; no two have the same, and no model here writes one."""
-    return f"canary{random.Random(f'canary {number}').getrandbits(64):016x}"
+    return f"{CANARY_STEM}{random.Random(f'canary {number}').getrandbits(64):016x}"
 
 
 @dataclass
@@ -225,7 +227,7 @@ def poison(client: Redis, count: int) -> list[str]:
 
 
 def values_of(client: Redis, key: bytes) -> bytes:
-    """All that a key holds, in one piece."""
+    """All that a key holds, in one piece; nothing for a key that has just expired."""
     readers: dict[bytes, Any] = {
         b"hash": client.hgetall,
         b"stream": client.xrange,
@@ -233,6 +235,7 @@ def values_of(client: Redis, key: bytes) -> bytes:
         b"set": client.smembers,
         b"zset": lambda name: client.zrange(name, 0, -1),
         b"list": lambda name: client.lrange(name, 0, -1),
+        b"none": lambda _: b"",
     }
     return b"\n".join(_flat(readers[client.type(key)](key)))
 
@@ -265,22 +268,28 @@ def search(target: Cell, client: Redis, received: Collector, tokenizer: Tokenize
     places["spans and metrics sent by OTLP"] = b"\n".join(received.bodies)
     pattern = re.compile(CANARY.pattern.encode(), re.IGNORECASE)
     hits = [f"{place}: {match.decode()}" for place, text in places.items() for match in pattern.findall(text)]
-    in_ids = [np.array(tokenizer.encode(word, special=False)[2:-2], "<i4").tobytes() for word in words]
+    in_ids = [_in_ids(tokenizer, word) for word in words]
+    stem = _in_ids(tokenizer, CANARY_STEM)  # of all words: few keys have to be compared with each of them
     held: Counter[str] = Counter()
     num_bytes = 0
     for key in client.scan_iter(match=f"{KEYS.prefix}*", count=1000):
         kind = key.decode().removeprefix(KEYS.prefix).partition(":")[0]
         value = values_of(client, key)
         num_bytes += len(value)
-        if pattern.search(value) is None and not any(word in value for word in in_ids):
+        if pattern.search(value) is None and not (stem in value and any(word in value for word in in_ids)):
             continue
         held[kind] += 1
         if kind not in HOLDERS:
             hits.append(f"key {key.decode()} holds a client's words")
-        elif not 0 < client.pttl(key) <= RETAIN_MS:
+        elif not (0 < (left_ms := client.pttl(key)) <= RETAIN_MS or left_ms == GONE):
             hits.append(f"key {key.decode()} does not expire")
     searched = {place: len(text) for place, text in places.items()} | {"Redis": num_bytes}
     return Found(hits, held, client.xlen(KEYS.dead), searched)
+
+
+def _in_ids(tokenizer: Tokenizer, word: str) -> bytes:
+    """As records pack token ids; without the ends of a word, which a tokenizer may join to what is beside it."""
+    return np.array(tokenizer.encode(word, special=False)[2:-2], "<i4").tobytes()
 
 
 @contextmanager

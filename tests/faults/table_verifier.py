@@ -33,9 +33,9 @@ class TableTarget:
     tokenizer: Tokenizer
     pool: BlockPool
     runner: PacedRunner
+    eos_token_ids: frozenset[int]
     name: str = "table"
     table: LatencyModel = LatencyModel(tokens=(1, 64, 512), ms=(8.0, 8.5, 10.0))
-    eos_token_ids: frozenset[int] = frozenset()
 
     @property
     def context_limit(self) -> int:
@@ -54,7 +54,7 @@ class TableTarget:
 def load_target(settings: VerifierSettings) -> TableTarget:
     tokenizer, pool = load_tokenizer(settings.target), BlockPool(NUM_BLOCKS)
     runner = PacedRunner(TableModel(tokenizer.vocab_size), NUM_BLOCKS * pool.block_size)
-    return TableTarget(tokenizer, pool, runner)
+    return TableTarget(tokenizer, pool, runner, tokenizer.eos_token_ids)
 
 
 if __name__ == "__main__":
