@@ -18,7 +18,7 @@ from shared.errors import UnreadableMessage
 from shared.rollout import Arm, Rollout
 
 CERTAIN = 3.0  # standard deviations
-_MAX_BYTES = 4096
+_MAX_BYTES = 1 << 20  # many tenants
 _HOUR_MS = 3_600_000
 
 
@@ -39,8 +39,12 @@ Tallies = Mapping[tuple[Arm, str], Tally]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Where a rollout stands: its step, since when (Unix ms), and why it has halted, "" while it has not."""
+    """Where a rollout stands: its step, since when (Unix ms), and why it has halted, "" while it has not.
 
+    ``tenants`` and ``steps`` are those of the file that it was reached under.
+    """
+
+    tenants: frozenset[str]
     steps: tuple[float, ...]
     step: int = 1
     since_ms: int = 0
@@ -52,7 +56,7 @@ class Stage:
 
     def pack(self) -> bytes:
         """As Redis holds it."""
-        return json.dumps(asdict(self)).encode()
+        return json.dumps({**asdict(self), "tenants": sorted(self.tenants)}).encode()
 
     @classmethod
     def unpack(cls, packed: bytes) -> Stage:
@@ -60,6 +64,7 @@ class Stage:
         try:
             found: Any = json.loads(packed[: _MAX_BYTES + 1])
             stage = cls(
+                tenants=frozenset(str(tenant) for tenant in found["tenants"]),
                 steps=tuple(float(step) for step in found["steps"]),
                 step=int(found["step"]),
                 since_ms=int(found["since_ms"]),
@@ -87,15 +92,19 @@ class Verdict(NamedTuple):
 
 
 def begun(rollout: Rollout, before: Stage | None, now_ms: int) -> Stage:
-    """The stage under this file: as it was while its steps are the same, else the last step of the new ones that
-    treats no more requests than before."""
-    if before is None:
-        return Stage(steps=rollout.steps, since_ms=now_ms)
+    """The stage under this file: as it was while tenants and steps are the same.
+
+    A tenant that is new begins at the first step, and all others with it. New steps go on at the last one that
+    treats no more requests than before; where none is so small nobody is treated until an operator resumes.
+    """
+    tenants = frozenset(rollout.tenants)
+    if before is None or not tenants <= before.tenants:
+        return Stage(tenants=tenants, steps=rollout.steps, since_ms=now_ms)
     if before.steps == rollout.steps:
-        return before
-    reached = sum(step <= before.share for step in rollout.steps)
-    step = reached if before.step == 0 else max(1, reached)
-    return replace(before, steps=rollout.steps, step=step, since_ms=now_ms)
+        return replace(before, tenants=tenants)
+    step = sum(step <= before.share for step in rollout.steps)
+    halted = before.halted if step else before.halted or f"no step of the edited ramp is within {before.share:g}"
+    return replace(before, tenants=tenants, steps=rollout.steps, step=step, since_ms=now_ms, halted=halted)
 
 
 def judge(

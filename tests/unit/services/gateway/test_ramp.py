@@ -26,6 +26,7 @@ STEPS = (0.1, 0.5, 1.0)
 ROLLOUT = Rollout.model_validate(
     {"tenants": ["acme"], "ramp": list(STEPS), "period_hours": 24, "margin": 0.05, "min_requests": 100}
 )
+TENANTS = frozenset(["acme"])
 OBJECTIVES = {"chat": 0.9, "coding": 0.99}
 
 
@@ -72,14 +73,14 @@ GOOD = figures(chat=(95, 100), coding=(100, 100))
     ],
 )  # fmt: skip
 def test_what_is_next(step: int, hours: float, tallies: Any, move: Move, reason: str) -> None:
-    stage = Stage(steps=STEPS, step=step, since_ms=5)
+    stage = Stage(tenants=TENANTS, steps=STEPS, step=step, since_ms=5)
     found = judge(ROLLOUT, OBJECTIVES, stage, tallies, 5 + round(hours * HOUR))
     assert found.move is move
     assert found.reason.startswith(reason)
 
 
 def test_a_halted_one_and_one_without_a_ramp_wait() -> None:
-    stage = Stage(steps=STEPS, halted="by hand")
+    stage = Stage(tenants=TENANTS, steps=STEPS, halted="by hand")
     assert judge(ROLLOUT, OBJECTIVES, stage, GOOD, 99 * HOUR) == (Move.WAIT, "halted: by hand")
     fixed = Rollout.model_validate({"tenants": ["acme"], "share": 0.3})
     stage = begun(fixed, None, 7)
@@ -89,22 +90,22 @@ def test_a_halted_one_and_one_without_a_ramp_wait() -> None:
 
 def test_a_halt_goes_a_step_back_and_the_first_one_treats_nobody() -> None:
     halt = Verdict(Move.HALT, "class chat is bad")
-    second = applied(Stage(steps=STEPS, step=3, since_ms=1), halt, 9)
+    second = applied(Stage(tenants=TENANTS, steps=STEPS, step=3, since_ms=1), halt, 9)
     assert (second.step, second.share, second.since_ms, second.halted) == (2, 0.5, 9, "class chat is bad")
-    none = applied(Stage(steps=STEPS, step=1), halt, 9)
+    none = applied(Stage(tenants=TENANTS, steps=STEPS, step=1), halt, 9)
     assert (none.step, none.share) == (0, 0.0)
     again = ramp.resumed(none, 11)
     assert (again.step, again.share, again.since_ms, again.halted) == (1, 0.1, 11, "")
 
 
 def test_other_moves_and_orders() -> None:
-    stage = Stage(steps=STEPS, step=2, since_ms=1)
+    stage = Stage(tenants=TENANTS, steps=STEPS, step=2, since_ms=1)
     assert applied(stage, Verdict(Move.WAIT, ""), 9) == stage
-    assert applied(stage, Verdict(Move.RENEW, ""), 9) == Stage(steps=STEPS, step=2, since_ms=9)
-    assert applied(stage, Verdict(Move.ADVANCE, ""), 9) == Stage(steps=STEPS, step=3, since_ms=9)
-    assert ramp.set_to(ramp.halted(stage, "x"), 3, 9) == Stage(steps=STEPS, step=3, since_ms=9)
+    assert applied(stage, Verdict(Move.RENEW, ""), 9) == Stage(tenants=TENANTS, steps=STEPS, step=2, since_ms=9)
+    assert applied(stage, Verdict(Move.ADVANCE, ""), 9) == Stage(tenants=TENANTS, steps=STEPS, step=3, since_ms=9)
+    assert ramp.set_to(ramp.halted(stage, "x"), 3, 9) == Stage(tenants=TENANTS, steps=STEPS, step=3, since_ms=9)
     assert ramp.set_to(stage, 0, 9).halted == "set to step 0"
-    assert ramp.halted(stage, "x") == Stage(steps=STEPS, step=2, since_ms=1, halted="x")
+    assert ramp.halted(stage, "x") == Stage(tenants=TENANTS, steps=STEPS, step=2, since_ms=1, halted="x")
 
 
 @pytest.mark.parametrize(
@@ -113,20 +114,42 @@ def test_other_moves_and_orders() -> None:
         (STEPS, 2, STEPS, 2),
         (STEPS, 2, (0.1, 0.25, 0.5, 1.0), 3),
         (STEPS, 3, (0.2, 0.9), 2),
-        (STEPS, 1, (0.2, 0.9), 1),  # the new first step treats more; there is none lower
+        (STEPS, 1, (0.2, 0.9), 0),  # the new first step treats more: nobody is treated
         (STEPS, 0, (0.2, 0.9), 0),
         (STEPS, 2, (0.05, 0.4), 2),
     ],
 )
 def test_an_edited_ramp_goes_on_where_it_treats_no_more(steps: Any, step: int, new: Any, found: int) -> None:
-    before = Stage(steps=steps, step=step, since_ms=1, halted="x")
+    before = Stage(tenants=TENANTS, steps=steps, step=step, since_ms=1, halted="x")
     after = begun(ROLLOUT.model_copy(update={"ramp": new}), before, 9)
     assert (after.step, after.steps, after.halted) == (found, new, "x")
     assert after.since_ms == (1 if steps == new else 9)
 
 
+def test_an_edited_ramp_without_a_step_so_small_waits_for_an_operator() -> None:
+    before = Stage(tenants=TENANTS, steps=STEPS, step=1, since_ms=1)
+    edited = ROLLOUT.model_copy(update={"ramp": (0.5, 1.0)})
+    after = begun(edited, before, 9)
+    assert (after.share, after.halted) == (0.0, "no step of the edited ramp is within 0.1")
+    assert begun(edited, after, 10) == after
+    assert judge(edited, OBJECTIVES, after, GOOD, 99 * HOUR) == (Move.WAIT, f"halted: {after.halted}")
+    assert ramp.resumed(after, 11).share == 0.5
+
+
+def test_a_tenant_that_is_added_begins_at_the_first_step() -> None:
+    """Also if the section was gone meanwhile, for what Redis holds does not go with it."""
+    everybody = Stage(tenants=TENANTS, steps=STEPS, step=3, since_ms=1, halted="x")
+    for tenants in (["globex"], ["acme", "globex"]):
+        after = begun(ROLLOUT.model_copy(update={"tenants": tuple(tenants)}), everybody, 9)
+        assert after == Stage(tenants=frozenset(tenants), steps=STEPS, step=1, since_ms=9)
+    two = Stage(tenants=frozenset(["acme", "globex"]), steps=STEPS, step=3, since_ms=1)
+    one = begun(ROLLOUT, two, 9)
+    assert (one.step, one.since_ms, one.tenants) == (3, 1, TENANTS)
+    assert begun(ROLLOUT.model_copy(update={"tenants": ("acme", "globex")}), one, 9).step == 1
+
+
 def test_a_stage_survives_redis_and_nothing_else_is_one() -> None:
-    stage = Stage(steps=STEPS, step=2, since_ms=123, halted="class chat")
+    stage = Stage(tenants=TENANTS, steps=STEPS, step=2, since_ms=123, halted="class chat")
     assert Stage.unpack(stage.pack()) == stage
     for packed in (
         b"",
@@ -134,6 +157,7 @@ def test_a_stage_survives_redis_and_nothing_else_is_one() -> None:
         b"[]",
         b"{}",
         b"[" * 9999,
+        stage.pack().replace(b'"tenants": ', b'"others": '),
         stage.pack().replace(b'"step": 2', b'"step": 4'),
         b"\xff",
     ):
