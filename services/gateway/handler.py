@@ -214,6 +214,10 @@ class Gateway:
             "verification mode of %s set to %s: %s", scope, order.mode, order.reason or "no reason given"
         )
 
+    def tenant(self, headers: Mapping[str, str]) -> str:
+        """Who asks. Raises ApiError 403 for a tenant that the policy does not know."""
+        return tenancy.tenant_of(headers, self.policies.current)
+
     def check_tenant(self, tenant: str, scopes: Collection[Scope]) -> None:
         """Raises ApiError 400 for a tenant that could ask for nothing."""
         policy = self.policies.current
@@ -285,13 +289,13 @@ class Gateway:
     async def resume(self, stream: str, last_event_id: str | None, headers: Mapping[str, str]) -> Answer:
         """Join a request after the event that the client has seen last. Raises ApiError, as `submit`."""
         self._check_open()
-        tenant = tenancy.tenant_of(headers, self.policies.current)
+        tenant = self.tenant(headers)
         found = await self._resumption.resume(tenant, stream, last_event_id, headers.get("traceparent"))
         return Answer([found])
 
     async def cancel(self, stream: str, headers: Mapping[str, str]) -> dict[str, Any]:
         """End a request, if it has not ended; how it ended. Raises ApiError."""
-        request, status = await self._resumption.cancel(tenancy.tenant_of(headers, self.policies.current), stream)
+        request, status = await self._resumption.cancel(self.tenant(headers), stream)
         return {"id": request, "object": "stream", "status": status}
 
     def _in_arm(self, terms: Terms, policy: Policy | None, key: str | None, headers: Mapping[str, str]) -> Terms:

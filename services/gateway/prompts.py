@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from services.gateway.chat_template import ChatTemplate, ChatTemplateError
 from services.gateway.errors import ApiError, invalid
 from services.gateway.schemas import ChatRequest, CompletionRequest, Message
+from services.gateway.turns import Turns
 from shared import digest as digests
 from shared.tokenizer import Tokenizer
 
@@ -17,6 +20,7 @@ T = TypeVar("T")
 
 LONG_TEXT = 2048  # characters; from here on tokenizing would be felt by the other streams
 LONG_PROMPT = 2048  # tokens of a digest
+NUM_THREADS = 2  # for long texts, which tenants share fairly
 
 
 class Prompts:
@@ -24,45 +28,55 @@ class Prompts:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+        self._threads = ThreadPoolExecutor(NUM_THREADS, "tokenizer")
+        self._turns = Turns(NUM_THREADS)
         self._template: ChatTemplate | None = None
         if tokenizer.chat_template is not None:
             tokens = {"bos_token": tokenizer.bos_token, "eos_token": tokenizer.eos_token}
             self._template = ChatTemplate(tokenizer.chat_template, tokens)
 
-    async def of(self, request: ChatRequest | CompletionRequest) -> list[int]:
+    async def of(self, request: ChatRequest | CompletionRequest, tenant: str) -> list[int]:
         """The prompt's token ids, at least one. Raises ApiError 400."""
-        return await (self._of_chat(request) if isinstance(request, ChatRequest) else self._of_completion(request))
-
-    async def _of_chat(self, request: ChatRequest) -> list[int]:
-        return _not_empty("messages", await self.tokens(request.messages))
-
-    async def _of_completion(self, request: CompletionRequest) -> list[int]:
+        if isinstance(request, ChatRequest):
+            return _not_empty("messages", await self.tokens(request.messages, tenant))
         prompt = request.prompt
         if not prompt:
             raise _empty("prompt")
         if isinstance(prompt, str):
-            return _not_empty("prompt", await self.tokens(prompt))
+            return _not_empty("prompt", await self.tokens(prompt, tenant))
         self._check("prompt", prompt)
         return prompt
 
-    async def tokens(self, prompt: str | Sequence[Message], *, special: bool | None = None) -> list[int]:
+    async def tokens(
+        self, prompt: str | Sequence[Message], tenant: str, *, special: bool | None = None
+    ) -> list[int]:
         """Ids of a text, or of messages through the chat template, perhaps none. Raises ApiError 400.
 
         ``special`` says whether to add what the model puts around a plain prompt; a template does so itself.
         """
         if isinstance(prompt, str):
-            return await _run(len(prompt) > LONG_TEXT, self._encode, prompt, special is not False)
+            return await self._run(len(prompt) > LONG_TEXT, tenant, self._encode, prompt, special is not False)
         length = sum(len(message.content) for message in prompt)
-        return await _run(length > LONG_TEXT, self._chat, prompt, bool(special))
+        return await self._run(length > LONG_TEXT, tenant, self._chat, prompt, bool(special))
 
-    async def text(self, tokens: list[int]) -> str:
+    async def text(self, tokens: list[int], tenant: str) -> str:
         """The text of ids, special tokens included. Raises ApiError 400."""
         self._check("tokens", tokens)
-        return await _run(len(tokens) > LONG_TEXT, self._decode, tokens)
+        return await self._run(len(tokens) > LONG_TEXT, tenant, self._decode, tokens)
 
     def spelling(self, token: int) -> str:
         """A token's name in the vocabulary."""
         return self._tokenizer.token(token) or ""
+
+    async def _run(
+        self, is_long: bool, tenant: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """In place, or in a thread where it would hold up the event loop, once it is the tenant's turn."""
+        if not is_long:
+            return function(*args, **kwargs)
+        async with self._turns.turn(tenant):
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, partial(function, *args, **kwargs))
 
     def _check(self, field: str, tokens: Sequence[int]) -> None:
         limit = self._tokenizer.vocab_size
@@ -90,12 +104,9 @@ class Prompts:
 
 async def digest_of(prompt: list[int]) -> bytes:
     """The digest chain over a prompt."""
-    return await _run(len(prompt) > LONG_PROMPT, digests.extend, digests.EMPTY, prompt)
-
-
-async def _run(is_long: bool, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """In place, or in a thread where it would hold up the event loop."""
-    return await asyncio.to_thread(function, *args, **kwargs) if is_long else function(*args, **kwargs)
+    if len(prompt) > LONG_PROMPT:
+        return await asyncio.to_thread(digests.extend, digests.EMPTY, prompt)
+    return digests.extend(digests.EMPTY, prompt)
 
 
 def _not_empty(field: str, prompt: list[int]) -> list[int]:

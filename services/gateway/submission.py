@@ -230,8 +230,8 @@ class Submission:
             least = min(asked.body.limit or 1, asked.terms.max_tokens or MAX_CONTEXT)
             await grant.admit(choices, 1 + num_choices * least)
         await check_room(asked.terms, places=num_choices, speculation=asked.wants_speculation)
-        await self._check_schema(asked.body)
-        prompt = await self._prompts.of(asked.body)
+        await self._check_schema(asked.body, asked.terms.tenant)
+        prompt = await self._prompts.of(asked.body, asked.terms.tenant)
         if grant is not None:
             most = grant.most_output(limits.default_max_tokens, len(prompt))
             limits = replace(limits, default_max_tokens=most)
@@ -240,7 +240,7 @@ class Submission:
             await grant.reserve(len(prompt), message.max_tokens)
         return message
 
-    async def _check_schema(self, body: ChatRequest | CompletionRequest) -> None:
+    async def _check_schema(self, body: ChatRequest | CompletionRequest, tenant: str) -> None:
         schema = body.output_schema
         if not schema:
             return
@@ -248,7 +248,7 @@ class Submission:
             raise invalid("ignore_eos", "an output that follows response_format ends where it is complete")
         if len(schema) > MAX_SCHEMA_BYTES:
             raise invalid(PARAM, f"it has {len(schema)} bytes, limit {MAX_SCHEMA_BYTES}")
-        await self._schemas.check(schema)
+        await self._schemas.check(schema, tenant)
 
     def _form(self, choice: Choice, asked: Asked) -> Form:
         body = asked.body

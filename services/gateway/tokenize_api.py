@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from pydantic import Field
 
 from services.gateway import unsupported
@@ -35,14 +35,16 @@ def add_tokenize(app: FastAPI, gateway: Gateway) -> None:
     """Both routes."""
 
     @app.post("/tokenize")
-    async def tokenize(body: TokenizeRequest, response: Response) -> dict[str, Any]:
+    async def tokenize(body: TokenizeRequest, request: Request, response: Response) -> dict[str, Any]:
         ignored = unsupported.check_plain(body) + unsupported.check_messages(body.messages or ())
         response.headers.update(unsupported.warning(ignored))
         gateway.check_model(body.model)
         given = [each for each in (body.prompt, body.messages) if each is not None]
         if len(given) != 1:
             raise invalid("prompt", "either prompt or messages must be given")
-        tokens = await gateway.prompts.tokens(given[0], special=body.add_special_tokens)
+        tokens = await gateway.prompts.tokens(
+            given[0], gateway.tenant(request.headers), special=body.add_special_tokens
+        )
         spelled = [gateway.prompts.spelling(token) for token in tokens] if body.return_token_strs else None
         return {
             "count": len(tokens),
@@ -52,7 +54,7 @@ def add_tokenize(app: FastAPI, gateway: Gateway) -> None:
         }
 
     @app.post("/detokenize")
-    async def detokenize(body: DetokenizeRequest, response: Response) -> dict[str, str]:
+    async def detokenize(body: DetokenizeRequest, request: Request, response: Response) -> dict[str, str]:
         response.headers.update(unsupported.warning(unsupported.check_plain(body)))
         gateway.check_model(body.model)
-        return {"prompt": await gateway.prompts.text(body.tokens)}
+        return {"prompt": await gateway.prompts.text(body.tokens, gateway.tenant(request.headers))}
