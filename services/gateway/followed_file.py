@@ -27,6 +27,11 @@ class FollowedFile:
         self._seen = self._known = digest_of(data)
         return data
 
+    @property
+    def version(self) -> str:
+        """Of what is known: its digest, "" before it was read."""
+        return self._known
+
     def look(self) -> bytes | None:
         """What is new in it; None while nothing is, or it has been there for one look only.
 

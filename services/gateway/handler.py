@@ -91,7 +91,7 @@ class Gateway:
             quotas=self._quotas,
             finished=self.rollouts.finished,
         )
-        self.ring = KeyRing(self._bus, telemetry, settings.keys_file)
+        self.ring = KeyRing(self._bus, telemetry, self.audit.record, settings.keys_file)
         self.authenticator = Authenticator(
             self.ring,
             telemetry,

@@ -12,8 +12,10 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from services.gateway.admission import unavailable
+from services.gateway.audit import SYSTEM, Record
 from services.gateway.bus import Bus
 from services.gateway.errors import ApiError
 from services.gateway.followed_file import FollowedFile
@@ -29,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 0.5
 REMIND_S = 60.0  # between two lines in the log about keys that cannot be read
+MAX_NAMED = 100  # ids in an event of the audit log
 
 
 class KeyRing:
@@ -38,11 +41,13 @@ class KeyRing:
         self,
         bus: Bus,
         telemetry: Telemetry,
+        record: Record,
         file: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus = bus
         self._telemetry = telemetry
+        self._record = record
         self._file = None if file is None else FollowedFile(file)
         self._clock = clock
         self._keys: Mapping[str, ApiKey] = {}
@@ -114,6 +119,9 @@ class KeyRing:
         self._join()
 
     async def _poll(self) -> None:
+        if self._file is not None:  # it may have changed while no gateway ran
+            about = {"file": str(self._file.path), "version": self._file.version, "num_keys": len(self._from_file)}
+            await self._record("keys.load", who=SYSTEM, before=None, after=about)
         while True:
             await asyncio.sleep(POLL_S)
             if self._file is not None:
@@ -156,12 +164,15 @@ class KeyRing:
             data = await asyncio.to_thread(file.look)
             if data is None:
                 return
-            self._from_file = await asyncio.to_thread(parse_key_file, file.path, data)
+            found = await asyncio.to_thread(parse_key_file, file.path, data)
         except PolicyError as error:
             logger.error("%s; the keys before go on", error)
+            await self._record("keys.refused", who=SYSTEM, before=None, after={"message": str(error)})
             return
+        before, self._from_file = self._from_file, found
         self._join()
-        logger.info("%s: %d API keys", file.path, len(self._from_file))
+        logger.info("%s: %d API keys", file.path, len(found))
+        await self._record("keys.reload", who=SYSTEM, before=None, after=_changes(before, found))
 
     def _warn(self, error: Exception) -> None:
         if self._clock() - self._warned_at >= REMIND_S:
@@ -169,3 +180,15 @@ class KeyRing:
             logger.warning(
                 "API keys cannot be read: %s; %d known ones go on, %.0f s old", error, len(self._keys), self.age_s
             )
+
+
+def _changes(before: Mapping[str, ApiKey], after: Mapping[str, ApiKey]) -> dict[str, Any]:
+    """What a new file has changed, by the keys' ids; of very many only the first."""
+    common = before.keys() & after.keys()
+    ids = {
+        "added": after.keys() - common,
+        "removed": before.keys() - common,
+        "changed": {key_id for key_id in common if before[key_id] != after[key_id]},
+    }
+    counts = {f"num_{name}": len(found) for name, found in ids.items()}
+    return counts | {name: sorted(found)[:MAX_NAMED] for name, found in ids.items()}

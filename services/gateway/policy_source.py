@@ -68,7 +68,9 @@ class PolicySource:
         }
 
     async def watch(self) -> None:
-        """Look for ever; nothing to do without a file."""
+        """Tell which policy this is, then look for ever; nothing to do without a file."""
+        if self._file is not None:  # it may have changed while no gateway ran
+            await self._record("policy.load", who=SYSTEM, before=None, after=self.digest)
         while self._file is not None:
             await asyncio.sleep(PERIOD_S)
             before, error = self.digest, self._error

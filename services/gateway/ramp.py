@@ -44,7 +44,7 @@ class Stage:
     ``tenants`` and ``steps`` are those of the file that it was reached under.
     """
 
-    tenants: frozenset[str]
+    tenants: tuple[str, ...]
     steps: tuple[float, ...]
     step: int = 1
     since_ms: int = 0
@@ -56,7 +56,7 @@ class Stage:
 
     def pack(self) -> bytes:
         """As Redis holds it."""
-        return json.dumps({**asdict(self), "tenants": sorted(self.tenants)}).encode()
+        return json.dumps(asdict(self)).encode()
 
     @classmethod
     def unpack(cls, packed: bytes) -> Stage:
@@ -64,7 +64,7 @@ class Stage:
         try:
             found: Any = json.loads(packed[: _MAX_BYTES + 1])
             stage = cls(
-                tenants=frozenset(str(tenant) for tenant in found["tenants"]),
+                tenants=tuple(str(tenant) for tenant in found["tenants"]),
                 steps=tuple(float(step) for step in found["steps"]),
                 step=int(found["step"]),
                 since_ms=int(found["since_ms"]),
@@ -97,14 +97,13 @@ def begun(rollout: Rollout, before: Stage | None, now_ms: int) -> Stage:
     A tenant that is new begins at the first step, and all others with it. New steps go on at the last one that
     treats no more requests than before; where none is so small nobody is treated until an operator resumes.
     """
-    tenants = frozenset(rollout.tenants)
-    if before is None or not tenants <= before.tenants:
-        return Stage(tenants=tenants, steps=rollout.steps, since_ms=now_ms)
+    if before is None or not set(rollout.tenants) <= set(before.tenants):
+        return Stage(tenants=rollout.tenants, steps=rollout.steps, since_ms=now_ms)
     if before.steps == rollout.steps:
-        return replace(before, tenants=tenants)
+        return replace(before, tenants=rollout.tenants)
     step = sum(step <= before.share for step in rollout.steps)
     halted = before.halted if step else before.halted or f"no step of the edited ramp is within {before.share:g}"
-    return replace(before, tenants=tenants, steps=rollout.steps, step=step, since_ms=now_ms, halted=halted)
+    return Stage(tenants=rollout.tenants, steps=rollout.steps, step=step, since_ms=now_ms, halted=halted)
 
 
 def judge(

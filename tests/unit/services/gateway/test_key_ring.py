@@ -37,6 +37,10 @@ def key(key_id: str = "k1", **changes: Any) -> ApiKey:
     return ApiKey(**(values | changes))
 
 
+async def unheard(what: str, *, who: str, before: Any, after: Any) -> None:
+    """A Record that nobody reads."""
+
+
 @pytest.fixture
 def telemetry() -> Any:
     with configure("gateway", "test") as found:
@@ -52,12 +56,12 @@ async def bus(redis_url: str, redis_client: Redis, keys: Keys) -> AsyncIterator[
 
 @pytest.fixture
 def ring(bus: Bus, telemetry: Telemetry) -> KeyRing:
-    return KeyRing(bus, telemetry)
+    return KeyRing(bus, telemetry, unheard)
 
 
 @pytest.fixture
 def other(bus: Bus, telemetry: Telemetry) -> KeyRing:
-    return KeyRing(bus, telemetry)
+    return KeyRing(bus, telemetry, unheard)
 
 
 async def test_what_one_gateway_stores_others_read(ring: KeyRing, other: KeyRing) -> None:
@@ -123,7 +127,7 @@ async def test_keys_go_on_without_redis_and_say_how_old_they_are(
     now = [0.0]
     with EmbeddedRedis() as server:
         bus = Bus(server.url, keys, "gateway.test")
-        ring = KeyRing(bus, telemetry, clock=lambda: now[0])
+        ring = KeyRing(bus, telemetry, unheard, clock=lambda: now[0])
         await ring.load()
         await ring.put(key(), None)
         ring.start()
@@ -159,12 +163,12 @@ async def test_a_file_serves_before_redis_does(
     path = tmp_path / "keys.yaml"
     write(path, "k1")
     bus = Bus("unix:///no/such.sock", keys, "gateway.test")
-    ring = KeyRing(bus, telemetry, path)
+    ring = KeyRing(bus, telemetry, unheard, path)
     await ring.load()
     assert set(ring.keys) == {"k1"}
     assert "cannot be read" in caplog.text
     with pytest.raises(BusUnavailable):
-        await KeyRing(bus, telemetry).load()
+        await KeyRing(bus, telemetry, unheard).load()
     await bus.stop()
 
 
@@ -178,9 +182,22 @@ async def test_a_changed_file_counts_and_a_bad_one_does_not(
     monkeypatch.setattr(key_ring, "POLL_S", 0.01)
     path = tmp_path / "keys.yaml"
     write(path, "k1")
-    ring = KeyRing(bus, telemetry, path)
+    records: list[tuple[str, Any]] = []
+
+    async def record(what: str, *, who: str, before: Any, after: Any) -> None:
+        records.append((what, after))
+
+    ring = KeyRing(bus, telemetry, record, path)
     await ring.load()
     ring.start()
+    while not records:
+        await asyncio.sleep(0.01)
+    [(what, loaded)] = records
+    assert (what, loaded["file"], loaded["num_keys"]) == ("keys.load", str(path), 1)
+    assert len(loaded["version"]) == 64
+    write(path, "k1", "k2", "k3")
+    while set(ring.keys) != {"k1", "k2", "k3"}:
+        await asyncio.sleep(0.01)
     write(path, "k2", "k3")
     while set(ring.keys) != {"k2", "k3"}:
         await asyncio.sleep(0.01)
@@ -192,6 +209,16 @@ async def test_a_changed_file_counts_and_a_bad_one_does_not(
         await asyncio.sleep(0.01)
     assert set(ring.keys) == {"k2", "k3"}
     await ring.stop()
+    assert [what for what, _ in records] == [
+        "keys.load",
+        "keys.reload",
+        "keys.reload",
+        "keys.refused",
+        "keys.refused",
+    ]
+    assert (records[1][1]["num_added"], records[1][1]["added"], records[1][1]["removed"]) == (2, ["k2", "k3"], [])
+    assert (records[2][1]["removed"], records[2][1]["changed"]) == (["k1"], [])
+    assert "line 1" in records[3][1]["message"]
 
 
 async def test_a_key_of_the_file_can_be_revoked_for_all(
@@ -199,12 +226,12 @@ async def test_a_key_of_the_file_can_be_revoked_for_all(
 ) -> None:
     path = tmp_path / "keys.yaml"
     write(path, "k1")
-    with_file = KeyRing(bus, telemetry, path)
+    with_file = KeyRing(bus, telemetry, unheard, path)
     await with_file.load()
     found = with_file.keys["k1"]
     await with_file.put(found.revoked(5_000), found)
     assert with_file.keys["k1"].revoked_ms == 5_000
-    again = KeyRing(bus, telemetry, path)
+    again = KeyRing(bus, telemetry, unheard, path)
     await again.load()
     assert again.keys["k1"].revoked_ms == 5_000
     await ring.refresh()
@@ -215,4 +242,4 @@ async def test_a_bad_file_stops_the_start(bus: Bus, telemetry: Telemetry, tmp_pa
     path = tmp_path / "keys.yaml"
     path.write_text("keys: {BAD: 1}\n")
     with pytest.raises(PolicyError, match="line 1"):
-        await KeyRing(bus, telemetry, path).load()
+        await KeyRing(bus, telemetry, unheard, path).load()

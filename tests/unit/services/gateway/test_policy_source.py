@@ -189,6 +189,7 @@ async def test_changes_are_recorded(file: File, monkeypatch: pytest.MonkeyPatch)
     source = PolicySource(file.path, None, file.telemetry, secret=lambda _: None, record=record)
     first = source.digest
     watching = asyncio.create_task(source.watch())
+    assert await found.get() == ("policy.load", "system", None, first)
     replaced(file.path, text(40))
     assert await found.get() == ("policy.reload", "system", first, digest_of(text(40).encode()))
     replaced(file.path, "classes: 3\n")

@@ -26,7 +26,7 @@ STEPS = (0.1, 0.5, 1.0)
 ROLLOUT = Rollout.model_validate(
     {"tenants": ["acme"], "ramp": list(STEPS), "period_hours": 24, "margin": 0.05, "min_requests": 100}
 )
-TENANTS = frozenset(["acme"])
+TENANTS = ("acme",)
 OBJECTIVES = {"chat": 0.9, "coding": 0.99}
 
 
@@ -141,8 +141,8 @@ def test_a_tenant_that_is_added_begins_at_the_first_step() -> None:
     everybody = Stage(tenants=TENANTS, steps=STEPS, step=3, since_ms=1, halted="x")
     for tenants in (["globex"], ["acme", "globex"]):
         after = begun(ROLLOUT.model_copy(update={"tenants": tuple(tenants)}), everybody, 9)
-        assert after == Stage(tenants=frozenset(tenants), steps=STEPS, step=1, since_ms=9)
-    two = Stage(tenants=frozenset(["acme", "globex"]), steps=STEPS, step=3, since_ms=1)
+        assert after == Stage(tenants=tuple(tenants), steps=STEPS, step=1, since_ms=9)
+    two = Stage(tenants=("acme", "globex"), steps=STEPS, step=3, since_ms=1)
     one = begun(ROLLOUT, two, 9)
     assert (one.step, one.since_ms, one.tenants) == (3, 1, TENANTS)
     assert begun(ROLLOUT.model_copy(update={"tenants": ("acme", "globex")}), one, 9).step == 1
