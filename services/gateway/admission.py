@@ -49,7 +49,7 @@ def new_request(request: str, terms: Terms, body: Sampling, prompt: list[int], l
         tier=terms.tier,
         prompt=np.array(prompt, np.int32),
         max_tokens=max_tokens,
-        min_tokens=_min_tokens(body, max_tokens),
+        min_tokens=_min_tokens(body, terms, max_tokens),
         temperature=1.0 if body.temperature is None else float(body.temperature),
         top_k=max(0, body.top_k or 0),
         top_p=1.0 if body.top_p is None else float(body.top_p),
@@ -154,11 +154,14 @@ def _too_long(message: str, param: str = "prompt") -> ApiError:
     return ApiError(400, message, code="context_length_exceeded", param=param)
 
 
-def _min_tokens(body: Sampling, max_tokens: int) -> int:
+def _min_tokens(body: Sampling, terms: Terms, max_tokens: int) -> int:
+    """Cut with `max_tokens` where that is the tenant's limit and not the client's word."""
     value = body.min_tokens or 0
     if value > max_tokens:
-        raise invalid("min_tokens", f"{value} is more than max_tokens {max_tokens}")
-    return value
+        asked = cut_from(body, terms)
+        if asked is None or value > asked:
+            raise invalid("min_tokens", f"{value} is more than max_tokens {asked or max_tokens}")
+    return min(value, max_tokens)
 
 
 def _penalty(repetition: float) -> float:

@@ -2,13 +2,15 @@
 
 Only whole events are passed on, so that one that breaks off does not leave half of one with the client. Tokens are
 those that the stream's own usage counts, or where it tells none its chunks with text: most servers send one for
-each token.
+each token. Of several choices each is judged by itself, as here; usage counts them together, and each has the share
+of its chunks.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,14 +21,21 @@ _END = re.compile(rb"\r?\n\r?\n|\r\r")
 
 
 @dataclass(slots=True)
+class Seen:
+    """Chunks with text of one choice, and when the first and the last of them came."""
+
+    first_ms: float
+    last_ms: float
+    num_chunks: int = 0
+
+
+@dataclass(slots=True)
 class Relayed:
     """Feed it the bytes as they come, with their times in ms from the request's arrival."""
 
     is_done: bool = False  # `data: [DONE]` has come
     is_overlong: bool = False
-    first_ms: float | None = None
-    last_ms: float = 0.0
-    _chunks: int = 0
+    _seen: dict[int, Seen] = field(default_factory=dict)
     _counted: int | None = None
     _rest: bytearray = field(default_factory=bytearray)
 
@@ -44,18 +53,27 @@ class Relayed:
 
     @property
     def num_tokens(self) -> int:
-        return self._chunks if self._counted is None else self._counted
+        return self._num_chunks if self._counted is None else self._counted
 
-    def attains(self, tpot_target_ms: float, ttft_target_ms: float) -> bool | None:
-        """Whether it attained these targets as seen from here; None where there is nothing to judge by."""
-        if self.first_ms is None:
-            return None
-        return slo.attained(
-            tpot=slo.tpot_ms(self.first_ms, self.last_ms, self.num_tokens),
-            tpot_target=tpot_target_ms,
-            ttft=self.first_ms,
-            ttft_target=ttft_target_ms,
-        )
+    def attained(self, tpot_target_ms: float, ttft_target_ms: float) -> list[bool]:
+        """Whether each choice with text attained these targets as seen from here."""
+        return [
+            slo.attained(
+                tpot=slo.tpot_ms(seen.first_ms, seen.last_ms, round(seen.num_chunks * self._tokens_of_chunk)),
+                tpot_target=tpot_target_ms,
+                ttft=seen.first_ms,
+                ttft_target=ttft_target_ms,
+            )
+            for seen in self._seen.values()
+        ]
+
+    @property
+    def _num_chunks(self) -> int:
+        return sum(seen.num_chunks for seen in self._seen.values())
+
+    @property
+    def _tokens_of_chunk(self) -> float:
+        return self.num_tokens / max(1, self._num_chunks)
 
     def _read(self, event: bytes, at_ms: float) -> None:
         for line in event.splitlines():
@@ -72,10 +90,10 @@ class Relayed:
             return
         if not isinstance(chunk, dict):
             return
-        if _has_text(chunk):
-            self.first_ms = at_ms if self.first_ms is None else self.first_ms
-            self.last_ms = at_ms
-            self._chunks += 1
+        for index in _with_text(chunk):
+            seen = self._seen.setdefault(index, Seen(at_ms, at_ms))
+            seen.last_ms = at_ms
+            seen.num_chunks += 1
         counted = _counted(chunk)
         self._counted = self._counted if counted is None else counted
 
@@ -95,12 +113,12 @@ def _counted(answer: dict[str, Any]) -> int | None:
     return found if type(found) is int and found >= 0 else None
 
 
-def _has_text(chunk: dict[str, Any]) -> bool:
+def _with_text(chunk: dict[str, Any]) -> Iterator[int]:
+    """Indices of the choices that have some."""
     choices = chunk.get("choices")
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict):
             delta = choice.get("delta")
-            content = delta.get("content") if isinstance(delta, dict) else choice.get("text")
-            if content:
-                return True
-    return False
+            index = choice.get("index")
+            if delta.get("content") if isinstance(delta, dict) else choice.get("text"):
+                yield index if isinstance(index, int) else 0

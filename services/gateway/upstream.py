@@ -192,8 +192,7 @@ class UpstreamServer:
         """A stream with a target; None for one that has failed."""
         if math.isinf(slo.tpot_ms) and math.isinf(slo.ttft_ms):
             return
-        met = False if relayed is None else relayed.attains(slo.tpot_ms, slo.ttft_ms)
-        if met is not None:
+        for met in [False] if relayed is None else relayed.attained(slo.tpot_ms, slo.ttft_ms):
             self._finished(Arm.CONTROL.value, slo.name, met)
 
     def _close(self, found: httpx.Response) -> None:

@@ -71,15 +71,29 @@ def test_events_pass_whole_and_unchanged_however_they_come(cuts: list[int]) -> N
 
 def test_tokens_are_timed_and_counted_by_usage_where_it_is_told() -> None:
     relayed = Relayed()
-    assert relayed.attains(10, 10) is None
+    assert relayed.attained(10, 10) == []
     for at, text in ((100, "a"), (120, "b"), (200, "c")):
         relayed.feed(chunk(text), at)
     assert relayed.num_tokens == 3
-    assert (relayed.attains(50, 100), relayed.attains(49, 100), relayed.attains(50, 99)) == (True, False, False)
+    judged = [relayed.attained(*targets) for targets in ((50, 100), (49, 100), (50, 99))]
+    assert judged == [[True], [False], [False]]
     relayed.feed(b'data: {"choices":[],"usage":{"completion_tokens":11}}\n\n', 210)
     assert relayed.num_tokens == 11
-    assert relayed.attains(10, 100) is True
+    assert relayed.attained(10, 100) == [True]
     assert not relayed.is_done
+
+
+def test_each_of_several_choices_is_judged_by_its_own_tokens() -> None:
+    relayed = Relayed()
+    for at in range(0, 500, 100):  # two choices side by side, a token of each every 100 ms; the second one stalls
+        for index in range(2):
+            text = b'data: {"choices":[{"index":%d,"delta":{"content":"a"}}]}\n\n' % index
+            relayed.feed(text, at + 300 * index * (at == 400))
+    assert relayed.attained(100, 100) == [True, False]
+    assert relayed.attained(175, 100) == [True, True]
+    assert relayed.attained(99, 100) == [False, False]
+    relayed.feed(b'data: {"choices":[],"usage":{"completion_tokens":20}}\n\n', 800)  # ten each
+    assert relayed.attained(400 / 9, 100) == [True, False]
 
 
 def test_an_event_without_an_end_is_noticed() -> None:

@@ -230,6 +230,11 @@ async def test_what_the_policy_cuts_down_is_told(served: Served) -> None:
     assert headers["x-adaserve-clamped"] == "max_tokens=9->7"
     assert served.verifier.requests[-1].max_tokens == 7
     assert answer["metrics"]["slo"]["tpot_raised_from_ms"] is None
+    status, _, headers = await ask(served, acme, max_tokens=9, min_tokens=8)
+    assert (status, headers["x-adaserve-clamped"]) == (200, "max_tokens=9->7")
+    assert (served.verifier.requests[-1].max_tokens, served.verifier.requests[-1].min_tokens) == (7, 7)
+    status, answer, _ = await ask(served, acme, max_tokens=9, min_tokens=10)
+    assert (status, answer["error"]["message"]) == (400, "min_tokens: 10 is more than max_tokens 9")
     _, _, headers = await ask(served, acme)
     assert "x-adaserve-clamped" not in headers
     assert served.verifier.requests[-1].max_tokens == 7
