@@ -2,8 +2,8 @@
 
 Only whole events are passed on, so that one that breaks off does not leave half of one with the client. Tokens are
 those that the stream's own usage counts, or where it tells none its chunks with text: most servers send one for
-each token. Of several choices each is judged by itself, as here; usage counts them together, and each has the share
-of its chunks.
+each token. Of several choices each is judged by itself, as here; usage counts them together, and each has the
+share of its chunks.
 """
 
 from __future__ import annotations

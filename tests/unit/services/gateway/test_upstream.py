@@ -442,4 +442,4 @@ class TestFailures:
             await served.http.post("/v1/completions", json={"prompt": "x", "user": TREATED}, timeout=0.3)
         await served.until(lambda: bool(served.verifier.requests))
         await asyncio.sleep(0.1)
-        assert 'slo_class="chat"' not in (await served.http.get("/metrics")).text
+        assert "adaserve_slo_requests_total" not in (await served.http.get("/metrics")).text
