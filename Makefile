@@ -8,7 +8,7 @@ TYPED  := services shared cli bench models
 empty  :=
 comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
-DECIDING := $(addprefix bench/,report.py simulator/economics.py simulator/tenancy.py traces.py) \
+DECIDING := $(addprefix bench/,introduction.py report.py simulator/economics.py simulator/tenancy.py traces.py) \
   $(addprefix services/gateway/,delivery.py expectation.py feasibility.py members.py padding.py ramp.py \
     rate_limits.py relayed.py terms.py told.py) \
   $(addprefix services/drafter/,draft.py expansion.py guide.py level_time.py) \

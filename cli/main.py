@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from cli.exits import one_line_errors
-from cli.keys import audit, keys_app
+from cli.exits import EXIT_FAILED, one_line_errors
+from cli.keys import AdminKey, audit, keys_app
 from cli.policy import policy_app
 from cli.settings import API_KEY
 from shared.modes import Mode
@@ -224,6 +224,47 @@ def simulate(
     )
     with one_line_errors():
         run(choices, Console(stderr=True, highlight=False))
+
+
+@app.command()
+def poc(
+    policy: Annotated[Path | None, typer.Option(help="Phase 0: YAML file of classes and tenants.")] = None,
+    simulated: Annotated[
+        Path | None, typer.Option(help="Phase 1: what `adaserve simulate --policy --prices --json` printed.")
+    ] = None,
+    with_: Annotated[
+        Path | None,
+        typer.Option("--with", help="Phase 2, with --policy: what `adaserve replay --json` printed."),
+    ] = None,
+    without: Annotated[
+        Path | None,
+        typer.Option("--without", help="Phase 2: the same of `adaserve replay --system plain --json`."),
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="Phases 3 and 4: where the gateway is.")] = None,
+    admin_key: AdminKey = None,
+    max_payback_days: Annotated[
+        float, typer.Option(min=0.0, help="Phase 1: how long each tenant's introduction may take to pay.")
+    ] = 180.0,
+    as_json: Annotated[bool, typer.Option("--json", help="As one object.")] = False,
+) -> None:
+    """Go or no-go for each phase of an introduction that has figures. Exit code 0 for go, else 1."""
+    from bench.introduction import Verdict
+    from cli.consoles import for_tables
+    from cli.poc import Choices, run
+
+    choices = Choices(
+        policy=policy,
+        simulated=simulated,
+        with_=with_,
+        without=without,
+        url=url,
+        admin_key=admin_key,
+        max_payback_days=max_payback_days,
+        as_json=as_json,
+    )
+    with one_line_errors():
+        verdict = run(choices, for_tables())
+    raise typer.Exit(0 if verdict is Verdict.GO else EXIT_FAILED)
 
 
 @app.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,13 @@ from bench.simulator.simulate import reports
 from bench.simulator.sweep import check_plot, plot, sweep_named
 from bench.simulator.systems import system_named
 from bench.workloads import load_trace
+from cli.consoles import for_tables
 from cli.tenant_tables import tables
 from cli.tenants import Tenancy, TenantResults
 from shared.errors import ConfigurationError
 
 ONE = ("adaserve",)
 NONE = "–"  # there is no such figure
-PIPED_WIDTH = 200  # columns, where nobody's terminal says
 BASELINE = "sarathi"  # what tenants have today, where no second system is named
 COMPARED = ("adaserve", "adaserve-paper", "sarathi", "vllm", "vllm-spec-4", "vllm-spec-8")
 
@@ -128,7 +127,7 @@ def _tell(choices: Choices, curves: dict[str, list[tuple[float, Report]]], tenan
             _print_json(told)
         return
     for table in (_table(curves), *(tables(tenants) if tenants else ())):
-        Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
+        for_tables().print(table)
 
 
 def _table(curves: dict[str, list[tuple[float, Report]]]) -> Table:

@@ -12,7 +12,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from services.gateway import ramp
@@ -148,6 +148,8 @@ class Rollouts:
             "halted": None if stage is None else stage.halted or None,
             "next": {"move": self._verdict.move.value, "reason": self._verdict.reason},
             "objectives": policy.judged_classes,
+            "min_requests": policy.rollout.min_requests,
+            "margin": policy.rollout.margin,
             "arms": {
                 arm.value: {
                     name: tally._asdict() for (whose, name), tally in self._tallies.items() if whose == arm
@@ -169,7 +171,7 @@ class Rollouts:
         if after.halted and not before.halted:
             logger.error("rollout halted at step %d by %s: %s", after.step, who, after.halted)
             self._telemetry.add(signals.ROLLOUT_HALTS)
-        if (before.step, before.halted, before.steps) != (after.step, after.halted, after.steps):
+        if replace(before, since_ms=after.since_ms) != after:
             await self._record("rollout.step", who=who, before=asdict(before), after=asdict(after))
 
     def _take(self, stage: Stage) -> None:

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bench import rivals
+from bench.introduction import Replayed
 from bench.local import LocalStack
 from cli.main import app
 from tests.effort import heavy
@@ -29,6 +30,7 @@ def test_a_replays_figures_equal_the_servers_own(stack: LocalStack) -> None:
     )
     assert result.exit_code == 0, result.output
     report = json.loads(result.output)
+    assert Replayed.model_validate(report).replay.tally[0].equal  # `adaserve poc` reads it
     (tally,) = report["replay"]["tally"]
     assert report["replay"]["failures"] == {}
     assert tally["client"] == tally["server"]

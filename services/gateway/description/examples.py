@@ -174,6 +174,8 @@ ROLLOUT: Json = {
     "halted": None,
     "next": {"move": "wait", "reason": "the step is 3 h old, and lasts 24 h"},
     "objectives": {"chatbot": 0.95},
+    "min_requests": 100,
+    "margin": 0.02,
     "arms": {"treatment": {"chatbot": {"attained": 97, "total": 100}}, "control": {}},
 }
 ROLLOUT_ORDERS: dict[str, Json] = {"to a step": {"step": 1}, "halt": {"halt": True, "reason": "an incident"}}

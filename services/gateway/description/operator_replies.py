@@ -96,6 +96,8 @@ class RolloutStage(Reply):
     halted: str | None
     next: NextMove
     objectives: dict[str, float]
+    min_requests: int = Field(ge=1)
+    margin: float = Field(ge=0, le=1)
     arms: dict[str, dict[str, ArmTally]]
 
 
