@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 
 import llguidance
@@ -18,12 +19,13 @@ from shared.errors import GrammarError
 from shared.tokenizer import Tokenizer
 
 Mask = npt.NDArray[np.bool_]
-Compile = Callable[[str], "Matcher"]  # of a JSON Schema; raises GrammarError
+Compile = Callable[[str], "Future[Matcher]"]
+"""Of a JSON Schema: a matcher, or GrammarError, when the compiler is through with it."""
 
 # One optional space, where JSON would allow any amount of white space: a model that likes indentation would
 # otherwise be free to produce nothing else up to its last token.
 WHITE_SPACE = " ?"
-MAX_COMPILED = 64
+MAX_COMPILED = 256  # of some hundred KB each
 # A mask of a step within these takes milliseconds at worst; what needs more is refused or ends with an error.
 LIMITS = llguidance.LLParserLimits(
     initial_lexer_fuel=1_000_000,
@@ -47,9 +49,17 @@ class Grammars:
         self._can_end = bool(known)
         # Milliseconds against microseconds, and a product sends the same schema again and again.
         self._compiled = lru_cache(MAX_COMPILED)(self._compile)
+        self._thread = ThreadPoolExecutor(1, "grammar")
         self._tokenizer = llguidance.LLTokenizer(
             tokenizer.backend.to_str(), n_vocab=tokenizer.vocab_size, eos_token=known or None
         )
+
+    def compile(self, schema: str) -> Future[Matcher]:
+        """`matcher` in a thread: a schema may take a tenth of a second, and nobody else's step waits for it.
+
+        The library compiles outside of Python's lock.
+        """
+        return self._thread.submit(self.matcher, schema)
 
     def matcher(self, schema: str) -> Matcher:
         """The matcher of a new output. Raises GrammarError, which never shows the schema."""
@@ -146,9 +156,11 @@ class Matcher:
         return _reason(self._inner.get_error()) if self._inner.is_error() else ""
 
 
-def no_grammars(_: str) -> Matcher:
+def no_grammars(_: str) -> Future[Matcher]:
     """A Compile that refuses everything, for models without text."""
-    raise GrammarError("cannot be followed by this model")
+    refused: Future[Matcher] = Future()
+    refused.set_exception(GrammarError("cannot be followed by this model"))
+    return refused
 
 
 def _reason(error: str) -> str:

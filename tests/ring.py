@@ -7,6 +7,7 @@ switched them off or tampers with their messages.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +31,8 @@ from services.verifier.sampling import Draw, SamplingParams, draw_tokens
 from services.verifier.scheduler import Scheduler
 from services.verifier.speculator import Speculator
 from shared import codec, digest
-from shared.grammar import Compile, no_grammars
+from shared.errors import GrammarError
+from shared.grammar import Compile, Matcher, no_grammars
 from shared.heartbeat import Heartbeat, Pulse
 from shared.inference.blocks import BlockPool, SequenceSlots
 from shared.inference.prefixes import PrefixCache
@@ -73,7 +75,7 @@ def plain(
     compile_schema: Compile = no_grammars,
 ) -> list[int]:
     """What decoding one token at a time gives."""
-    matcher = compile_schema(request.schema) if request.schema else None
+    matcher = compile_schema(request.schema).result() if request.schema else None
     params = SamplingParams.of(request)
     ends = (frozenset() if request.ignore_eos else eos) | frozenset(request.stop_token_ids)
     tokens = request.prompt.tolist()
@@ -87,6 +89,20 @@ def plain(
         if tokens[-1] in ends:
             break
     return tokens[len(request.prompt) :]
+
+
+def at_once(matcher: Callable[[str], Matcher]) -> Compile:
+    """Without a thread, so that turns are always the same."""
+
+    def compiled(schema: str) -> Future[Matcher]:
+        done: Future[Matcher] = Future()
+        try:
+            done.set_result(matcher(schema))
+        except GrammarError as error:
+            done.set_exception(error)
+        return done
+
+    return compiled
 
 
 @dataclass

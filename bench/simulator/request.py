@@ -40,6 +40,11 @@ class SimRequest:
         return self.num_prompt + self.num_output - self.slots.length
 
     @property
+    def is_ready(self) -> bool:
+        """There is nothing to be compiled here."""
+        return True
+
+    @property
     def is_decoding(self) -> bool:
         """Whether only the last token is unfed."""
         return self.num_prompt + self.num_output - self.slots.length == 1

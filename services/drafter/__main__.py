@@ -92,7 +92,7 @@ def load_drafter(settings: DrafterSettings) -> tuple[Drafter, str]:
         max_tokens=settings.max_level_tokens,
         catch_up=settings.catch_up,
         warm_chunk=settings.warm_chunk,
-        compile_schema=grammars.matcher,
+        compile_schema=grammars.compile,
     )
     return drafter, tokenizer.token_map_digest
 

@@ -7,6 +7,7 @@ draws are inside the grammar all the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 
 from shared.errors import GrammarError
 from shared.grammar import Compile, Mask, Matcher
@@ -14,36 +15,33 @@ from shared.tree import TokenTree
 
 
 class Guide:
-    """The grammar of one row's output, which begins at context position ``start``."""
+    """The grammar of one row's output, which begins at context position ``start``, once it is compiled."""
 
-    def __init__(self, matcher: Matcher, start: int) -> None:
-        self._matcher = matcher
+    def __init__(self, compiling: Future[Matcher], start: int) -> None:
+        self._compiling = compiling
+        self._matcher: Matcher | None = None
         self._start = start
         self._is_lost = False
 
     @classmethod
     def of(cls, compile_schema: Compile, schema: str, start: int) -> Guide | None:
-        """None for free text, and for a schema that cannot be followed."""
-        if not schema:
-            return None
-        try:
-            return cls(compile_schema(schema), start)
-        except GrammarError:
-            return None
+        """None for free text."""
+        return cls(compile_schema(schema), start) if schema else None
 
     def follow(self, context: Sequence[int], kept: int) -> None:
         """The context is now ``context``, of which the first ``kept`` tokens are as they were."""
-        if self._is_lost:
+        if self._is_lost or not self._compiling.done():
             return
         try:
-            self._matcher.shorten(min(self._matcher.num_tokens, max(0, kept - self._start)))
-            self._matcher.extend(context[self._start + self._matcher.num_tokens :])
+            matcher = self._matcher = self._matcher or self._compiling.result()
+            matcher.shorten(min(matcher.num_tokens, max(0, kept - self._start)))
+            matcher.extend(context[self._start + matcher.num_tokens :])
         except GrammarError:
             self._is_lost = True
 
     def allowed_after(self, path: Sequence[int]) -> Mask | None:
         """bool [vocab]: what may follow the context and ``path``; None: everything."""
-        if self._is_lost:
+        if self._is_lost or self._matcher is None:
             return None
         try:
             return self._matcher.allowed_after(path)

@@ -44,7 +44,7 @@ def build_engine(
     intake = Intake(
         target.tokenizer,
         lambda: SequenceSlots(target.pool),
-        Grammars(target.tokenizer, vocab_size=target.runner.vocab_size, end_ids=target.eos_token_ids).matcher,
+        Grammars(target.tokenizer, vocab_size=target.runner.vocab_size, end_ids=target.eos_token_ids).compile,
         prefixes,
         vocab_size=target.runner.vocab_size,
         context_limit=target.context_limit,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -208,7 +209,7 @@ class Engine:
     def _take_work(self) -> None:
         places = self._num_places
         if places > 0:
-            is_idle = not self._scheduler.running
+            is_idle = not self._scheduler.generations
             claimed = self._bus.take(places, IDLE_BLOCK_MS if is_idle else None)
             self._accept(claimed)
             if is_idle and not claimed and places <= NUM_TIERS:
@@ -222,9 +223,7 @@ class Engine:
             try:
                 generation = self._intake.accept(claimed)
             except Unservable as error:
-                logger.warning("request %s goes to the dead letters: %s", claimed.request, error)
-                self._telemetry.add(signals.DEAD_LETTERS, reason="invalid")
-                self._bus.give_up(claimed.request, str(error), claimed.claim.position, claimed.claim.digest)
+                self._give_up(claimed.request, error, claimed.claim.position, claimed.claim.digest)
                 continue
             except Expired:
                 self._telemetry.add(signals.REQUESTS_FINISHED, reason="expired")
@@ -236,7 +235,28 @@ class Engine:
             )
             self._scheduler.add(generation)
 
+    def _give_up(self, request: str, error: Unservable, position: int, digest: str) -> None:
+        logger.warning("request %s goes to the dead letters: %s", request, error)
+        self._telemetry.add(signals.DEAD_LETTERS, reason="invalid")
+        self._bus.give_up(request, str(error), position, digest)
+
+    def _take_grammars(self) -> None:
+        """Those that are compiled by now; where there is nothing else to do, the next one is waited for."""
+        compiling = {each.compiling: each for each in self._scheduler.waiting if each.compiling is not None}
+        if not compiling:
+            return
+        is_idle = len(compiling) == len(self._scheduler.generations)
+        wait(compiling, IDLE_BLOCK_MS / 1000 if is_idle else 0.0, FIRST_COMPLETED)
+        for grammar in [grammar for grammar in compiling if grammar.done()]:
+            generation = compiling[grammar]
+            try:
+                self._intake.compiled(generation)
+            except Unservable as error:
+                self._give_up(generation.id, error, generation.position, generation.digest.hex())
+                self._forget(generation)
+
     def _admit(self) -> None:
+        self._take_grammars()
         found = self._scheduler.admit(self._prefixes.find)
         if not found:
             return

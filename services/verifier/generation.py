@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -67,6 +68,7 @@ class Generation:
     slots: SequenceSlots
     scanner: Scanner | None = None
     matcher: Matcher | None = None  # of the output's grammar; it has read the output
+    compiling: Future[Matcher] | None = None  # it will be that one's; until then nothing is drawn
     prefix: Prefix | None = None  # names of its KV, where there is a prefix cache
     enqueued_ms: float = 0.0  # Redis clock
     first_token_ms: float | None = None  # Redis clock
@@ -85,6 +87,11 @@ class Generation:
         prompt = self.request.prompt.tolist()
         self.tokens.extend(prompt)
         self.digest = digests.extend(self.digest, prompt)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its first token could be drawn."""
+        return self.compiling is None
 
     @property
     def id(self) -> str:

@@ -14,7 +14,7 @@ from services.verifier.stopping import StopRules
 from shared import codec
 from shared.detokenizer import StopScanner
 from shared.errors import AdaServeError, GrammarError, UnreadableMessage
-from shared.grammar import Compile, Matcher
+from shared.grammar import Compile
 from shared.inference.blocks import SequenceSlots
 from shared.inference.prefixes import PrefixCache
 from shared.messages import Request
@@ -80,7 +80,7 @@ class Intake:
             rules=StopRules.of(request, self._eos_token_ids),
             slots=self._new_slots(),
             scanner=self._scanner(request) if request.stop else None,
-            matcher=self._matcher(request) if request.schema else None,
+            compiling=self._compile_schema(request.schema) if request.schema else None,
             prefix=None if self._prefixes is None else self._prefixes.new_prefix(request.tenant),
             enqueued_ms=claim.enqueued_ms,
             first_token_ms=claim.first_token_ms,
@@ -91,6 +91,19 @@ class Intake:
         if not has_all or (generation.position, generation.digest.hex()) != (claim.position, claim.digest):
             raise Unservable("journal and position contradict each other")
         return generation
+
+    def compiled(self, generation: Generation) -> None:
+        """The grammar of one whose `compiling` is done, brought to where its output is. Raises Unservable."""
+        assert generation.compiling is not None
+        try:
+            matcher = generation.compiling.result()
+        except GrammarError as error:
+            raise Unservable(f"Request: schema {error}") from None
+        try:
+            matcher.extend(generation.tokens[generation.num_prompt :])
+        except GrammarError as error:
+            raise Unservable(f"the journal contradicts the schema, which {error}") from None
+        generation.matcher, generation.compiling = matcher, None
 
     def _request(self, claimed: Claimed) -> Request:
         try:
@@ -117,18 +130,9 @@ class Intake:
     def _scanner(self, request: Request) -> StopScanner:
         return StopScanner(self._tokenizer, request.stop, min_tokens=request.min_tokens)
 
-    def _matcher(self, request: Request) -> Matcher:
-        try:
-            return self._compile_schema(request.schema)
-        except GrammarError as error:
-            raise Unservable(f"Request: schema {error}") from None
-
     def _replay(self, generation: Generation, tokens: list[int], logprobs: bytes) -> None:
-        """Bring context, grammar and stop matching to where the previous owner left them."""
-        try:
-            generation.extend(tokens, logprobs)
-        except GrammarError as error:
-            raise Unservable(f"the journal contradicts the schema, which {error}") from None
+        """Bring context and stop matching to where the previous owner left them."""
+        generation.extend(tokens, logprobs)
         if generation.scanner is not None:
             for token in tokens:
                 generation.scanner.push(token)

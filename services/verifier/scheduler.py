@@ -39,6 +39,9 @@ class Schedulable(Protocol):
     @property
     def is_decoding(self) -> bool: ...
 
+    @property
+    def is_ready(self) -> bool: ...
+
     def ttft_slack_ms(self, redis_ms: float, /) -> float: ...
 
     def give_up_kv(self) -> None: ...
@@ -83,9 +86,9 @@ class Scheduler(Generic[R]):
     @property
     def num_free_places(self) -> int:
         """Requests that could be taken and admitted now."""
-        if self.waiting or self._pool.num_free == 0:
+        if any(generation.is_ready for generation in self.waiting) or self._pool.num_free == 0:
             return 0
-        return self._max_running - len(self.running)
+        return self._max_running - len(self.running) - len(self.waiting)
 
     @property
     def decoding(self) -> list[R]:
@@ -117,19 +120,19 @@ class Scheduler(Generic[R]):
         self.waiting.append(generation)
 
     def admit(self, known: Callable[[R], Int32] = nothing_known) -> list[tuple[R, Int32]]:
-        """Move waiting requests to running while their whole context fits.
+        """Move waiting requests to running while their whole context fits; those that are not ready stay.
 
         Returns each with the slots that ``known`` finds to hold the KV of its first tokens; they may be free, and
         even be its own by now: what is worth having is copied before any KV is written.
         """
         admitted = []
-        while self.waiting and len(self.running) < self._max_running:
-            generation = self.waiting[0]
-            if not self._fits(generation):
+        for generation in [generation for generation in self.waiting if generation.is_ready]:
+            if len(self.running) >= self._max_running or not self._fits(generation):
                 break
             found = known(generation)
             generation.slots.reserve(generation.position + 1)
-            self.running.append(self.waiting.popleft())
+            self.waiting.remove(generation)
+            self.running.append(generation)
             admitted.append((generation, found))
         return admitted
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ import pytest
 
 from services.drafter.drafter import Drafter
 from services.drafter.guide import Guide, paths
-from shared.errors import GrammarError
-from shared.grammar import Grammars, no_grammars
+from shared.grammar import Grammars, Matcher, no_grammars
 from shared.inference.blocks import BlockPool
 from shared.tokenizer import Tokenizer, load_tokenizer
 from shared.tree import TokenTree
+from tests.ring import at_once
 from tests.table_model import TableModel, TableRunner
 from tests.tiny_tokenizers import byte_level, save
 from tests.unit.services.drafter.test_drafter import message
@@ -38,7 +39,7 @@ def grammars(tokenizer: Tokenizer) -> Grammars:
 def new_drafter(tokenizer: Tokenizer, grammars: Grammars) -> Drafter:
     runner = TableRunner(TableModel(tokenizer.vocab_size), 256)
     limits = {"max_tokens": 64, "catch_up": 60, "warm_chunk": 5}
-    return Drafter(runner, BlockPool(64, 4), compile_schema=grammars.matcher, **limits)
+    return Drafter(runner, BlockPool(64, 4), compile_schema=at_once(grammars.matcher), **limits)
 
 
 def asked(context: list[int], base: int = 0, schema: str = SCHEMA, **changes: Any) -> Any:
@@ -98,12 +99,12 @@ def test_what_cannot_be_followed_is_drafted_without(tokenizer: Tokenizer, gramma
     for schema, output in (('{"type":"strang"}', []), (SCHEMA, [9, 9, 9])):
         [tree] = new_drafter(tokenizer, grammars).draft(asked(PROMPT + output, schema=schema)).trees
         assert len(tree) > 2
-    assert Guide.of(no_grammars, SCHEMA, 0) is None
     assert Guide.of(no_grammars, "", 0) is None
 
 
 def test_a_grammar_that_fails_midway_lets_go(grammars: Grammars) -> None:
-    guide = Guide(grammars.matcher(SCHEMA), 0)
+    guide = Guide(at_once(grammars.matcher)(SCHEMA), 0)
+    guide.follow([], 0)
     assert guide.allowed_after([]) is not None
     assert guide.allowed_after([9, 9]) is None
     assert guide.allowed_after([]) is None
@@ -116,5 +117,17 @@ def test_paths_of_nodes() -> None:
     assert paths(tree, [0, 1, 2]) == [[4], [4, 5], [6]]
     assert paths(tree, [1]) == [[4, 5]]
     assert paths(tree, []) == []
-    with pytest.raises(GrammarError):
-        no_grammars("")
+
+
+def test_the_draft_is_free_until_the_grammar_is_there(grammars: Grammars, tokenizer: Tokenizer) -> None:
+    compiling: Future[Matcher] = Future()
+    guide = Guide(compiling, len(PROMPT))
+    output = tokenizer.encode('{"a":', special=False)
+    guide.follow(PROMPT, 0)
+    assert guide.allowed_after([]) is None
+    compiling.set_result(grammars.matcher(SCHEMA))
+    assert guide.allowed_after([]) is None, "it has not read the context"
+    guide.follow(PROMPT + output, len(PROMPT))
+    expected = grammars.matcher(SCHEMA)
+    expected.extend(output)
+    assert np.array_equal(guide.allowed_after([]), expected.allowed_after([]))  # type: ignore[arg-type]

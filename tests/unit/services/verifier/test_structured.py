@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from shared.messages import MAX_SCHEMA_BYTES
 from shared.tokenizer import Tokenizer
 from shared.tree import EMPTY, TokenTree
 from tests.requests import request
-from tests.ring import TableRing, plain
+from tests.ring import TableRing, at_once, plain
 
 SCHEMAS = (
     {
@@ -43,7 +44,7 @@ def ring(build: Any, tokenizer: Tokenizer, grammars: Grammars) -> TableRing:
         vocab_size=tokenizer.vocab_size,
         noise=0.3,
         eos=EOS,
-        compile_schema=grammars.matcher,
+        compile_schema=at_once(grammars.matcher),
         num_blocks=256,
         draft_blocks=256,
     )
@@ -73,7 +74,7 @@ def test_outputs_are_plain_decodings_and_parse(ring: TableRing, tokenizer: Token
     accepted = num_parsed = 0
     for one in asked:
         delivery = delivered[one.request]
-        assert delivery.tokens == plain(ring.model, one, EOS, grammars.matcher)
+        assert delivery.tokens == plain(ring.model, one, EOS, at_once(grammars.matcher))
         if one.schema and delivery.finish == "stop":
             json.loads(tokenizer.decode(delivery.tokens))
             num_parsed += 1
@@ -92,7 +93,7 @@ def test_a_take_over_goes_on_inside_the_grammar(ring: TableRing, grammars: Gramm
     ring.engine._departure = None
     delivered = ring.run()
     for one in asked:
-        assert delivered[one.request].tokens == plain(ring.model, one, EOS, grammars.matcher)
+        assert delivered[one.request].tokens == plain(ring.model, one, EOS, at_once(grammars.matcher))
 
 
 def test_min_tokens_yields_where_the_output_is_complete(ring: TableRing, grammars: Grammars) -> None:
@@ -101,7 +102,7 @@ def test_min_tokens_yields_where_the_output_is_complete(ring: TableRing, grammar
     delivery = ring.run()[asked.request]
     assert delivery.finish == "stop"
     assert len(delivery.tokens) < 40
-    assert delivery.tokens == plain(ring.model, asked, EOS, grammars.matcher)
+    assert delivery.tokens == plain(ring.model, asked, EOS, at_once(grammars.matcher))
 
 
 def test_a_schema_that_does_not_compile_is_a_dead_letter(ring: TableRing) -> None:
@@ -122,6 +123,62 @@ def test_a_journal_that_its_grammar_forbids_is_a_dead_letter(ring: TableRing) ->
     ring.engine.drain(lambda: True)
     ring.engine._departure = None
     assert "journal contradicts the schema" in str(ring.run()[asked.request].error)
+
+
+class Slow:
+    """Compiles when it is told to; `Compile`."""
+
+    def __init__(self, grammars: Grammars) -> None:
+        self._grammars = grammars
+        self.asked: list[tuple[str, Future[Matcher]]] = []
+
+    def __call__(self, schema: str) -> Future[Matcher]:
+        self.asked.append((schema, Future()))
+        return self.asked[-1][1]
+
+    def finish(self) -> None:
+        for schema, compiling in self.asked:
+            compiling.set_result(self._grammars.matcher(schema))
+        self.asked.clear()
+
+
+def test_nobody_waits_for_another_ones_grammar(build: Any, tokenizer: Tokenizer, grammars: Grammars) -> None:
+    """And one whose grammar is still being compiled can be cancelled and handed over."""
+    slow = Slow(grammars)
+    ring = build(vocab_size=tokenizer.vocab_size, eos=EOS, compile_schema=slow)
+    for number in (1, 2):
+        ring.submit(request(number, schema=json.dumps(SCHEMAS[number]), max_tokens=30))
+    other = request(3, max_tokens=20, ignore_eos=True)
+    ring.submit(other)
+    while not ring.scheduler.running:
+        ring.turn()
+    while other.request in {generation.id for generation in ring.scheduler.generations}:
+        ring.turn()
+    waiting = list(ring.scheduler.waiting)
+    assert [generation.num_output for generation in waiting] == [0, 0]
+    late = request(4, max_tokens=5)
+    ring.submit(late)
+    ring.turn(2)
+    assert late.request in {generation.id for generation in ring.scheduler.running}, "places are free beside them"
+    ring.engine._forget(waiting[0])  # as by a cancel
+    ring.engine.drain(lambda: True)
+    ring.engine._departure = None
+    while len(slow.asked) < 3:  # the second one is claimed again
+        ring.turn()
+    slow.finish()
+    delivered = ring.run()
+    second = request(2, schema=json.dumps(SCHEMAS[2]), max_tokens=30)
+    assert delivered[second.request].tokens == plain(ring.model, second, EOS, at_once(grammars.matcher))
+
+
+def test_a_lone_request_is_served_as_soon_as_its_grammar_is_there(
+    build: Any, tokenizer: Tokenizer, grammars: Grammars
+) -> None:
+    """With the thread of the real thing."""
+    ring = build(vocab_size=tokenizer.vocab_size, eos=EOS, compile_schema=grammars.compile)
+    asked = request(1, schema='{"type":"array","items":{"enum":["new","here"]},"maxItems":4}', max_tokens=60)
+    ring.submit(asked)
+    assert ring.run()[asked.request].tokens == plain(ring.model, asked, EOS, grammars.compile)
 
 
 class Failing:
@@ -153,7 +210,7 @@ def test_a_grammar_that_fails_midway_ends_its_request_alone(
     build: Any, tokenizer: Tokenizer, grammars: Grammars, in_extend: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing: Callable[[str], Any] = lambda schema: Failing(grammars.matcher(schema), 3, in_extend=in_extend)  # noqa: E731
-    ring = build(vocab_size=tokenizer.vocab_size, eos=EOS, compile_schema=failing)
+    ring = build(vocab_size=tokenizer.vocab_size, eos=EOS, compile_schema=at_once(failing))
     stuck, other = request(1, schema=json.dumps(SCHEMAS[0]), max_tokens=60), request(2, max_tokens=20)
     ring.submit(stuck)
     ring.submit(other)
@@ -196,7 +253,7 @@ def test_schemas_find_room_in_the_request_one_after_the_other(
         ring.submit(one)
     delivered = ring.run()
     for one in asked:
-        assert delivered[one.request].tokens == plain(ring.model, one, EOS, grammars.matcher)
+        assert delivered[one.request].tokens == plain(ring.model, one, EOS, at_once(grammars.matcher))
         stats = delivered[one.request].stats
         assert stats is not None
         assert stats["num_spec_steps"] > 0, "each is told to the drafter in its turn"
