@@ -8,8 +8,11 @@ script (`source`). Redis, source and client share the machine's processors with 
 the client beside it, so the ratio is taken twice: by the wall clock, and by the server's own CPU time, which
 neighbours change less.
 
-1. rounds in turn, gateway and echo: so many streams, each answered by so many events of so many tokens, asked
-   again at its end. Up to ``window`` events of a stream are on their way. The medians of pairs count.
+Beside both there is a floor (`floor`): the same gateway without checks, text and JSON, that is what any gateway in
+Python does which reads its tokens from a Redis stream.
+
+1. rounds in turn, gateway, floor and echo: so many streams, each answered by so many events of so many tokens,
+   asked again at its end. Up to ``window`` events of a stream are on their way. The medians of pairs count.
 2. half of that rate, evenly: the latency from the commit (Redis' clock) until the client has the event.
 3. many streams that get nothing for a while but keep-alives: memory of each, CPU; then they get their tokens.
 """
@@ -39,7 +42,7 @@ from shared.embedded_redis import EmbeddedRedis
 
 GOAL = 0.5
 PROMPT = "def lines(text):\n"
-MODULES = {"source": "bench.gateway_load.source", "echo": "bench.gateway_load.echo"}
+MODULES = {name: f"bench.gateway_load.{name}" for name in ("source", "echo", "floor")}
 WARM_UP_S = 2.0
 KEEP_ALIVE_S = 5.0
 QUIET_S = 3.0
@@ -119,7 +122,7 @@ class Load:
 
     def pids(self, server: str) -> dict[str, int]:
         found = {server: self.stack.processes[server].pid}
-        if server == "gateway":
+        if server != "echo":
             found |= {"source": self.stack.processes["source"].pid, "redis": self.redis_pid}
         return found
 
@@ -163,20 +166,21 @@ def check(seen: dict[str, int]) -> None:
 
 def compare(load: Load) -> float:
     """Rounds in turn; the gateway's median rate."""
-    rounds: list[tuple[Round, Round]] = []
+    rounds: list[dict[str, Round]] = []
     for _ in range(load.options.rounds):
-        rounds.append((load.run("gateway"), load.run("echo")))
-        print(*rounds[-1], sep="\n", flush=True)
-    ours, echoes = [one for one, _ in rounds], [echo for _, echo in rounds]
-    rate, echo_rate = (statistics.median(one.per_s for one in found) for found in (ours, echoes))
-    us, echo_us = (statistics.median(one.us for one in found) for found in (ours, echoes))
-    ratio = statistics.median(one.per_s / echo.per_s for one, echo in rounds)
-    cpu = statistics.median(echo.us / one.us for one, echo in rounds)
-    print(
-        f"gateway {rate:.0f} events/s, echo {echo_rate:.0f}: {ratio:.2f}; "
-        f"by the server's CPU time for an event, {us:.0f} and {echo_us:.0f} us: {cpu:.2f} (goal {GOAL:.2f})"
-    )
-    return rate
+        rounds.append({name: load.run(name) for name in ("gateway", "floor", "echo")})
+        print(*rounds[-1].values(), sep="\n", flush=True)
+    rates = {name: statistics.median(one[name].per_s for one in rounds) for name in rounds[0]}
+    us = {name: statistics.median(one[name].us for one in rounds) for name in rounds[0]}
+    for name, other in (("gateway", "echo"), ("floor", "echo"), ("gateway", "floor")):
+        ratio = statistics.median(one[name].per_s / one[other].per_s for one in rounds)
+        cpu = statistics.median(one[other].us / one[name].us for one in rounds)
+        goal = f" (goal {GOAL:.2f})" if (name, other) == ("gateway", "echo") else ""
+        print(
+            f"{name} {rates[name]:.0f} events/s, {other} {rates[other]:.0f}: {ratio:.2f}; by the server's CPU "
+            f"time for an event, {us[name]:.0f} and {us[other]:.0f} us: {cpu:.2f}{goal}"
+        )
+    return rates["gateway"]
 
 
 def idle(load: Load) -> None:
@@ -251,15 +255,17 @@ def stack_of(options: argparse.Namespace) -> Iterator[Load]:
             },
             "echo": {"RECORDING": recording},
         }
-        stack = LocalStack(redis.url, folder, settings, {})
+        settings["floor"] = settings["gateway"]
+        stack = LocalStack(redis.url, folder, settings, {"LOAD_RECORDING": recording})
         load = Load(stack, redis.pid, board, options)
         try:
             for name in ("source", "gateway"):
                 stack.start(name, MODULES.get(name))
             stack.wait_ready("source", "gateway")
             Path(recording).write_bytes(load.record())
-            stack.start("echo", MODULES["echo"])
-            stack.wait_ready("echo")
+            for name in ("floor", "echo"):
+                stack.start(name, MODULES[name])
+            stack.wait_ready("floor", "echo")
             yield load
         finally:
             for name in [*stack.processes]:
