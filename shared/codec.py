@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgpack
 
 from shared.errors import UnreadableMessage
-from shared.fields import FieldError, Maybe, Several, Spec, Table, max_bytes, max_text_bytes, specs_of
+from shared.fields import FieldError, Maybe, Plain, Several, Spec, Table, max_bytes, max_text_bytes, specs_of
 from shared.messages import Message
 
 SCHEMA_VERSION = 2
@@ -43,13 +43,12 @@ def decode(message_type: type[M], body: bytes) -> M:
         raise UnreadableMessage(f"{kind}: field {odd[:64]!r} is missing or unknown")
     name = ""
     try:
-        values = {}
-        for name, spec in specs.items():
-            values[name] = spec.unpack(fields[name])
+        for name, unpack in _unpackers_of(message_type):
+            fields[name] = unpack(fields[name])
     except FieldError as error:
         raise UnreadableMessage(f"{kind}: {name} {error}") from None
     try:
-        return message_type(**values)
+        return message_type(**fields)
     except FieldError as error:
         raise UnreadableMessage(f"{kind}: {error}") from None
 
@@ -92,6 +91,20 @@ class _Limits:
     items: int
     entries: int
     containers: int
+
+
+_unpackers: dict[type, list[tuple[str, Callable[[Any], Any]]]] = {}
+
+
+def _unpackers_of(message_type: type[Message]) -> list[tuple[str, Callable[[Any], Any]]]:
+    """Of the fields that msgpack does not carry as they are; found once, as tokens come by the thousand a second."""
+    found = _unpackers.get(message_type)
+    if found is None:
+        specs = specs_of(message_type).items()
+        found = _unpackers[message_type] = [
+            (name, spec.unpack) for name, spec in specs if not isinstance(spec, Plain)
+        ]
+    return found
 
 
 _limits: dict[type, _Limits] = {}
