@@ -97,7 +97,7 @@ _unpackers: dict[type, list[tuple[str, Callable[[Any], Any]]]] = {}
 
 
 def _unpackers_of(message_type: type[Message]) -> list[tuple[str, Callable[[Any], Any]]]:
-    """Of the fields that msgpack does not carry as they are; found once, as tokens come by the thousand a second."""
+    """Of the fields that msgpack does not carry as they are; found once: tokens come by the thousand a second."""
     found = _unpackers.get(message_type)
     if found is None:
         specs = specs_of(message_type).items()
