@@ -60,13 +60,15 @@ class Tokenizer:
 
     def encode(self, text: str, *, special: bool) -> list[int]:
         """Token ids of ``text``; ``special`` adds what the model puts around a plain prompt (usually BOS)."""
-        ids: list[int] = self.backend.encode(text, add_special_tokens=special).ids
+        # A batch of one: unlike `encode` it lets go of Python's lock, which a long text would hold for seconds.
+        [encoding] = self.backend.encode_batch_fast([text], add_special_tokens=special)
+        ids: list[int] = encoding.ids
         return ids
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """Text of ``ids``; ids outside the vocabulary are ignored."""
-        text: str = self.backend.decode(ids, skip_special_tokens=skip_special)
-        return text
+        [text] = self.backend.decode_batch([ids], skip_special_tokens=skip_special)  # as in `encode`
+        return str(text)
 
     def token(self, token_id: int) -> str | None:
         """The token's spelling in the vocabulary, None for an id outside of it."""

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+from services.gateway.admission import unavailable
 from services.gateway.chat_template import ChatTemplate, ChatTemplateError
 from services.gateway.errors import ApiError, invalid
 from services.gateway.schemas import ChatRequest, CompletionRequest, Message
@@ -21,6 +22,7 @@ T = TypeVar("T")
 LONG_TEXT = 2048  # characters; from here on tokenizing would be felt by the other streams
 LONG_PROMPT = 2048  # tokens of a digest
 NUM_THREADS = 2  # for long texts, which tenants share fairly
+QUEUE_S = 10.0  # for one's turn
 
 
 class Prompts:
@@ -55,28 +57,34 @@ class Prompts:
         ``special`` says whether to add what the model puts around a plain prompt; a template does so itself.
         """
         if isinstance(prompt, str):
-            return await self._run(len(prompt) > LONG_TEXT, tenant, self._encode, prompt, special is not False)
+            return await self.run(len(prompt) > LONG_TEXT, tenant, self._encode, prompt, special is not False)
         length = sum(len(message.content) for message in prompt)
-        return await self._run(length > LONG_TEXT, tenant, self._chat, prompt, bool(special))
+        return await self.run(length > LONG_TEXT, tenant, self._chat, prompt, bool(special))
 
     async def text(self, tokens: list[int], tenant: str) -> str:
         """The text of ids, special tokens included. Raises ApiError 400."""
         self._check("tokens", tokens)
-        return await self._run(len(tokens) > LONG_TEXT, tenant, self._decode, tokens)
+        return await self.run(len(tokens) > LONG_TEXT, tenant, self._decode, tokens)
 
     def spelling(self, token: int) -> str:
         """A token's name in the vocabulary."""
         return self._tokenizer.token(token) or ""
 
-    async def _run(
+    async def run(
         self, is_long: bool, tenant: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """In place, or in a thread where it would hold up the event loop, once it is the tenant's turn."""
+        """In place, or in a thread where it would hold up the event loop, once it is the tenant's turn.
+
+        Raises ApiError 503 where that takes long.
+        """
         if not is_long:
             return function(*args, **kwargs)
-        async with self._turns.turn(tenant):
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, partial(function, *args, **kwargs))
+        try:
+            async with self._turns.turn(tenant, QUEUE_S):
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._threads, partial(function, *args, **kwargs))
+        except TimeoutError:
+            raise unavailable("too many long texts are being tokenized") from None
 
     def _check(self, field: str, tokens: Sequence[int]) -> None:
         limit = self._tokenizer.vocab_size

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import FastAPI, Request, Response
 from pydantic import Field
 
 from services.gateway import unsupported
 from services.gateway.errors import invalid
 from services.gateway.handler import Gateway
+from services.gateway.prompts import LONG_PROMPT
+from services.gateway.responses import encode
 from services.gateway.schemas import MAX_MESSAGES, Message, Options, Text
 from shared.messages import MAX_CONTEXT
 
@@ -34,24 +34,24 @@ class DetokenizeRequest(Options):
 def add_tokenize(app: FastAPI, gateway: Gateway) -> None:
     """Both routes."""
 
+    def told(tokens: list[int], with_spelling: bool) -> bytes:
+        prompts = gateway.prompts
+        spelled = [prompts.spelling(token) for token in tokens] if with_spelling else None
+        limit = gateway.context_limit
+        reply = {"count": len(tokens), "max_model_len": limit, "tokens": tokens, "token_strs": spelled}
+        return encode(reply).encode()
+
     @app.post("/tokenize")
-    async def tokenize(body: TokenizeRequest, request: Request, response: Response) -> dict[str, Any]:
+    async def tokenize(body: TokenizeRequest, request: Request) -> Response:
         ignored = unsupported.check_plain(body) + unsupported.check_messages(body.messages or ())
-        response.headers.update(unsupported.warning(ignored))
         gateway.check_model(body.model)
         given = [each for each in (body.prompt, body.messages) if each is not None]
         if len(given) != 1:
             raise invalid("prompt", "either prompt or messages must be given")
-        tokens = await gateway.prompts.tokens(
-            given[0], gateway.tenant(request.headers), special=body.add_special_tokens
-        )
-        spelled = [gateway.prompts.spelling(token) for token in tokens] if body.return_token_strs else None
-        return {
-            "count": len(tokens),
-            "max_model_len": gateway.context_limit,
-            "tokens": tokens,
-            "token_strs": spelled,
-        }
+        tenant, prompts = gateway.tenant(request.headers), gateway.prompts
+        tokens = await prompts.tokens(given[0], tenant, special=body.add_special_tokens)
+        reply = await prompts.run(len(tokens) > LONG_PROMPT, tenant, told, tokens, bool(body.return_token_strs))
+        return Response(reply, headers=unsupported.warning(ignored), media_type="application/json")
 
     @app.post("/detokenize")
     async def detokenize(body: DetokenizeRequest, request: Request, response: Response) -> dict[str, str]:

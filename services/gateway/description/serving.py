@@ -110,7 +110,7 @@ SERVING = (
         body_examples=examples.TOKENIZE,
         answers={200: in_json(replies.Tokens, examples.TOKENS, headers=WARNING_HEADERS, links=TEXT_LINKS)},
         headers=TENANT_HEADERS,
-        errors=(*BODY_ERRORS, *KEY_ERRORS, 500),
+        errors=(*BODY_ERRORS, *KEY_ERRORS, 500, 503),
     ),
     Operation(
         method="post",
@@ -122,7 +122,7 @@ SERVING = (
         body_examples=examples.DETOKENIZE,
         answers={200: in_json(replies.Detokenized, {"prompt": "import os"}, headers=WARNING_HEADERS)},
         headers=TENANT_HEADERS,
-        errors=(*BODY_ERRORS, *KEY_ERRORS, 500),
+        errors=(*BODY_ERRORS, *KEY_ERRORS, 500, 503),
     ),
     Operation(
         method="get",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import statistics
 from typing import Any
 
 import httpx
 import pytest
 
+from services.gateway import prompts
 from tests.unit.services.gateway.conftest import Served
 
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -68,3 +71,33 @@ async def test_what_is_ignored_is_told_and_what_is_not_built_is_refused(front: h
     assert answer.headers["x-adaserve-warning"] == "ignored unknown fields: magic"
     answer = await front.post("/tokenize", json={"messages": [{**message, "tool_calls": [{}]}]})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "messages.0.tool_calls")
+
+
+@pytest.mark.parametrize("special", [True, False])
+async def test_a_long_text_holds_up_nobody_else(served: Served, special: bool) -> None:
+    """The tokenizer must let go of Python's lock while it is at it, and the reply is made elsewhere, too."""
+    text = "def f(x):\n    return x + 1\n" * 20_000
+    loop = asyncio.get_running_loop()
+    asked = {"prompt": text, "return_token_strs": True, "add_special_tokens": special}
+    asking = asyncio.create_task(served.http.post("/tokenize", json=asked))
+    await asyncio.sleep(0.05)  # the body has been read
+    gaps, before = [], loop.time()
+    while not asking.done():
+        await asyncio.sleep(0.001)
+        gaps.append(loop.time() - before)
+        before = loop.time()
+    answer = (await asking).json()
+    assert answer["count"] == len(answer["token_strs"]) > 100_000
+    assert statistics.quantiles(gaps, n=20)[-1] < 0.1, "19 of 20 looks come on time"
+    assert len(gaps) > 20
+
+
+async def test_who_waits_too_long_for_the_tokenizer_is_told(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompts, "QUEUE_S", 0.01)
+    turns = served.gateway.prompts._turns
+    async with turns.turn("a"), turns.turn("b"):
+        answer = await served.http.post("/tokenize", json={"prompt": "x" * 5000})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+    assert answer.headers["retry-after"] == "1"
