@@ -167,5 +167,5 @@ def _reason(error: str) -> str:
     """What the library says, without what it may quote of the schema; the keywords it lacks are no secret."""
     line = error.strip().partition("\n")[0]
     if not line.startswith("Unimplemented keys"):
-        line = re.split(r"[:'\"`]", line)[0]
+        line = re.split(r"[:'\"`/]", line)[0]
     return f"is refused: {line[:200].strip() or 'it cannot be compiled'}"

@@ -159,7 +159,10 @@ class Drafter:
 
     def _forget(self, keys: Sequence[Key]) -> None:
         for key in keys:
-            self._rows.pop(key).slots.free()
+            draft = self._rows.pop(key)
+            draft.slots.free()
+            if draft.guide is not None:
+                draft.guide.close()
 
     # -- folding ----------------------------------------------------------------------------------------------
     def _fold_all(self, message: DraftRequest, keys: list[Key]) -> Int32:

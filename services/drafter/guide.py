@@ -28,9 +28,13 @@ class Guide:
         """None for free text."""
         return cls(compile_schema(schema), start) if schema else None
 
+    def close(self) -> None:
+        """Nobody asks any more: what is not compiled yet need not be."""
+        self._compiling.cancel()
+
     def follow(self, context: Sequence[int], kept: int) -> None:
         """The context is now ``context``, of which the first ``kept`` tokens are as they were."""
-        if self._is_lost or not self._compiling.done():
+        if self._is_lost or not self._compiling.done() or self._compiling.cancelled():
             return
         try:
             matcher = self._matcher = self._matcher or self._compiling.result()

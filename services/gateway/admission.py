@@ -132,6 +132,12 @@ def cut_from(body: Sampling, terms: Terms) -> int | None:
     return body.limit
 
 
+def cut_members(body: Sampling, most: int) -> dict[str, int]:
+    """The members of a body that say how long an output is, where that is to be so many tokens at most."""
+    said = "max_completion_tokens" if getattr(body, "max_completion_tokens", None) is not None else "max_tokens"
+    return {said: most} | ({"min_tokens": most} if (body.min_tokens or 0) > most else {})
+
+
 def _max_tokens(body: Sampling, terms: Terms, prompt: int, limits: ModelLimits) -> int:
     if prompt >= limits.context:
         raise _too_long(

@@ -283,7 +283,8 @@ class Gateway:
             message, grant = await self._submission.screen(asked)
             is_bounded = terms.max_tokens is not None or (grant is not None and grant.is_bounded)
             most = message.max_tokens if is_bounded and (body.limit or MAX_CONTEXT) > message.max_tokens else None
-            return Detour(terms, terms.upstream, arrived, grant, most)
+            numbers = {} if most is None else admission.cut_members(body, most)
+            return Detour(terms, terms.upstream, arrived, bool(body.stream), grant, numbers)
         return await (self._submission.submit(asked) if key is None else self._submission.submit_once(key, asked))
 
     async def resume(self, stream: str, last_event_id: str | None, headers: Mapping[str, str]) -> Answer:

@@ -147,9 +147,11 @@ class KeyRing:
         self._join()
         if forgotten:
             logger.warning("Redis has forgotten %d API keys, or changes of them: put back", len(forgotten))
+            self._version = ""  # should that fail, the next look finds them missing again
             await self._write(
                 [KeyChange(key.id, key.pack(), records.by_id.get(key.id.encode(), b"")) for key in forgotten]
             )
+            self._version = records.version
 
     async def _write(self, changes: list[KeyChange]) -> list[str]:
         version = secrets.token_hex(8)

@@ -8,9 +8,10 @@ Before that only what is certain counts: figures are looked at every second, and
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from hashlib import blake2b
 from math import sqrt
 from typing import Any, NamedTuple
 
@@ -92,18 +93,34 @@ class Verdict(NamedTuple):
 
 
 def begun(rollout: Rollout, before: Stage | None, now_ms: int) -> Stage:
-    """The stage under this file: as it was while tenants and steps are the same.
+    """The stage when this file comes into force: as it was while tenants and steps are the same.
 
     A tenant that is new begins at the first step, and all others with it. New steps go on at the last one that
-    treats no more requests than before; where none is so small nobody is treated until an operator resumes.
+    treats no more requests than before, at the first where all treat more. What was halted stays so.
     """
-    if before is None or not set(rollout.tenants) <= set(before.tenants):
+    if before is None or not set(rollout.tenants) & set(before.tenants):
         return Stage(tenants=rollout.tenants, steps=rollout.steps, since_ms=now_ms)
-    if before.steps == rollout.steps:
+    is_new = not set(rollout.tenants) <= set(before.tenants)
+    if before.steps == rollout.steps and not is_new:
         return replace(before, tenants=rollout.tenants)
-    step = sum(step <= before.share for step in rollout.steps)
-    halted = before.halted if step else before.halted or f"no step of the edited ramp is within {before.share:g}"
-    return Stage(tenants=rollout.tenants, steps=rollout.steps, step=step, since_ms=now_ms, halted=halted)
+    step = 1 if is_new else max(1, sum(step <= before.share for step in rollout.steps))
+    return Stage(
+        tenants=rollout.tenants,
+        steps=rollout.steps,
+        step=step if before.step else 0,
+        since_ms=now_ms,
+        halted=before.halted,
+    )
+
+
+def name_of(tenants: Sequence[str], steps: Sequence[float]) -> str:
+    """The same for the same tenants, in any order, and steps: 16 hex digits."""
+    return blake2b(json.dumps([sorted(tenants), list(steps)]).encode(), digest_size=8).hexdigest()
+
+
+def is_of(stage: Stage, rollout: Rollout) -> bool:
+    """Whether the stage was reached under this file."""
+    return (stage.tenants, stage.steps) == (rollout.tenants, rollout.steps)
 
 
 def judge(

@@ -56,6 +56,8 @@ class Rollouts:
         self._counts: Counter[tuple[int, str]] = Counter()
         self._tallies: dict[tuple[Arm, str], Tally] = {}
         self._verdict = Verdict(Move.WAIT, "not looked at yet")
+        self._applied: Rollout | None = None  # the file whose tenants and steps this gateway has brought in
+        self._turn = asyncio.Lock()  # what a look has read is old when an order comes before its end
 
     def arm(self, policy: Policy | None, tenant: str, key: str) -> Arm | None:
         """Of a request; None for one that the policy's rollout is not about."""
@@ -90,6 +92,10 @@ class Rollouts:
 
         Raises BusUnavailable and UnreadableMessage.
         """
+        async with self._turn:
+            await self._look()
+
+    async def _look(self) -> None:
         policy = self._policies.current
         rollout = policy.rollout if policy is not None else None
         if policy is None or rollout is None:
@@ -99,18 +105,33 @@ class Rollouts:
         stage, now_ms = self._begun(rollout, packed), self._now_ms()
         counts = await self._bus.arms(stage.since_ms)
         self._tallies = _tallies(counts)
+        if not ramp.is_of(stage, rollout):
+            self._verdict = Verdict(Move.WAIT, "another gateway has another rollout in its policy")
+            self._take(stage)
+            return
         self._verdict = ramp.judge(rollout, policy.judged_classes, stage, self._tallies, now_ms)
         after = ramp.applied(stage, self._verdict, now_ms)
         if packed != after.pack() and not await self._bus.replace_rollout(packed, after.pack()):
             return  # another gateway was faster; it will be read the next time
+        self._applied = rollout
         if packed is not None and after != stage:
             await self._moved(stage, after, SYSTEM)
         self._take(after)
 
     def _begun(self, rollout: Rollout, packed: bytes | None) -> Stage:
-        """What Redis has forgotten is put back as this gateway knows it."""
+        """What Redis has forgotten is put back as this gateway knows it; a file that is new here comes into force.
+
+        One that is not leaves alone what others have made of theirs, or gateways that get a new file one after the
+        other would move the step to and fro.
+        """
         stage = self._stage if packed is None else Stage.unpack(packed)
+        if packed is not None and stage is not None and self._has_applied(rollout):
+            return stage
         return ramp.begun(rollout, stage, self._now_ms())
+
+    def _has_applied(self, rollout: Rollout) -> bool:
+        known = self._applied
+        return known is not None and (known.tenants, known.steps) == (rollout.tenants, rollout.steps)
 
     async def order(self, change: Callable[[Stage, int], Stage], who: str) -> dict[str, Any]:
         """Change the stage as an operator wants it. Raises ApiError 404 without a rollout, 503."""
@@ -119,15 +140,16 @@ class Rollouts:
         if rollout is None:
             raise no_rollout()
         try:
-            for _ in range(MAX_TRIES):
-                packed = await self._bus.rollout()
-                stage = self._begun(rollout, packed)
-                after = change(stage, self._now_ms())
-                if await self._bus.replace_rollout(packed, after.pack()):
-                    await self._moved(stage, after, who)
-                    self._take(after)
-                    await self.look()
-                    return self.about()
+            async with self._turn:
+                for _ in range(MAX_TRIES):
+                    packed = await self._bus.rollout()
+                    stage = self._begun(rollout, packed)
+                    after = change(stage, self._now_ms())
+                    if await self._bus.replace_rollout(packed, after.pack()):
+                        self._take(after)
+                        await self._moved(stage, after, who)
+                        await self._look()
+                        return self.about()
         except (BusUnavailable, UnreadableMessage) as error:
             raise unavailable(f"the rollout cannot be changed: {error}") from None
         raise unavailable("the rollout is being changed by others")
@@ -139,6 +161,7 @@ class Rollouts:
             raise no_rollout()
         stage = self._stage
         return {
+            "id": ramp.name_of(policy.rollout.tenants, policy.rollout.steps),
             "tenants": list(policy.rollout.tenants),
             "otherwise": "plain" if policy.rollout.otherwise is None else policy.rollout.otherwise.upstream,
             "steps": list(policy.rollout.steps),
@@ -172,7 +195,7 @@ class Rollouts:
             logger.error("rollout halted at step %d by %s: %s", after.step, who, after.halted)
             self._telemetry.add(signals.ROLLOUT_HALTS)
         if replace(before, since_ms=after.since_ms) != after:
-            await self._record("rollout.step", who=who, before=asdict(before), after=asdict(after))
+            await self._record("rollout.step", who=who, before=_told(before), after=_told(after))
 
     def _take(self, stage: Stage) -> None:
         self._stage = stage
@@ -182,6 +205,13 @@ class Rollouts:
 
     def _now_ms(self) -> int:
         return round(1_000 * self._clock())
+
+
+def _told(stage: Stage) -> dict[str, Any]:
+    """For the audit log, which takes no lists without end."""
+    told = asdict(stage) | {"id": ramp.name_of(stage.tenants, stage.steps), "num_tenants": len(stage.tenants)}
+    del told["tenants"]
+    return told
 
 
 def no_rollout() -> ApiError:

@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -44,6 +44,7 @@ PASSED_ON = ("traceparent", "tracestate", "idempotency-key")
 CLIENTS_OWN = frozenset({400, 404, 409, 413, 415, 422, 429})  # errors that are about the request
 OWN_OBJECT = "adaserve"
 LIMITS = ("max_tokens", "max_completion_tokens")
+OTHERS_LIMITS = ("max_new_tokens", "n_predict", "num_predict")  # as other servers spell it; here they are ignored
 EVENT_STREAM = "text/event-stream"
 JSON = "application/json"
 
@@ -52,15 +53,16 @@ JSON = "application/json"
 class Detour:
     """A request that another server is to answer; ``arrived`` is its monotonic time.
 
-    ``grant`` is what it has of its tenant's limits, ``max_tokens`` what the tenant may have of it,
-    None where that is no less than what it asks for.
+    ``grant`` is what it has of its tenant's limits, ``numbers`` are those members of the body in which the tenant
+    may have less than it asks for.
     """
 
     terms: Terms
     upstream: Upstream
     arrived: float
+    is_stream: bool
     grant: Grant | None = None
-    max_tokens: int | None = None
+    numbers: Mapping[str, int] = field(default_factory=dict)
 
     def failed(self) -> None:
         """Nothing has come of it."""
@@ -107,7 +109,7 @@ class UpstreamServer:
     ) -> Response:
         """The other server's answer. Raises ApiError."""
         try:
-            body = _body(await request.body(), detour.max_tokens)
+            body = _body(await request.body(), detour.numbers)
             found = await unless_left(request, self._open(detour, request, body))
             if found is None:
                 detour.failed()
@@ -124,8 +126,14 @@ class UpstreamServer:
 
                 return EventStream(self._events(found, detour, relayed), closed, told, patience_s=patience_s)
             whole = await unless_left(request, self._whole(found))
-        except BaseException:
+        except BaseException as error:
             detour.failed()
+            if (
+                isinstance(error, ApiError)
+                and error.status >= httpx.codes.INTERNAL_SERVER_ERROR
+                and detour.is_stream
+            ):
+                self._count(None, detour.terms.slo)
             raise
         if whole is None:
             detour.ended(0)
@@ -251,15 +259,13 @@ def _headers(request: Request, key: str | None) -> dict[str, str]:
     return {**passed, **own, **({} if key is None else {"authorization": f"Bearer {key}"})}
 
 
-def _body(body: bytes, max_tokens: int | None) -> bytes:
-    """What is sent: the client's bytes but for our own object, and for a limit that is the tenant's."""
-    body = without(body, OWN_OBJECT)
-    if max_tokens is None:
-        return body
-    name = LIMITS[1] if b"max_completion_tokens" in body else LIMITS[0]
-    for limit in LIMITS:
-        body = without(body, limit)
-    return with_number(body, name, max_tokens)
+def _body(body: bytes, numbers: Mapping[str, int]) -> bytes:
+    """What is sent: the client's bytes but for our own object, and for limits, which are the tenant's."""
+    for name in (OWN_OBJECT, *OTHERS_LIMITS, *(LIMITS if numbers else ()), *numbers):
+        body = without(body, name)
+    for name, value in numbers.items():
+        body = with_number(body, name, value)
+    return body
 
 
 def _is_type(found: httpx.Response, kind: str) -> bool:

@@ -50,6 +50,7 @@ HOUSEKEEPING_MS = 1000.0
 DEATH_LOOK_MS = 250.0  # a dead verifier's clients wait so long for others to notice, after its heartbeat is gone
 IDLE_BLOCK_MS = 200.0
 FEW_PLACES_PAUSE_S = 0.01
+GRAMMAR_WAIT_S = 0.02  # for the next grammar, where there is nothing else to do
 PROFILE_MOVED = 0.03  # relative change of predictions that is worth a new version for the selectors
 
 
@@ -246,7 +247,7 @@ class Engine:
         if not compiling:
             return
         is_idle = len(compiling) == len(self._scheduler.generations)
-        wait(compiling, IDLE_BLOCK_MS / 1000 if is_idle else 0.0, FIRST_COMPLETED)
+        wait(compiling, GRAMMAR_WAIT_S if is_idle else 0.0, FIRST_COMPLETED)
         for grammar in [grammar for grammar in compiling if grammar.done()]:
             generation = compiling[grammar]
             try:
@@ -284,6 +285,8 @@ class Engine:
             self._forget(generation)
 
     def _forget(self, generation: Generation) -> None:
+        if generation.compiling is not None:
+            generation.compiling.cancel()  # or the next ones would wait for a grammar that nobody wants
         self._traces.forgotten(generation)
         self._scheduler.remove(generation)
 

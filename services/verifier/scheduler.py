@@ -86,9 +86,14 @@ class Scheduler(Generic[R]):
     @property
     def num_free_places(self) -> int:
         """Requests that could be taken and admitted now."""
-        if any(generation.is_ready for generation in self.waiting) or self._pool.num_free == 0:
+        if self._ready or self._pool.num_free == 0:
             return 0
         return self._max_running - len(self.running) - len(self.waiting)
+
+    @property
+    def _ready(self) -> list[R]:
+        """Those of ``waiting`` that could run now."""
+        return [generation for generation in self.waiting if generation.is_ready]
 
     @property
     def decoding(self) -> list[R]:
@@ -103,7 +108,7 @@ class Scheduler(Generic[R]):
     @property
     def num_prefill_tokens(self) -> int:
         """Prompt tokens that the next step could feed: of running and waiting requests, at most a chunk."""
-        backlog = sum(generation.num_pending for generation in [*self.prefilling, *self.waiting])
+        backlog = sum(generation.num_pending for generation in [*self.prefilling, *self._ready])
         return min(backlog, self._prefill_chunk)
 
     def prefill_slack_ms(self, redis_ms: float) -> float:
@@ -111,7 +116,7 @@ class Scheduler(Generic[R]):
 
         Those that are late already do not hide one that can still be in time; negative when all are late.
         """
-        owed = (generation for generation in [*self.prefilling, *self.waiting] if generation.num_output == 0)
+        owed = (generation for generation in [*self.prefilling, *self._ready] if generation.num_output == 0)
         slacks = [generation.ttft_slack_ms(redis_ms) for generation in owed]
         return min((slack for slack in slacks if slack >= 0.0), default=min(slacks, default=math.inf))
 
@@ -126,7 +131,7 @@ class Scheduler(Generic[R]):
         even be its own by now: what is worth having is copied before any KV is written.
         """
         admitted = []
-        for generation in [generation for generation in self.waiting if generation.is_ready]:
+        for generation in self._ready:
             if len(self.running) >= self._max_running or not self._fits(generation):
                 break
             found = known(generation)

@@ -165,6 +165,7 @@ PROMISES: Json = {
     "schedules": [True],
 }
 ROLLOUT: Json = {
+    "id": "6f0d3c1b8a94e275",
     "tenants": ["acme"],
     "otherwise": "plain",
     "steps": [0.1, 0.5, 1.0],

@@ -87,6 +87,7 @@ class NextMove(Reply):
 class RolloutStage(Reply):
     """Where a staged introduction stands; null before Redis has told."""
 
+    id: str = Field(description="the same while tenants and steps are")
     tenants: list[str]
     otherwise: str = Field(description="plain, or the URL of the other server")
     steps: list[float]

@@ -51,7 +51,7 @@ def replayed(goodput: Any = None, coding: float | None = 99.0, equal: Any = True
         {
             "attainment": {**figure(99.0), "by_category": by_category},
             "goodput_tokens_per_s": goodput or figure(100.0, 4.0),
-            "replay": {"failures": failures, "tally": [{"equal": True}, {"equal": equal}]},
+            "replay": {"requests": 100, "failures": failures, "tally": [{"equal": True}, {"equal": equal}]},
         }
     )
 
@@ -68,7 +68,7 @@ def rollout(treated: Any = (97, 100), others: Any = None, **changes: Any) -> Rol
 
 
 def halt(step: int = 2, halted: str = "class chatbot: 80 % of 100 attained", **changes: Any) -> dict[str, Any]:
-    stage = {"tenants": ["acme"], "steps": [0.1, 0.5, 1.0], "step": step, "since_ms": 1, "halted": ""} | changes
+    stage = {"id": examples.ROLLOUT["id"], "step": step, "since_ms": 1, "halted": ""} | changes
     return {"what": "rollout.step", "before": stage, "after": {**stage, "step": step - 1, "halted": halted}}
 
 
@@ -119,8 +119,9 @@ def test_on_paper(given: Simulated, what: str, expected: bool | None) -> None:
         (replayed(figure(98.1, 4.0)), PLAIN, "goodput", True),
         (replayed(figure(100.0, None)), PLAIN, "goodput", None),
         (replayed(figure(None, None)), PLAIN, "goodput", None),
-        (replayed(timeout=1), PLAIN, "failures that are not without, too", False),
-        (replayed(timeout=9), replayed(figure(90.0, 4.0), timeout=1), "failures that are not without, too", True),
+        (replayed(timeout=1), PLAIN, "failed requests", False),
+        (replayed(timeout=9), replayed(figure(90.0, 4.0), timeout=1), "failed requests", False),
+        (replayed(timeout=1), replayed(figure(90.0, 4.0), refused=1), "failed requests", True),
         (replayed(equal=False), PLAIN, "the client's count and the gateway's", False),
         (replayed(equal=None), PLAIN, "the client's count and the gateway's", None),
     ],
@@ -164,8 +165,7 @@ def test_two_halts_of_one_step_by_one_class_are_a_no_go() -> None:
     others = [
         halt(3),
         halt(halted="class coding: 80 %"),
-        halt(tenants=["globex"]),
-        halt(steps=[0.2, 1.0]),
+        halt(id="another"),
         {**halt(), "what": "mode.set"},
         {**halt(), "before": "left out: the event has 20000 bytes"},
     ]

@@ -238,6 +238,35 @@ async def test_a_key_of_the_file_can_be_revoked_for_all(
     assert ring.keys["k1"].revoked_ms == 5_000
 
 
+async def test_what_could_not_be_put_back_is_tried_again(
+    ring: KeyRing, bus: Bus, telemetry: Telemetry, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a key that was revoked would be good again for whoever starts next."""
+    await ring.load()
+    await ring.put(key(), None)
+    stored = redis_client.hgetall(ring._bus.keys.api_keys)
+    await ring.put(key().revoked(5_000), ring.keys["k1"])
+    await ring.refresh()
+    redis_client.hset(ring._bus.keys.api_keys, mapping=stored)  # a replica that had not heard of it
+    redis_client.set(ring._bus.keys.api_keys_version, "older")
+    call, refusals = bus.call, [1, 1]
+
+    async def sometimes(what: Any) -> Any:
+        if refusals and "write" in what.function:
+            refusals.pop()
+            raise BusUnavailable("read only")
+        return await call(what)
+
+    monkeypatch.setattr(bus, "call", sometimes)
+    for _ in range(2):
+        with pytest.raises(BusUnavailable):
+            await ring.refresh()
+    await ring.refresh()
+    other = KeyRing(bus, telemetry, unheard)
+    await other.load()
+    assert other.keys["k1"].revoked_ms == 5_000
+
+
 async def test_a_bad_file_stops_the_start(bus: Bus, telemetry: Telemetry, tmp_path: Path) -> None:
     path = tmp_path / "keys.yaml"
     path.write_text("keys: {BAD: 1}\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -114,7 +115,8 @@ def test_other_moves_and_orders() -> None:
         (STEPS, 2, STEPS, 2),
         (STEPS, 2, (0.1, 0.25, 0.5, 1.0), 3),
         (STEPS, 3, (0.2, 0.9), 2),
-        (STEPS, 1, (0.2, 0.9), 0),  # the new first step treats more: nobody is treated
+        (STEPS, 1, (0.2, 0.9), 1),  # the new first step treats more; there is none lower
+        ((0.1,), 1, (0.5,), 1),  # a share is what its file says
         (STEPS, 0, (0.2, 0.9), 0),
         (STEPS, 2, (0.05, 0.4), 2),
     ],
@@ -126,19 +128,9 @@ def test_an_edited_ramp_goes_on_where_it_treats_no_more(steps: Any, step: int, n
     assert after.since_ms == (1 if steps == new else 9)
 
 
-def test_an_edited_ramp_without_a_step_so_small_waits_for_an_operator() -> None:
-    before = Stage(tenants=TENANTS, steps=STEPS, step=1, since_ms=1)
-    edited = ROLLOUT.model_copy(update={"ramp": (0.5, 1.0)})
-    after = begun(edited, before, 9)
-    assert (after.share, after.halted) == (0.0, "no step of the edited ramp is within 0.1")
-    assert begun(edited, after, 10) == after
-    assert judge(edited, OBJECTIVES, after, GOOD, 99 * HOUR) == (Move.WAIT, f"halted: {after.halted}")
-    assert ramp.resumed(after, 11).share == 0.5
-
-
 def test_a_tenant_that_is_added_begins_at_the_first_step() -> None:
     """Also if the section was gone meanwhile, for what Redis holds does not go with it."""
-    everybody = Stage(tenants=TENANTS, steps=STEPS, step=3, since_ms=1, halted="x")
+    everybody = Stage(tenants=TENANTS, steps=STEPS, step=3, since_ms=1)
     for tenants in (["globex"], ["acme", "globex"]):
         after = begun(ROLLOUT.model_copy(update={"tenants": tuple(tenants)}), everybody, 9)
         assert after == Stage(tenants=tuple(tenants), steps=STEPS, step=1, since_ms=9)
@@ -146,6 +138,21 @@ def test_a_tenant_that_is_added_begins_at_the_first_step() -> None:
     one = begun(ROLLOUT, two, 9)
     assert (one.step, one.since_ms, one.tenants) == (3, 1, TENANTS)
     assert begun(ROLLOUT.model_copy(update={"tenants": ("acme", "globex")}), one, 9).step == 1
+
+
+def test_what_was_halted_stays_so_whoever_joins() -> None:
+    both = ROLLOUT.model_copy(update={"tenants": ("acme", "globex")})
+    for step, found in ((0, 0), (2, 1)):
+        halted = Stage(tenants=TENANTS, steps=STEPS, step=step, since_ms=1, halted="class chat")
+        after = begun(both, halted, 9)
+        assert (after.step, after.halted) == (found, "class chat")
+        others = begun(ROLLOUT.model_copy(update={"tenants": ("globex",)}), halted, 9)
+        assert (others.step, others.halted) == (1, ""), "a section for others is another one"
+
+
+def test_a_rollout_has_one_name_in_whichever_order() -> None:
+    assert ramp.name_of(("b", "a"), STEPS) == ramp.name_of(["a", "b"], list(STEPS))
+    assert len({ramp.name_of(("a",), STEPS), ramp.name_of(("b",), STEPS), ramp.name_of(("a",), (0.1,))}) == 3
 
 
 def test_a_stage_survives_redis_and_nothing_else_is_one() -> None:
@@ -168,7 +175,7 @@ def test_a_stage_survives_redis_and_nothing_else_is_one() -> None:
 POLICY = Policy.model_validate(
     {
         "classes": {"chat": {"tpot_ms": 50, "objective": 0.9}},
-        "tenants": {"acme": {"classes": ["chat"], "default": "chat"}},
+        "tenants": {name: {"classes": ["chat"], "default": "chat"} for name in ("acme", "globex")},
         "rollout": {"tenants": ["acme"], "ramp": list(STEPS), "period_hours": 24, "min_requests": 100},
     }
 )
@@ -307,6 +314,50 @@ async def test_counts_that_redis_does_not_take_are_kept(cell: Cell, monkeypatch:
     finish(one, 1)
     await one.look()
     assert one.about()["arms"]["treatment"] == {"chat": {"attained": 4, "total": 4}}
+
+
+async def test_gateways_that_get_a_new_file_one_after_the_other_do_not_undo_each_other(cell: Cell) -> None:
+    edited = POLICY.model_copy(deep=True)
+    assert edited.rollout is not None
+    changed = {"ramp": (0.2, 0.6, 1.0), "tenants": ("acme", "globex")}
+    edited = edited.model_copy(update={"rollout": edited.rollout.model_copy(update=changed)})
+    early, late = cell.gateway(), cell.gateway()
+    await early.look()
+    await late.look()
+    await early.order(lambda stage, now: ramp.set_to(stage, 3, now), "admin")
+    early._policies.current = edited
+    for _ in range(3):
+        await early.look()
+        await late.look()
+    told = late.about()
+    assert (told["step"], told["share"]) == (1, 0.2), "it treats as many as the others do"
+    assert told["next"] == {"move": "wait", "reason": "another gateway has another rollout in its policy"}
+    assert early.about()["next"]["reason"] == "the step's period is not over"
+    late._policies.current = edited
+    await early.order(lambda stage, now: ramp.set_to(stage, 2, now), "admin")
+    await late.look()
+    assert (late.about()["step"], late.about()["share"]) == (2, 0.6)
+    late._policies.current = POLICY  # taken back
+    await late.look()
+    assert (late.about()["step"], late.about()["share"]) == (2, 0.5)
+
+
+async def test_a_look_under_way_does_not_undo_an_order(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = cell.gateway()
+    await one.look()
+    arms, is_read = cell.buses[0].arms, asyncio.Event()
+
+    async def slow(since_ms: int) -> dict[str, int]:
+        is_read.set()
+        await asyncio.sleep(0.05)
+        return await arms(since_ms)
+
+    monkeypatch.setattr(cell.buses[0], "arms", slow)
+    looking = asyncio.create_task(one.look())
+    await is_read.wait()
+    await one.order(lambda stage, now: ramp.set_to(stage, 0, now), "admin")
+    await looking
+    assert one.about()["share"] == 0.0
 
 
 async def test_only_the_rollouts_tenants_have_an_arm(cell: Cell) -> None:

@@ -46,6 +46,13 @@ async def test_good_schemas_pass_and_bad_ones_are_told_why(check: SchemaCheck) -
     assert "secret" not in error.message
 
 
+async def test_no_refusal_quotes_a_pattern(check: SchemaCheck) -> None:
+    overlapping = {"^canary.*$": {"type": "integer"}, "^.*x$": {"type": "string"}}
+    error = await refused(check, {"type": "object", "patternProperties": overlapping})
+    assert "patternProperty regexes" in error.message
+    assert "canary" not in error.message
+
+
 async def test_what_takes_too_long_is_killed_and_the_next_one_is_served(check: SchemaCheck) -> None:
     await check.check("{}", "acme")
     refusals = {}

@@ -362,10 +362,17 @@ class TestLimits:
             ({"max_tokens": 99}, {"max_tokens": 10}),
             ({"max_tokens": 9}, {"max_tokens": 9}),
             ({}, {"max_tokens": 10}),
+            ({"max_tokens": 99, "min_tokens": 50}, {"max_tokens": 10, "min_tokens": 10}),
+            ({"max_tokens": 99, "min_tokens": 5}, {"max_tokens": 10, "min_tokens": 5}),
+            (
+                {"max_tokens": 99, "stop": "max_completion_tokens"},
+                {"max_tokens": 10, "stop": "max_completion_tokens"},
+            ),
+            ({"max_tokens": 9, "n_predict": 900, "max_new_tokens": 900}, {"max_tokens": 9}),
         ],
     )
     async def test_the_other_server_is_asked_for_what_the_tenant_may_have(
-        self, served: Served, old: OldServer, body: dict[str, int], sent: dict[str, int]
+        self, served: Served, old: OldServer, body: dict[str, Any], sent: dict[str, Any]
     ) -> None:
         assert (await ask(served, prompt=[1], **body)).status_code == 200
         assert json.loads(old.asked[0].body) == {"prompt": [1], "user": OTHER, **sent}
@@ -413,6 +420,20 @@ async def test_a_stream_that_breaks_off_has_not_attained(served: Served, old: Ol
     await ask(served, stream=True)
     metrics = (await served.http.get("/metrics")).text
     assert 'adaserve_rollout_finished_total{arm="control",met="false"} 1.0' in metrics
+
+
+async def test_an_upstream_that_does_not_answer_has_not_attained(served: Served, old: OldServer) -> None:
+    """As here, where a request that fails has not; whole answers are judged on neither side of it."""
+    old.say = streams(chunk("a"), DONE)
+    await ask(served, OTHER, stream=True)
+    old.say = answers(500, b"{}")
+    for stream in (True, True, False):
+        assert (await ask(served, OTHER, stream=stream)).status_code == 502
+    old.say = answers(400, b"{}")
+    assert (await ask(served, OTHER, stream=True)).status_code == 400
+    await served.gateway.rollouts.look()
+    arms = (await served.http.get("/admin/rollout", headers=ADMIN)).json()["arms"]
+    assert arms["control"] == {"chat": {"attained": 1, "total": 3}}
 
 
 class TestFailures:
