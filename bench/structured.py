@@ -32,6 +32,9 @@ from bench.prompts import source_prompts
 CONCURRENCY = 4
 TEMPERATURES = (0.0, 0.7, 1.0)
 REFUSAL_S = 1.0
+GAP_S = 1.0  # of a stream beside hostile schemas
+LEAST_STOPPED = 0.5  # of the completions, or little was shown
+CERTAIN = {"depth 400", "size 300 KB", "remote reference", "no schema", "unsatisfiable"}  # to be refused anywhere
 PATTERNS = ("^[a-z]{1,8}$", "^[A-Z][a-z]{2,5}$", "^[0-9]{3}-[0-9]{4}$", "^(red|green|blue)$", "^[a-f0-9]{8}$")
 FORMATS = ("date", "uuid", "ipv4")  # `jsonschema` refuses times that RFC 3339 allows
 
@@ -171,7 +174,8 @@ class Verdict:
     @property
     def holds(self) -> bool:
         """Whether all was shown, with trees that were verified."""
-        return self.invalid == self.unequal == 0 and self.speculative_steps > 0
+        has_shown = self.speculative_steps > 0 and self.stopped >= LEAST_STOPPED * self.cases
+        return self.invalid == self.unequal == 0 and has_shown
 
 
 def run(stack: LocalStack, cases: Sequence[Case], num_tokens: int, console: Console) -> Verdict:
@@ -226,7 +230,7 @@ class Refusal:
     @property
     def holds(self) -> bool:
         """Refused in time, or taken in time: not everything that looks hostile is too much."""
-        return self.seconds <= REFUSAL_S and self.status in (200, 400, 413)
+        return self.seconds <= REFUSAL_S and self.status in ((400,) if self.name in CERTAIN else (200, 400))
 
 
 def attack(stack: LocalStack) -> tuple[list[Refusal], float]:
@@ -296,7 +300,7 @@ def main() -> int:
         print(json.dumps({**asdict(verdict), "refusals": [asdict(one) for one in refusals], "gap_s": gap_s}))
     else:
         _print(verdict, refusals, gap_s)
-    return 0 if verdict.holds and all(refusal.holds for refusal in refusals) else 1
+    return 0 if verdict.holds and all(refusal.holds for refusal in refusals) and gap_s <= GAP_S else 1
 
 
 def _print(verdict: Verdict, refusals: Sequence[Refusal], gap_s: float) -> None:
