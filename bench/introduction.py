@@ -218,10 +218,11 @@ def _gain_in_goodput(with_: Figure, without: Figure) -> Criterion:
 
 def on_the_ramp(now: RolloutNow, audit: Sequence[Mapping[str, Any]]) -> Phase:
     """Phase 3 at the first step, 4 at the others. ``audit``: events, of which those of this rollout count."""
-    name = "the ramp"
+    is_first = now.step in (None, 0, 1)
+    name = "the first step" if is_first else "the ramp"
     if now.step is not None and now.share is not None:
-        name += f", step {now.step} of {len(now.steps)} ({100 * now.share:g} %)"
-    return Phase(3 if now.step in (None, 0, 1) else 4, name, tuple(_on_the_ramp(now, audit)))
+        name += f", {now.step} of {len(now.steps)} ({100 * now.share:g} %)"
+    return Phase(3 if is_first else 4, name, tuple(_on_the_ramp(now, audit)))
 
 
 def _on_the_ramp(now: RolloutNow, audit: Sequence[Mapping[str, Any]]) -> Iterator[Criterion]:
@@ -261,7 +262,7 @@ def _beside(name: str, treated: ArmFigures, others: ArmFigures, now: RolloutNow)
 
 
 def halts_of(now: RolloutNow, audit: Sequence[Mapping[str, Any]]) -> Counter[tuple[int, str]]:
-    """How often each step of this rollout was halted, and by which class; "an operator" where by none."""
+    """How often each class has halted each step of this rollout."""
     found: Counter[tuple[int, str]] = Counter()
     for event in audit:
         before, after = event.get("before"), event.get("after")
@@ -273,5 +274,6 @@ def halts_of(now: RolloutNow, audit: Sequence[Mapping[str, Any]]) -> Counter[tup
             continue
         if before.get("id") == after.get("id") == now.id and after.get("halted") and not before.get("halted"):
             cause = str(after["halted"]).partition(":")[0]
-            found[int(before["step"]), cause if cause.startswith("class ") else "an operator"] += 1
+            if cause.startswith("class "):  # an operator may halt as often as it takes
+                found[int(before["step"]), cause] += 1
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,14 +56,15 @@ class Answer:
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
-async def stream(url: str, question: Question, answer: Answer, api_key: str | None = None) -> AsyncIterator[str]:
+async def stream(
+    url: str, question: Question, answer: Answer, headers: Mapping[str, str] | None = None
+) -> AsyncIterator[str]:
     """Pieces of text as they arrive, filling `answer`. Raises CompletionFailed."""
     timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-    headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
     try:
         async with (
             httpx.AsyncClient(base_url=url, timeout=timeout, trust_env=False) as client,
-            client.stream("POST", "/v1/completions", json=question.body(), headers=headers) as response,
+            client.stream("POST", "/v1/completions", json=question.body(), headers=headers or {}) as response,
         ):
             if response.status_code != httpx.codes.OK:
                 raise CompletionFailed(error_message(await response.aread(), response.status_code))

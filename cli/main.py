@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from enum import StrEnum
 from importlib.metadata import version as installed_version
@@ -16,11 +17,18 @@ from rich.console import Console
 from cli.exits import EXIT_FAILED, one_line_errors
 from cli.keys import AdminKey, audit, keys_app
 from cli.policy import policy_app
-from cli.settings import API_KEY
+from cli.settings import API_KEY, presented
 from shared.modes import Mode
 
 if TYPE_CHECKING:
     from cli.completion import Question
+
+
+ApiKey = Annotated[str | None, typer.Option(envvar=API_KEY, help="Where the gateway asks for one.")]
+AsTenant = Annotated[
+    str | None,
+    typer.Option(help="Who asks, where a policy has no tenant called default.", show_default="the key's"),
+]
 
 
 class System(StrEnum):
@@ -71,7 +79,8 @@ def complete(
     speculation: Annotated[
         bool, typer.Option(help="--no-speculation decodes plainly; the tokens are the same.")
     ] = True,
-    api_key: Annotated[str | None, typer.Option(envvar=API_KEY, help="Where the gateway asks for one.")] = None,
+    api_key: ApiKey = None,
+    tenant: AsTenant = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of streamed text.")] = False,
 ) -> None:
     """Stream one completion from a running gateway, then its figures."""
@@ -86,14 +95,14 @@ def complete(
         speculation=speculation,
     )
     with one_line_errors():
-        asyncio.run(_complete(url, question, api_key, as_json=as_json))
+        asyncio.run(_complete(url, question, presented(api_key, tenant), as_json=as_json))
 
 
-async def _complete(url: str, question: Question, api_key: str | None, *, as_json: bool) -> None:
+async def _complete(url: str, question: Question, headers: Mapping[str, str], *, as_json: bool) -> None:
     from cli.completion import Answer, stream, summary
 
     answer = Answer()
-    async for piece in stream(url, question, answer, api_key):
+    async for piece in stream(url, question, answer, headers):
         if not as_json:
             typer.echo(piece, nl=False)
     if as_json:
@@ -149,6 +158,8 @@ def replay(
     metrics: Annotated[
         list[str] | None, typer.Option(help="/metrics of the other services, for the shares of their time.")
     ] = None,
+    api_key: ApiKey = None,
+    tenant: AsTenant = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Send a trace's requests at its times to a running gateway; report attainment, goodput and latencies."""
@@ -170,6 +181,7 @@ def replay(
         timeout_s=timeout,
         max_open=max_open,
         metrics_urls=metrics or (),
+        headers=presented(api_key, tenant),
         as_json=as_json,
     )
     with one_line_errors():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,7 @@ class Choices:
     timeout_s: float
     max_open: int
     metrics_urls: Sequence[str]
+    headers: Mapping[str, str]
     as_json: bool
 
 
@@ -57,7 +58,7 @@ async def run(choices: Choices, console: Console) -> int:
     traces = {seed: _trace(choices, seed) for seed in dict.fromkeys(choices.seeds)}
     runs: dict[int, Run] = {}
     try:
-        async with connected(choices.url) as client:
+        async with connected(choices.url, choices.headers) as client:
             server = await probe(client, prompts, choices.zero_load_ms)
             for seed, trace in traces.items():
                 wishes = Wishes(

@@ -23,6 +23,12 @@ _RUNTIME = {
 }
 
 
+def presented(api_key: str | None, tenant: str | None) -> dict[str, str]:
+    """The headers that say who asks."""
+    named = {} if tenant is None else {"x-adaserve-tenant": tenant}
+    return named | ({"authorization": f"Bearer {api_key}"} if api_key else {})
+
+
 def inherited() -> dict[str, str]:
     """The environment this command was started with."""
     return dict(os.environ)

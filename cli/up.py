@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cli import bus, models, ports, settings
 from cli.bus import Bus
-from cli.completion import Answer, Question, stream, summary
+from cli.completion import Answer, CompletionFailed, Question, stream, summary
 from cli.service import Service, ServicePlan
 from cli.stack import Stack
 from shared.errors import ConfigurationError
@@ -133,15 +133,24 @@ def _drain_s(service: str, environment: Mapping[str, str]) -> float:
 
 
 async def greet(console: Console, url: str, started: float, api_key: str | None = None) -> None:
-    """Stream the first completion and say where to go next. Raises CompletionFailed."""
+    """Stream the first completion and say where to go next.
+
+    Keys and policies may refuse it, whose it is: that is no reason not to serve others.
+    """
     _say(console, "up", f"ready after {time.monotonic() - started:.1f} s; the first completion:")
     answer = Answer()
     question = Question(prompt=FIRST_PROMPT, max_tokens=64, temperature=0.6, seed=1, tpot_ms=250)
     console.print(Text(FIRST_PROMPT, style="dim"), end="")
     first_token_s = 0.0
-    async for piece in stream(url, question, answer, api_key):
-        first_token_s = first_token_s or time.monotonic() - started
-        console.print(Text(piece, style="bold green"), end="", soft_wrap=True)
+    try:
+        async for piece in stream(url, question, answer, settings.presented(api_key, None)):
+            first_token_s = first_token_s or time.monotonic() - started
+            console.print(Text(piece, style="bold green"), end="", soft_wrap=True)
+    except CompletionFailed as error:
+        console.print()
+        _say(console, "up", f"it was not served: {error}")
+        console.print(Text(next_steps(url)), soft_wrap=True)
+        return
     console.print()
     first = (
         f"first token {first_token_s:.1f} s after the command" if first_token_s else "the model had nothing to say"

@@ -127,9 +127,13 @@ class Matcher:
             return None
         taken = self._inner.try_consume_tokens(list(inside))
         bits = self._inner.compute_bitmask() if taken == len(inside) else b""
+        # A dead end is told as an end: the library then allows the end token alone.
+        is_dead = self._inner.is_stopped() and not self._inner.is_accepting()
         self._take_back(taken)
         if not bits:
             raise GrammarError(self._failure() or "forbids the path")
+        if is_dead:
+            raise GrammarError("leaves nothing that may come next")
         allowed = np.zeros(self._vocab_size, np.bool_)
         mask = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")[: self._vocab_size]
         allowed[: len(mask)] = mask

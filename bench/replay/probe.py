@@ -53,7 +53,8 @@ async def _model(client: httpx.AsyncClient) -> tuple[str, int]:
         entry = response.raise_for_status().json()["data"][0]
         model, context = str(entry["id"]), int(entry["max_model_len"])
     except httpx.HTTPStatusError as error:
-        raise NoServer(f"{client.base_url} answered {error.response.status_code} to /v1/models") from None
+        said = error.response.text[:500]
+        raise NoServer(f"{client.base_url} answered {error.response.status_code} to /v1/models: {said}") from None
     except httpx.HTTPError as error:
         raise NoServer(f"no gateway at {client.base_url}: {error}") from None
     except (ValueError, KeyError, IndexError, TypeError):

@@ -70,11 +70,13 @@ class Run:
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[httpx.AsyncClient]:
+async def connected(url: str, headers: Mapping[str, str] | None = None) -> AsyncIterator[httpx.AsyncClient]:
     """A client without a bound on connections: an open loop must not wait for one."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
-    async with httpx.AsyncClient(base_url=url, timeout=timeout, limits=limits, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=url, headers=headers, timeout=timeout, limits=limits, trust_env=False
+    ) as client:
         yield client
 
 

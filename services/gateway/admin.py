@@ -81,6 +81,8 @@ def add_admin(app: FastAPI, gateway: Gateway) -> None:
             place = scope(tenant=body.tenant, slo_class=body.slo_class)
         except ConfigurationError as error:
             raise invalid("tenant" if body.tenant is not None else "class", str(error)) from None
+        if body.mode is not Mode.AUTO:  # an order for what the policy had before can always be withdrawn
+            gateway.check_scope(body.tenant, body.slo_class)
         at_ms = round(time.time() * 1_000)
         caller: Caller = request.state.caller
         before = (await gateway.modes())["orders"].get(place)

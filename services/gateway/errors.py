@@ -109,7 +109,9 @@ def _shown(field: str, value: Any) -> str:
     if isinstance(value, (str, list, tuple, dict)) and (field in PRIVATE_FIELDS or not isinstance(value, str)):
         return f"{_kind(value)} of length {len(value)}"
     text = repr(value)
-    return text if len(text) <= MAX_SHOWN else f"{_kind(value)} of length {len(text)}"
+    if len(text) <= MAX_SHOWN:
+        return text
+    return f"{_kind(value)} of length {len(value) if isinstance(value, str) else len(text)}"
 
 
 def _kind(value: Any) -> str:

@@ -225,6 +225,18 @@ class Gateway:
             known = ", ".join(list(policy.tenants)[:20])
             raise invalid("tenant", f"{tenant!r} is not in the policy; there are {known}")
 
+    def check_scope(self, tenant: str | None, slo_class: str | None) -> None:
+        """Raises ApiError 400 for an order that would protect nobody, for its name is in no policy."""
+        policy = self.policies.current
+        if policy is None:
+            return
+        if tenant is not None:
+            self.check_tenant(tenant, [Scope.INFERENCE])
+        if slo_class is not None and slo_class not in {slo.BEST_EFFORT, slo.CUSTOM, *policy.classes}:
+            raise invalid(
+                "class", f"{slo_class!r} is not in the policy; there are {', '.join(list(policy.classes)[:20])}"
+            )
+
     def promises(self) -> dict[str, Any]:
         """The policy in force and what its classes promise now, to tenants with schedules of their own apart."""
         told: dict[str, Any] = {"policy": self.policies.about()}

@@ -78,7 +78,8 @@ class PolicySource:
             if self.digest != before:
                 await self._record("policy.reload", who=SYSTEM, before=before, after=self.digest)
             elif self._error is not None and self._error is not error:
-                await self._record("policy.refused", who=SYSTEM, before=before, after=self._error)
+                told = {"message": self._error["message"], "file": self._error["digest"]}
+                await self._record("policy.refused", who=SYSTEM, before=before, after=told)
 
     def look(self, file: FollowedFile) -> None:
         """Take or refuse what is new in it."""

@@ -121,6 +121,7 @@ class Grant:
         limits = self._limits
         if limits is None:
             return
+        self._check_size(limits, len(requests), least_tokens)
         self._open = set(requests)
         try:
             await self._take("requests", limits.rpm, 1)
@@ -129,8 +130,17 @@ class Grant:
                 await self._take_places(requests, limits.max_concurrent)
         except BaseException as error:
             self.withdraw()
+            if isinstance(error, LimitReached) and "tokens" not in self._standings:
+                await self._take("tokens", limits.tpm, 0)  # how it stands is told all the same
             self._tell(error)
             raise
+
+    def _check_size(self, limits: Tenant, num_choices: int, least_tokens: int) -> None:
+        """Raises ApiError 400 for what no minute could hold, before any is asked."""
+        if limits.tpm is not None and least_tokens > limits.tpm:
+            raise rate_limits.never_fits("tpm", least_tokens, limits.tpm, self._tenant, "max_tokens")
+        if limits.max_concurrent is not None and num_choices > limits.max_concurrent:
+            raise rate_limits.never_fits("max_concurrent", num_choices, limits.max_concurrent, self._tenant, "n")
 
     def most_output(self, wanted: int, prompt: int) -> int:
         """Output tokens of each choice that gives no `max_tokens`: not more than the tokens of a minute."""
@@ -206,8 +216,6 @@ class Grant:
             raise rate_limits.exceeded(replace(standing, used=used - whole), self._tenant, whole)
 
     async def _take_places(self, requests: Sequence[str], limit: int) -> None:
-        if len(requests) > limit:
-            raise rate_limits.never_fits("max_concurrent", len(requests), limit, self._tenant, "n")
         if not await self._quotas.leases.take(self._tenant, requests, limit):
             self._quotas.refused("max_concurrent")
             raise rate_limits.too_many_at_once(self._tenant, limit, len(requests), AGAIN_S)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from shared.errors import GrammarError
 from shared.grammar import Grammars
+from shared.schema_refs import has_endless_ref
 from shared.tokenizer import load_tokenizer
 
 CPU_S = 0.1  # so long a verifier may stand still for it
@@ -59,6 +60,8 @@ def _tried(grammars: Grammars, schema: str) -> str | None:
 
 def refusal(grammars: Grammars, schema: str) -> str:
     """Why a schema is refused, "" if it is not: it must compile, and say how an output may begin."""
+    if has_endless_ref(json.loads(schema)):
+        return "is refused: a $ref comes back to itself"
     try:
         grammars.matcher(schema).allowed_after([])
     except GrammarError as error:

@@ -169,8 +169,10 @@ class ResponseFormat(Options):
 
     @model_validator(mode="after")
     def _has_schema(self) -> Self:
-        if (self.json_schema is not None) != (self.type == "json_schema"):
-            raise PydanticCustomError("json_schema", "json_schema belongs to type json_schema, and only there")
+        if self.type == "json_schema" and self.json_schema is None:
+            raise PydanticCustomError("json_schema", "type json_schema needs the field json_schema")
+        if self.type != "json_schema" and self.json_schema is not None:
+            raise PydanticCustomError("json_schema", "the field json_schema belongs to type json_schema only")
         return self
 
 

@@ -47,7 +47,7 @@ def add_tokenize(app: FastAPI, gateway: Gateway) -> None:
         gateway.check_model(body.model)
         given = [each for each in (body.prompt, body.messages) if each is not None]
         if len(given) != 1:
-            raise invalid("prompt", "either prompt or messages must be given")
+            raise invalid("prompt", "exactly one of prompt and messages must be given")
         tenant, prompts = gateway.tenant(request.headers), gateway.prompts
         tokens = await prompts.tokens(given[0], tenant, special=body.add_special_tokens)
         reply = await prompts.run(len(tokens) > LONG_PROMPT, tenant, told, tokens, bool(body.return_token_strs))

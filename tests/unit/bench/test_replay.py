@@ -350,8 +350,25 @@ WORKLOAD = ("--trace", "relative:rps=5,seconds=8,lengths=0.1,coding=1.4,chatbot=
 
 
 def test_a_replay_reports_in_the_simulators_shape_and_agrees_with_the_server(told: Told) -> None:
-    code, output = replay(told, *WORKLOAD, "--zero-load-ms", "4", "--json", "--seed", "3", "--seed", "4")
+    code, output = replay(
+        told,
+        *WORKLOAD,
+        "--zero-load-ms",
+        "4",
+        "--json",
+        "--seed",
+        "3",
+        "--seed",
+        "4",
+        "--tenant",
+        "acme",
+        "--api-key",
+        "sk-a-b",
+    )
     assert code == 0, output
+    assert {(one["x-adaserve-tenant"], one["authorization"]) for one in told.gateway.headers} == {
+        ("acme", "Bearer sk-a-b")
+    }
     report = json.loads(output)
     assert report["seeds"] == [3, 4]
     assert report["hardware"] == "tiny"

@@ -21,6 +21,7 @@ class FakeGateway:
         self.events: list[dict[str, Any]] = []
         self.body: bytes | None = None
         self.asked: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []  # of those, by name in lower case
         self.prepare: Callable[[dict[str, Any]], None] = lambda _: None
         self.pages: dict[str, Callable[[], str]] = {}
         self.lock = threading.Lock()  # one request at a time is prepared and answered
@@ -43,6 +44,7 @@ def running() -> Iterator[FakeGateway]:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with gateway.lock:
                 gateway.asked.append(asked)
+                gateway.headers.append({name.lower(): value for name, value in self.headers.items()})
                 gateway.prepare(asked)
                 status, answer = gateway.status, gateway.answer()
             self.send_response(status)

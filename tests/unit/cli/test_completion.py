@@ -38,6 +38,12 @@ def complete(gateway: FakeGateway, *options: str) -> Any:
     return CliRunner().invoke(app, ["complete", "a prompt", "--url", gateway.url, *options])
 
 
+def test_who_asks_is_told(gateway: FakeGateway) -> None:
+    assert complete(gateway, "--api-key", "sk-a-b", "--tenant", "acme").exit_code == 0
+    assert gateway.headers[-1]["authorization"] == "Bearer sk-a-b"
+    assert gateway.headers[-1]["x-adaserve-tenant"] == "acme"
+
+
 def test_text_goes_to_stdout_and_figures_to_stderr(gateway: FakeGateway) -> None:
     result = complete(gateway)
     assert (result.exit_code, result.stdout) == (0, "import os\n")

@@ -58,7 +58,7 @@ def test_every_phase_that_has_figures_is_judged(
     done = run(*laboratory, "--url", "http://there", "--admin-key", "k")
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines()[-1] == "GO"
-    for title in ("0 the promises: GO", "2 in the laboratory: GO", "3 the ramp, step 1 of 3 (10 %): GO"):
+    for title in ("0 the promises: GO", "2 in the laboratory: GO", "3 the first step, 1 of 3 (10 %): GO"):
         assert title in done.stdout
     assert ("http://there", "k", "GET", "/admin/rollout") in asked
     done = run("--simulated", str(simulated), "--json")

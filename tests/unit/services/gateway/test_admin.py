@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from shared.modes import CELL, MAX_REASON, Mode, Order
+from shared.policy import Policy
 from tests.unit.services.gateway.conftest import Served
 
 KEY = "a-long-enough-admin-key"
@@ -51,6 +52,19 @@ async def test_auto_withdraws_an_order(served: Served) -> None:
     assert set(shown["orders"]) == {"class:exact"}
     assert set(shown["verifiers"])  # the fake verifier, which tells no mode
     assert next(iter(shown["verifiers"].values())).keys() == {"mode", "reason", "since_ms"}
+
+
+async def test_an_order_that_would_protect_nobody_is_refused(served: Served) -> None:
+    content = {"classes": {"chat": {}}, "tenants": {"acme": {"classes": ["chat"], "default": "chat"}}}
+    served.gateway.policies.current = Policy.model_validate(content)
+    for field, known in (("tenant", "acme"), ("class", "chat")):
+        answer = await put(served, {"mode": "full_verification", field: "typo"})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
+        assert f"'typo' is not in the policy; there are {known}" in answer.json()["error"]["message"]
+        assert (await put(served, {"mode": "full_verification", field: known})).status_code == 200
+        assert (await put(served, {"mode": "auto", field: "typo"})).status_code == 200
+    assert (await put(served, {"mode": "full_verification", "class": "best_effort"})).status_code == 200
+    assert set(stored(served)) == {b"tenant:acme", b"class:chat", b"class:best_effort"}
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,17 @@ async def test_requests_per_minute_are_those_of_all_gateways(
     assert 'adaserve_rate_limited_total{limit="rpm"} 1.0' in served.gateway.telemetry.prometheus().decode()
 
 
+async def test_a_429_tells_of_tokens_too_and_what_never_fits_is_none(served: Served) -> None:
+    limit(served, rpm=1, tpm=100, max_concurrent=2)
+    assert (await ask(served.http)).status_code == 200
+    refused = await ask(served.http)
+    assert refused.status_code == 429
+    assert limits_of(refused).keys() >= {"remaining-requests", "limit-tokens", "remaining-tokens", "reset-tokens"}
+    for body, param in (({"max_tokens": 500}, "max_tokens"), ({"n": 3}, "n")):
+        answer = await ask(served.http, **body)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), "not in any minute"
+
+
 async def test_streams_and_the_openai_client_are_told_too(served: Served) -> None:
     limit(served, rpm=1)
     headers = {"x-adaserve-tenant": "acme"}
