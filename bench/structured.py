@@ -34,7 +34,9 @@ TEMPERATURES = (0.0, 0.7, 1.0)
 REFUSAL_S = 1.0
 GAP_S = 1.0  # of a stream beside hostile schemas
 LEAST_STOPPED = 0.5  # of the completions, or little was shown
-CERTAIN = {"depth 400", "size 300 KB", "remote reference", "no schema", "unsatisfiable", "recursion without end"}  # to be refused anywhere
+CERTAIN = {  # to be refused on any machine
+    *("depth 400", "size 300 KB", "remote reference", "no schema", "unsatisfiable", "recursion without end"),
+}
 PATTERNS = ("^[a-z]{1,8}$", "^[A-Z][a-z]{2,5}$", "^[0-9]{3}-[0-9]{4}$", "^(red|green|blue)$", "^[a-f0-9]{8}$")
 FORMATS = ("date", "uuid", "ipv4")  # `jsonschema` refuses times that RFC 3339 allows
 
