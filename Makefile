@@ -50,7 +50,7 @@ ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(BRISK)
-	$(BIN)/python -m pytest $(PROCESSES)
+	$(BIN)/python -m pytest --durations=15 $(PROCESSES)
 endif
 
 # Measured coverage nearly doubles the time of a suite that has minutes.
