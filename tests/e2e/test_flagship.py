@@ -12,7 +12,7 @@ from tests.effort import THOROUGH, heavy
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=heavy)])
 def test_the_running_system_draws_plain_decodings_tokens(dtype: str) -> None:
-    verdict = compare(dtype, streams(40 if THOROUGH else 6), 48, Console(quiet=True))
+    verdict = compare(dtype, streams(40 if THOROUGH else 4), 48 if THOROUGH else 32, Console(quiet=True))
     print(describe(verdict))  # noqa: T201 - the count of ties belongs into the test's output
     assert verdict.accepted_per_step > 0.5
     assert verdict.holds, describe(verdict)

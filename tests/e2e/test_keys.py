@@ -71,7 +71,7 @@ def test_only_a_key_opens_it_and_its_limits_are_told(guarded: tuple[str, str, st
 def test_one_request_at_a_time(guarded: tuple[str, str, str]) -> None:
     url, _, key = guarded
     headers = {"authorization": f"Bearer {key}"}
-    body = {"prompt": "import os", "max_tokens": 200, "ignore_eos": True}
+    body = {"prompt": "import os", "max_tokens": 100, "ignore_eos": True}
     with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
         with client.stream("POST", "/v1/completions", json={**body, "stream": True}) as response:
             lines = response.iter_lines()

@@ -28,7 +28,7 @@ def automatic(stack: LocalStack) -> Iterator[None]:
 
 
 def test_full_verification_in_the_middle_of_requests_changes_no_token(stack: LocalStack) -> None:
-    requests = [ask(number, max_tokens=192) for number in range(4)]
+    requests = [ask(number, max_tokens=128) for number in range(4)]
     plain = [tokens(stack.complete({**r, "adaserve": {"speculation": {"enabled": False}}})) for r in requests]
     speculative = 'adaserve_steps_total{kind="speculative"}'
     before = metric(stack, "verifier", speculative)

@@ -98,7 +98,7 @@ def client(stack: LocalStack) -> Iterator[openai.OpenAI]:
 
 
 def complete(client: openai.OpenAI, fields: dict[str, Any], extra: dict[str, Any], **more: Any) -> Any:
-    asked = {"seed": 11, "max_tokens": 40, "temperature": 0.8, **fields}
+    asked = {"seed": 11, "max_tokens": 24, "temperature": 0.8, **fields}
     return client.completions.create(
         model="default", prompt=PROMPT, **asked, extra_body={"return_token_ids": True, **extra}, **more
     )
