@@ -19,7 +19,7 @@ from shared.topics import Keys
 from tests.effort import heavy
 
 KEYS = Keys(CELL)
-PROMPTS = source_prompts(8, seed=11, max_chars=300)
+PROMPTS = source_prompts(6, seed=11, max_chars=300)
 
 
 # What every fourth request asks for besides: all that has to be built again, and travel, with the tokens.
@@ -36,7 +36,7 @@ def ask(number: int, **changes: Any) -> dict[str, Any]:
     return {
         **(DEMANDS if number % 4 == 3 else {}),
         "prompt": PROMPTS[number],
-        "max_tokens": 96,
+        "max_tokens": 64,
         "temperature": [0.0, 0.8][number % 2],
         "seed": number,
         "ignore_eos": True,
