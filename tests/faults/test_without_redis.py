@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.effort import heavy
 from tests.faults.without_redis import BACK_S, campaign
 
 
+@heavy
 @pytest.mark.timeout(120)
 def test_keys_and_policy_go_on_and_completions_come_back() -> None:
     tally, back = campaign(9.0)
