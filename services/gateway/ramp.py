@@ -8,7 +8,7 @@ Before that only what is certain counts: figures are looked at every second, and
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from hashlib import blake2b
@@ -113,14 +113,9 @@ def begun(rollout: Rollout, before: Stage | None, now_ms: int) -> Stage:
     )
 
 
-def name_of(tenants: Sequence[str], steps: Sequence[float]) -> str:
+def name_of(one: Stage | Rollout) -> str:
     """The same for the same tenants, in any order, and steps: 16 hex digits."""
-    return blake2b(json.dumps([sorted(tenants), list(steps)]).encode(), digest_size=8).hexdigest()
-
-
-def is_of(stage: Stage, rollout: Rollout) -> bool:
-    """Whether the stage was reached under this file."""
-    return (stage.tenants, stage.steps) == (rollout.tenants, rollout.steps)
+    return blake2b(json.dumps([sorted(one.tenants), list(one.steps)]).encode(), digest_size=8).hexdigest()
 
 
 def judge(

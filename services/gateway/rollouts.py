@@ -56,7 +56,7 @@ class Rollouts:
         self._counts: Counter[tuple[int, str]] = Counter()
         self._tallies: dict[tuple[Arm, str], Tally] = {}
         self._verdict = Verdict(Move.WAIT, "not looked at yet")
-        self._applied: Rollout | None = None  # the file whose tenants and steps this gateway has brought in
+        self._applied = ""  # name of the rollout that this gateway has brought in
         self._turn = asyncio.Lock()  # what a look has read is old when an order comes before its end
 
     def arm(self, policy: Policy | None, tenant: str, key: str) -> Arm | None:
@@ -105,7 +105,7 @@ class Rollouts:
         stage, now_ms = self._begun(rollout, packed), self._now_ms()
         counts = await self._bus.arms(stage.since_ms)
         self._tallies = _tallies(counts)
-        if not ramp.is_of(stage, rollout):
+        if ramp.name_of(stage) != ramp.name_of(rollout):
             self._verdict = Verdict(Move.WAIT, "another gateway has another rollout in its policy")
             self._take(stage)
             return
@@ -113,7 +113,7 @@ class Rollouts:
         after = ramp.applied(stage, self._verdict, now_ms)
         if packed != after.pack() and not await self._bus.replace_rollout(packed, after.pack()):
             return  # another gateway was faster; it will be read the next time
-        self._applied = rollout
+        self._applied = ramp.name_of(rollout)
         if packed is not None and after != stage:
             await self._moved(stage, after, SYSTEM)
         self._take(after)
@@ -125,13 +125,9 @@ class Rollouts:
         other would move the step to and fro.
         """
         stage = self._stage if packed is None else Stage.unpack(packed)
-        if packed is not None and stage is not None and self._has_applied(rollout):
+        if packed is not None and stage is not None and self._applied == ramp.name_of(rollout):
             return stage
         return ramp.begun(rollout, stage, self._now_ms())
-
-    def _has_applied(self, rollout: Rollout) -> bool:
-        known = self._applied
-        return known is not None and (known.tenants, known.steps) == (rollout.tenants, rollout.steps)
 
     async def order(self, change: Callable[[Stage, int], Stage], who: str) -> dict[str, Any]:
         """Change the stage as an operator wants it. Raises ApiError 404 without a rollout, 503."""
@@ -161,7 +157,7 @@ class Rollouts:
             raise no_rollout()
         stage = self._stage
         return {
-            "id": ramp.name_of(policy.rollout.tenants, policy.rollout.steps),
+            "id": ramp.name_of(policy.rollout),
             "tenants": list(policy.rollout.tenants),
             "otherwise": "plain" if policy.rollout.otherwise is None else policy.rollout.otherwise.upstream,
             "steps": list(policy.rollout.steps),
@@ -209,7 +205,7 @@ class Rollouts:
 
 def _told(stage: Stage) -> dict[str, Any]:
     """For the audit log, which takes no lists without end."""
-    told = asdict(stage) | {"id": ramp.name_of(stage.tenants, stage.steps), "num_tenants": len(stage.tenants)}
+    told = asdict(stage) | {"id": ramp.name_of(stage), "num_tenants": len(stage.tenants)}
     del told["tenants"]
     return told
 

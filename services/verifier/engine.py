@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -50,7 +49,6 @@ HOUSEKEEPING_MS = 1000.0
 DEATH_LOOK_MS = 250.0  # a dead verifier's clients wait so long for others to notice, after its heartbeat is gone
 IDLE_BLOCK_MS = 200.0
 FEW_PLACES_PAUSE_S = 0.01
-GRAMMAR_WAIT_S = 0.02  # for the next grammar, where there is nothing else to do
 PROFILE_MOVED = 0.03  # relative change of predictions that is worth a new version for the selectors
 
 
@@ -241,23 +239,10 @@ class Engine:
         self._telemetry.add(signals.DEAD_LETTERS, reason="invalid")
         self._bus.give_up(request, str(error), position, digest)
 
-    def _take_grammars(self) -> None:
-        """Those that are compiled by now; where there is nothing else to do, the next one is waited for."""
-        compiling = {each.compiling: each for each in self._scheduler.waiting if each.compiling is not None}
-        if not compiling:
-            return
-        is_idle = len(compiling) == len(self._scheduler.generations)
-        wait(compiling, GRAMMAR_WAIT_S if is_idle else 0.0, FIRST_COMPLETED)
-        for grammar in [grammar for grammar in compiling if grammar.done()]:
-            generation = compiling[grammar]
-            try:
-                self._intake.compiled(generation)
-            except Unservable as error:
-                self._give_up(generation.id, error, generation.position, generation.digest.hex())
-                self._forget(generation)
-
     def _admit(self) -> None:
-        self._take_grammars()
+        for generation, error in self._intake.take_grammars(self._scheduler.generations):
+            self._give_up(generation.id, error, generation.position, generation.digest.hex())
+            self._forget(generation)
         found = self._scheduler.admit(self._prefixes.find)
         if not found:
             return

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from services.verifier.stopping import StopRules
 from shared import codec
 from shared.detokenizer import StopScanner
 from shared.errors import AdaServeError, GrammarError, UnreadableMessage
-from shared.grammar import Compile
+from shared.grammar import Compile, Matcher
 from shared.inference.blocks import SequenceSlots
 from shared.inference.prefixes import PrefixCache
 from shared.messages import Request
@@ -23,6 +24,7 @@ from shared.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
+GRAMMAR_WAIT_S = 0.02  # for the next grammar, where there is nothing else to do
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -92,11 +94,27 @@ class Intake:
             raise Unservable("journal and position contradict each other")
         return generation
 
-    def compiled(self, generation: Generation) -> None:
-        """The grammar of one whose `compiling` is done, brought to where its output is. Raises Unservable."""
-        assert generation.compiling is not None
+    def take_grammars(self, generations: Sequence[Generation]) -> list[tuple[Generation, Unservable]]:
+        """Make ready whose grammar is compiled by now; those that cannot be served come back with the reason.
+
+        Where there is nothing else to do than to wait for grammars, the next one is waited for.
+        """
+        compiling = {each.compiling: each for each in generations if each.compiling is not None}
+        if not compiling:
+            return []
+        wait(compiling, GRAMMAR_WAIT_S if len(compiling) == len(generations) else 0.0, FIRST_COMPLETED)
+        failed = []
+        for grammar in [grammar for grammar in compiling if grammar.done()]:
+            try:
+                self._take_grammar(compiling[grammar], grammar)
+            except Unservable as error:
+                failed.append((compiling[grammar], error))
+        return failed
+
+    def _take_grammar(self, generation: Generation, grammar: Future[Matcher]) -> None:
+        """Bring it to where the output is. Raises Unservable."""
         try:
-            matcher = generation.compiling.result()
+            matcher = grammar.result()
         except GrammarError as error:
             raise Unservable(f"Request: schema {error}") from None
         try:

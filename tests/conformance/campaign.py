@@ -37,11 +37,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.gateway.description.document import OPERATIONS
-from shared import api_keys, timestamps
 from shared.api_keys import Scope
 from shared.embedded_redis import EmbeddedRedis
 from tests.conformance import servable
 from tests.faults.cell import cell
+from tests.key_files import made_for_file
 
 COUNTS, OWN_KEY = "CONFORMANCE_COUNTS", "CONFORMANCE_KEY"
 CHECKS = (
@@ -77,18 +77,14 @@ class Guarded:
 @contextmanager
 def guarded() -> Iterator[Guarded]:
     """Requests that would revoke or rotate this very key are sent for another one (`hooks.before_call`)."""
-    key_id, secret = api_keys.new_id(), api_keys.new_secret()
-    entry = {
-        "tenant": servable.TENANT,
-        "sha256": api_keys.digest_of(secret).hex(),
-        "scopes": [str(scope) for scope in Scope],
-        "created": timestamps.iso(round(time.time() * 1_000)),
-    }
+    entry, key = made_for_file(
+        "--tenant", servable.TENANT, *(word for scope in Scope for word in ("--scope", scope))
+    )
     with tempfile.NamedTemporaryFile("w", prefix="ada-keys-", suffix=".yaml") as file:
-        file.write(json.dumps({"keys": {key_id: entry}}))
+        file.write(f"keys:\n{entry}")
         file.flush()
         settings = {"DEFAULT_MAX_TOKENS": str(servable.MAX_TOKENS), "KEYS_FILE": file.name}
-        yield Guarded({"gateway": settings}, api_keys.spelled(key_id, secret))
+        yield Guarded({"gateway": settings}, key)
 
 
 @dataclass

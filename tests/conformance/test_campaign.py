@@ -87,6 +87,13 @@ def test_only_values_within_their_bounds_are_exchanged(
     assert body == (before if changed is None else changed)
 
 
+@pytest.mark.parametrize(("given", "sent"), [("3f9a", servable.NOBODYS_KEY), ("3f9", "3f9"), (7, 7)])
+def test_the_campaigns_own_key_is_left_alone(given: Any, sent: Any) -> None:
+    parameters = {"key_id": given, "stream": "3f9a"}
+    servable.change_path(parameters, "sk-3f9a-secret")
+    assert parameters == {"key_id": sent, "stream": "3f9a"}
+
+
 def test_headers_are_exchanged_alike() -> None:
     headers = {"X-SLO-TPOT-MS": "0.1", "x-slo-ttft-ms": "-1", "Idempotency-Key": "k", "x-llm-d-slo-tpot-ms": "inf"}
     headers["X-AdaServe-Tenant"] = "anybody"

@@ -8,10 +8,9 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
-from typer.testing import CliRunner
 
 from bench.local import LocalStack
-from cli.main import app
+from tests.key_files import made_for_file
 
 NAME = "gateway-with-keys"
 POLICY = """
@@ -23,18 +22,14 @@ tenants:
 """
 
 
-def made(tenant: str) -> tuple[str, str]:
-    """An entry for the file, and its key."""
-    done = CliRunner().invoke(app, ["keys", "create", "--for-file", "--tenant", tenant])
-    assert done.exit_code == 0, done.output
-    return done.stdout, done.stderr.strip()
-
-
 @pytest.fixture(scope="module")
 def guarded(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, str]]:
     """URL of a second gateway of the stack, and a key of each tenant."""
     folder: Path = tmp_path_factory.mktemp("keys")
-    (acme_entry, acme), (small_entry, small) = made("acme"), made("small")
+    (acme_entry, acme), (small_entry, small) = (
+        made_for_file("--tenant", "acme"),
+        made_for_file("--tenant", "small"),
+    )
     (folder / "keys.yaml").write_text(f"keys:\n{acme_entry}{small_entry}")
     (folder / "policy.yaml").write_text(POLICY)
     own = {

@@ -9,23 +9,15 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
-from typer.testing import CliRunner
 
-from cli.main import app
 from shared.topics import Keys
+from tests.key_files import made_for_file
 from tests.unit.services.gateway.fake_verifier import FakeVerifier, Reply
 from tests.unit.services.gateway.test_main import Start, free_port, start
 
 __all__ = ["start"]  # the fixture
 
 ASK = {"prompt": "hello"}
-
-
-def made_for_file(*words: str) -> tuple[str, str]:
-    """An entry for the file, and its key."""
-    done = CliRunner().invoke(app, ["keys", "create", "--for-file", *words])
-    assert done.exit_code == 0, done.output
-    return done.stdout, done.stderr.strip()
 
 
 @pytest.fixture

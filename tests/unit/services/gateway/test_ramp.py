@@ -151,8 +151,11 @@ def test_what_was_halted_stays_so_whoever_joins() -> None:
 
 
 def test_a_rollout_has_one_name_in_whichever_order() -> None:
-    assert ramp.name_of(("b", "a"), STEPS) == ramp.name_of(["a", "b"], list(STEPS))
-    assert len({ramp.name_of(("a",), STEPS), ramp.name_of(("b",), STEPS), ramp.name_of(("a",), (0.1,))}) == 3
+    def name(*tenants: str, steps: tuple[float, ...] = STEPS) -> str:
+        return ramp.name_of(ROLLOUT.model_copy(update={"tenants": tenants, "ramp": steps}))
+
+    assert name("b", "a") == name("a", "b") == ramp.name_of(Stage(tenants=("b", "a"), steps=STEPS))
+    assert len({name("a"), name("b"), name("a", steps=(0.1,))}) == 3
 
 
 def test_a_stage_survives_redis_and_nothing_else_is_one() -> None:
@@ -321,6 +324,7 @@ async def test_gateways_that_get_a_new_file_one_after_the_other_do_not_undo_each
     assert edited.rollout is not None
     changed = {"ramp": (0.2, 0.6, 1.0), "tenants": ("acme", "globex")}
     edited = edited.model_copy(update={"rollout": edited.rollout.model_copy(update=changed)})
+    assert edited.rollout is not None
     early, late = cell.gateway(), cell.gateway()
     await early.look()
     await late.look()
@@ -337,6 +341,10 @@ async def test_gateways_that_get_a_new_file_one_after_the_other_do_not_undo_each
     await early.order(lambda stage, now: ramp.set_to(stage, 2, now), "admin")
     await late.look()
     assert (late.about()["step"], late.about()["share"]) == (2, 0.6)
+    both = edited.rollout.model_copy(update={"tenants": ("globex", "acme")})
+    late._policies.current = edited.model_copy(update={"rollout": both})  # the same, in another order
+    await late.look()
+    assert late.about()["next"]["reason"] == "the step's period is not over"
     late._policies.current = POLICY  # taken back
     await late.look()
     assert (late.about()["step"], late.about()["share"]) == (2, 0.5)
