@@ -18,12 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
-from typer.testing import CliRunner
 
-from cli.main import app
 from shared.api_keys import new_id, new_secret, spelled
 from tests.faults.cell import Cell, cell
 from tests.faults.server import Server
+from tests.key_files import made_for_file
 
 PAUSE_S = 0.5
 RELOAD_S = 3.0
@@ -109,9 +108,8 @@ def campaign(seconds: float) -> tuple[Tally, float]:
     """What was answered without Redis, and how long until it was as before."""
     with tempfile.TemporaryDirectory(prefix="ada-alone-") as folder:
         keys, file = Path(folder) / "keys.yaml", Path(folder) / "policy.yaml"
-        made = CliRunner().invoke(app, ["keys", "create", "--for-file", "--tenant", "acme"])
-        key = made.stderr.strip()
-        keys.write_text(f"keys:\n{made.stdout}")
+        entry, key = made_for_file("--tenant", "acme")
+        keys.write_text(f"keys:\n{entry}")
         file.write_text(policy(later=False))
         options = {"gateway": {"KEYS_FILE": str(keys), "POLICY_FILE": str(file)}}
         server = Server(Path(folder))
