@@ -50,7 +50,11 @@ def messages(draw: st.DrawFn, kind: type[Message], max_rows: int = 4) -> Message
     lengths = {"row": rows, "node": sum(map(len, forest)), "token": draw(st.integers(0, 20))}
     lengths["trace"] = draw(st.integers(0, rows))
     lengths["byte"] = draw(st.integers(0, 9))
+    lengths["inspect"] = draw(st.integers(0, rows))
     lengths["bias"] = draw(st.integers(0, 5))
+    lengths |= {axis: draw(st.integers(0, 3)) for axis in ("candidate", "accepted", "depth", "live")}
+    lengths["chosen"] = draw(st.integers(0, lengths["candidate"]))
+    lengths["drawn"] = lengths["accepted"] + draw(st.integers(0, 1))
     values: dict[str, Any] = {
         name: draw(_value(name, spec, lengths, forest)) for name, spec in specs_of(kind).items()
     }
@@ -64,6 +68,10 @@ def _value(name: str, spec: Spec, lengths: dict[str, int], forest: list[TokenTre
         return _column(name, spec, lengths, forest)
     if name == "logprobs" and isinstance(spec, Bytes):
         return st.sampled_from([0, 4, 12]).map(lambda size: bytes(size * lengths["token"]))
+    if isinstance(spec, Several) and name in ("tenant", "slo_class"):
+        return st.just(("acme",) * lengths["live"])
+    if name == "drafted":
+        return st.none() | st.integers(0, lengths["token"])
     if name == "finish":
         return st.sampled_from([None, *FINISH_REASONS])
     return _plain(spec)
@@ -112,8 +120,12 @@ def _column(name: str, spec: Column, lengths: dict[str, int], forest: list[Token
         return cuts.map(lambda inner: np.array([0, *sorted(inner), length], np.int32))
     if spec.axis == "node" and name in ("tokens", "parents", "logprobs"):
         return st.just(np.concatenate([getattr(tree, name) for tree in forest] or [np.empty(0, spec.dtype)]))
-    if name == "trace_row":
-        return st.just(np.arange(length, dtype=np.int32))
+    if name in ("trace_row", "inspect_row", "chosen"):
+        return st.just(np.arange(length, dtype=spec.dtype))
+    if spec.axis == "candidate" and name == "parents":
+        return st.just(np.arange(-1, length - 1, dtype=np.int16))
+    if name == "state":
+        return st.just(np.ones(length, np.uint8))
     if spec.dtype.kind in "VS":
         width = spec.dtype.itemsize
         one = st.text("0123456789abcdef-", min_size=width, max_size=width).map(str.encode)
