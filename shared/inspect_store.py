@@ -54,3 +54,8 @@ def _message(fields: Mapping[bytes, bytes]) -> Inspected:
 def tell_live(keys: Keys, verifier: str, message: LiveVerifier) -> Command:
     """Sets what a verifier does, for as long as it holds."""
     return ("SET", keys.live(verifier), codec.encode(message), "EX", LIVE_TTL_S)
+
+
+def read_live(body: bytes) -> LiveVerifier:
+    """Of `live:<verifier>`. Raises UnreadableMessage."""
+    return codec.decode(LiveVerifier, body)

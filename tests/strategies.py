@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,15 @@ def _biases(name: str, length: int) -> st.SearchStrategy[Any]:
     return st.lists(st.floats(-100, 100), min_size=length, max_size=length).map(lambda i: np.array(i, np.float64))
 
 
+_GIVEN: dict[str, Callable[[int], Any]] = {
+    "trace_row": np.arange,
+    "inspect_row": np.arange,
+    "chosen": np.arange,
+    "parents": lambda length: np.arange(-1, length - 1),  # of one tree; those of a forest are drawn
+    "state": np.ones,
+}
+
+
 def _column(name: str, spec: Column, lengths: dict[str, int], forest: list[TokenTree]) -> st.SearchStrategy[Any]:
     length = lengths[spec.axis]
     if spec.is_offsets and spec.axis == "node":
@@ -120,12 +130,8 @@ def _column(name: str, spec: Column, lengths: dict[str, int], forest: list[Token
         return cuts.map(lambda inner: np.array([0, *sorted(inner), length], np.int32))
     if spec.axis == "node" and name in ("tokens", "parents", "logprobs"):
         return st.just(np.concatenate([getattr(tree, name) for tree in forest] or [np.empty(0, spec.dtype)]))
-    if name in ("trace_row", "inspect_row", "chosen"):
-        return st.just(np.arange(length, dtype=spec.dtype))
-    if spec.axis == "candidate" and name == "parents":
-        return st.just(np.arange(-1, length - 1, dtype=np.int16))
-    if name == "state":
-        return st.just(np.ones(length, np.uint8))
+    if name in _GIVEN:
+        return st.just(_GIVEN[name](length).astype(spec.dtype))
     if spec.dtype.kind in "VS":
         width = spec.dtype.itemsize
         one = st.text("0123456789abcdef-", min_size=width, max_size=width).map(str.encode)
