@@ -1,8 +1,8 @@
-"""What is told of inspected requests and of one verifier at work: messages for people to look at, and nothing else.
+"""What is told of inspected requests and of one verifier at work: messages for people to look at, no more.
 
-`InspectedTree` (selector) and `InspectedStep` (verifier) are the two halves of one iteration of one request, in the
-stream `inspect:<id>`; `LiveVerifier` is what a verifier says of its last seconds in `live:<verifier>`. All are best
-effort: none decides anything, and each may be missing.
+`InspectedTree` (selector) and `InspectedStep` (verifier) are the two halves of one iteration of one request, in
+the stream `inspect:<id>`; `LiveVerifier` is what a verifier says of its last seconds in `live:<verifier>`. All are
+best effort: none decides anything, and each may be missing.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class InspectedTree(Message):
     """One row as the selector judged it: candidates in level order, and which of them it chose, in its order.
 
     ``probability`` are path probabilities, calibrated where a calibration is known; ``chosen`` index the
-    candidates, ``phase`` says for what each was chosen. ``need`` is A(r), None without a target; ``budget`` is what
-    the forward pass holds of all ``rows``. The trees are at most ``depth`` deep and ``width`` wide.
+    candidates, ``phase`` says for what each was chosen. ``need`` is A(r), None without a target; ``budget`` is
+    what the forward pass holds of all ``rows``. The trees are at most ``depth`` deep and ``width`` wide.
     """
 
     step: int = declared(Integer(0, 2**63 - 1))
@@ -96,7 +96,7 @@ class LiveVerifier(Message):
     """A verifier's state and what it did in its last seconds (docs/protocol.md, live).
 
     Rates are per second, the other counters sums over the window. ``accepted_at`` and ``rejected_at`` [depth]
-    count edges whose parent was reached. Of each request the times are in ms, infinite where there is none to tell.
+    count edges whose parent was reached. Times of requests are in ms, infinite where there is none to tell.
     """
 
     mode: str = declared(Text(32))

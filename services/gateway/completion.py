@@ -249,7 +249,7 @@ class Completion:
         return self._ids.at(position)
 
     def drafted(self, piece: Piece) -> list[bool | None] | None:
-        """Of each of its tokens whether the draft model had guessed it; None of a request that is not inspected."""
+        """Whether the draft model had guessed each of its tokens; None of a request that is not inspected."""
         flags = self._delivery.drafted
         end = piece.position - len(self.request.prompt)
         return None if flags is None else flags[end - len(piece.tokens) : end]

@@ -1,4 +1,4 @@
-"""`/v1/streams/{id}/inspect`: what the iterations of an inspected request were. Its tokens are its tenant's content."""
+"""`/v1/streams/{id}/inspect`: what the iterations of an inspected request were. Tokens are the tenant's content."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Inspection:
         self._tokenizer = tokenizer
 
     async def iterations(self, tenant: str | None, stream: str, after: str | None) -> str:
-        """JSON of the iterations after a cursor; ``tenant`` None reads anybody's. Raises ApiError 400, 404, 503."""
+        """JSON of the iterations after a cursor; ``tenant`` None reads anybody's. Raises ApiError."""
         if after is not None and not _CURSOR.fullmatch(after):
             raise invalid("after", f"must be the cursor of an earlier answer (got {after[:32]!r})")
         stored = await self._resumption.accessible(tenant, stream)

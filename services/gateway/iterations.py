@@ -21,10 +21,10 @@ _UNTOLD_MS = {"draft_ms": 0.0, "select_ms": 0.0, "predicted_ms": 0.0}
 def joined(
     entries: Iterable[tuple[str, InspectedTree | InspectedStep]], spell: Spell
 ) -> tuple[list[Json], str | None]:
-    """The last MAX_ITERATIONS of them, oldest first, and the id of the last entry that they need; None without any.
+    """The last MAX_ITERATIONS of them, oldest first, and the id of the last entry that was used, None for none.
 
-    ``entries`` as they stand in the stream, where a tree comes before its step. A step that begins where an earlier
-    one did, or before it, was taken again by another verifier: what the earlier ones drew was not committed.
+    ``entries`` as they stand in the stream, where a tree comes before its step. A step that begins where an
+    earlier one did, or before it, was taken again by another verifier: what those drew was not committed.
     """
     trees: dict[tuple[int, int], InspectedTree] = {}
     steps: list[InspectedStep] = []

@@ -1,4 +1,4 @@
-"""`/admin/live`: the cell as it is now, from heartbeats, from what verifiers tell while somebody looks, and from Redis.
+"""`/admin/live`: the cell as it is now, from heartbeats, what verifiers tell while somebody looks, and Redis.
 
 Ids and figures only: no text, no token.
 """

@@ -73,8 +73,8 @@ class Committer:
     ) -> Committed:
         """Blocks while Redis is away: nothing may be sent, forgotten or computed before this is answered.
 
-        The ask goes out with the first try only, and so does what is told of inspected requests; after a connection
-        error it is void.
+        The ask goes out with the first try only; after a connection error it is void. So is what is told of
+        inspected requests.
         """
         lost: list[Settlement] = []
         pending, is_asked = list(settlements), asked is not None

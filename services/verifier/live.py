@@ -1,4 +1,4 @@
-"""What a verifier says of its last seconds to those who watch the cell. Pure; times of one monotonic clock in ms."""
+"""What a verifier says of its last seconds to those who watch the cell. Pure; times are monotonic, in ms."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Recent:
     def stepped(
         self, now_ms: float, *, tokens: int, selected: int, accepted: int, taken: SelectedTrees | None
     ) -> None:
-        """A step: tokens that it committed, nodes verified and accepted, the reply that its trees were taken from."""
+        """A step: tokens committed, nodes verified and accepted, the reply that its trees were taken from."""
         sums = self._at(now_ms)
         sums.num_steps += 1
         sums.num_tokens += tokens

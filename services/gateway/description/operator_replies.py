@@ -37,7 +37,7 @@ class Modes(Reply):
 
 
 class LiveClass(Reply):
-    """Requests with a target that ended at this gateway within five minutes; null where the policy says nothing."""
+    """Requests with a target that ended at this gateway in five minutes; null where the policy says nothing."""
 
     name: str
     objective: float | None
@@ -57,7 +57,7 @@ class DepthAcceptance(Reply):
 
 
 class LiveVerifier(Reply):
-    """A verifier now and in its last ten seconds; null until it has heard that somebody looks, within a second."""
+    """A verifier now and in its last ten seconds; null until it has heard that somebody looks: in a second."""
 
     name: str
     mode: str | None
