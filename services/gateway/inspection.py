@@ -1,4 +1,4 @@
-"""`/v1/streams/{id}/inspect`: what the iterations of an inspected request were. Tokens are the tenant's content."""
+"""`/v1/streams/{id}/inspect`: an inspected request's iterations. Their tokens are the tenant's content."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def test_an_inspected_stream_tells_the_whole_story_of_its_tokens(stack: LocalSta
     drafted = [iteration for iteration in iterations if iteration["nodes"]]
     assert all(iteration["tpot_target_ms"] == 400 for iteration in iterations)
     assert all(iteration["need"] is not None and iteration["rows"] >= 1 for iteration in drafted)
-    assert all(0 < iteration["verify_ms"] and 0 < iteration["draft_ms"] for iteration in drafted)
+    assert all(iteration["verify_ms"] > 0 and iteration["draft_ms"] > 0 for iteration in drafted)
 
     middle = len(iterations) // 2
     later = stack.get(f"/v1/streams/{stream}/inspect?after={told['cursor']}")
