@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from services.gateway.tasks import end
 from shared import scripts
 from shared.errors import BusUnavailable
 from shared.failures import bus_errors
-from shared.functions import Call, acall, aload_library
+from shared.functions import Call, Command, acall, aload_library
 from shared.messages import ControlEvent
 from shared.mode_store import unpack_orders
 from shared.modes import Mode, Order, Orders
@@ -148,6 +148,19 @@ class Bus:
         """What has been counted since a step began. Raises BusUnavailable."""
         found: Any = await self._execute("HGETALL", self.keys.arms(since_ms))
         return {text(name): int(count) for name, count in found.items()}
+
+    async def look(self, commands: Sequence[Command]) -> list[Any]:
+        """Replies to commands that change nothing, an error as an exception. Raises BusUnavailable, also where all
+        are errors."""
+        async with _in_time():
+            with bus_errors():
+                async with self._slots, self._client.pipeline(transaction=False) as pipe:
+                    for command in commands:
+                        pipe.execute_command(*command)
+                    replies: list[Any] = await pipe.execute(raise_on_error=False)
+                if all(isinstance(reply, Exception) for reply in replies):
+                    raise replies[0]
+        return replies
 
     async def stored(self, request: str) -> Stored | None:
         """The request as Redis holds it. Raises BusUnavailable and UnreadableMessage."""

@@ -115,15 +115,19 @@ class PolicySource:
 
     def _put(self, policy: Policy) -> None:
         """In force, its objectives told: alerts compare what was attained with them."""
+        self._telemetry.set(signals.POLICY_REFUSED, 0)
         before = {} if self.current is None else self.current.classes
         for name in before.keys() | policy.classes.keys():
             found = policy.classes.get(name)
             objective = None if found is None else found.objective
             if objective is not None or (name in before and before[name].objective is not None):
                 self._telemetry.set(signals.SLO_OBJECTIVE, objective or 0.0, slo_class=name)
+                for met in ("true", "false"):  # or the first miss would not be seen as an increase
+                    self._telemetry.add(signals.SLO_REQUESTS, 0, slo_class=name, met=met)
         self.current = policy
 
     def _refuse(self, error: PolicyError, digest: str | None) -> None:
         self._error = {"message": str(error), "digest": digest, "at_ms": round(1_000 * self._clock())}
         self._telemetry.add(signals.POLICY_RELOAD_FAILURES)
+        self._telemetry.set(signals.POLICY_REFUSED, 1)
         logger.error("policy refused, %s stays in force: %s", (self.digest or "none")[:12], error)

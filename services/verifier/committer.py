@@ -11,6 +11,7 @@ from typing import Protocol
 from services.verifier.batch import Settlement
 from shared import signals
 from shared.errors import BusUnavailable
+from shared.failures import kind_of
 from shared.messages import DraftRequest
 from shared.records import CommitRow, Origin
 from shared.replies import Commit, CommitStatus, Reseeded, ReseedStatus
@@ -79,6 +80,7 @@ class Committer:
                 again, gone = self._judge(pending, answer)
             except BusUnavailable as error:
                 logger.warning("commit of %d rows is repeated: %s", len(pending), error)
+                self._telemetry.add(signals.BUS_ERRORS, kind=kind_of(error))
                 asked, is_asked = None, False
             else:
                 lost += gone
