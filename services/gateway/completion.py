@@ -327,7 +327,8 @@ class Completion:
             telemetry.record(signals.TPOT, account.tpot_ms / 1_000, slo_class=name)
         if account.met is not None:
             met = account.met and not self._has_failed
-            telemetry.add(signals.SLO_REQUESTS, slo_class=name, met="true" if met else "false")
+            for outcome in (True, False):  # both series are there from the first request on
+                telemetry.add(signals.SLO_REQUESTS, outcome == met, slo_class=name, met=str(outcome).lower())
             telemetry.add(signals.GOODPUT_TOKENS, account.output_tokens * met, slo_class=name)
             if not met:
                 reason = "failed" if self._has_failed else account.missed_by
