@@ -52,6 +52,7 @@ class PolicySource:
         self._clock = clock
         self._since: float | None = None
         self._error: dict[str, Any] | None = None
+        telemetry.set(signals.POLICY_REFUSED, 0)
         if self._file is not None:
             data = self._file.read()
             self._take(self._policy_of(self._file.path, data), digest_of(data))
@@ -112,10 +113,10 @@ class PolicySource:
     def _take(self, policy: Policy, digest: str) -> None:
         self._put(policy)
         self.digest, self._since, self._error = digest, self._clock(), None
+        self._telemetry.set(signals.POLICY_REFUSED, 0)
 
     def _put(self, policy: Policy) -> None:
         """In force, its objectives told: alerts compare what was attained with them."""
-        self._telemetry.set(signals.POLICY_REFUSED, 0)
         before = {} if self.current is None else self.current.classes
         for name in before.keys() | policy.classes.keys():
             found = policy.classes.get(name)
