@@ -97,6 +97,11 @@ class LabelCounts:
     def num_labels(self) -> float:
         return float(self.labels.sum())
 
+    @property
+    def by_depth(self) -> tuple[list[float], list[float]]:
+        """Labels and accepted ones of each depth, from 1 to MAX_CALIBRATED_DEPTH."""
+        return self.labels.sum((0, 2)).tolist(), self.accepted.sum((0, 2)).tolist()
+
 
 def bins(edge_logprobs: Float32) -> NDArray[np.int64]:
     """int64 [edges]: the bin of each edge's raw logit."""

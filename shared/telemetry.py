@@ -18,6 +18,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Self
 
 from opentelemetry import trace
@@ -127,6 +128,14 @@ class Telemetry:
         return self._tracer.start_span(name, context=Context(), links=linked, attributes=attributes)
 
     # -- metrics --
+    def announce(self, service: str) -> None:
+        """What runs here, and its counters at 0: of a series that begins at 1 Prometheus sees no increase."""
+        self.set(signals.INFO, 1, service=service, version=version("adaserve"))
+        for metric in signals.METRICS.values():
+            if isinstance(metric, Counter) and service in metric.services:
+                for labels in metric.zeros():
+                    self.add(metric, 0, **labels)
+
     def add(self, metric: Counter, amount: float = 1, **labels: str) -> None:
         """Count `amount` more. Unknown label names raise ValueError; unlisted values count as "other"."""
         self._instrument(metric).add(amount, self._bounded(metric, labels))
@@ -138,6 +147,11 @@ class Telemetry:
     def record(self, metric: Histogram, value: float, **labels: str) -> None:
         """One observation, in the metric's unit."""
         self._instrument(metric).record(value, self._bounded(metric, labels))
+
+    def hop(self, hop: str, sent_ms: float, now_ms: float) -> None:
+        """An entry's way between two services, by their wall clocks; one without a time (0) has none."""
+        if sent_ms:
+            self.record(signals.HOP_TIME, max(0.0, now_ms - sent_ms) / 1_000, hop=hop)
 
     def _bounded(self, metric: Metric, labels: Mapping[str, str]) -> Mapping[str, str]:
         if labels.keys() != metric.labels.keys():
@@ -202,11 +216,13 @@ def configure(service: str, instance: str) -> Telemetry:
     )
     registry = CollectorRegistry()
     readers = _metric_readers(registry, export="metrics" in exported)
-    return Telemetry(
+    telemetry = Telemetry(
         _tracer_provider(resource) if "traces" in exported else None,
         MeterProvider(readers, resource, shutdown_on_exit=False),
         registry,
     )
+    telemetry.announce(service)
+    return telemetry
 
 
 def _tracer_provider(resource: Resource) -> TracerProvider:

@@ -76,7 +76,8 @@ class Worker(Generic[M]):
     """Runs a handler on a stream until told to stop; never ends because Redis is away.
 
     Of several waiting messages with the same `key` (verifier, ring) only the newest is handled: the sender has
-    given up the others. With `burst` it returns as soon as the stream is empty and no background work is left.
+    given up the others. `hop` is what the metric of the way here is called. With `burst` it returns as soon as the
+    stream is empty and no background work is left.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Worker(Generic[M]):
         client: Redis,
         decode: Callable[[bytes], M],
         key: Callable[[M], Hashable],
+        hop: str,
         telemetry: Telemetry,
         encode: Callable[[Message], bytes] = codec.encode,
         burst: bool = False,
@@ -97,6 +99,7 @@ class Worker(Generic[M]):
         self._client = client
         self._decode = decode
         self._key = key
+        self._hop = hop
         self._telemetry = telemetry
         self._encode = encode
         self._burst = burst
@@ -144,6 +147,7 @@ class Worker(Generic[M]):
         """The newest readable message of each key, oldest key first."""
         newest: dict[Hashable, M] = {}
         for entry in (entry for batch in entries.values() for entry in batch):
+            self._telemetry.hop(self._hop, entry.sent_at, self._wall_ms())
             try:
                 message = self._decode(entry.body)
             except UnreadableMessage as error:

@@ -133,7 +133,7 @@ class InlineRing(VerifierBus):
             worker.run()
         self.before_hearing()
         heard = super().hear(None)
-        replies = [edited for reply in heard.replies if (edited := self.tamper(reply)) is not None]
+        replies = [(edited, sent) for reply, sent in heard.replies if (edited := self.tamper(reply)) is not None]
         if block_ms is not None and not replies:
             self.on_block(block_ms)
         return Heard(replies, heard.control, heard.num_unreadable)
@@ -186,6 +186,7 @@ class TableRing:
             client=client,
             decode=DRAFT.decode,
             key=lambda message: (message.verifier, message.ring),
+            hop="draft",
             telemetry=telemetry,
             burst=True,
         )
@@ -202,6 +203,7 @@ class TableRing:
             client=client,
             decode=SELECT.decode,
             key=lambda message: (message.verifier, message.ring),
+            hop="select",
             telemetry=telemetry,
             burst=True,
         )

@@ -42,6 +42,7 @@ def serve(settings: DrafterSettings) -> None:
             client=client,
             decode=DRAFT.decode,
             key=lambda message: (message.verifier, message.ring),
+            hop="draft",
             telemetry=telemetry,
         )
         heartbeat = Heartbeat(

@@ -59,6 +59,13 @@ class Account:
             tpot=self.tpot_ms, tpot_target=self.slo.tpot_ms, ttft=ttft, ttft_target=self.slo.ttft_ms
         )
 
+    @property
+    def missed_by(self) -> str:
+        """The target that a request that has not attained its SLO was late for: tpot, ttft or both."""
+        is_slow = self.tpot_ms > self.slo.tpot_ms
+        is_late = self.ttft_ms is None or self.ttft_ms > self.slo.ttft_ms
+        return "both" if is_slow and is_late else "tpot" if is_slow else "ttft"
+
     def usage(self) -> dict[str, Any]:
         """Token counts; the stop token is one of the completion's."""
         return {

@@ -163,6 +163,19 @@ class Bus:
         found: Any = await self._execute("HGETALL", self.keys.arms(since_ms))
         return {text(name): int(count) for name, count in found.items()}
 
+    async def look(self, commands: Sequence[Command]) -> list[Any]:
+        """Replies to commands that change nothing, an error as an exception. Raises BusUnavailable, also where all
+        are errors."""
+        async with _in_time():
+            with bus_errors():
+                async with self._slots, self._client.pipeline(transaction=False) as pipe:
+                    for command in commands:
+                        pipe.execute_command(*command)
+                    replies: list[Any] = await pipe.execute(raise_on_error=False)
+                if all(isinstance(reply, Exception) for reply in replies):
+                    raise replies[0]
+        return replies
+
     async def stored(self, request: str) -> Stored | None:
         """The request as Redis holds it. Raises BusUnavailable and UnreadableMessage."""
         return stored.unpack(await self._execute("HMGET", self.keys.request(request), *stored.FIELDS))

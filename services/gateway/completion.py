@@ -332,18 +332,22 @@ class Completion:
 
         One without a target has no SLO to attain.
         """
-        telemetry = self._parts.telemetry
+        telemetry, name = self._parts.telemetry, self.slo.name
         if not self._has_failed:
             self._parts.typical.observe(account.output_tokens)
         if account.ttft_ms is not None:
-            telemetry.record(signals.TTFT, account.ttft_ms / 1_000)
+            telemetry.record(signals.TTFT, account.ttft_ms / 1_000, slo_class=name)
         if account.output_tokens > 1:
-            telemetry.record(signals.TPOT, account.tpot_ms)
+            telemetry.record(signals.TPOT, account.tpot_ms / 1_000, slo_class=name)
         if account.met is not None:
-            name, met = self.slo.name, account.met and not self._has_failed
-            telemetry.add(signals.SLO_REQUESTS, slo_class=name, met="true" if met else "false")
+            met = account.met and not self._has_failed
+            for outcome in (True, False):  # both series are there from the first request on
+                telemetry.add(signals.SLO_REQUESTS, outcome == met, slo_class=name, met=str(outcome).lower())
             telemetry.add(signals.GOODPUT_TOKENS, account.output_tokens * met, slo_class=name)
             self._parts.attainment.finished(name, met=met, tokens=account.output_tokens, now_s=self._clock())
+            if not met:
+                reason = "failed" if self._has_failed else account.missed_by
+                telemetry.add(signals.SLO_MISSED, slo_class=name, reason=reason)
             if self.form.arm:
                 self._parts.finished(self.form.arm, name, met)
 

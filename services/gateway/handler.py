@@ -27,6 +27,7 @@ from services.gateway.policy_source import PolicySource
 from services.gateway.prompts import Prompts
 from services.gateway.quotas import Quotas
 from services.gateway.reaper import reap
+from services.gateway.redis_figures import RedisFigures
 from services.gateway.resumption import Resumption
 from services.gateway.rollouts import Rollouts
 from services.gateway.schema_check import SchemaCheck
@@ -93,6 +94,7 @@ class Gateway:
             quotas=self._quotas,
             finished=self.rollouts.finished,
         )
+        self.figures = RedisFigures(self._bus, telemetry)
         self.ring = KeyRing(self._bus, telemetry, self.audit.record, settings.keys_file)
         self.authenticator = Authenticator(
             self.ring,
@@ -162,7 +164,12 @@ class Gateway:
         self.ring.start()
         self._quotas.start()
         self._streams.start()
-        self._tasks = [vital(reap(self._bus)), vital(self.policies.watch()), vital(self.rollouts.watch())]
+        self._tasks = [
+            vital(reap(self._bus)),
+            vital(self.policies.watch()),
+            vital(self.rollouts.watch()),
+            vital(self.figures.watch()),
+        ]
 
     def drain(self) -> None:
         """Take no more requests; those that are open go on."""

@@ -16,6 +16,7 @@ from shared.telemetry import Telemetry
 
 MAX_BODY_BYTES = 1 << 20
 CLIENT_CLOSED = 499
+FOLDERS = ("/v1/streams", "/v1/models", "/admin", "/console")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
@@ -63,8 +64,10 @@ class RequestContext:
 
 
 def _route(path: str) -> str:
-    """The path, without what a stream is called."""
-    return "/v1/streams" if path.startswith("/v1/streams/") else path
+    """The path, without what is named below it."""
+    if path == "/":
+        return "/console"
+    return next((folder for folder in FOLDERS if path.startswith(f"{folder}/")), path)
 
 
 class BodyLimits:

@@ -52,6 +52,7 @@ class PolicySource:
         self._clock = clock
         self._since: float | None = None
         self._error: dict[str, Any] | None = None
+        telemetry.set(signals.POLICY_REFUSED, 0)
         if self._file is not None:
             data = self._file.read()
             self._take(self._policy_of(self._file.path, data), digest_of(data))
@@ -112,6 +113,7 @@ class PolicySource:
     def _take(self, policy: Policy, digest: str) -> None:
         self._put(policy)
         self.digest, self._since, self._error = digest, self._clock(), None
+        self._telemetry.set(signals.POLICY_REFUSED, 0)
 
     def _put(self, policy: Policy) -> None:
         """In force, its objectives told: alerts compare what was attained with them."""
@@ -121,9 +123,12 @@ class PolicySource:
             objective = None if found is None else found.objective
             if objective is not None or (name in before and before[name].objective is not None):
                 self._telemetry.set(signals.SLO_OBJECTIVE, objective or 0.0, slo_class=name)
+                for met in ("true", "false"):  # or the first miss would not be seen as an increase
+                    self._telemetry.add(signals.SLO_REQUESTS, 0, slo_class=name, met=met)
         self.current = policy
 
     def _refuse(self, error: PolicyError, digest: str | None) -> None:
         self._error = {"message": str(error), "digest": digest, "at_ms": round(1_000 * self._clock())}
         self._telemetry.add(signals.POLICY_RELOAD_FAILURES)
+        self._telemetry.set(signals.POLICY_REFUSED, 1)
         logger.error("policy refused, %s stays in force: %s", (self.digest or "none")[:12], error)

@@ -37,6 +37,7 @@ class Together:
         self._telemetry = telemetry
         self._clock = clock
         self._alone_until: float | None = None
+        telemetry.set(signals.LIMITS_LOCAL, 0)
 
     async def ask(self, question: Callable[[], Awaitable[T]]) -> T | None:
         """The answer; None where there is none, and the caller is to count by itself."""

@@ -19,10 +19,10 @@ from services.gateway.healing import Healing
 from services.gateway.open_stream import OpenStream
 from services.gateway.tasks import end, vital
 from shared.errors import BusUnavailable, UnreadableMessage
-from shared.failures import bus_errors
+from shared.failures import bus_errors, kind_of
 from shared.records import Origin
 from shared.replies import Attached
-from shared.signals import HINTS_DROPPED, OPEN_STREAMS
+from shared.signals import BUS_ERRORS, HINTS_DROPPED, OPEN_STREAMS
 from shared.streams import MAX_BLOCK_MS, MAX_ENTRIES, Entry, connect_async, parse_streams
 from shared.telemetry import Telemetry
 from shared.topics import TOKENS
@@ -108,12 +108,15 @@ class Streams:
                 entries = await self._read_entries()
             except BusUnavailable as error:
                 logger.warning("cannot read tokens: %s", error)
+                self._telemetry.add(BUS_ERRORS, kind=kind_of(error))
                 was_away = True
                 await asyncio.sleep(0.1)
                 continue
             if was_away:
                 was_away = False
                 self._heal_all()
+            if entries:  # the one that has waited longest: of all of them would be a twentieth of the work
+                self._telemetry.hop("tokens", entries[0].committed_at, time.time() * 1_000)
             for entry in entries:
                 self._cursor = entry.id
                 self._dispatch(entry)

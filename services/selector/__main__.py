@@ -37,6 +37,7 @@ def serve(settings: SelectorSettings) -> None:
             client=client,
             decode=SELECT.decode,
             key=lambda message: (message.verifier, message.ring),
+            hop="select",
             telemetry=telemetry,
         )
         heartbeat = Heartbeat(

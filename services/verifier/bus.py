@@ -69,10 +69,10 @@ class Claimed:
 class Heard:
     """What arrived, in order, and how many hints were unreadable. Which reply counts is for the ring to say.
 
-    ``control`` with the time at which each event was sent, ms by its sender's wall clock: for telemetry only.
+    Each with the time at which it was sent, ms by its sender's wall clock: for telemetry only.
     """
 
-    replies: list[SelectedTrees]
+    replies: list[tuple[SelectedTrees, float]]
     control: list[tuple[ControlEvent, float]]
     num_unreadable: int = 0
 
@@ -95,6 +95,7 @@ class VerifierBus:
         self.verify_stream = keys.verify(verifier)
         self._hints = HintReader(blocking, [self.verify_stream], latest=[keys.control])
         self._num_reads = 0
+        self.num_poisoned = 0  # requests that have ended three owners
 
     def start(self) -> None:
         """Create the work groups. Raises BusUnavailable."""
@@ -169,6 +170,7 @@ class VerifierBus:
             self._client, claim(self._keys, request=request, verifier=self.verifier, epoch=epoch, **expected)
         )
         if claimed.status is ClaimStatus.POISON:
+            self.num_poisoned += 1
             self.give_up(request, "three owners died without progress", claimed.position, claimed.digest)
         if claimed.status is not ClaimStatus.OK:
             return []
@@ -192,11 +194,11 @@ class VerifierBus:
     def hear(self, block_ms: float | None) -> Heard:
         """Read replies and control; None does not wait. Raises BusUnavailable."""
         entries = self._hints.read(block_ms)
-        replies: list[SelectedTrees] = []
+        replies: list[tuple[SelectedTrees, float]] = []
         num_unreadable = 0
         for entry in entries.get(self.verify_stream, ()):
             try:
-                replies.append(VERIFY.decode(entry.body))
+                replies.append((VERIFY.decode(entry.body), entry.sent_at))
             except UnreadableMessage as error:
                 logger.warning("dropped hint: %s", error)
                 num_unreadable += 1

@@ -11,6 +11,7 @@ from typing import Protocol
 from services.verifier.batch import Settlement
 from shared import signals
 from shared.errors import BusUnavailable
+from shared.failures import kind_of
 from shared.inspection import InspectedStep
 from shared.messages import DraftRequest
 from shared.records import CommitRow, Origin
@@ -87,6 +88,7 @@ class Committer:
                 again, gone = self._judge(pending, answer)
             except BusUnavailable as error:
                 logger.warning("commit of %d rows is repeated: %s", len(pending), error)
+                self._telemetry.add(signals.BUS_ERRORS, kind=kind_of(error))
                 asked, inspected, is_asked = None, (), False
             else:
                 lost += gone

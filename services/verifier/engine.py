@@ -34,6 +34,7 @@ from services.verifier.teacher import Teacher
 from services.verifier.traces import Traces
 from shared import signals
 from shared.errors import BusUnavailable
+from shared.failures import kind_of
 from shared.heartbeat import Pulse
 from shared.inference.plan import ForwardPlan
 from shared.inference.prefixes import PrefixCache
@@ -135,6 +136,7 @@ class Engine:
                 self._away_s = 0.0
             except BusUnavailable as error:
                 self._speculator.connection_lost()
+                self._telemetry.add(signals.BUS_ERRORS, kind=kind_of(error))
                 self._away_s = min(0.5, max(0.02, 2 * self._away_s))
                 logger.warning("Redis is away, next try in %.2f s: %s", self._away_s, error)
                 self._pause(self._away_s)
@@ -297,7 +299,8 @@ class Engine:
             if event.kind == "cancel" and event.subject in generations:
                 self._forget(generations.pop(event.subject))
                 self._telemetry.record(signals.CANCEL_TIME, max(0.0, now_ns() / 1e9 - sent_ms / 1e3))
-        for reply in heard.replies:
+        for reply, sent_ms in heard.replies:
+            self._telemetry.hop("verify", sent_ms, now_ns() / 1e6)
             if self._speculator.hear(reply, generations, now_ms):
                 self._traces.answered(reply)
                 self._overhead.answered(now_ms - self._speculator.ring_ms, reply.draft_ms)
@@ -444,10 +447,12 @@ class Engine:
             redis_ms=drawn_ms + self._redis_offset_ms,
         )
         asked = self._ask()
+        sent_ms = self._clock_ms()
         committed = self._committer.commit(settlements, asked, inspected)
         if asked is not None and not committed.asked:
             self._speculator.not_asked("reader_gone", self._clock_ms())
         now_ms = self._clock_ms()
+        self._telemetry.record(signals.STEP_TIME, (now_ms - sent_ms) / 1000, part="commit")
         self._redis_offset_ms = committed.time_ms - now_ms
         self._overhead.committed(now_ms, forward_ms)
         self._traces.committed(start_ns, now_ns(), self._speculator.status)
@@ -473,13 +478,15 @@ class Engine:
 
     # -- figures ----------------------------------------------------------------------------------------------
     def _count(self, batch: Batch, settlements: Sequence[Settlement], now_ms: float) -> None:
-        num_nodes = sum(len(walk.tree) for _, walk in batch.walks)
-        num_accepted = sum(s.num_accepted for s in settlements)
+        sizes = [len(walk.tree) for _, walk in batch.walks if len(walk.tree)]
+        num_nodes, num_accepted = sum(sizes), sum(settlement.num_accepted for settlement in settlements)
         num_tokens = sum(s.row.end - s.row.start for s in settlements)
         kind = "speculative" if num_nodes else "bare" if batch.walks else "prefill"
         self._telemetry.add(signals.STEPS, kind=kind)
         self._telemetry.record(signals.STEP_TOKENS, batch.num_tokens)
+        self._telemetry.add(signals.DRAFT_TREES, len(sizes))
         self._telemetry.add(signals.DRAFT_TOKENS_ACCEPTED, num_accepted)
+        self._telemetry.add(signals.TOKENS_WASTED, num_nodes - num_accepted)
         self._telemetry.add(signals.TOKENS_COMMITTED, num_tokens)
         taken = self._speculator.taken
         self._recent.stepped(now_ms, tokens=num_tokens, selected=num_nodes, accepted=num_accepted, taken=taken)
@@ -501,11 +508,18 @@ class Engine:
 
     def _report(self) -> None:
         scheduler = self._scheduler
+        poisoned, self._bus.num_poisoned = self._bus.num_poisoned, 0
+        self._telemetry.add(signals.DEAD_LETTERS, poisoned, reason="poison")
         self._telemetry.set(signals.REQUESTS, len(scheduler.decoding), state="running")
         self._telemetry.set(signals.REQUESTS, len(scheduler.prefilling), state="prefilling")
         self._telemetry.set(signals.REQUESTS, len(scheduler.waiting), state="waiting")
         self._note_status()
-        self._telemetry.set(signals.MODE_SPECULATIVE, float(self.status.mode is Mode.SPECULATIVE))
+        is_plain = self.status.mode is not Mode.SPECULATIVE
+        self._telemetry.set(signals.MODE_SPECULATIVE, float(not is_plain))
+        for reason in signals.MODE_REASONS:
+            self._telemetry.set(
+                signals.FULL_VERIFICATION, float(is_plain and reason == self.status.reason), reason=reason
+            )
         self._telemetry.set(signals.BREAKER_OPEN, float(self._speculator.is_open), ring="0")
         self._telemetry.set(signals.KV_BLOCKS, scheduler.num_blocks_used, state="used")
         self._telemetry.set(signals.KV_BLOCKS, scheduler.num_blocks, state="total")

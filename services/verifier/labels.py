@@ -14,17 +14,23 @@ from shared.labels import LabelCounts
 from shared.tree import EMPTY, Forest
 
 NOT_DRAWN = -1
+CONFIDENT = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Lesson:
-    """``num_expected`` and ``num_accepted`` count tokens over all trees of a step: Σ f(v), and what came true."""
+    """``num_expected`` and ``num_accepted`` count tokens over all trees of a step: Σ f(v), and what came true.
+
+    Of the judged edges ``num_confident`` have a calibrated probability of CONFIDENT or more.
+    """
 
     counts: LabelCounts
     num_trees: int
     num_expected_raw: float
     num_expected: float
     num_accepted: int
+    num_confident: int
+    num_confident_rejected: int
 
 
 def learn(walks: Sequence[tuple[int, Walk]], calibration: Calibration) -> Lesson:
@@ -41,17 +47,17 @@ def learn(walks: Sequence[tuple[int, Walk]], calibration: Calibration) -> Lesson
     forest = Forest.of(offsets, np.concatenate([EMPTY.parents, *(walk.tree.parents for _, walk in walks)]))
     drawn = _drawn_at_parent(forest, offsets.tolist(), [walk for _, walk in walks])
     judged = np.flatnonzero(drawn != NOT_DRAWN)
+    told = (forest.edges(logprobs)[judged], forest.depths[judged], forest.each_node(buckets)[judged])
+    accepted = (drawn == tokens)[judged]
+    confident = calibration.edges(*told) >= np.log(CONFIDENT)
     return Lesson(
-        counts=LabelCounts.of(
-            forest.each_node(buckets)[judged],
-            forest.depths[judged],
-            forest.edges(logprobs)[judged],
-            (drawn == tokens)[judged],
-        ),
+        counts=LabelCounts.of(told[2], told[1], told[0], accepted),
         num_trees=len(walks),
         num_expected_raw=_total(np.minimum(logprobs, np.float32(0.0))),
         num_expected=_total(calibration.paths(forest, logprobs, buckets)),
         num_accepted=sum(len(walk.path) for _, walk in walks),
+        num_confident=int(confident.sum()),
+        num_confident_rejected=int((confident & ~accepted).sum()),
     )
 
 

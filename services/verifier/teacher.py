@@ -75,10 +75,22 @@ class Teacher:
         self._new += lesson.counts
         self._told(lesson.num_trees, lesson.num_expected, lesson.num_accepted)
         self._heard(lesson)
+        self._count(lesson)
+
+    def _count(self, lesson: Lesson) -> None:
         self._telemetry.add(signals.DRAFT_LABELS, lesson.counts.num_labels)
         self._telemetry.add(signals.ACCEPTED_EXPECTED, lesson.num_expected_raw, kind="raw")
         self._telemetry.add(signals.ACCEPTED_EXPECTED, lesson.num_expected, kind="calibrated")
         self._telemetry.add(signals.ACCEPTED_REALISED, lesson.num_accepted)
+        self._telemetry.add(signals.CONFIDENT_EDGES, lesson.num_confident)
+        self._telemetry.add(signals.CONFIDENT_REJECTED, lesson.num_confident_rejected)
+        labels, accepted = lesson.counts.by_depth
+        for depth, num_labels, num_accepted in zip(signals.DEPTHS, labels, accepted, strict=True):
+            if num_labels:
+                self._telemetry.add(signals.DRAFT_EDGES, num_accepted, depth=depth, outcome="accepted")
+                self._telemetry.add(
+                    signals.DRAFT_EDGES, num_labels - num_accepted, depth=depth, outcome="rejected"
+                )
 
     def exchange(self, *, is_doubted: bool = False) -> None:
         """Give away the new labels and learn from everybody's; old ones fade soon while calibration `is_doubted`.

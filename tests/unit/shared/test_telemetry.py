@@ -149,16 +149,42 @@ def test_every_metric_shows_in_prometheus_text_with_its_description(quiet: Telem
                 quiet.set(metric, 3, **labels)
     text = quiet.prometheus().decode()
     for metric in signals.METRICS.values():
-        assert f"# HELP {metric.name}" in text
+        assert f"# HELP {metric.exposed} " in text
         assert metric.description in text
-    assert 'adaserve_step_time_seconds_bucket{le="0.01",part="plan"' in text
+    assert 'adaserve_step_time_seconds_bucket{le="0.01",part="forward"' in text
+
+
+def test_a_service_says_what_it_is_and_its_counters_begin_at_zero(quiet: Telemetry) -> None:
+    lines = quiet.prometheus().decode().splitlines()
+    assert [line[:40] for line in lines if line.startswith("adaserve_info{")] == [
+        'adaserve_info{service="verifier",version'
+    ]
+    assert 'adaserve_dead_letters_total{reason="poison"} 0.0' in lines
+    assert 'adaserve_draft_edges_total{depth="8",outcome="rejected"} 0.0' in lines
+    assert not [line for line in lines if line.startswith(("adaserve_http_requests", "adaserve_slo_requests"))]
+
+
+def test_no_counter_begins_with_more_than_a_few_series() -> None:
+    counters = [metric for metric in signals.METRICS.values() if isinstance(metric, signals.Counter)]
+    assert max(len(list(counter.zeros())) for counter in counters) == signals.MAX_ZEROS
+    assert not list(signals.HTTP_REQUESTS.zeros())
+    assert not list(signals.SLO_REQUESTS.zeros())
+
+
+def test_a_hop_is_the_time_between_two_clocks_and_never_negative(quiet: Telemetry) -> None:
+    quiet.hop("draft", 1_000.0, 1_250.0)
+    quiet.hop("draft", 1_000.0, 990.0)
+    quiet.hop("draft", 0.0, 990.0)  # an entry without a time
+    lines = quiet.prometheus().decode().splitlines()
+    assert 'adaserve_hop_time_seconds_count{hop="draft"} 2.0' in lines
+    assert 'adaserve_hop_time_seconds_sum{hop="draft"} 0.25' in lines
 
 
 def test_label_values_are_bounded_and_label_names_checked(quiet: Telemetry) -> None:
-    for value in ("deadline", *(f"reason {number}" for number in range(100))):
+    for value in (f"reason {number}" for number in range(100)):
         quiet.add(signals.RING_MISSES, reason=value)
     series = [line for line in quiet.prometheus().decode().splitlines() if line.startswith("adaserve_ring_misses")]
-    assert len(series) == 2
+    assert len(series) == len(signals.RING_MISSES.labels["reason"]) + 1
     with pytest.raises(ValueError, match="takes the labels"):
         quiet.add(signals.RING_MISSES)
     with pytest.raises(ValueError, match="takes the labels"):

@@ -71,6 +71,7 @@ def worker_of(
         client=client,
         decode=CONTROL.decode,
         key=lambda event: event.subject,
+        hop="draft",
         telemetry=telemetry,
         burst=burst,
         wall_ms=lambda: 12.5,

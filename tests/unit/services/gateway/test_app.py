@@ -115,7 +115,10 @@ async def test_attainment_and_goodput_are_counted_by_class(served: Served) -> No
     assert 'adaserve_slo_requests_total{met="true",slo_class="custom"} 1.0' in metrics
     assert 'adaserve_slo_requests_total{met="false",slo_class="custom"} 1.0' in metrics
     assert f'adaserve_goodput_tokens_total{{slo_class="custom"}} {tokens}.0' in metrics
-    assert not any("best_effort" in line for line in metrics)  # it has no SLO
+    assert 'adaserve_slo_missed_total{reason="ttft",slo_class="custom"} 1.0' in metrics
+    assert 'adaserve_ttft_seconds_count{slo_class="best_effort"} 1.0' in metrics
+    assert 'adaserve_tpot_seconds_count{slo_class="custom"} 2.0' in metrics
+    assert not any("best_effort" in line for line in metrics if line.startswith("adaserve_slo"))  # it has none
 
 
 async def test_request_fields_reach_the_verifier(served: Served) -> None:

@@ -170,6 +170,7 @@ def worker(redis_client: Redis, keys: Keys, telemetry: Telemetry) -> Worker[Cand
         client=redis_client,
         decode=SELECT.decode,
         key=lambda message: (message.verifier, message.ring),
+        hop="select",
         telemetry=telemetry,
         burst=True,
     )

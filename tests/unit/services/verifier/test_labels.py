@@ -61,6 +61,18 @@ def test_labels_are_the_edges_below_reached_nodes(batch: list[tuple[int, Walk]])
     assert lesson.num_expected_raw == pytest.approx(promised, rel=1e-5)
 
 
+def test_confident_edges_are_judged_ones_of_nine_tenths_and_more() -> None:
+    edges = np.log([0.95, 0.5 / 0.95, 0.99, 0.999]).astype(np.float32)
+    paths = np.array([edges[0], edges[0] + edges[1], edges[0] + edges[1] + edges[2], edges[3]], np.float32)
+    tree = TokenTree(np.array([1, 2, 3, 4], np.int32), np.array([-1, 0, 1, -1], np.int16), paths)
+    walk = Walk(tree, 0, GREEDY, 5)
+    assert walk.take(1)
+    assert not walk.take(7)  # so the third node is never judged
+    lesson = learn([(0, walk)], IDENTITY)
+    assert (lesson.num_confident, lesson.num_confident_rejected) == (2, 1)
+    assert lesson.counts.by_depth == ([2.0, 1.0, *[0.0] * 6], [1.0, *[0.0] * 7])
+
+
 def test_masked_walks_teach_nothing() -> None:
     tree = TokenTree(np.array([1], np.int32), np.array([-1], np.int16), np.array([-0.1], np.float32))
     masked = Walk(tree, 0, GREEDY, 5, min_position=6, banned=frozenset({2}))

@@ -12,6 +12,7 @@ from redis import Redis
 
 from services.verifier.bus import VerifierBus
 from services.verifier.teacher import DOUBTED_SHARE, Teacher
+from shared import signals
 from shared.label_store import read_labels, unpack_labels
 from shared.labels import LabelCounts
 from shared.scripts import load_library
@@ -55,6 +56,14 @@ def test_a_ring_labels_its_draft_and_reports_it(ring: TableRing, telemetry: Tele
     assert counts.num_labels == metric(telemetry, "draft_labels_total") > 100
     assert counts.accepted.sum() == metric(telemetry, "accepted_realised_total") > 50
     assert set(np.flatnonzero(counts.labels.any(axis=(1, 2)))) == {0, 4}
+    by_depth = list(zip(signals.DEPTHS, *counts.by_depth, strict=True))
+    for depth, labels, accepted in by_depth:
+        name = f'draft_edges_total{{depth="{depth}",outcome='
+        assert metric(telemetry, f'{name}"accepted"}}') == accepted
+        assert metric(telemetry, f'{name}"rejected"}}') == labels - accepted
+    drafted = metric(telemetry, "draft_tokens_accepted_total") + metric(telemetry, "tokens_wasted_total")
+    assert drafted > counts.num_labels > 0
+    assert metric(telemetry, "draft_trees_total") >= by_depth[0][2] > 0
     assert 0 < int(ring.client.ttl(ring.keys.calibration(PAIR))) <= CALIBRATION_TTL_S
     for kind in ("raw", "calibrated"):
         assert metric(telemetry, f'accepted_expected_total{{kind="{kind}"}}') > 0

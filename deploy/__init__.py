@@ -1,0 +1,1 @@
+"""What is written for those who run AdaServe: dashboards, from one description each."""
