@@ -133,7 +133,7 @@ class InlineRing(VerifierBus):
             worker.run()
         self.before_hearing()
         heard = super().hear(None)
-        replies = [edited for reply in heard.replies if (edited := self.tamper(reply)) is not None]
+        replies = [(edited, sent) for reply, sent in heard.replies if (edited := self.tamper(reply)) is not None]
         if block_ms is not None and not replies:
             self.on_block(block_ms)
         return Heard(replies, heard.control, heard.num_unreadable)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from services.gateway import admission
+from services.gateway import admission, request_span
 from services.gateway.accounts import Account
 from services.gateway.bus import Bus
 from services.gateway.delivery import Delivery, Delta
@@ -23,6 +23,7 @@ from services.gateway.logprobs import Logprobs
 from services.gateway.open_stream import OpenStream
 from services.gateway.output import NoEvent, OutputText, Piece
 from services.gateway.quotas import Grant, Quotas
+from services.gateway.request_span import Tracing
 from services.gateway.slo import slo_of
 from services.gateway.stored import origin_of
 from services.gateway.stream_ids import LAST_EVENT_ID, EventIds, Seen, event_id
@@ -57,6 +58,7 @@ class Parts:
     grace_s: float
     quotas: Quotas | None = None
     typical: TypicalOutput = field(default_factory=TypicalOutput)
+    tracing: Tracing = field(default_factory=Tracing)
     finished: Callable[[str, str, bool], None] = lambda *_: None  # arm, class, whether the SLO was attained
 
 
@@ -122,6 +124,7 @@ class Completion:
         self._is_measured = True  # by this connection
         self._may_return = form.resumable
         self._ttft_ms: float | None = None
+        self._queued_ns = 0
         self._first_ns = 0
         self._closed = False
         self._has_failed = False  # by no fault of the client's
@@ -148,6 +151,7 @@ class Completion:
             raise
         if status is Enqueued.OK or (status is Enqueued.EXISTS and is_own_id):
             stream.is_attached = True
+            self._queued_ns = now_ns()
         return status
 
     async def join(self) -> None:
@@ -297,26 +301,34 @@ class Completion:
 
     def _report(self, error: str | None) -> None:
         account = self.account()
-        if self._is_measured and (self.finish_reason is not None or self._has_failed):
-            self._measure(account)
-        telemetry = self._parts.telemetry
-        if self._first_ns:
-            telemetry.child(self._span.traceparent, signals.GATEWAY_DELIVER, self._first_ns, now_ns())
-        self._span.end(
-            attributes={
-                signals.REQUEST_ID: self.id,
-                signals.PROMPT_TOKENS: account.prompt_tokens,
-                signals.OUTPUT_TOKENS: account.output_tokens,
-                signals.FINISH_REASON: self.finish_reason or "none",
-                signals.TPOT_MS: account.tpot_ms,
-            },
-            error=error,
-        )
+        met = None if account.met is None else account.met and not self._has_failed
+        is_over = self._is_measured and (self.finish_reason is not None or self._has_failed)
+        if is_over:
+            self._measure(account, met)
+        if is_over and self._parts.tracing.keeps_missed and (met is False or self._has_failed):
+            request_span.keep(self._span, self._parts.telemetry, account.stats, self._moments)
+        if self._span.is_recorded:
+            self._describe(account, met, error)
+        self._span.end(error=error)
 
-    def _measure(self, account: Account) -> None:
+    @property
+    def _moments(self) -> request_span.Moments:
+        committed_ns = int((self._delivery.first_ms or 0.0) * 1e6)
+        return request_span.Moments(self._queued_ns, committed_ns, self._first_ns)
+
+    def _describe(self, account: Account, met: bool | None, error: str | None) -> None:
+        self._span.set(request_span.asked(self.request, self.form, self._parts.tracing))
+        self._span.set(request_span.told(account, self.finish_reason, met))
+        if error is not None:
+            self._span.set({signals.ERROR_TYPE: error})
+        if self._first_ns:
+            waits = {} if self._stream is None else self._stream.waits
+            request_span.delivered(self._span, self._parts.telemetry, self._first_ns, waits)
+
+    def _measure(self, account: Account, met: bool | None) -> None:
         """Count a request that finished, or that failed: it has not attained its SLO, whatever it had by then.
 
-        One without a target has no SLO to attain.
+        One without a target has no SLO to attain: ``met`` is None.
         """
         telemetry = self._parts.telemetry
         if not self._has_failed:
@@ -325,8 +337,8 @@ class Completion:
             telemetry.record(signals.TTFT, account.ttft_ms / 1_000)
         if account.output_tokens > 1:
             telemetry.record(signals.TPOT, account.tpot_ms)
-        if account.met is not None:
-            name, met = self.slo.name, account.met and not self._has_failed
+        if met is not None:
+            name = self.slo.name
             telemetry.add(signals.SLO_REQUESTS, slo_class=name, met="true" if met else "false")
             telemetry.add(signals.GOODPUT_TOKENS, account.output_tokens * met, slo_class=name)
             if self.form.arm:

@@ -25,6 +25,7 @@ from services.gateway.policy_source import PolicySource
 from services.gateway.prompts import Prompts
 from services.gateway.quotas import Quotas
 from services.gateway.reaper import reap
+from services.gateway.request_span import Tracing
 from services.gateway.resumption import Resumption
 from services.gateway.rollouts import Rollouts
 from services.gateway.schema_check import SchemaCheck
@@ -46,6 +47,7 @@ from shared.streams import OwnedStream
 from shared.telemetry import Telemetry
 from shared.tokenizer import Tokenizer
 from shared.topics import Keys
+from shared.tracing import Attribute
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +91,7 @@ class Gateway:
             patience_s=settings.verifier_patience_s,
             grace_s=settings.resume_grace_s,
             quotas=self._quotas,
+            tracing=_tracing(settings),
             finished=self.rollouts.finished,
         )
         self.ring = KeyRing(self._bus, telemetry, self.audit.record, settings.keys_file)
@@ -360,3 +363,10 @@ class Gateway:
                 code="model_not_found",
                 param="model",
             )
+
+
+def _tracing(settings: GatewaySettings) -> Tracing:
+    server: dict[str, Attribute] = {signals.SERVER_ADDRESS: settings.http_host}
+    if settings.http_port:
+        server[signals.SERVER_PORT] = settings.http_port
+    return Tracing(settings.trust_traceparent, settings.trace_missed, server)

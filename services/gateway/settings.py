@@ -44,6 +44,14 @@ class GatewaySettings(ServiceSettings):
     padding: bool = Field(default=False, description="pads all streams whose requests do not say otherwise")
     padding_bytes: int = Field(default=256, ge=16, le=16_384, description="of which a padded event is a multiple")
     drain_s: int = Field(default=30, ge=0, le=3600, description="how long open streams may go on after SIGTERM")
+    trust_traceparent: bool = Field(
+        default=False,
+        description="trace whatever a client traces, also above the share that its class is traced by",
+    )
+    trace_missed: bool = Field(
+        default=True,
+        description="a span for each request that missed its SLO or failed, though it was not sampled",
+    )
     admin_key: str | None = Field(
         default=None,
         min_length=16,

@@ -67,10 +67,10 @@ class Claimed:
 class Heard:
     """What arrived, in order, and how many hints were unreadable. Which reply counts is for the ring to say.
 
-    ``control`` with the time at which each event was sent, ms by its sender's wall clock: for telemetry only.
+    Each with the time at which it was sent, ms by its sender's wall clock: for telemetry only.
     """
 
-    replies: list[SelectedTrees]
+    replies: list[tuple[SelectedTrees, float]]
     control: list[tuple[ControlEvent, float]]
     num_unreadable: int = 0
 
@@ -190,11 +190,11 @@ class VerifierBus:
     def hear(self, block_ms: float | None) -> Heard:
         """Read replies and control; None does not wait. Raises BusUnavailable."""
         entries = self._hints.read(block_ms)
-        replies: list[SelectedTrees] = []
+        replies: list[tuple[SelectedTrees, float]] = []
         num_unreadable = 0
         for entry in entries.get(self.verify_stream, ()):
             try:
-                replies.append(VERIFY.decode(entry.body))
+                replies.append((VERIFY.decode(entry.body), entry.sent_at))
             except UnreadableMessage as error:
                 logger.warning("dropped hint: %s", error)
                 num_unreadable += 1

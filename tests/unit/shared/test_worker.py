@@ -24,13 +24,15 @@ class Echo:
         self.target = target
         self.slices = slices
         self.seen: list[str] = []
+        self.waits: list[float] = []
         self.before_answer: Callable[[], None] = lambda: None
 
     @property
     def has_background_work(self) -> bool:
         return self.slices > 0
 
-    def handle(self, message: ControlEvent) -> Sequence[Outgoing]:
+    def handle(self, message: ControlEvent, wait_ms: float) -> Sequence[Outgoing]:
+        self.waits.append(wait_ms)
         self.seen.append(f"{message.subject}/{message.kind}")
         self.before_answer()
         return [Outgoing(self.target, message, "00-trace")] if self.target else []

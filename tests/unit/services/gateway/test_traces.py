@@ -37,5 +37,5 @@ async def test_a_request_has_its_spans_in_the_clients_trace(
     message = served.verifier.requests[0]
     assert served.verifier.traceparents == [f"00-{TRACE}-{request.span_id}-01"]
     assert request.attributes[signals.REQUEST_ID] == message.request
-    assert request.attributes[signals.PROMPT_TOKENS] == len(message.prompt)
+    assert request.attributes[signals.GEN_AI_INPUT_TOKENS] == len(message.prompt)
     assert "canary" not in repr(collector.spans)
