@@ -20,6 +20,7 @@ class ReceivedSpan:
     """One exported span; ids are hex, `parent_id` is empty for a root, links are (trace id, span id)."""
 
     service: str
+    instance: str
     name: str
     trace_id: str
     span_id: str
@@ -77,18 +78,19 @@ class Collector:
 
 def _value(value: Any) -> Any:
     kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return [_value(each) for each in value.array_value.values]
     return getattr(value, kind) if kind else None
 
 
 def _spans_in(request: ExportTraceServiceRequest) -> Iterator[ReceivedSpan]:
     for resource in request.resource_spans:
-        service = next(
-            (pair.value.string_value for pair in resource.resource.attributes if pair.key == "service.name"), ""
-        )
+        about = {pair.key: _value(pair.value) for pair in resource.resource.attributes}
         for scope in resource.scope_spans:
             for span in scope.spans:
                 yield ReceivedSpan(
-                    service=service,
+                    service=about.get("service.name", ""),
+                    instance=about.get("service.instance.id", ""),
                     name=span.name,
                     trace_id=span.trace_id.hex(),
                     span_id=span.span_id.hex(),
