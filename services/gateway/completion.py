@@ -127,7 +127,7 @@ class Completion:
         self._queued_ns = 0
         self._first_ns = 0
         self._closed = False
-        self._has_failed = False  # by no fault of the client's
+        self._failure: str | None = None  # by no fault of the client's
 
     @property
     def id(self) -> str:
@@ -187,7 +187,8 @@ class Completion:
                 piece = None if delta is None else self._piece(delta)
             except ApiError as error:
                 is_over = self._delivery.end is not None or not self._may_return
-                self._has_failed = error.status >= INTERNAL_ERROR and is_over
+                if error.status >= INTERNAL_ERROR and is_over:
+                    self._failure = error.code or "error"
                 raise
             if piece is not None or self._clock() - silent_since >= keep_alive_s:
                 yield piece
@@ -299,7 +300,12 @@ class Completion:
         grace_s = self._parts.grace_s if self._may_return or stream.is_left else None
         self._parts.bus.client_left(self.id, attachment, grace_s)
 
+    @property
+    def _has_failed(self) -> bool:
+        return self._failure is not None
+
     def _report(self, error: str | None) -> None:
+        error = error or self._failure
         account = self.account()
         met = None if account.met is None else account.met and not self._has_failed
         is_over = self._is_measured and (self.finish_reason is not None or self._has_failed)
