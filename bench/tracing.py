@@ -2,9 +2,9 @@
 
     python -m bench.tracing [--pairs 12] [--requests 20] [--streams 4] [--tokens 64] [--share 0.1]
 
-One stack that exports to a receiver in this process, whose time does not count; drafter and verifier choose alike in
-both arms, as the stack is the same. The arms alternate, each first in half of the pairs, with the same prompts: the
-client says by its `traceparent` which requests are traced. A round ends after its spans have been exported.
+One stack, so that drafter and selector choose alike in both arms; it exports to a receiver in this process, whose
+time does not count. The arms alternate, each is first in half of the pairs, with the same prompts: the client says
+by its `traceparent` which requests are traced. A round ends after its spans have been exported.
 """
 
 from __future__ import annotations

@@ -26,13 +26,15 @@ from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry, generate_latest
 
 from shared import signals
+from shared.otlp import metric_exporter, span_exporter
 from shared.settings import otlp_signals
 from shared.signals import Counter, Gauge, Histogram, Metric
 from shared.spans import OpenSpan, Tracer, now_ns
 from shared.tracing import Attributes, is_sampled, span_context
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.metrics.export import MetricReader
+    from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader
+    from opentelemetry.sdk.trace.export import SpanExporter
 
 __all__ = [
     "OpenSpan",
@@ -188,38 +190,34 @@ class Telemetry:
 def configure(service: str, instance: str) -> Telemetry:
     """Telemetry of this process; `service` is gateway, drafter, selector or verifier, `instance` its member name.
 
-    Nothing global is set: two of them may live in one process (tests do that).
+    Nothing global is set: two of them may live in one process (tests do that). Raises ConfigurationError.
     """
     exported = otlp_signals()
+    spans = span_exporter() if "traces" in exported else None  # both before a thread is started that could stay
+    metrics = metric_exporter() if "metrics" in exported else None
     resource = Resource.create(
         {"service.namespace": "adaserve", "service.name": service, "service.instance.id": instance}
     )
     registry = CollectorRegistry()
-    readers = _metric_readers(registry, export="metrics" in exported)
     return Telemetry(
-        _tracer(resource) if "traces" in exported else None,
-        MeterProvider(readers, resource, shutdown_on_exit=False),
+        None if spans is None else _tracer(resource, spans),
+        MeterProvider(_metric_readers(registry, metrics), resource, shutdown_on_exit=False),
         registry,
     )
 
 
-def _tracer(resource: Resource) -> Tracer:
-    # Imported only when used: the exporter costs every process a tenth of a second of start-up.
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+def _tracer(resource: Resource, exporter: SpanExporter) -> Tracer:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    return Tracer(
-        TracerProvider(resource=resource, shutdown_on_exit=False), BatchSpanProcessor(OTLPSpanExporter())
-    )
+    return Tracer(TracerProvider(resource=resource, shutdown_on_exit=False), BatchSpanProcessor(exporter))
 
 
-def _metric_readers(registry: CollectorRegistry, *, export: bool) -> list[MetricReader]:
+def _metric_readers(registry: CollectorRegistry, exporter: MetricExporter | None) -> list[MetricReader]:
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
 
     readers: list[MetricReader] = [PrometheusMetricReader(scope_info_enabled=False, registry=registry)]
-    if export:
-        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+    if exporter is not None:
         from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
-        readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
+        readers.append(PeriodicExportingMetricReader(exporter))
     return readers

@@ -1,4 +1,4 @@
-"""An OTLP/HTTP collector in this process: keeps the spans and metric names it is sent, for tests of exporting."""
+"""OTLP collectors in this process, over HTTP and gRPC: what they are sent is kept, for tests of exporting."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import gzip
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import grpc
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -136,3 +138,28 @@ def collector() -> Iterator[Collector]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def grpc_collector() -> Iterator[Collector]:
+    """The same for OTLP/gRPC, a real grpcio server."""
+    received = Collector()
+
+    def taking(path: str, answer: bytes = b"") -> grpc.RpcMethodHandler:
+        def take(body: bytes, _: grpc.ServicerContext) -> bytes:
+            received.accept(path, body)
+            return answer  # an empty response message
+
+        return grpc.unary_unary_rpc_method_handler(take)
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    for signal, path in (("trace", "/v1/traces"), ("metrics", "/v1/metrics")):
+        service = f"opentelemetry.proto.collector.{signal}.v1.{signal.capitalize()}Service"
+        handlers = {"Export": taking(path)}
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
+    received.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield received
+    finally:
+        server.stop(None).wait()
