@@ -25,7 +25,7 @@ PROCESSES := tests/faults tests/e2e
 .DEFAULT_GOAL := help
 .PHONY: help install run test thorough check format flagship breaker optimality selection twin latency calibration \
   typical rivals breakdown keys fallback faults mutants kills storm redisfaults replacement leavers canaries noredis \
-  overload gateway chaos conformance fuzz structured
+  overload gateway chaos conformance fuzz structured tracing
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -148,6 +148,9 @@ structured: install  ## generated JSON Schemas with speculation and without, and
 
 typical: install  ## how far typical acceptance takes answers from the exact ones, and what it gains
 	$(BIN)/python -m bench.typical $(ARGS)
+
+tracing: install  ## CPU time of all services per token, one request in ten traced against none
+	$(BIN)/python -m bench.tracing $(ARGS)
 
 gateway: install  ## events a second of one gateway beside a bare SSE server; latency, memory, 2,000 idle streams
 	$(BIN)/python -m bench.gateway_load $(ARGS)

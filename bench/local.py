@@ -105,13 +105,15 @@ class LocalStack:
         for log in self._logs:
             log.close()
 
-    def complete(self, body: Mapping[str, Any], port: int | None = None) -> dict[str, Any]:
+    def complete(
+        self, body: Mapping[str, Any], port: int | None = None, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         """One completion, not streamed; ``port`` of one of several gateways. Raises RuntimeError for a refusal."""
         url = self.url if port is None else f"http://127.0.0.1:{port}"
         request = urllib.request.Request(  # noqa: S310 - always our own http URL
             f"{url}/v1/completions",
             json.dumps({"model": "default", **body}).encode(),
-            {"content-type": "application/json"},
+            {"content-type": "application/json", **(headers or {})},
         )
         try:
             with urllib.request.urlopen(request, timeout=300) as response:  # noqa: S310

@@ -178,6 +178,8 @@ def facts(policy: Policy, tenant: str) -> dict[str, str]:
         found |= {f"class {name}, {what}": value for what, value in targets(promise).items()}
         if promise.objective is not None:
             found[f"class {name}, objective"] = f"{100 * promise.objective:g} %"
+        if promise.trace is not None:
+            found[f"class {name}, traced"] = f"{100 * promise.trace:g} %"
         mine = [one for one in policy.schedules if one.is_for(tenant, name)]
         for index, schedule in enumerate(mine, 1):
             changes = ", ".join(f"{what} {value}" for what, value in targets(schedule).items())

@@ -37,7 +37,8 @@ Tier = Annotated[int, Field(ge=0, le=MAX_TIER)]
 class ServiceClass(Section):
     """Targets of a request, and what share of requests shall attain them. Without a target: best effort.
 
-    `tpot` is a ratio to the zero-load latency (`1.2x` in the file), the other targets are in ms.
+    `tpot` is a ratio to the zero-load latency (`1.2x` in the file), the other targets are in ms. `trace` is the
+    share of the requests that is traced; None: as the gateway's `OTEL_TRACES_SAMPLER` says.
     """
 
     tpot: Ratio | None = None
@@ -45,6 +46,7 @@ class ServiceClass(Section):
     ttft_ms: Milliseconds | None = None
     tier: Tier = DEFAULT_TIER
     objective: float | None = Field(default=None, ge=0, le=1)
+    trace: float | None = Field(default=None, ge=0, le=1)
 
     def told(self) -> dict[str, Any]:
         """As the file would say it; None where there is nothing."""

@@ -25,6 +25,7 @@ PREFIX = "ADASERVE_"
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 EXIT_CONFIGURATION = 2  # the launcher does not restart a service that ends with it
 EXIT_BUS_UNAVAILABLE = 3  # Redis did not answer at the start; worth another try
+HTTP, GRPC = "http/protobuf", "grpc"  # of OTLP
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -167,6 +168,16 @@ def otlp_signals() -> frozenset[str]:
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return frozenset()
     return frozenset(signal for signal in ("traces", "metrics") if _has_endpoint(signal.upper()))
+
+
+def otlp_protocol(signal: str) -> str:
+    """HTTP or GRPC, for "traces" or "metrics". Raises ConfigurationError for another one."""
+    names = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+    name = next((name for name in names if os.environ.get(name)), names[-1])
+    protocol = os.environ.get(name) or HTTP
+    if protocol not in (HTTP, GRPC):
+        raise ConfigurationError(f"{name}={protocol!r}: must be {HTTP} or {GRPC}")
+    return protocol
 
 
 def _has_endpoint(signal: str) -> bool:

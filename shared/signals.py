@@ -16,23 +16,29 @@ OTHER = "other"
 
 # ---- spans: one trace of one request, parent above child ---------------------------------------------------
 GATEWAY_REQUEST = "gateway.request"  # SERVER span; root unless the client sent a traceparent
-GATEWAY_DELIVER = "gateway.deliver"
+GATEWAY_DELIVER = "gateway.deliver"  # from the arrival of the first token to the end of the answer
 VERIFIER_QUEUE = "verifier.queue"  # from the queue entry to its claim
-VERIFIER_PREFILL = "verifier.prefill"
-VERIFIER_ITERATION = "verifier.iteration"  # DraftRequest sent until its tokens are committed
+VERIFIER_PREFILL = "verifier.prefill"  # from the admission to the commit of the next token
+VERIFIER_PREFILL_CHUNK = "verifier.prefill_chunk"  # a forward pass that has fed some of the prompt
+VERIFIER_ITERATION = (
+    "verifier.iteration"  # DraftRequest sent, or where there is none the step begun, until the commit
+)
 DRAFTER_DRAFT = "drafter.draft"
 SELECTOR_SELECT = "selector.select"
-VERIFIER_VERIFY = "verifier.verify"
+VERIFIER_VERIFY = "verifier.verify"  # forward pass and acceptance
+VERIFIER_COMMIT = "verifier.commit"
 VERIFIER_MODE_SWITCH = "verifier.mode_switch"  # no duration: from then on the verifier decodes in another mode
 
 PARENT_OF: Mapping[str, str | None] = {
     GATEWAY_REQUEST: None,
     VERIFIER_QUEUE: GATEWAY_REQUEST,
     VERIFIER_PREFILL: GATEWAY_REQUEST,
+    VERIFIER_PREFILL_CHUNK: VERIFIER_PREFILL,
     VERIFIER_ITERATION: GATEWAY_REQUEST,
     DRAFTER_DRAFT: VERIFIER_ITERATION,
     SELECTOR_SELECT: DRAFTER_DRAFT,
     VERIFIER_VERIFY: SELECTOR_SELECT,
+    VERIFIER_COMMIT: VERIFIER_ITERATION,
     VERIFIER_MODE_SWITCH: GATEWAY_REQUEST,
     GATEWAY_DELIVER: GATEWAY_REQUEST,
 }
@@ -42,25 +48,76 @@ DRAFTER_BATCH = "drafter.batch"
 SELECTOR_BATCH = "selector.batch"
 VERIFIER_STEP = "verifier.step"
 
-# ---- attributes --------------------------------------------------------------------------------------------
+# ---- attributes: the OpenTelemetry semantic conventions' (opentelemetry-semantic-conventions 0.66) ----------
+GEN_AI_OPERATION = "gen_ai.operation.name"
+GEN_AI_PROVIDER = "gen_ai.provider.name"
+GEN_AI_REQUEST_MODEL = "gen_ai.request.model"
+GEN_AI_RESPONSE_MODEL = "gen_ai.response.model"
+GEN_AI_RESPONSE_ID = "gen_ai.response.id"
+GEN_AI_MAX_TOKENS = "gen_ai.request.max_tokens"
+GEN_AI_TEMPERATURE = "gen_ai.request.temperature"
+GEN_AI_TOP_P = "gen_ai.request.top_p"
+GEN_AI_TOP_K = "gen_ai.request.top_k"
+GEN_AI_PRESENCE_PENALTY = "gen_ai.request.presence_penalty"
+GEN_AI_FREQUENCY_PENALTY = "gen_ai.request.frequency_penalty"
+GEN_AI_SEED = "gen_ai.request.seed"
+GEN_AI_OUTPUT_TYPE = "gen_ai.output.type"
+GEN_AI_INPUT_TOKENS = "gen_ai.usage.input_tokens"
+GEN_AI_CACHED_TOKENS = "gen_ai.usage.cache_read.input_tokens"
+GEN_AI_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+GEN_AI_FINISH_REASONS = "gen_ai.response.finish_reasons"
+HTTP_METHOD = "http.request.method"
+HTTP_ROUTE = "http.route"
+SERVER_ADDRESS = "server.address"
+SERVER_PORT = "server.port"
+ERROR_TYPE = "error.type"
+
+# ---- attributes: our own (docs/tracing.md says how to read them) --------------------------------------------
 REQUEST_ID = "adaserve.request.id"
 TENANT = "adaserve.tenant"
+TIER = "adaserve.tier"
+ARM = "adaserve.rollout.arm"
+ACCEPTANCE = "adaserve.acceptance"
 FINISH_REASON = "adaserve.finish_reason"
-PROMPT_TOKENS = "adaserve.tokens.prompt"
-OUTPUT_TOKENS = "adaserve.tokens.output"
 COMMITTED_TOKENS = "adaserve.tokens.committed"
+CHUNK_TOKENS = "adaserve.tokens.chunk"
+NUM_CHUNKS = "adaserve.prefill.chunks"
+NUM_STEPS = "adaserve.steps"
+NUM_SPEC_STEPS = "adaserve.steps.speculative"
 TPOT_MS = "adaserve.tpot_ms"
+TTFT_MS = "adaserve.ttft_ms"
+QUEUE_MS = "adaserve.queue_ms"
+SLO_CLASS = "adaserve.slo.class"
+SLO_TPOT_MS = "adaserve.slo.tpot_ms"  # targets, left out where there are none
+SLO_TTFT_MS = "adaserve.slo.ttft_ms"
+SLO_MET = "adaserve.slo.met"
+SLO_NEED = "adaserve.slo.need"  # A: tokens the row must get out of this iteration to be on target after it
+SLO_WEIGHT = "adaserve.slo.weight"
+SLO_LATE = "adaserve.slo.late"  # even the whole tree accepted would be less than A
+AFTER_THE_FACT = "adaserve.trace.after_the_fact"  # not sampled, told because the target was missed
 POSITION = "adaserve.position"
+IS_TAKE_OVER = "adaserve.take_over"  # this verifier goes on with what another one has begun
 STEP = "adaserve.step"
 RING = "adaserve.ring"
+RING_MS = "adaserve.ring_ms"  # DraftRequest sent until its trees were heard
+OUTCOME = "adaserve.iteration.outcome"  # speculative, plain, missed or void
 NUM_ROWS = "adaserve.batch.rows"
+NUM_TOKENS = "adaserve.batch.tokens"
 NUM_NODES = "adaserve.tree.nodes"
 NUM_SELECTED = "adaserve.tree.selected"
 NUM_SLO_NODES = "adaserve.tree.selected_for_slo"
+NUM_THROUGHPUT_NODES = "adaserve.tree.selected_for_throughput"
 NUM_ACCEPTED = "adaserve.tree.accepted"
+NUM_EXPECTED = "adaserve.tree.expected"  # accepted nodes that the draft's probabilities promise
 DEPTH = "adaserve.tree.depth"
 WIDTH = "adaserve.tree.width"
+DRAFT_STATE = "adaserve.draft.state"  # drafted, need_context or no_room
 BUDGET = "adaserve.budget"
+BUDGET_SHARE = "adaserve.budget.share"  # of the selected tokens: the row's root and nodes
+HOP_WAIT_MS = "adaserve.hop.wait_ms"  # in the stream: from its sender's write to the reader's beginning with it
+MAX_HOP_WAIT_MS = "adaserve.hop.wait_ms.max"
+PREDICTED_MS = "adaserve.predicted_ms"
+MEASURED_MS = "adaserve.measured_ms"
 MODE = "adaserve.mode"  # the verifier's: speculative or full_verification
 MODE_REASON = "adaserve.mode.reason"  # as in GET /admin/mode; empty where nothing objects
 

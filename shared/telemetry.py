@@ -6,7 +6,8 @@ passes its own on. Only sampled requests are carried, and without an OTLP endpoi
 strings then pass through unchanged, so a trace of the caller stays whole.
 
 Spans of a whole batch are roots of their own traces and *link* to the sampled requests inside. Redis calls are not
-instrumented: ten idle polls would be ten spans.
+instrumented: ten idle polls would be ten spans. Which requests are sampled is decided once, at the gateway
+(docs/tracing.md).
 
 Metrics are always collected for `/metrics`, and sent by OTLP as well when that is configured. The `OTEL_*`
 variables have their standard meaning; the SDK reads them.
@@ -14,56 +15,42 @@ variables have their standard meaning; the SDK reads them.
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Self
 
-from opentelemetry import trace
-from opentelemetry.context import Context
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import Link, SpanKind
 from prometheus_client import CollectorRegistry, generate_latest
 
 from shared import signals
+from shared.otlp import metric_exporter, span_exporter
 from shared.settings import otlp_signals
 from shared.signals import Counter, Gauge, Histogram, Metric
-from shared.tracing import (
-    Attributes,
-    LinkedSampler,
-    OpenSpan,
-    context_from,
-    is_sampled,
-    span_context,
-    traceparent_of,
-)
+from shared.spans import OpenSpan, Tracer, now_ns
+from shared.tracing import Attributes, is_sampled, span_context
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.metrics.export import MetricReader
+    from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader
+    from opentelemetry.sdk.trace.export import SpanExporter
 
 __all__ = [
     "OpenSpan",
     "Telemetry",
     "configure",
-    "context_from",
     "is_sampled",
     "now_ns",
-    "traceparent_of",
 ]
 
 
 class Telemetry:
     """What `configure` returns: the process's spans and metrics. Close it, or use it as a context manager."""
 
-    def __init__(
-        self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider, registry: CollectorRegistry
-    ) -> None:
-        self._tracer_provider = tracer_provider
-        self._tracer = tracer_provider.get_tracer("adaserve") if tracer_provider else None
+    def __init__(self, tracer: Tracer | None, meter_provider: MeterProvider, registry: CollectorRegistry) -> None:
+        self._tracer = tracer
         self._meter_provider = meter_provider
         self._meter = meter_provider.get_meter("adaserve")
         self._registry = registry
@@ -71,25 +58,37 @@ class Telemetry:
         self._names: defaultdict[str, set[str]] = defaultdict(set)
 
     # -- spans of one request --
-    def request(self, traceparent: str | None, name: str, attributes: Attributes | None = None) -> OpenSpan:
-        """Open the SERVER span of a request: below the client's `traceparent`, or the root of a new trace."""
+    def request(
+        self,
+        traceparent: str | None,
+        name: str,
+        *,
+        share: float | None = None,
+        trusts: bool = False,
+        link: str | None = None,
+    ) -> OpenSpan:
+        """Open the SERVER span of a request: below the client's `traceparent`, or the root of a new trace.
+
+        `share` of such requests are sampled, of those whose client samples too no more, unless it `trusts` the
+        client, and none where the client does not sample. None: as `OTEL_TRACES_SAMPLER` says. Whoever goes on
+        with the sampled request of another trace is sampled, and linked to it.
+        """
         if self._tracer is None:
-            return OpenSpan(None, traceparent if span_context(traceparent) else None)
-        context = context_from(traceparent)
-        return OpenSpan(
-            self._tracer.start_span(name, context=context, kind=SpanKind.SERVER, attributes=attributes), None
-        )
+            return OpenSpan(traceparent if span_context(traceparent) else None)
+        linked = span_context(link)
+        is_linked = linked is not None and linked.trace_flags.sampled
+        return self._tracer.root(traceparent, name, share, trusts=trusts, linked=linked if is_linked else None)
 
     def open(
         self, parent: str | None, name: str, start_ns: int | None = None, attributes: Attributes | None = None
     ) -> OpenSpan:
         """Open a child of `parent`; nothing, passing `parent` on, when that is not sampled."""
-        if self._tracer is None or not is_sampled(parent):
-            return OpenSpan(None, parent)
-        context = context_from(parent)
-        return OpenSpan(
-            self._tracer.start_span(name, context=context, start_time=start_ns, attributes=attributes), None
-        )
+        remote = None if self._tracer is None else span_context(parent)
+        if self._tracer is None or remote is None or not remote.trace_flags.sampled:
+            return OpenSpan(parent)
+        span = self._tracer.child(remote, name, start_ns)
+        span.set(attributes or {})
+        return span
 
     def child(
         self, parent: str | None, name: str, start_ns: int, end_ns: int, attributes: Attributes | None = None
@@ -108,7 +107,8 @@ class Telemetry:
 
         A batch without a sampled request is not recorded. An exception marks the span and goes on.
         """
-        span = OpenSpan(self._batch_span(name, links, attributes), None)
+        span = self.open_batch(name, links)
+        span.set(attributes or {})
         try:
             yield span
         except BaseException as error:
@@ -116,16 +116,12 @@ class Telemetry:
             raise
         span.end()
 
-    def _batch_span(
-        self, name: str, links: Iterable[str | None], attributes: Attributes | None
-    ) -> trace.Span | None:
+    def open_batch(self, name: str, links: Iterable[str | None], start_ns: int | None = None) -> OpenSpan:
+        """`batch` for work that ends elsewhere."""
         if self._tracer is None:
-            return None
-        contexts = [span_context(traceparent) for traceparent in links if is_sampled(traceparent)]
-        if not contexts:
-            return None
-        linked = [Link(context) for context in contexts if context is not None]
-        return self._tracer.start_span(name, context=Context(), links=linked, attributes=attributes)
+            return OpenSpan(None)
+        contexts = [context for link in links if (context := span_context(link)) and context.trace_flags.sampled]
+        return self._tracer.batch(name, contexts, start_ns) if contexts else OpenSpan(None)
 
     # -- metrics --
     def announce(self, service: str) -> None:
@@ -191,9 +187,9 @@ class Telemetry:
     # -- end --
     def shutdown(self) -> None:
         """Send what is buffered and stop the exporters' threads. Idempotent."""
-        tracer_provider, self._tracer_provider, self._tracer = self._tracer_provider, None, None
-        if tracer_provider is not None:
-            tracer_provider.shutdown()
+        tracer, self._tracer = self._tracer, None
+        if tracer is not None:
+            tracer.shutdown()
         if self._meter_provider is not None:
             self._meter_provider.shutdown()
             self._meter_provider = None  # type: ignore[assignment]
@@ -208,46 +204,36 @@ class Telemetry:
 def configure(service: str, instance: str) -> Telemetry:
     """Telemetry of this process; `service` is gateway, drafter, selector or verifier, `instance` its member name.
 
-    Nothing global is set: two of them may live in one process (tests do that).
+    Nothing global is set: two of them may live in one process (tests do that). Raises ConfigurationError.
     """
     exported = otlp_signals()
+    spans = span_exporter() if "traces" in exported else None  # both before a thread is started that could stay
+    metrics = metric_exporter() if "metrics" in exported else None
     resource = Resource.create(
         {"service.namespace": "adaserve", "service.name": service, "service.instance.id": instance}
     )
     registry = CollectorRegistry()
-    readers = _metric_readers(registry, export="metrics" in exported)
     telemetry = Telemetry(
-        _tracer_provider(resource) if "traces" in exported else None,
-        MeterProvider(readers, resource, shutdown_on_exit=False),
+        None if spans is None else _tracer(resource, spans),
+        MeterProvider(_metric_readers(registry, metrics), resource, shutdown_on_exit=False),
         registry,
     )
     telemetry.announce(service)
     return telemetry
 
 
-def _tracer_provider(resource: Resource) -> TracerProvider:
-    # Imported only when used: the exporter costs every process a tenth of a second of start-up.
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+def _tracer(resource: Resource, exporter: SpanExporter) -> Tracer:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.sampler = LinkedSampler(provider.sampler)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return provider
+    return Tracer(TracerProvider(resource=resource, shutdown_on_exit=False), BatchSpanProcessor(exporter))
 
 
-def _metric_readers(registry: CollectorRegistry, *, export: bool) -> list[MetricReader]:
+def _metric_readers(registry: CollectorRegistry, exporter: MetricExporter | None) -> list[MetricReader]:
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
 
     readers: list[MetricReader] = [PrometheusMetricReader(scope_info_enabled=False, registry=registry)]
-    if export:
-        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+    if exporter is not None:
         from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
-        readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
+        readers.append(PeriodicExportingMetricReader(exporter))
     return readers
-
-
-def now_ns() -> int:
-    """Wall clock for span times. Decisions never use it."""
-    return time.time_ns()

@@ -63,8 +63,8 @@ class Handler(Protocol[M_contra]):
         """Whether `background` has something to do now; the worker then does not block."""
         ...
 
-    def handle(self, message: M_contra) -> Sequence[Outgoing]:
-        """The answer to one message."""
+    def handle(self, message: M_contra, wait_ms: float) -> Sequence[Outgoing]:
+        """The answer to one message, which was sent ``wait_ms`` ago (0 where that is not known)."""
         ...
 
     def background(self) -> None:
@@ -133,8 +133,9 @@ class Worker(Generic[M]):
         waits = not self._burst and not self._handler.has_background_work
         entries = self._reader.read(MAX_BLOCK_MS if waits else None)
         messages = self._newest(entries)
-        for message in messages:
-            self._publish(self._handler.handle(message))
+        for message, sent_ms in messages:
+            wait_ms = max(0.0, self._wall_ms() - sent_ms) if sent_ms else 0.0
+            self._publish(self._handler.handle(message, wait_ms))
             self.pulse.tick()
             if self._stopping.is_set():
                 return True
@@ -143,9 +144,9 @@ class Worker(Generic[M]):
             self._handler.background()
         return worked or any(entries.values())
 
-    def _newest(self, entries: Mapping[str, Sequence[Entry]]) -> list[M]:
-        """The newest readable message of each key, oldest key first."""
-        newest: dict[Hashable, M] = {}
+    def _newest(self, entries: Mapping[str, Sequence[Entry]]) -> list[tuple[M, float]]:
+        """The newest readable message of each key, oldest key first, with the time at which it was sent."""
+        newest: dict[Hashable, tuple[M, float]] = {}
         for entry in (entry for batch in entries.values() for entry in batch):
             self._telemetry.hop(self._hop, entry.sent_at, self._wall_ms())
             try:
@@ -156,7 +157,7 @@ class Worker(Generic[M]):
                 continue
             if newest.pop(self._key(message), None) is not None:
                 self._drop("superseded")
-            newest[self._key(message)] = message
+            newest[self._key(message)] = message, entry.sent_at
         return list(newest.values())
 
     def _publish(self, outgoing: Sequence[Outgoing]) -> None:

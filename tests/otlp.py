@@ -1,4 +1,4 @@
-"""An OTLP/HTTP collector in this process: keeps the spans and metric names it is sent, for tests of exporting."""
+"""OTLP collectors in this process, over HTTP and gRPC: what they are sent is kept, for tests of exporting."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import gzip
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import grpc
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -20,6 +22,7 @@ class ReceivedSpan:
     """One exported span; ids are hex, `parent_id` is empty for a root, links are (trace id, span id)."""
 
     service: str
+    instance: str
     name: str
     trace_id: str
     span_id: str
@@ -77,18 +80,19 @@ class Collector:
 
 def _value(value: Any) -> Any:
     kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return [_value(each) for each in value.array_value.values]
     return getattr(value, kind) if kind else None
 
 
 def _spans_in(request: ExportTraceServiceRequest) -> Iterator[ReceivedSpan]:
     for resource in request.resource_spans:
-        service = next(
-            (pair.value.string_value for pair in resource.resource.attributes if pair.key == "service.name"), ""
-        )
+        about = {pair.key: _value(pair.value) for pair in resource.resource.attributes}
         for scope in resource.scope_spans:
             for span in scope.spans:
                 yield ReceivedSpan(
-                    service=service,
+                    service=about.get("service.name", ""),
+                    instance=about.get("service.instance.id", ""),
                     name=span.name,
                     trace_id=span.trace_id.hex(),
                     span_id=span.span_id.hex(),
@@ -134,3 +138,28 @@ def collector() -> Iterator[Collector]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def grpc_collector() -> Iterator[Collector]:
+    """The same for OTLP/gRPC, a real grpcio server."""
+    received = Collector()
+
+    def taking(path: str, answer: bytes = b"") -> grpc.RpcMethodHandler:
+        def take(body: bytes, _: grpc.ServicerContext) -> bytes:
+            received.accept(path, body)
+            return answer  # an empty response message
+
+        return grpc.unary_unary_rpc_method_handler(take)
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    for signal, path in (("trace", "/v1/traces"), ("metrics", "/v1/metrics")):
+        service = f"opentelemetry.proto.collector.{signal}.v1.{signal.capitalize()}Service"
+        handlers = {"Export": taking(path)}
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
+    received.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield received
+    finally:
+        server.stop(None).wait()

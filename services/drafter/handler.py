@@ -10,12 +10,14 @@ import numpy as np
 
 from services.drafter.drafter import Drafted, Drafter, Group, drafted_columns
 from shared import signals
-from shared.messages import TRACEPARENT, CandidateTrees, DraftRequest
+from shared.messages import NEED_CONTEXT, NO_ROOM, TRACEPARENT, CandidateTrees, DraftRequest
 from shared.telemetry import Telemetry, now_ns
 from shared.topics import Keys
+from shared.tracing import Attributes
 from shared.worker import Outgoing
 
 HOUSEKEEPING_S = 1.0
+_STATES = {NEED_CONTEXT: "need_context", NO_ROOM: "no_room"}
 SILENT_S = 60.0  # longer than any pause between probes: that verifier has found another drafter
 
 
@@ -46,20 +48,24 @@ class DraftHandler:
         """Rows to warm, or verifiers to look after."""
         return self._drafter.has_cold_rows or self._is_housekeeping_due()
 
-    def handle(self, message: DraftRequest) -> list[Outgoing]:
-        """One round of drafting."""
+    def handle(self, message: DraftRequest, wait_ms: float = 0.0) -> list[Outgoing]:
+        """One round of drafting; the request was sent ``wait_ms`` ago."""
         start, start_ns = self._clock(), now_ns()
         self._heard[message.verifier, message.ring] = start
         parents = [traceparent.decode("ascii", "replace") for traceparent in message.traceparent.tolist()]
         with self._telemetry.batch(signals.DRAFTER_BATCH, parents) as span:
             drafted = self._drafter.draft(message)
             end_ns = now_ns()
-            told = {signals.DEPTH: message.depth, signals.WIDTH: message.width}
             traces = [
-                self._telemetry.child(parent, signals.DRAFTER_DRAFT, start_ns, end_ns, told) or parent
-                for parent in parents
+                self._telemetry.child(
+                    parent, signals.DRAFTER_DRAFT, start_ns, end_ns, _describe(message, drafted, row, wait_ms)
+                )
+                or parent
+                for row, parent in zip(message.trace_row.tolist(), parents, strict=True)
             ]
             reply = _candidates(message, drafted, traces, draft_ms=(self._clock() - start) * 1000)
+            if span.is_recorded:
+                span.set(_describe_batch(reply, wait_ms))
         self._telemetry.record(signals.STEP_TIME, reply.draft_ms / 1000, part="draft")
         self._telemetry.add(signals.DRAFT_TOKENS_PROPOSED, len(reply.tokens))
         self._report()
@@ -88,6 +94,30 @@ class DraftHandler:
 
     def _is_housekeeping_due(self) -> bool:
         return self._drafter.num_rows > 0 and self._clock() >= self._next_housekeeping
+
+
+def _describe(message: DraftRequest, drafted: Drafted, row: int, wait_ms: float) -> Attributes:
+    """A sampled row: how long its tree could get, and what it got."""
+    held = int(drafted.acknowledged[row])
+    return {
+        signals.DEPTH: min(message.depth, int(message.max_depth[row])),
+        signals.WIDTH: message.width,
+        signals.NUM_NODES: len(drafted.trees[row]),
+        signals.DRAFT_STATE: _STATES.get(held, "drafted"),
+        signals.HOP_WAIT_MS: wait_ms,
+    }
+
+
+def _describe_batch(reply: CandidateTrees, wait_ms: float) -> Attributes:
+    return {
+        signals.RING: reply.ring,
+        signals.STEP: reply.step,
+        signals.NUM_ROWS: len(reply.request),
+        signals.NUM_NODES: len(reply.tokens),
+        signals.DEPTH: reply.depth,
+        signals.WIDTH: reply.width,
+        signals.HOP_WAIT_MS: wait_ms,
+    }
 
 
 def _candidates(message: DraftRequest, drafted: Drafted, traces: list[str], draft_ms: float) -> CandidateTrees:

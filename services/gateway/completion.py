@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from services.gateway import admission
+from services.gateway import admission, request_span
 from services.gateway.accounts import Account
 from services.gateway.attainment import Attainment
 from services.gateway.bus import Bus
@@ -24,6 +24,7 @@ from services.gateway.logprobs import Logprobs
 from services.gateway.open_stream import OpenStream
 from services.gateway.output import NoEvent, OutputText, Piece
 from services.gateway.quotas import Grant, Quotas
+from services.gateway.request_span import Tracing
 from services.gateway.slo import slo_of
 from services.gateway.stored import origin_of
 from services.gateway.stream_ids import LAST_EVENT_ID, EventIds, Seen, event_id
@@ -59,6 +60,7 @@ class Parts:
     quotas: Quotas | None = None
     typical: TypicalOutput = field(default_factory=TypicalOutput)
     attainment: Attainment = field(default_factory=Attainment)
+    tracing: Tracing = field(default_factory=Tracing)
     finished: Callable[[str, str, bool], None] = lambda *_: None  # arm, class, whether the SLO was attained
 
 
@@ -130,9 +132,10 @@ class Completion:
         self._is_measured = True  # by this connection
         self._may_return = form.resumable
         self._ttft_ms: float | None = None
+        self._queued_ns = 0
         self._first_ns = 0
         self._closed = False
-        self._has_failed = False  # by no fault of the client's
+        self._failure: str | None = None  # by no fault of the client's
 
     @property
     def id(self) -> str:
@@ -156,6 +159,7 @@ class Completion:
             raise
         if status is Enqueued.OK or (status is Enqueued.EXISTS and is_own_id):
             stream.is_attached = True
+            self._queued_ns = now_ns()
         return status
 
     async def join(self) -> None:
@@ -191,7 +195,8 @@ class Completion:
                 piece = None if delta is None else self._piece(delta)
             except ApiError as error:
                 is_over = self._delivery.end is not None or not self._may_return
-                self._has_failed = error.status >= INTERNAL_ERROR and is_over
+                if error.status >= INTERNAL_ERROR and is_over:
+                    self._failure = error.code or "error"
                 raise
             if piece is not None or self._clock() - silent_since >= keep_alive_s:
                 yield piece
@@ -309,28 +314,41 @@ class Completion:
         grace_s = self._parts.grace_s if self._may_return or stream.is_left else None
         self._parts.bus.client_left(self.id, attachment, grace_s)
 
-    def _report(self, error: str | None) -> None:
-        account = self.account()
-        if self._is_measured and (self.finish_reason is not None or self._has_failed):
-            self._measure(account)
-        telemetry = self._parts.telemetry
-        if self._first_ns:
-            telemetry.child(self._span.traceparent, signals.GATEWAY_DELIVER, self._first_ns, now_ns())
-        self._span.end(
-            attributes={
-                signals.REQUEST_ID: self.id,
-                signals.PROMPT_TOKENS: account.prompt_tokens,
-                signals.OUTPUT_TOKENS: account.output_tokens,
-                signals.FINISH_REASON: self.finish_reason or "none",
-                signals.TPOT_MS: account.tpot_ms,
-            },
-            error=error,
-        )
+    @property
+    def _has_failed(self) -> bool:
+        return self._failure is not None
 
-    def _measure(self, account: Account) -> None:
+    def _report(self, error: str | None) -> None:
+        error = error or self._failure
+        account = self.account()
+        met = None if account.met is None else account.met and not self._has_failed
+        is_over = self._is_measured and (self.finish_reason is not None or self._has_failed)
+        if is_over:
+            self._measure(account, met)
+        if is_over and self._parts.tracing.keeps_missed and (met is False or self._has_failed):
+            request_span.keep(self._span, self._parts.telemetry, account.stats, self._moments)
+        if self._span.is_recorded:
+            self._describe(account, met, error)
+        self._span.end(error=error)
+
+    @property
+    def _moments(self) -> request_span.Moments:
+        committed_ns = int((self._delivery.first_ms or 0.0) * 1e6)
+        return request_span.Moments(self._queued_ns, committed_ns, self._first_ns)
+
+    def _describe(self, account: Account, met: bool | None, error: str | None) -> None:
+        self._span.set(request_span.asked(self.request, self.form, self._parts.tracing))
+        self._span.set(request_span.told(account, self.finish_reason, met))
+        if error is not None:
+            self._span.set({signals.ERROR_TYPE: error})
+        if self._first_ns:
+            waits = {} if self._stream is None else self._stream.waits
+            request_span.delivered(self._span, self._parts.telemetry, self._first_ns, waits)
+
+    def _measure(self, account: Account, met: bool | None) -> None:
         """Count a request that finished, or that failed: it has not attained its SLO, whatever it had by then.
 
-        One without a target has no SLO to attain.
+        One without a target has no SLO to attain: ``met`` is None.
         """
         telemetry, name = self._parts.telemetry, self.slo.name
         if not self._has_failed:
@@ -339,8 +357,7 @@ class Completion:
             telemetry.record(signals.TTFT, account.ttft_ms / 1_000, slo_class=name)
         if account.output_tokens > 1:
             telemetry.record(signals.TPOT, account.tpot_ms / 1_000, slo_class=name)
-        if account.met is not None:
-            met = account.met and not self._has_failed
+        if met is not None:
             for outcome in (True, False):  # both series are there from the first request on
                 telemetry.add(signals.SLO_REQUESTS, outcome == met, slo_class=name, met=str(outcome).lower())
             telemetry.add(signals.GOODPUT_TOKENS, account.output_tokens * met, slo_class=name)

@@ -28,6 +28,7 @@ from services.gateway.prompts import Prompts
 from services.gateway.quotas import Quotas
 from services.gateway.reaper import reap
 from services.gateway.redis_figures import RedisFigures
+from services.gateway.request_span import Tracing
 from services.gateway.resumption import Resumption
 from services.gateway.rollouts import Rollouts
 from services.gateway.schema_check import SchemaCheck
@@ -49,6 +50,7 @@ from shared.streams import OwnedStream
 from shared.telemetry import Telemetry
 from shared.tokenizer import Tokenizer
 from shared.topics import Keys
+from shared.tracing import Attribute
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +94,7 @@ class Gateway:
             patience_s=settings.verifier_patience_s,
             grace_s=settings.resume_grace_s,
             quotas=self._quotas,
+            tracing=_tracing(settings),
             finished=self.rollouts.finished,
         )
         self.figures = RedisFigures(self._bus, telemetry)
@@ -372,3 +375,10 @@ class Gateway:
                 code="model_not_found",
                 param="model",
             )
+
+
+def _tracing(settings: GatewaySettings) -> Tracing:
+    server: dict[str, Attribute] = {signals.SERVER_ADDRESS: settings.http_host}
+    if settings.http_port:
+        server[signals.SERVER_PORT] = settings.http_port
+    return Tracing(settings.trust_traceparent, settings.trace_missed, server)

@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 from services.gateway.delivery import Delivery, Delta
 from services.gateway.errors import ApiError
+from shared import signals
 from shared.records import Origin
+from shared.telemetry import is_sampled
 
 FIRST_CHECK_S = 2.0  # of silence, then twice as long each time
 LAST_CHECK_S = 30.0
@@ -32,6 +34,8 @@ class OpenStream:
         self.is_left = False  # by this gateway: the request goes on for whoever takes it up elsewhere
         self.is_attaching = False
         self.attach_again = False
+        self.is_traced = is_sampled(origin.traceparent)
+        self._waits_ms: list[float] = []
         self._clock = clock
         self._items: deque[Delta | ApiError] = deque()
         self._waiter: asyncio.Future[None] | None = None
@@ -77,6 +81,18 @@ class OpenStream:
         self._items.append(item)
         if self._waiter is not None:
             _wake(self._waiter)
+
+    def waited(self, wait_ms: float) -> None:
+        """An event of a traced request has come so long after its commit."""
+        self._waits_ms.append(max(0.0, wait_ms))
+
+    @property
+    def waits(self) -> dict[str, float]:
+        """How long events waited in the stream, on average and at most; nothing where nobody looks."""
+        if not self._waits_ms:
+            return {}
+        mean_ms = sum(self._waits_ms) / len(self._waits_ms)
+        return {signals.HOP_WAIT_MS: mean_ms, signals.MAX_HOP_WAIT_MS: max(self._waits_ms)}
 
     def leave(self, farewell: ApiError) -> None:
         """The last word of this gateway; what was handed over before it is still told."""

@@ -75,7 +75,7 @@ class Resumption:
             self._parts,
             digest=await digest_of(stored.request.prompt.tolist()),
             arrived=time.monotonic(),
-            span=self._parts.telemetry.request(traceparent, signals.GATEWAY_REQUEST),
+            span=self._parts.telemetry.request(traceparent, signals.GATEWAY_REQUEST, link=stored.traceparent),
             traceparent=stored.traceparent,
             cost=stored.cost,
             weight=stored.weight,

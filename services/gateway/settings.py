@@ -47,6 +47,14 @@ class GatewaySettings(ServiceSettings):
         default=8, ge=0, le=1024, description="requests of the cell that may be inspected at a time"
     )
     drain_s: int = Field(default=30, ge=0, le=3600, description="how long open streams may go on after SIGTERM")
+    trust_traceparent: bool = Field(
+        default=False,
+        description="trace whatever a client traces, also above the share that its class is traced by",
+    )
+    trace_missed: bool = Field(
+        default=True,
+        description="a span for each request that missed its SLO or failed, though it was not sampled",
+    )
     admin_key: str | None = Field(
         default=None,
         min_length=16,

@@ -139,6 +139,8 @@ class Streams:
         stream = self._open.get(event.request)
         if stream is None:
             return
+        if stream.is_traced and entry.committed_at:
+            stream.waited(time.time() * 1_000 - entry.committed_at)
         if event.finish == "detached":  # perhaps meant for an earlier connection: Redis knows which one counts
             self._healing.heal(stream)
             return

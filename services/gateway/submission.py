@@ -198,7 +198,12 @@ class Submission:
         return status is Enqueued.OK
 
     async def _prepare(self, choice: Choice, asked: Asked) -> Completion:
-        span = self._parts.telemetry.request(asked.traceparent, signals.GATEWAY_REQUEST)
+        span = self._parts.telemetry.request(
+            asked.traceparent,
+            signals.GATEWAY_REQUEST,
+            share=asked.terms.trace,
+            trusts=self._parts.tracing.trusts_clients,
+        )
         try:
             message = await self._message(choice, asked)
             budget_ms = asked.budget_ms(time.monotonic())

@@ -51,7 +51,8 @@ class Terms:
     ``service_tier`` is the one in use, "" where none was asked for; ``tpot_raised_from_ms`` the target that was
     below the tenant's least, None for none; ``max_tokens`` the most that the tenant may have of one request.
     ``arm`` is that of a rollout, and ``upstream`` the other server that the request is for, None for this one.
-    ``typical`` is the threshold of typical acceptance, 0 for exact.
+    ``typical`` is the threshold of typical acceptance, 0 for exact. ``trace`` is the share of such requests that
+    is traced, None where the class does not say.
     """
 
     tenant: str
@@ -65,6 +66,7 @@ class Terms:
     arm: Arm | None = None
     upstream: Upstream | None = None
     typical: float = 0.0
+    trace: float | None = None
 
     @property
     def speculates(self) -> bool:
@@ -103,6 +105,7 @@ def agree(
         tpot_raised_from_ms=slo.tpot_ms if slo.tpot_ms < least_ms else None,
         max_tokens=allowed.max_tokens,
         typical=_typical(allowed.typical, wish),
+        trace=promised.trace,
     )
 
 

@@ -72,6 +72,7 @@ def decide_cost_aware(
         width=_width(num_rows, settings, selection, candidates),
         stop_value=bought.rate * min(batch.level_ms, LONGEST_MS) if settings.cost_aware_depth else 0.0,
         weight=weights.astype(np.float32),
+        needed=owed,
     )
 
 

@@ -16,7 +16,11 @@ from shared.messages import CandidateTrees
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Decision:
-    """What the verifier is told: nodes, and the control of the next iteration. `weight` float32 [rows]."""
+    """What the verifier is told: nodes, and the control of the next iteration. `weight` float32 [rows].
+
+    `needed` float64 [rows] is A(r) as the policy saw it, for who wants to know why: below 0 for a request ahead of
+    its schedule where the policy looks that far, −∞ or 0 for one without a target.
+    """
 
     selection: Selection
     budget_used: int
@@ -26,6 +30,7 @@ class Decision:
     width: int
     stop_value: float
     weight: NDArray[np.float32]
+    needed: NDArray[np.float64]
 
 
 def bare_roots(batch: CandidateTrees, settings: PolicySettings) -> Decision:
@@ -34,8 +39,9 @@ def bare_roots(batch: CandidateTrees, settings: PolicySettings) -> Decision:
     No nodes, the shallowest speculation until the model is there, and as much prefill as the verifier's own chunk
     allows.
     """
+    needed = np.zeros(len(batch.request))
     return Decision(
-        selection=select(candidates_of(batch), np.zeros(len(batch.request)), room=0, max_slo_nodes=0),
+        selection=select(candidates_of(batch), needed, room=0, max_slo_nodes=0),
         budget_used=num_running(batch),
         predicted_ms=min(batch.draft_ms + batch.overhead_ms, LONGEST_MS),
         prefill_tokens=batch.prefill_tokens,
@@ -43,6 +49,7 @@ def bare_roots(batch: CandidateTrees, settings: PolicySettings) -> Decision:
         width=1,
         stop_value=0.0,
         weight=unit_weights(batch),
+        needed=needed,
     )
 
 

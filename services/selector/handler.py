@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from services.selector import inspection
+from services.selector import described, inspection
 from services.selector.calibrations import CalibrationCache, LoadLabels
 from services.selector.control import PolicySettings
 from services.selector.policy import Decision, decide
@@ -44,17 +44,22 @@ class Selector:
         """Whether a calibration is due."""
         return self._calibrations is not None and self._calibrations.is_due
 
-    def handle(self, message: CandidateTrees) -> list[Outgoing]:
-        """The nodes to verify. Raises BusUnavailable when a table must be read and Redis is away."""
+    def handle(self, message: CandidateTrees, wait_ms: float = 0.0) -> list[Outgoing]:
+        """The nodes to verify; the candidates were sent ``wait_ms`` ago.
+
+        Raises BusUnavailable when a table must be read and Redis is away.
+        """
         parents = [parent.decode("ascii", "replace") for parent in message.traceparent.tolist()]
-        with self._telemetry.batch(signals.SELECTOR_BATCH, parents, _describe(message)) as span:
+        with self._telemetry.batch(signals.SELECTOR_BATCH, parents) as span:
             table = self._profiles.get(message.verifier, message.profile)
             calibration = None if self._calibrations is None else self._calibrations.get(message.calibration)
             start_ns, started = now_ns(), time.perf_counter()
             decision = decide(message, table, self._settings, calibration)
             elapsed = time.perf_counter() - started
-            span.set(_describe_decision(decision))
-            traceparents = self._trace(message, decision, parents, start_ns, start_ns + round(elapsed * 1e9))
+            if span.is_recorded:
+                span.set(described.batch(message, decision, wait_ms))
+            end_ns = start_ns + round(elapsed * 1e9)
+            traceparents = self._trace(message, decision, parents, start_ns, end_ns, wait_ms)
             self._measure(decision, elapsed)
             reply = _reply(message, decision, traceparents)
             inspected = inspection.trees(message, decision, calibration, select_ms=elapsed * 1_000)
@@ -67,19 +72,19 @@ class Selector:
             self._calibrations.refresh()
 
     def _trace(
-        self, message: CandidateTrees, decision: Decision, parents: list[str], start_ns: int, end_ns: int
+        self,
+        message: CandidateTrees,
+        decision: Decision,
+        parents: list[str],
+        start_ns: int,
+        end_ns: int,
+        wait_ms: float,
     ) -> list[str]:
         """One span for each sampled request, in its own trace; what the verifier's spans hang below."""
-        num_candidates = np.diff(message.tree_offsets)
-        num_selected = np.diff(decision.selection.offsets)
         children = []
         for row, parent in zip(message.trace_row.tolist(), parents, strict=True):
-            attributes = {
-                signals.NUM_NODES: int(num_candidates[row]),
-                signals.NUM_SELECTED: int(num_selected[row]),
-                signals.NUM_SLO_NODES: _slo_nodes(decision, row),
-            }
-            child = self._telemetry.child(parent, signals.SELECTOR_SELECT, start_ns, end_ns, attributes)
+            told = described.row(message, decision, row, wait_ms)
+            child = self._telemetry.child(parent, signals.SELECTOR_SELECT, start_ns, end_ns, told)
             children.append(child or parent)
         return children
 
@@ -120,26 +125,3 @@ def _reply(message: CandidateTrees, decision: Decision, traceparents: list[str])
         trace_row=message.trace_row,
         traceparent=np.array([text.encode("ascii", "replace") for text in traceparents], dtype=TRACEPARENT),
     )
-
-
-def _describe(message: CandidateTrees) -> dict[str, int]:
-    return {
-        signals.RING: message.ring,
-        signals.STEP: message.step,
-        signals.NUM_ROWS: len(message.request),
-        signals.NUM_NODES: len(message.tokens),
-    }
-
-
-def _describe_decision(decision: Decision) -> dict[str, int]:
-    return {
-        signals.BUDGET: decision.budget_used,
-        signals.NUM_SELECTED: decision.selection.num_nodes,
-        signals.DEPTH: decision.depth,
-        signals.WIDTH: decision.width,
-    }
-
-
-def _slo_nodes(decision: Decision, row: int) -> int:
-    start, end = decision.selection.offsets[row : row + 2].tolist()
-    return int((decision.selection.phase[start:end] == SLO_PHASE).sum())

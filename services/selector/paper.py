@@ -53,4 +53,5 @@ def decide_paper(
         width=next_width(num_rows, settings),
         stop_value=0.0,
         weight=unit_weights(batch),
+        needed=needed,
     )

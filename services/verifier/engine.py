@@ -31,7 +31,7 @@ from services.verifier.prefixes import KnownPrefixes
 from services.verifier.scheduler import Scheduler
 from services.verifier.speculator import Speculator
 from services.verifier.teacher import Teacher
-from services.verifier.traces import Traces
+from services.verifier.traces import Forward, Traces
 from shared import signals
 from shared.errors import BusUnavailable
 from shared.failures import kind_of
@@ -302,7 +302,8 @@ class Engine:
         for reply, sent_ms in heard.replies:
             self._telemetry.hop("verify", sent_ms, now_ns() / 1e6)
             if self._speculator.hear(reply, generations, now_ms):
-                self._traces.answered(reply)
+                wait_ms = max(0.0, now_ns() / 1e6 - sent_ms)
+                self._traces.answered(reply, self._speculator.ring_ms, wait_ms)
                 self._overhead.answered(now_ms - self._speculator.ring_ms, reply.draft_ms)
         self._speculator.check_deadline(now_ms)
 
@@ -337,7 +338,7 @@ class Engine:
             prefill_tokens=self._scheduler.num_prefill_tokens,
             prefill_slack_ms=self._scheduler.prefill_slack_ms(redis_ms),
         )
-        return message, None, redis_ms
+        return message, None, now_ns() / 1e6
 
     def _ask_alone(self) -> None:
         """Ask where no commit goes out that the DraftRequest could travel with."""
@@ -387,15 +388,17 @@ class Engine:
             return
         self.num_steps += 1
         logits = self._runner.logits(batch.plan)
-        forward_ms = self._clock_ms() - start_ms
-        self._learn(batch, forward_ms)
+        forward_ms, end_ns = self._clock_ms() - start_ms, now_ns()
+        forward = Forward(start_ns, end_ns, self._learn(batch, forward_ms), forward_ms)
+        self._traces.stepped(batch, forward)
         settlements, moves = settle_batch(batch, logits)
         self._runner.cache.move(*moves)
         self._prefixes.publish(batch.fed)
         self._teacher.observe(self._speculator.pair, batch)
         self._watch(batch.walks)
         self._count(batch, settlements, start_ms + forward_ms)
-        self._commit(settlements, start_ns, forward_ms, start_ms + forward_ms)
+        self._traces.settled(settlements, batch, forward)
+        self._commit(settlements, forward_ms, start_ms + forward_ms)
         self._end_stuck(batch)
         self.pace.stepped(
             start_ms,
@@ -407,8 +410,8 @@ class Engine:
         self._telemetry.record(signals.STEP_TIME, forward_ms / 1000, part="forward")
         self._telemetry.record(signals.STEP_TIME, (self._clock_ms() - start_ms) / 1000, part="total")
 
-    def _learn(self, batch: Batch, forward_ms: float) -> None:
-        """From what the forward pass took, planning included."""
+    def _learn(self, batch: Batch, forward_ms: float) -> float:
+        """From what the forward pass took, planning included; what the published profile has predicted."""
         tokens, context_tokens, rows = batch.operation
         published_ms = self.profile.predict_ms(tokens, context_tokens=context_tokens, rows=rows)
         error = abs(published_ms - forward_ms) / max(forward_ms, 1e-3)
@@ -416,6 +419,7 @@ class Engine:
         self._speculator.governor.watch.predicted(error)
         self._refit.observe(tokens, context_tokens, rows, forward_ms)
         self.fastest_step_ms = min(self.fastest_step_ms, forward_ms)
+        return published_ms
 
     def _plan(self, decoding: Sequence[Generation]) -> Batch:
         granted = self._speculator.granted_prefill if decoding else None
@@ -428,7 +432,7 @@ class Engine:
             self._scheduler.plan_prefill(granted),
         )
 
-    def _commit(self, settlements: list[Settlement], start_ns: int, forward_ms: float, drawn_ms: float) -> None:
+    def _commit(self, settlements: list[Settlement], forward_ms: float, drawn_ms: float) -> None:
         """Rows finished here leave first: they are not in the DraftRequest that goes out in the same write."""
         for settlement in settlements:
             if settlement.finish is not None:
@@ -438,7 +442,6 @@ class Engine:
             if not self._speculator.is_outstanding:
                 self._ask_alone()
             return
-        self._traces.settled(settlements)
         inspected = inspection.steps(
             settlements,
             self._speculator.taken,
@@ -446,7 +449,7 @@ class Engine:
             verify_ms=forward_ms,
             redis_ms=drawn_ms + self._redis_offset_ms,
         )
-        asked = self._ask()
+        asked, start_ns = self._ask(), now_ns()
         sent_ms = self._clock_ms()
         committed = self._committer.commit(settlements, asked, inspected)
         if asked is not None and not committed.asked:

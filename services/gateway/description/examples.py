@@ -249,7 +249,9 @@ MODES: Json = {
 
 PROMISES: Json = {
     "policy": {"file": "policy.yaml", "digest": "5f0c1d2e", "since_ms": 1790000000000, "error": None},
-    "classes": {"chatbot": {"tpot": None, "tpot_ms": 50.0, "ttft_ms": None, "tier": 1, "objective": 0.95}},
+    "classes": {
+        "chatbot": {"tpot": None, "tpot_ms": 50.0, "ttft_ms": None, "tier": 1, "objective": 0.95, "trace": 0.1}
+    },
     "tenants": {},
     "schedules": [True],
 }

@@ -159,6 +159,7 @@ class ClassInForce(Reply):
     ttft_ms: Milliseconds | None
     tier: int
     objective: float | None
+    trace: float | None
 
 
 class Promises(Reply):

@@ -36,14 +36,17 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[Telemetry]:
 
 def one_request(gateway: Telemetry, verifier: Telemetry, drafter: Telemetry, selector: Telemetry) -> str | None:
     """What the four services do for one request in one iteration; returns its gateway.request."""
-    request = gateway.request(None, signals.GATEWAY_REQUEST, {signals.TENANT: "default"})
+    request = gateway.request(None, signals.GATEWAY_REQUEST)
     verifier.child(request.traceparent, signals.VERIFIER_QUEUE, 1, 2)
-    verifier.child(request.traceparent, signals.VERIFIER_PREFILL, 2, 3)
+    prefill = verifier.open(request.traceparent, signals.VERIFIER_PREFILL, 2)
+    verifier.child(prefill.traceparent, signals.VERIFIER_PREFILL_CHUNK, 2, 3)
+    prefill.end(3)
     verifier.child(request.traceparent, signals.VERIFIER_MODE_SWITCH, 3, 3, {signals.MODE: "speculative"})
     iteration = verifier.open(request.traceparent, signals.VERIFIER_ITERATION, 3)
     drafted = drafter.child(iteration.traceparent, signals.DRAFTER_DRAFT, 4, 5, {signals.NUM_NODES: 12})
     selected = selector.child(drafted, signals.SELECTOR_SELECT, 5, 6)
     verifier.child(selected, signals.VERIFIER_VERIFY, 6, 7)
+    verifier.child(iteration.traceparent, signals.VERIFIER_COMMIT, 7, 8)
     iteration.end(8, {signals.NUM_ACCEPTED: 3})
     gateway.child(request.traceparent, signals.GATEWAY_DELIVER, 8, 9)
     request.end()

@@ -25,6 +25,7 @@ class Echo:
         self.target = target
         self.slices = slices
         self.seen: list[str] = []
+        self.waits: list[float] = []
         self.before_answer: Callable[[], None] = lambda: None
         self.notes: list[Command] = []
 
@@ -32,7 +33,8 @@ class Echo:
     def has_background_work(self) -> bool:
         return self.slices > 0
 
-    def handle(self, message: ControlEvent) -> Sequence[Outgoing]:
+    def handle(self, message: ControlEvent, wait_ms: float) -> Sequence[Outgoing]:
+        self.waits.append(wait_ms)
         self.seen.append(f"{message.subject}/{message.kind}")
         self.before_answer()
         return [Outgoing(self.target, message, "00-trace", self.notes)] if self.target else []

@@ -283,7 +283,7 @@ async def test_admin_slo_tells_what_is_in_force(served: Served, options: dict[st
         await asyncio.sleep(0.01)
     found = await told()
     assert (found["policy"]["file"], found["policy"]["error"]) == (str(path), None)
-    promise = {"tpot": None, "tpot_ms": 60, "ttft_ms": 900, "tier": 2, "objective": None}
+    promise = {"tpot": None, "tpot_ms": 60, "ttft_ms": 900, "tier": 2, "objective": None, "trace": None}
     assert found["classes"] == {"chat": promise}
     assert found["tenants"] == {"other": {"chat": {**promise, "tpot_ms": 70}}}
     assert found["schedules"] == [True, True]

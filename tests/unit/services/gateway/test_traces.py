@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import httpx
 import pytest
 
 from shared import signals
+from shared.policy import Policy
 from tests.otlp import Collector
 from tests.otlp import collector as run_collector
 from tests.unit.services.gateway.conftest import Served
+from tests.unit.services.gateway.fake_verifier import Reply
 
 TRACE, PARENT = "a" * 32, "b" * 16
 
@@ -26,8 +30,8 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
 async def test_a_request_has_its_spans_in_the_clients_trace(
     collector: Collector, served: Served, stream: bool
 ) -> None:
-    body = {"prompt": "canary", "stream": stream}
-    headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+    body = {"prompt": "canary", "stream": stream, "adaserve": {"slo": {"class": "watched"}}}
+    headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "x-adaserve-tenant": "acme"}
     (await served.http.post("/v1/completions", json=body, headers=headers)).raise_for_status()
     await served.until(lambda: len(collector.spans) == 2)
     spans = {span.name: span for span in collector.spans}
@@ -37,5 +41,91 @@ async def test_a_request_has_its_spans_in_the_clients_trace(
     message = served.verifier.requests[0]
     assert served.verifier.traceparents == [f"00-{TRACE}-{request.span_id}-01"]
     assert request.attributes[signals.REQUEST_ID] == message.request
-    assert request.attributes[signals.PROMPT_TOKENS] == len(message.prompt)
+    assert request.attributes[signals.GEN_AI_INPUT_TOKENS] == len(message.prompt)
     assert "canary" not in repr(collector.spans)
+
+
+POLICY = Policy.model_validate(
+    {
+        "classes": {
+            "strict": {"ttft_ms": 0.001, "trace": 0.0},
+            "kind": {"tpot_ms": 3_600_000.0, "trace": 0.0},
+            "watched": {"tpot_ms": 3_600_000.0, "trace": 1.0},
+        },
+        "tenants": {"acme": {"classes": ["strict", "kind", "watched"], "default": "kind"}},
+    }
+)
+
+
+@pytest.fixture
+def policy() -> Policy:
+    return POLICY
+
+
+@pytest.fixture
+def options() -> dict[str, Any]:
+    return {"refuse_unreachable": False}
+
+
+async def ask(served: Served, slo_class: str, **headers: str) -> httpx.Response:
+    body = {"prompt": "canary", "adaserve": {"slo": {"class": slo_class}}}
+    return await served.http.post("/v1/completions", json=body, headers={"x-adaserve-tenant": "acme", **headers})
+
+
+async def test_a_missed_target_is_told_though_the_request_was_not_sampled(
+    collector: Collector, served: Served
+) -> None:
+    (await ask(served, "strict")).raise_for_status()
+    await served.until(lambda: len(collector.spans) == 4)
+    assert served.verifier.traceparents[0] is not None
+    assert served.verifier.traceparents[0].endswith("-00")
+    spans = {span.name: span for span in collector.spans}
+    root = spans.pop(signals.GATEWAY_REQUEST)
+    assert root.parent_id == ""
+    assert served.verifier.traceparents == [f"00-{root.trace_id}-{root.span_id}-00"]
+    assert root.attributes[signals.AFTER_THE_FACT] is True
+    assert root.attributes[signals.SLO_MET] is False
+    assert root.attributes[signals.SLO_CLASS] == "strict"
+    assert root.attributes[signals.SLO_TTFT_MS] == pytest.approx(0.001)
+    assert root.attributes[signals.NUM_STEPS] == 4
+    assert root.attributes[signals.QUEUE_MS] == 1.5
+    assert spans.keys() == {signals.VERIFIER_QUEUE, signals.VERIFIER_PREFILL, signals.GATEWAY_DELIVER}
+    assert {(span.trace_id, span.parent_id) for span in spans.values()} == {(root.trace_id, root.span_id)}
+    queue, prefill = spans[signals.VERIFIER_QUEUE], spans[signals.VERIFIER_PREFILL]
+    assert queue.start_ns <= queue.end_ns == prefill.start_ns <= prefill.end_ns
+    assert "canary" not in repr(collector.spans)
+
+
+async def test_a_failure_is_told_whatever_its_class(collector: Collector, served: Served) -> None:
+    served.answers(Reply([[5]], finish="error", error="the server broke"))
+    assert (await ask(served, "kind")).status_code == 500
+    await served.until(lambda: len(collector.spans) >= 1)
+    (root,) = [span for span in collector.spans if span.name == signals.GATEWAY_REQUEST]
+    assert root.attributes[signals.SLO_MET] is False
+    assert root.attributes[signals.ERROR_TYPE]
+
+
+async def test_what_is_kept_is_not_sampled_and_the_class_decides(collector: Collector, served: Served) -> None:
+    (await ask(served, "kind", traceparent=f"00-{TRACE}-{PARENT}-01")).raise_for_status()
+    (await ask(served, "watched")).raise_for_status()
+    await served.until(lambda: len(collector.spans) == 2)
+    assert {span.attributes.get(signals.SLO_CLASS) for span in collector.spans} == {"watched", None}
+
+
+@pytest.mark.parametrize("options", [{"refuse_unreachable": False, "trace_missed": False}])
+async def test_an_operator_can_do_without_missed_targets(
+    collector: Collector, served: Served, options: dict[str, Any]
+) -> None:
+    (await ask(served, "strict")).raise_for_status()
+    (await ask(served, "watched")).raise_for_status()
+    await served.until(lambda: len(collector.spans) == 2)
+    assert not [span for span in collector.spans if span.attributes.get(signals.SLO_CLASS) == "strict"]
+
+
+@pytest.mark.parametrize("options", [{"refuse_unreachable": False, "trust_traceparent": True}])
+async def test_a_trusted_client_has_its_trace(
+    collector: Collector, served: Served, options: dict[str, Any]
+) -> None:
+    (await ask(served, "kind", traceparent=f"00-{TRACE}-{PARENT}-01")).raise_for_status()
+    await served.until(lambda: len(collector.spans) == 2)
+    assert {span.trace_id for span in collector.spans} == {TRACE}

@@ -1,0 +1,142 @@
+"""What tracing costs: CPU time of all services per output token, a tenth of the requests traced against none.
+
+    python -m bench.tracing [--pairs 12] [--requests 20] [--streams 4] [--tokens 64] [--share 0.1]
+
+One stack, so that drafter and selector choose alike in both arms; it exports to a receiver in this process, whose
+time does not count. The arms alternate, each is first in half of the pairs, with the same prompts: the client says
+by its `traceparent` which requests are traced. A round ends after its spans have been exported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from bench.gateway_load.processes import cpu_s
+from bench.local import SERVICES, LocalStack, local_stack
+from bench.prompts import source_prompts
+
+GOAL = 0.02
+EXPORT_MS = 200
+DRAIN_S = 3 * EXPORT_MS / 1_000
+
+
+@contextmanager
+def receiver() -> Iterator[tuple[str, list[int]]]:
+    """An OTLP/HTTP endpoint that throws away what it is sent, and the sizes of what came."""
+    sizes: list[int] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            sizes.append(len(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", sizes
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One round: so many requests of so many tokens, ``streams`` at a time; ``share`` of them traced."""
+
+    prompts: Sequence[str]
+    streams: int
+    num_tokens: int
+    share: float
+
+    def headers(self, number: int, *, traced: bool) -> dict[str, str]:
+        every = round(1 / self.share) if self.share else 0
+        flag = "01" if traced and every and number % every == every // 2 else "00"
+        return {"traceparent": f"00-{random.getrandbits(128):032x}-{random.getrandbits(64):016x}-{flag}"}
+
+    def run(self, stack: LocalStack, *, traced: bool) -> dict[str, float]:
+        """CPU milliseconds per token of each service."""
+        body = {"max_tokens": self.num_tokens, "temperature": 0, "ignore_eos": True}
+        before = spent(stack)
+        with ThreadPoolExecutor(self.streams) as pool:
+            asked = [
+                pool.submit(stack.complete, {"prompt": prompt, **body}, None, self.headers(number, traced=traced))
+                for number, prompt in enumerate(self.prompts)
+            ]
+            num_tokens = sum(each.result()["usage"]["completion_tokens"] for each in asked)
+        time.sleep(DRAIN_S)
+        after = spent(stack)
+        return {name: 1_000 * (after[name] - before[name]) / num_tokens for name in SERVICES}
+
+
+def spent(stack: LocalStack) -> dict[str, float]:
+    """CPU seconds of each service since its start."""
+    return {name: cpu_s(stack.processes[name].pid) for name in SERVICES}
+
+
+def compare(stack: LocalStack, load: Load, pairs: int) -> list[tuple[dict[str, float], dict[str, float]]]:
+    """The rounds, as (traced, not traced)."""
+    rounds = []
+    for number in range(pairs):
+        order = (True, False) if number % 2 else (False, True)
+        cost = {traced: load.run(stack, traced=traced) for traced in order}
+        on, off = (sum(cost[traced].values()) for traced in (True, False))
+        print(f"pair {number + 1:2}: traced {on:.3f} ms/token, not {off:.3f}, ratio {on / off:.4f}", flush=True)
+        rounds.append((cost[True], cost[False]))
+    return rounds
+
+
+def told(rounds: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]) -> tuple[float, float]:
+    """Prints both sides by service; the overhead with its standard error, from the pairs' ratios."""
+    for name in SERVICES:
+        on, off = (statistics.fmean(pair[side][name] for pair in rounds) for side in (0, 1))
+        print(f"{name:9} traced {on:.3f} ms/token, not {off:.3f}, difference {1_000 * (on - off):+.0f} us")
+    logs = [math.log(sum(on.values()) / sum(off.values())) for on, off in rounds]
+    error = statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.inf
+    return math.expm1(statistics.fmean(logs)), error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 when the overhead is within the goal."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=12)
+    parser.add_argument("--requests", type=int, default=20)
+    parser.add_argument("--streams", type=int, default=4)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--share", type=float, default=0.1)
+    options = parser.parse_args(arguments)
+    prompts = source_prompts(options.requests, seed=5, max_chars=300)
+    load = Load(prompts, options.streams, options.tokens, options.share)
+    with receiver() as (endpoint, sizes):
+        exported = {
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{endpoint}/v1/traces",
+            "OTEL_BSP_SCHEDULE_DELAY": str(EXPORT_MS),
+        }
+        with local_stack({"selector": {"POLICY": "paper"}}, environment=exported) as stack:
+            load.run(stack, traced=True)  # warms up both arms
+            rounds = compare(stack, load, options.pairs)
+    overhead, error = told(rounds)
+    print(f"{len(sizes)} exports, {sum(sizes) / 1e6:.2f} MB of spans")
+    reached = overhead <= GOAL
+    said = f"overhead at {options.share:.0%}: {overhead:+.2%} +- {2 * error:.2%} (two standard errors)"
+    print(f"{said}, goal {GOAL:.0%}: {'reached' if reached else 'NOT REACHED'}")
+    return 0 if reached else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
