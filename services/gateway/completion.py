@@ -105,6 +105,7 @@ class Completion:
             weight=weight,
             budget_ms=budget_ms,
             attachment=parts.bus.new_attachment() if attachment is None else attachment,
+            spent_ms=max(0.0, (clock() - arrived) * 1_000),
         )
         self._delivery = Delivery(request.request, len(request.prompt), digest, entry_size(request.logprobs))
         self.logprobs: Logprobs | None = None
