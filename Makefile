@@ -15,7 +15,7 @@ DECIDING := $(addprefix bench/,introduction.py report.py simulator/economics.py 
   $(addprefix services/selector/,control.py cost_aware.py decision.py paper.py policy.py pricing.py ranking.py \
     selection.py) \
   $(addprefix services/verifier/,acceptance.py adjustment.py ask.py batch.py departure.py generation.py governor.py \
-    labels.py overhead.py pace.py ring.py sampling.py scheduler.py stopping.py typical.py watch.py)
+    labels.py overhead.py pace.py ring.py sampling.py scheduler.py stopping.py tally.py typical.py watch.py)
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 BRISK     := tests/unit tests/conformance tests/fuzz  # side by side

@@ -28,6 +28,7 @@ from services.verifier.pace import Pace
 from services.verifier.prefixes import KnownPrefixes
 from services.verifier.scheduler import Scheduler
 from services.verifier.speculator import Speculator
+from services.verifier.tally import Timekeeper
 from services.verifier.teacher import Teacher
 from services.verifier.traces import Traces
 from shared import signals
@@ -104,6 +105,7 @@ class Engine:
         self._refit = Refit(table)
         self.profile = table  # as published
         self._overhead = Overhead()
+        self._time = Timekeeper()
         self.pace = Pace()
         self._telemetry = telemetry
         self._traces = Traces(telemetry)
@@ -161,7 +163,9 @@ class Engine:
             if self._prefill_fits_the_wait():
                 self._step([])
                 return
-            self._hear(self._speculator.remaining_ms(self._clock_ms()))
+            begin_ms = self._clock_ms()
+            self._hear(self._speculator.remaining_ms(begin_ms))
+            self._time.waited(self._clock_ms() - begin_ms)
         if not self._must_wait():
             self._step(self._scheduler.decoding)
 
@@ -228,6 +232,7 @@ class Engine:
                 self._telemetry.add(signals.REQUESTS_FINISHED, reason="expired")
                 self._bus.expire(claimed.request, claimed.claim.position, claimed.claim.digest)
                 continue
+            generation.tally.claimed(self._clock_ms(), is_begun=generation.num_output > 0)
             self._traces.claimed(claimed)
             self._telemetry.record(
                 signals.QUEUE_WAIT, generation.tally.queue_ms / 1000, tier=str(generation.request.tier)
@@ -240,14 +245,20 @@ class Engine:
         self._bus.give_up(request, str(error), position, digest)
 
     def _admit(self) -> None:
+        compiling = [generation for generation in self._scheduler.waiting if not generation.is_ready]
         for generation, error in self._intake.take_grammars(self._scheduler.generations):
             self._give_up(generation.id, error, generation.position, generation.digest.hex())
             self._forget(generation)
+        for generation in compiling:
+            if generation.is_ready:
+                generation.tally.compiled(self._clock_ms())
         found = self._scheduler.admit(self._prefixes.find)
         if not found:
             return
         self._runner.cache.move(*self._prefixes.adopt(found))
         admitted = [generation for generation, _ in found]
+        for generation in admitted:
+            generation.tally.admitted(self._clock_ms())
         self._traces.admitted(admitted)
         if not self._speculator.is_outstanding:  # else the drafter hears of them with the next ask
             self._ask_alone()
@@ -266,7 +277,7 @@ class Engine:
 
     def _give_back(self, generations: Iterable[Generation]) -> None:
         for generation in generations:
-            self._bus.release(generation.id, generation.epoch)
+            self._bus.release(generation.id, generation.epoch, generation.tally.packed())
             self._forget(generation)
 
     def _forget(self, generation: Generation) -> None:
@@ -378,9 +389,10 @@ class Engine:
             return
         self.num_steps += 1
         logits = self._runner.logits(batch.plan)
-        forward_ms = self._clock_ms() - start_ms
-        self._learn(batch, forward_ms)
-        settlements, moves = settle_batch(batch, logits)
+        ended_ms = self._clock_ms()
+        forward_ms = ended_ms - start_ms
+        self._keep_time(batch, forward_ms, self._learn(batch, forward_ms))
+        settlements, moves = settle_batch(batch, logits, self._time.at(ended_ms), self._speculator.why_bare)
         self._runner.cache.move(*moves)
         self._prefixes.publish(batch.fed)
         self._teacher.observe(self._speculator.pair, batch)
@@ -398,8 +410,25 @@ class Engine:
         self._telemetry.record(signals.STEP_TIME, forward_ms / 1000, part="forward")
         self._telemetry.record(signals.STEP_TIME, (self._clock_ms() - start_ms) / 1000, part="total")
 
-    def _learn(self, batch: Batch, forward_ms: float) -> None:
-        """From what the forward pass took, planning included."""
+    def _keep_time(self, batch: Batch, forward_ms: float, predicted_ms: float) -> None:
+        """Who had what of the forward pass."""
+        for generation, _ in batch.prefilled:
+            generation.tally.fed(forward_ms)
+        if not batch.walks:
+            self._time.prefilled(forward_ms)
+            return
+        tokens, context_tokens, rows = batch.operation
+        self._time.drew(
+            forward_ms,
+            predicted_ms=predicted_ms,
+            alone_ms=self._refit.predict_ms(1, context_tokens=context_tokens // rows, rows=1),
+            rows=rows,
+            tokens=tokens,
+            prompt_tokens=sum(size for _, size in batch.prefilled),
+        )
+
+    def _learn(self, batch: Batch, forward_ms: float) -> float:
+        """From what the forward pass took, planning included; what it had been predicted to take."""
         tokens, context_tokens, rows = batch.operation
         published_ms = self.profile.predict_ms(tokens, context_tokens=context_tokens, rows=rows)
         error = abs(published_ms - forward_ms) / max(forward_ms, 1e-3)
@@ -407,6 +436,7 @@ class Engine:
         self._speculator.governor.watch.predicted(error)
         self._refit.observe(tokens, context_tokens, rows, forward_ms)
         self.fastest_step_ms = min(self.fastest_step_ms, forward_ms)
+        return published_ms
 
     def _plan(self, decoding: Sequence[Generation]) -> Batch:
         granted = self._speculator.granted_prefill if decoding else None
@@ -431,7 +461,9 @@ class Engine:
             return
         self._traces.settled(settlements)
         asked = self._ask()
+        begin_ms = self._clock_ms()
         committed = self._committer.commit(settlements, asked)
+        self._time.committed(self._clock_ms() - begin_ms)
         if asked is not None and not committed.asked:
             self._speculator.not_asked("reader_gone", self._clock_ms())
         now_ms = self._clock_ms()
