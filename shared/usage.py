@@ -65,14 +65,12 @@ def entries(hour: str, stored: Mapping[bytes, bytes]) -> Iterator[tuple[Row, Usa
         yield (start, tenant, slo_class), Usage(*numbers)
 
 
-def summed(found: Iterable[tuple[Row, Usage]], by: Period, tenant: str | None = None) -> dict[Row, Usage]:
-    """The rows by hour or day, of one tenant or all; in order of time, tenant and class."""
-    rows: dict[Row, Usage] = {}
+def add(rows: dict[Row, Usage], found: Iterable[tuple[Row, Usage]], by: Period, tenant: str | None = None) -> None:
+    """To the rows of hours or days, of one tenant or all."""
     for (start, who, slo_class), usage in found:
         if tenant in (None, who):
             row = (start if by is Period.HOUR else start.replace(hour=0), who, slo_class)
             rows[row] = rows.get(row, Usage()) + usage
-    return dict(sorted(rows.items()))
 
 
 def total(rows: Iterable[Usage]) -> Usage:

@@ -14,7 +14,7 @@ from shared.functions import LIBRARY, execute
 from shared.records import CommitRow, Origin
 from shared.scripts import Terminal, call, cancel, claim, commit, enqueue, release, reseed
 from shared.topics import Keys
-from shared.usage import Period, Usage, entries, hours, summed, total
+from shared.usage import Period, Row, Usage, add, entries, hours, total
 from tests.used import usage_of
 
 ORIGIN = Origin(
@@ -241,11 +241,14 @@ def test_rows_are_summed_by_hour_or_day_of_one_tenant_or_all() -> None:
     stored = {b"acme:chatbot": b"1 2 3 4 5 6 7 8 9", b"globex:batch": b"1 1 1 1 1 1 1 1 1 77"}
     found = [*entries("2026112822", stored), *entries("2026112823", stored)]
     day, hour = datetime(2026, 11, 28, tzinfo=UTC), datetime(2026, 11, 28, 22, tzinfo=UTC)
-    assert summed(found, Period.DAY) == {
+    by_day: dict[Row, Usage] = {}
+    add(by_day, found, Period.DAY)
+    assert by_day == {
         (day, "acme", "chatbot"): Usage(2, 4, 6, 8, 10, 12, 14, 16, 18),
         (day, "globex", "batch"): Usage(*[2] * 9),
     }
-    by_hour = summed(found, Period.HOUR, "globex")
+    by_hour: dict[Row, Usage] = {}
+    add(by_hour, found, Period.HOUR, "globex")
     assert list(by_hour) == [(hour, "globex", "batch"), (hour + timedelta(hours=1), "globex", "batch")]
     assert total(by_hour.values()) == Usage(*[2] * 9)
 
