@@ -9,8 +9,8 @@ empty  :=
 comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
 DECIDING := $(addprefix bench/,introduction.py report.py simulator/economics.py simulator/tenancy.py traces.py) \
-  $(addprefix services/gateway/,delivery.py expectation.py feasibility.py members.py padding.py ramp.py \
-    rate_limits.py relayed.py terms.py told.py) \
+  $(addprefix services/gateway/,causes.py delivery.py expectation.py explanation.py feasibility.py history.py \
+    members.py padding.py ramp.py rate_limits.py relayed.py terms.py told.py usage_report.py) \
   $(addprefix services/drafter/,draft.py expansion.py guide.py level_time.py) \
   $(addprefix services/selector/,control.py cost_aware.py decision.py paper.py policy.py pricing.py ranking.py \
     selection.py) \
