@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -20,6 +21,18 @@ def ask(
     url: str, admin_key: str | None, method: str, path: str, body: Any = None, **params: str | int
 ) -> dict[str, Any]:
     """The JSON of an answer that is a success. Raises AdminFailed."""
+    found: dict[str, Any] = _answer(url, admin_key, method, path, body, params).json()
+    return found
+
+
+def ask_text(url: str, admin_key: str | None, path: str, **params: str | int) -> str:
+    """The text of an answer to GET that is a success. Raises AdminFailed."""
+    return _answer(url, admin_key, "GET", path, None, params).text
+
+
+def _answer(
+    url: str, admin_key: str | None, method: str, path: str, body: Any, params: Mapping[str, str | int]
+) -> httpx.Response:
     headers = {"authorization": f"Bearer {admin_key}"} if admin_key else {}
     try:
         with httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False, headers=headers) as client:
@@ -28,5 +41,4 @@ def ask(
         raise AdminFailed(f"no gateway at {url}: {error}") from None
     if not response.is_success:
         raise AdminFailed(error_message(response.content, response.status_code))
-    found: dict[str, Any] = response.json()
-    return found
+    return response

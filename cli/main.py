@@ -18,6 +18,8 @@ from cli.exits import EXIT_FAILED, one_line_errors
 from cli.keys import AdminKey, audit, keys_app
 from cli.policy import policy_app
 from cli.settings import API_KEY, presented
+from cli.usage import usage
+from cli.why import why
 from shared.modes import Mode
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ app = typer.Typer(
 
 app.add_typer(keys_app, name="keys")
 app.command()(audit)
+app.command()(usage)
+app.command()(why)
 app.add_typer(policy_app, name="policy")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 Argument = str | bytes | int
@@ -26,6 +27,8 @@ class CommitRow:
     finish: str = ""
     logprobs: bytes = b""
     """Entries of `shared.logprobs`, one for each token, or nothing."""
+    stats: bytes = b""
+    """What the owner has to tell of its work on the request so far, a msgpack map of numbers; or nothing new."""
 
     def __post_init__(self) -> None:
         if len(self.tokens) != 4 * (self.end - self.start):
@@ -56,6 +59,12 @@ class Origin:
     """Time after the queue entry within which a verifier must begin, or need not any more; None: no limit."""
     attachment: int = 1
     """Number of the connection that `gateway` delivers to; a later one's is higher, and no two have the same."""
+    slo_class: str = ""
+    """What it is counted under, with its tenant."""
+    tpot_ms: float = math.inf
+    ttft_ms: float = math.inf
+    spent_ms: float = 0.0
+    """Time from its arrival at the gateway to the queue entry: its time to the first token begins there."""
 
     def fields(self) -> tuple[Argument, ...]:
         """Names and values of the hash, flat."""
@@ -70,5 +79,14 @@ class Origin:
             "weight": repr(self.weight),
             "budget_ms": "" if self.budget_ms is None else f"{self.budget_ms:.3f}",
             "attachment": self.attachment,
+            "slo_class": self.slo_class,
+            "tpot_ms": _target(self.tpot_ms),
+            "ttft_ms": _target(self.ttft_ms),
+            "spent_ms": f"{self.spent_ms:.3f}",
         }
         return tuple(item for pair in pairs.items() for item in pair)
+
+
+def _target(target_ms: float) -> str:
+    """Exactly, "" for none."""
+    return "" if math.isinf(target_ms) else repr(float(target_ms))

@@ -5,18 +5,19 @@
 --
 -- Every function gets the cell's key prefix as ARGV[1] and derives from it the keys whose names stand only inside
 -- the request's hash: the reply gateway's stream, the previous owner's set. Such keys cannot be declared by the
--- caller, nor is `abandoned` where only some rows of a commit touch it; they are legal on a cluster too, because the
--- prefix carries the hash tag of the declared keys, so that all of them are in one slot.
+-- caller, nor are `abandoned` and the hour's usage, which only some rows of a commit touch; they are legal on a
+-- cluster too, because the prefix carries the hash tag of the declared keys, so that all of them are in one slot.
 --
 -- Raise VERSION with every change: a client loads its library only where it finds none or an older one.
 
-local VERSION = 12
+local VERSION = 13
 
 local GROUP = 'verifiers'
 local RETAIN_MS = 600000
 local POISON_AT = 3
 local TOKENS_MAXLEN = 10000
 local CALIBRATION_TTL_S = 86400
+local USAGE_TTL_S = 90 * 86400
 local GONE_GATEWAY_MS = 30000
 local MAX_OVERDUE = 64
 local UNOWNED_EPOCH = '0'
@@ -157,7 +158,95 @@ local function append(journal, stop, tokens, logprobs)
   redis.call(unpack(command))
 end
 
-local function retire(hash, journal)
+-- The hour of a time in UTC, `yyyymmddhh`: days to a date by Howard Hinnant's algorithm, as Lua here has no os.date.
+local function hour_of(at_ms)
+  local floor = math.floor
+  local hours = floor(at_ms / 3600000)
+  local days = floor(hours / 24) + 719468
+  local era = floor(days / 146097)
+  local of_era = days - era * 146097
+  local year = floor((of_era - floor(of_era / 1460) + floor(of_era / 36524) - floor(of_era / 146096)) / 365)
+  local of_year = of_era - (365 * year + floor(year / 4) - floor(year / 100))
+  local from_march = floor((5 * of_year + 2) / 153)
+  local day = of_year - floor((153 * from_march + 2) / 5) + 1
+  local month = from_march < 10 and from_march + 3 or from_march - 9
+  if month <= 2 then year = year + 1 end
+  return string.format('%04d%02d%02d%02d', year + era * 400, month, day, hours % 24)
+end
+
+-- What an owner has told of its work; what cannot be read counts as nothing.
+local function unpacked(packed)
+  if not packed or packed == '' then return {} end
+  local ran, stats = pcall(cmsgpack.unpack, packed)
+  return ran and type(stats) == 'table' and stats or {}
+end
+
+-- The figures of a request's owners together. How long it waited, and what of the prompt was cached, the first knows.
+local ONLY_OF_THE_FIRST = { queue_ms = true, num_cached_tokens = true }
+local function added(earlier, later)
+  local sum = unpacked(earlier)
+  for name, value in pairs(unpacked(later)) do
+    if not (sum[name] and ONLY_OF_THE_FIRST[name]) and type(value) == 'number' then
+      sum[name] = (sum[name] or 0) + value
+    end
+  end
+  return sum
+end
+
+-- Where the prompt ends. The journal tells it of a request that an older library has enqueued.
+local function prompt_length(state, journal)
+  if state.prompt_tokens then return tonumber(state.prompt_tokens) end
+  local first = redis.call('XRANGE', journal, '-', '+', 'COUNT', 1)[1]
+  return first and tonumber(string.match(first[1], '^%d+')) - #first[2][2] / 4 or tonumber(state.position)
+end
+
+-- Whether a request has kept its targets, as its gateway judges it, but for the way of the first token to the client.
+-- Nil where it has none, and where its client has left.
+local function attained(state, num_output)
+  local tpot, ttft = tonumber(state.tpot_ms or ''), tonumber(state.ttft_ms or '')
+  if not (tpot or ttft) or state.finish == 'cancelled' then return nil end
+  if state.finish ~= 'stop' and state.finish ~= 'length' then return false end
+  local first, last = tonumber(state.first_token_ms or ''), tonumber(state.last_token_ms or '')
+  if ttft and not (first and first - state.enqueued_ms + (tonumber(state.spent_ms or '') or 0) <= ttft) then
+    return false
+  end
+  return not tpot or num_output < 2 or (last - first) / (num_output - 1) <= tpot
+end
+
+-- Adds to what a tenant and class have used in this hour: the numbers of shared/usage.py, in its order.
+local function add_usage(prefix, at, who, counts)
+  local key, sums = prefix .. 'usage:' .. hour_of(tonumber(at)), {}
+  for number in string.gmatch(redis.call('HGET', key, who) or '', '%S+') do sums[#sums + 1] = number end
+  for i, count in ipairs(counts) do sums[i] = string.format('%.0f', tonumber(sums[i] or 0) + count) end
+  redis.call('HSET', key, who, table.concat(sums, ' '))
+  redis.call('EXPIRE', key, USAGE_TTL_S)
+end
+
+local ACCOUNTED = { 'tenant', 'slo_class', 'prompt_tokens', 'position', 'finish', 'tpot_ms', 'ttft_ms', 'spent_ms',
+  'enqueued_ms', 'first_token_ms', 'last_token_ms', 'stats', 'earlier_stats' }
+
+local function account(prefix, hash, journal, at)
+  local values, state = redis.call('HMGET', hash, unpack(ACCOUNTED)), {}
+  for i, name in ipairs(ACCOUNTED) do state[name] = values[i] or nil end
+  local stats, prompt = added(state.earlier_stats, state.stats), prompt_length(state, journal)
+  local num_output = tonumber(state.position) - prompt
+  local met = attained(state, num_output)
+  -- Each step is a commit of its own in the journal, of whichever owner; after a reseed only the owner knows.
+  local num_steps = math.max(redis.call('XLEN', journal), stats.num_steps or 0)
+  add_usage(prefix, at, (state.tenant or '') .. ':' .. (state.slo_class or ''), { 1, prompt,
+    math.min(prompt, stats.num_cached_tokens or 0), num_output, stats.num_draft_tokens or 0,
+    stats.num_accepted_draft_tokens or 0, num_steps, met and 1 or 0, met == false and 1 or 0 })
+end
+
+-- A request has just become terminal, whichever way: it is counted, here and nowhere else, and goes in a while. A
+-- failure to count must not undo the end.
+local function retire(prefix, id, at)
+  local hash, journal = prefix .. 'request:' .. id, prefix .. 'out:' .. id
+  local ran, failure = pcall(account, prefix, hash, journal, at)
+  if not ran then
+    local text = type(failure) == 'table' and failure.err or tostring(failure)
+    redis.log(redis.LOG_WARNING, 'adaserve usage of ' .. id .. ': ' .. text)
+  end
   redis.call('PEXPIRE', hash, RETAIN_MS)
   redis.call('PEXPIRE', journal, RETAIN_MS)
 end
@@ -195,8 +284,8 @@ local function enqueue(keys, args)
   local verdict = judge_room(tier_queue(prefix, tier), args[4], tonumber(args[5]), tonumber(args[6]))
   if verdict ~= 'OK' then return verdict end
   redis.call('HSET', hash, 'status', 'queued', 'owner', '', 'epoch', UNOWNED_EPOCH, 'tier', tier,
-    'position', args[7], 'digest', args[8], 'claimed_position', args[7], 'crash_claims', '0',
-    'enqueued_ms', now(), unpack(args, 9))
+    'position', args[7], 'prompt_tokens', args[7], 'digest', args[8], 'claimed_position', args[7],
+    'crash_claims', '0', 'enqueued_ms', now(), unpack(args, 9))
   wait(prefix, id, read_hash(hash))
   return 'OK'
 end
@@ -222,6 +311,28 @@ local function claimed(status, state, crashes, journal, at)
     state.gateway, state.traceparent, state.tenant, state.tier, state.seed, state.enqueued_ms, at,
     state.form or '', state.attachment or '1', state.cost, state.weight, state.budget_ms or '',
     redis.call('XRANGE', journal, '-', '+') }
+end
+
+-- What a claim notes for whoever asks later why a request was slow: when it was first taken, when last before its
+-- first token, how often, how long it has lain idle since that token, and what its earlier owners have told.
+local function note_claim(hash, state, at)
+  local fields = { 'claims', tonumber(state.claims or 0) + 1 }
+  local function note(name, value)
+    fields[#fields + 1], fields[#fields + 2] = name, value
+  end
+  if not state.claimed_ms then note('claimed_ms', at) end
+  if state.first_token_ms then
+    local since = math.max(tonumber(state.last_token_ms or state.first_token_ms), tonumber(state.retaken_ms or 0))
+    note('idle_ms', string.format('%.3f', tonumber(state.idle_ms or 0) + math.max(0, tonumber(at) - since)))
+    note('retaken_ms', at)
+  else
+    note('taken_ms', at)
+  end
+  if state.stats and state.stats ~= '' then
+    note('earlier_stats', cmsgpack.pack(added(state.earlier_stats, state.stats)))
+    note('stats', '')
+  end
+  redis.call('HSET', hash, unpack(fields))
 end
 
 local function is_alive(prefix, verifier)
@@ -273,6 +384,7 @@ local function claim(keys, args)
   local crashes = crash_claims(state, verifier)
   redis.call('HSET', hash, 'owner', verifier, 'epoch', new_epoch, 'status', 'running', 'entry_id', '',
     'claimed_position', state.position, 'crash_claims', crashes)
+  note_claim(hash, state, at)
   -- In this order: the previous owner may be the new one.
   if owner ~= '' then redis.call('SREM', prefix .. 'owned:' .. owner, id) end
   own(prefix, verifier, id)
@@ -314,28 +426,33 @@ local function commit_row(prefix, own, row, at)
     fields[5], fields[6] = 'last_token_ms', at
     if not state[7] then fields[7], fields[8] = 'first_token_ms', at end
   end
+  if row.stats and row.stats ~= '' then fields[#fields + 1], fields[#fields + 2] = 'stats', row.stats end
   redis.call('HSET', row.hash, unpack(fields))
   if row.finish ~= '' then
     redis.call('HSET', row.hash, 'status', 'finished', 'finish', row.finish, 'terminal', row.event)
     redis.call('SREM', own, row.id)
-    retire(row.hash, row.journal)
+    retire(prefix, row.id, at)
   end
   local reply = publish(prefix, state[5], row.event, state[6], at)
   if reply == false and row.finish == '' then abandon(prefix .. 'abandoned', row.id, at, GONE_GATEWAY_MS) end
   return 'OK'
 end
 
-local ROW_KEYS, ROW_ARGS = 2, 10
+local ROW_KEYS = 2
 
--- KEYS own set, then hash and journal of each row. ARGV prefix, then ten columns of each row.
+-- KEYS own set, then hash and journal of each row. ARGV prefix, then eleven columns of each row; ten from a caller of
+-- a release that told no stats.
 local function commit(keys, args)
   local at = now()
   local replies = { at }
-  for i = 0, (#keys - 1) / ROW_KEYS - 1 do
-    local k, a = 1 + i * ROW_KEYS, 1 + i * ROW_ARGS
+  local num_rows = (#keys - 1) / ROW_KEYS
+  local num_columns = (#args - 1) / num_rows
+  for i = 0, num_rows - 1 do
+    local k, a = 1 + i * ROW_KEYS, 1 + i * num_columns
     local row = { hash = keys[k + 1], journal = keys[k + 2], id = args[a + 1], epoch = args[a + 2],
       start = args[a + 3], start_digest = args[a + 4], stop = args[a + 5], stop_digest = args[a + 6],
-      tokens = args[a + 7], event = args[a + 8], finish = args[a + 9], logprobs = args[a + 10] }
+      tokens = args[a + 7], event = args[a + 8], finish = args[a + 9], logprobs = args[a + 10],
+      stats = num_columns > 10 and args[a + 11] }
     local ran, verdict = pcall(commit_row, args[1], keys[1], row, at)
     if not ran then
       local text = type(verdict) == 'table' and verdict.err or tostring(verdict)
@@ -347,7 +464,7 @@ local function commit(keys, args)
   return replies
 end
 
--- KEYS hash, own set, released stream. ARGV prefix, id, epoch.
+-- KEYS hash, own set, released stream. ARGV prefix, id, epoch, stats or nothing.
 local function release(keys, args)
   local hash, own, released = keys[1], keys[2], keys[3]
   local id, epoch = args[2], args[3]
@@ -358,6 +475,7 @@ local function release(keys, args)
   local entry = queue(released, id, state[3], now())
   redis.call('HSET', hash, 'owner', '', 'epoch', UNOWNED_EPOCH, 'status', 'queued', 'stream', released,
     'entry_id', entry)
+  if args[4] and args[4] ~= '' then redis.call('HSET', hash, 'stats', args[4]) end
   redis.call('SREM', own, id)
   return 'OK'
 end
@@ -393,9 +511,9 @@ local function is_awaited(abandoned, id, given, state_gateway, state_attachment,
 end
 
 -- KEYS hash, journal, dead letters, abandoned. ARGV prefix, id, terminal status, event, reason for a dead letter or
--- '', gateway and attachment that it must still be sent to or '', '1' to cancel only what is overdue.
+-- '', gateway and attachment that it must still be sent to or '', '1' to cancel only what is overdue, finish or ''.
 local function cancel(keys, args)
-  local hash, journal, dead, abandoned = keys[1], keys[2], keys[3], keys[4]
+  local hash, dead, abandoned = keys[1], keys[3], keys[4]
   local prefix, id, status, event, reason = unpack(args, 1, 5)
   local given = { gateway = args[6], attachment = args[7], only_overdue = args[8] }
   local at = now()
@@ -409,11 +527,12 @@ local function cancel(keys, args)
     redis.call('XADD', dead, '*', 'body', id, 'sent_at', at, 'reason', reason)
   end
   local finish = status == 'cancelled' and 'cancelled' or 'error'
+  if args[9] and args[9] ~= '' then finish = args[9] end
   redis.call('HSET', hash, 'status', status, 'finish', finish, 'terminal', event, 'entry_id', '')
   unqueue(prefix, id, state)
   if state.owner ~= '' then redis.call('SREM', prefix .. 'owned:' .. state.owner, id) end
   publish(prefix, state.gateway, event, state.traceparent, at)
-  retire(hash, journal)
+  retire(prefix, id, at)
   return 'OK'
 end
 
@@ -472,7 +591,7 @@ local function reseed(keys, args)
   if args[9] ~= '' then append(journal, args[7], args[9], args[13]) end
   if not state.epoch then
     -- Only here: what Redis still holds, such as the gateway of a later attach, is newer than the caller's copy.
-    redis.call('HSET', hash, 'tier', args[14], 'enqueued_ms', at, unpack(args, 15))
+    redis.call('HSET', hash, 'tier', args[14], 'prompt_tokens', args[6], 'enqueued_ms', at, unpack(args, 15))
   end
   redis.call('HSET', hash, 'owner', owner, 'position', args[7], 'digest', args[8], 'claimed_position', args[7],
     'crash_claims', '0')

@@ -205,16 +205,16 @@ def commit(keys: Keys, *, verifier: str, rows: Sequence[CommitRow]) -> Call[Comm
     for row in rows:
         names += (keys.request(row.request), keys.journal(row.request))
         arguments += (row.request, row.epoch, row.start, row.start_digest, row.end, row.end_digest)
-        arguments += (row.tokens, row.event, row.finish, row.logprobs)
+        arguments += (row.tokens, row.event, row.finish, row.logprobs, row.stats)
     return Call("adaserve_commit", tuple(names), tuple(arguments), parse_commit)
 
 
-def release(keys: Keys, *, request: str, verifier: str, epoch: str) -> Call[Released]:
-    """Gives a request back; any verifier may claim it at once."""
+def release(keys: Keys, *, request: str, verifier: str, epoch: str, stats: bytes = b"") -> Call[Released]:
+    """Gives a request back; any verifier may claim it at once. `stats` are as a commit row's."""
     return Call(
         "adaserve_release",
         (keys.request(request), keys.owned(verifier), keys.released),
-        (keys.prefix, request, epoch),
+        (keys.prefix, request, epoch, stats),
         lambda reply: Released(text(reply)),
     )
 
@@ -228,8 +228,11 @@ def cancel(
     dead_reason: str = "",
     connection: tuple[str, int] | None = None,
     only_overdue: bool = False,
+    finish: str = "",
 ) -> Call[Cancelled]:
     """Ends a request that has not ended; `event` is the encoded terminal TokenEvent for its gateway.
+
+    `finish` is what it says, where that is neither "cancelled" nor a poisonous request's "error".
 
     With `dead_reason` the id also goes to the dead letters, in the same step. With `connection`, a gateway and its
     attachment, only while the request is still sent there; with `only_overdue` only if its grace is over.
@@ -238,7 +241,17 @@ def cancel(
     return Call(
         "adaserve_cancel",
         (keys.request(request), keys.journal(request), keys.dead, keys.abandoned),
-        (keys.prefix, request, status, event, dead_reason, gateway, attachment, "1" if only_overdue else ""),
+        (
+            keys.prefix,
+            request,
+            status,
+            event,
+            dead_reason,
+            gateway,
+            attachment,
+            "1" if only_overdue else "",
+            finish,
+        ),
         lambda reply: Cancelled(text(reply)),
     )
 

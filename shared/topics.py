@@ -35,6 +35,8 @@ CALIBRATION_TTL_S = 86_400
 """What a pair of models has taught outlives a night without traffic, not the models."""
 ARMS_TTL_S = 90 * 86_400
 """As long as the longest step may last."""
+USAGE_DAYS = 90
+"""How long what tenants have used can be asked for; for longer, keep the answers."""
 HINT_MAXLEN = 256
 """Hints are folded to the newest; a longer backlog is only memory."""
 TOKENS_MAXLEN = 10_000
@@ -193,6 +195,10 @@ class Keys:
     def arms(self, since_ms: int) -> str:
         """Hash: requests of each arm and class since a step began; for ARMS_TTL_S after the last one."""
         return f"{self.prefix}arms:{since_ms}"
+
+    def usage(self, hour: str) -> str:
+        """Hash: what `<tenant>:<class>` has used (shared.usage) in the hour `yyyymmddhh`, UTC; for USAGE_DAYS."""
+        return f"{self.prefix}usage:{hour}"
 
     @property
     def incarnation(self) -> str:

@@ -25,12 +25,14 @@ from services.gateway.keys_api import add_keys
 from services.gateway.leaving import unless_left
 from services.gateway.middleware import CLIENT_CLOSED, BodyLimits, RequestContext
 from services.gateway.output import Piece
+from services.gateway.requests_api import add_requests
 from services.gateway.responses import Shape, shape_of, whole
 from services.gateway.schemas import ChatRequest, CompletionRequest
 from services.gateway.streams_api import add_streams, answer_headers, event_stream
 from services.gateway.tasks import end
 from services.gateway.tokenize_api import add_tokenize
 from services.gateway.upstream import Detour
+from services.gateway.usage_api import add_usage
 from shared.health import PROMETHEUS_TEXT
 
 VERSION = version("adaserve")
@@ -53,6 +55,8 @@ def create_app(gateway: Gateway) -> FastAPI:
     _add_probes(app, gateway)
     add_admin(app, gateway)
     add_keys(app, gateway)
+    add_usage(app, gateway)
+    add_requests(app, gateway)
     return app
 
 

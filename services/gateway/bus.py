@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from redis.exceptions import WatchError
 
-from services.gateway import stored
+from services.gateway import history, stored
 from services.gateway.delivery import terminal
 from services.gateway.open_stream import OpenStream
 from services.gateway.patience import within
@@ -37,6 +37,7 @@ MAX_TRIES = 3  # of a call that may be repeated (docs/protocol.md, Redis Streams
 MAX_COMMANDS = 64  # at once; each holds a connection
 CANCEL_FOR_S = 60.0  # a cancel that Redis does not take for so long is given up
 AGAIN_S = 1.0  # between its tries
+USAGE_HOURS = 48  # read at a time
 ATTACHMENTS_PER_MS = 1_000  # numbers fit into a double until the year 2255
 
 Attachment = Callable[[], Awaitable[int | None]]
@@ -114,14 +115,19 @@ class Bus:
         """What has been told of its iterations after an entry, oldest first. Raises BusUnavailable."""
         return inspect_store.entries(await self._execute(*inspect_store.read(self.keys, request, after)))
 
-    async def read(self, commands: Sequence[Command]) -> list[Any]:
-        """Commands in one write that may be repeated; their replies in order. Raises BusUnavailable."""
+    async def read(self, commands: Sequence[Command], *, raises: bool = True) -> list[Any]:
+        """Replies to commands in one write that may be repeated. Raises BusUnavailable.
+
+        Without ``raises`` an error of one is its reply, unless all are errors.
+        """
         async with _in_time():
             with bus_errors():
                 async with self._slots, self._client.pipeline(transaction=False) as pipe:
                     for command in commands:
                         pipe.execute_command(*command)
-                    replies: list[Any] = await pipe.execute()
+                    replies: list[Any] = await pipe.execute(raise_on_error=raises)
+                if all(isinstance(reply, Exception) for reply in replies):
+                    raise replies[0]
         return replies
 
     async def rollout(self) -> bytes | None:
@@ -163,18 +169,18 @@ class Bus:
         found: Any = await self._execute("HGETALL", self.keys.arms(since_ms))
         return {text(name): int(count) for name, count in found.items()}
 
-    async def look(self, commands: Sequence[Command]) -> list[Any]:
-        """Replies to commands that change nothing, an error as an exception. Raises BusUnavailable, also where all
-        are errors."""
-        async with _in_time():
-            with bus_errors():
-                async with self._slots, self._client.pipeline(transaction=False) as pipe:
-                    for command in commands:
-                        pipe.execute_command(*command)
-                    replies: list[Any] = await pipe.execute(raise_on_error=False)
-                if all(isinstance(reply, Exception) for reply in replies):
-                    raise replies[0]
-        return replies
+    async def usage(self, hours: Sequence[str]) -> AsyncIterator[tuple[str, dict[bytes, bytes]]]:
+        """What was used in these hours, some of them at a time. Raises BusUnavailable."""
+        for first in range(0, len(hours), USAGE_HOURS):
+            some = hours[first : first + USAGE_HOURS]
+            found = await self.read([("HGETALL", self.keys.usage(hour)) for hour in some])
+            for hour, held in zip(some, found, strict=True):
+                yield hour, held
+
+    async def history(self, request: str) -> list[Any]:
+        """The values of `history.FIELDS`, None for those that are not there. Raises BusUnavailable."""
+        found: list[Any] = await self._execute("HMGET", self.keys.request(request), *history.FIELDS)
+        return found
 
     async def stored(self, request: str) -> Stored | None:
         """The request as Redis holds it. Raises BusUnavailable and UnreadableMessage."""

@@ -109,6 +109,7 @@ class Completion:
             weight=weight,
             budget_ms=budget_ms,
             attachment=parts.bus.new_attachment() if attachment is None else attachment,
+            spent_ms=max(0.0, (clock() - arrived) * 1_000),
         )
         self._delivery = Delivery(
             request.request,

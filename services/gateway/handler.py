@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from services.gateway import admission, idempotency, slo, tenancy
+from services.gateway import admission, history, idempotency, slo, stream_ids, tenancy, usage_report
 from services.gateway.answer import Answer
 from services.gateway.audit import Audit
 from services.gateway.authentication import Authenticator
@@ -19,6 +19,7 @@ from services.gateway.completion import Parts
 from services.gateway.door import Door
 from services.gateway.errors import ApiError, invalid
 from services.gateway.fleet import Fleet
+from services.gateway.history import History
 from services.gateway.inspection import Inspection
 from services.gateway.key_ring import KeyRing
 from services.gateway.live import LiveView
@@ -51,6 +52,7 @@ from shared.telemetry import Telemetry
 from shared.tokenizer import Tokenizer
 from shared.topics import Keys
 from shared.tracing import Attribute
+from shared.usage import Row, Usage, add, entries, hours
 
 logger = logging.getLogger(__name__)
 
@@ -216,6 +218,33 @@ class Gateway:
             "orders": {name: order.json() for name, order in sorted(orders.by_scope.items())},
             "verifiers": self._fleet.modes(),
         }
+
+    async def usage(self, asked: usage_report.Wanted) -> dict[Row, Usage]:
+        """Of the period that is asked for, in order of time. Raises ApiError 503, and 400 where it is too much."""
+        rows: dict[Row, Usage] = {}
+        try:
+            async for hour, held in self._bus.usage(hours(asked.since, asked.until)):
+                add(rows, entries(hour, held), asked.by, asked.tenant)
+                usage_report.check_size(len(rows), asked.by)
+        except BusUnavailable:
+            raise admission.unavailable("usage cannot be read: the message bus does not answer") from None
+        return dict(sorted(rows.items()))
+
+    async def history(self, stream: str) -> History:
+        """Of a request, by its id or its completion's. Raises ApiError 404 and 503."""
+        request = stream_ids.request_of(stream)
+        try:
+            found = history.unpack(request, await self._bus.history(request))
+        except BusUnavailable:
+            raise admission.unavailable("the message bus does not answer") from None
+        if found is None:
+            raise ApiError(
+                404,
+                "There is no such request, or it ended more than ten minutes ago: its account goes with it",
+                code="request_not_found",
+                param="id",
+            )
+        return found
 
     async def order(self, scope: str, order: Order) -> None:
         """From the next iteration on. Raises ApiError 503; the order may then have been taken or not."""

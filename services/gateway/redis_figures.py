@@ -48,14 +48,15 @@ class RedisFigures:
     async def _tell(self) -> None:
         keys, tiers = self._bus.keys, range(NUM_TIERS)
         streams = streams_of(keys)
-        memory, *replies = await self._bus.look(
+        memory, *replies = await self._bus.read(
             [
                 ("INFO", "memory"),
                 *(("XLEN", stream) for stream in streams.values()),
                 *(("ZCARD", keys.waiting(tier)) for tier in tiers),
                 *(("XRANGE", keys.requests(tier), "-", "+", "COUNT", FIRST) for tier in tiers),
                 *(("ZRANGE", keys.waiting(tier), 0, FIRST - 1) for tier in tiers),
-            ]
+            ],
+            raises=False,
         )
         self._tell_memory(memory)
         lengths = [length if isinstance(length, int) else 0 for length in replies[: len(streams) + NUM_TIERS]]
@@ -79,7 +80,7 @@ class RedisFigures:
         if not requests:
             return 0.0
         asked: list[Command] = [("HGET", self._bus.keys.request(name), "enqueued_ms") for name in requests]
-        at, *since = await self._bus.look([("TIME",), *asked])
+        at, *since = await self._bus.read([("TIME",), *asked], raises=False)
         known = [float(ms) for ms in since if isinstance(ms, bytes)]
         if not known or isinstance(at, Exception):
             return 0.0

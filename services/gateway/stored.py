@@ -84,6 +84,7 @@ def origin_of(
     weight: float,
     budget_ms: float | None,
     attachment: int,
+    spent_ms: float = 0.0,
 ) -> Origin:
     """What has to be put back should Redis forget the request."""
     return Origin(
@@ -98,4 +99,8 @@ def origin_of(
         weight=weight,
         budget_ms=budget_ms,
         attachment=attachment,
+        slo_class=request.slo_class,
+        tpot_ms=request.tpot_ms,
+        ttft_ms=request.ttft_ms,
+        spent_ms=spent_ms,
     )

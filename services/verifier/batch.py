@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from services.verifier.acceptance import Walk, walk_trees
 from services.verifier.generation import Generation
 from services.verifier.stopping import judge
+from services.verifier.tally import Totals
 from shared import codec, logprobs
 from shared.errors import GrammarError
 from shared.inference.plan import ForwardPlan, PlanRow, build_plan, chain_row
@@ -39,6 +40,11 @@ class Batch:
     def num_tokens(self) -> int:
         """Tokens in the forward pass."""
         return self.plan.num_tokens
+
+    @property
+    def prefilled(self) -> list[tuple[Generation, int]]:
+        """Requests with chunks of what had to be fed before they could draw."""
+        return [(generation, size) for generation, size in self.fed if size > 1 or not generation.num_output]
 
     @property
     def work(self) -> int:
@@ -90,9 +96,14 @@ def build_batch(decoding: Mapping[Generation, TokenTree], chunks: Sequence[tuple
 
 
 def settle_batch(
-    batch: Batch, logits: npt.NDArray[np.floating[Any]]
+    batch: Batch,
+    logits: npt.NDArray[np.floating[Any]],
+    totals: Totals,
+    why_bare: Callable[[Generation], str],
 ) -> tuple[list[Settlement], tuple[Int32, Int32]]:
     """Draw, match and stop; bring every request's context and KV length to the state after the commit.
+
+    ``totals`` are the verifier's after the forward pass; ``why_bare`` tells why a request has no tree.
 
     Returns the settlements and the (source, destination) slots of accepted nodes, to be moved before the next
     forward. ``logits`` [num_logits, vocab].
@@ -104,7 +115,7 @@ def settle_batch(
     settlements = []
     for generation, walk in batch.walks:
         try:
-            settlement, source, destination = _settle(generation, walk, logits)
+            settlement, source, destination = _settle(generation, walk, logits, totals, why_bare)
         except GrammarError as error:
             generation.slots.length = generation.position - 1  # it may have to be told again
             batch.stuck.append((generation, error))
@@ -116,7 +127,11 @@ def settle_batch(
 
 
 def _settle(
-    generation: Generation, walk: Walk, logits: npt.NDArray[np.floating[Any]]
+    generation: Generation,
+    walk: Walk,
+    logits: npt.NDArray[np.floating[Any]],
+    totals: Totals,
+    why_bare: Callable[[Generation], str],
 ) -> tuple[Settlement, Int32, Int32]:
     if walk.error is not None:
         raise walk.error
@@ -130,10 +145,13 @@ def _settle(
     nodes = generation.slots.slots(root, root + len(walk.tree))
     generation.slots.length = root + len(path)
     tally = generation.tally
-    tally.num_steps += 1
-    tally.num_spec_steps += len(walk.tree) > 0
-    tally.num_draft_tokens += len(walk.tree)
-    tally.num_accepted_draft_tokens += len(path)
+    tally.stepped(
+        totals,
+        num_nodes=len(walk.tree),
+        num_accepted=len(path),
+        is_late=generation.speculation.is_late,
+        why_bare="" if len(walk.tree) else why_bare(generation),
+    )
     event = TokenEvent(
         request=generation.id,
         start=root,
@@ -157,6 +175,7 @@ def _settle(
         event=codec.encode(event),
         finish=outcome.finish or "",
         logprobs=entries,
+        stats=tally.packed() if outcome.finish or tally.is_to_be_told else b"",
     )
     return Settlement(generation, row, outcome.finish, len(path), walk), nodes[path], nodes[: len(path)]
 

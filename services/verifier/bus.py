@@ -184,11 +184,13 @@ class VerifierBus:
 
     def expire(self, request: str, position: int, digest: str) -> None:
         """End a request that nobody waits for any more."""
-        call(self._client, cancel(self._keys, request=request, event=_end(request, "expired", position, digest)))
+        event = _end(request, "expired", position, digest)
+        call(self._client, cancel(self._keys, request=request, event=event, finish="expired"))
 
-    def release(self, request: str, epoch: str) -> Released:
-        """Give a request back to the queue."""
-        return call(self._client, release(self._keys, request=request, verifier=self.verifier, epoch=epoch))
+    def release(self, request: str, epoch: str, stats: bytes = b"") -> Released:
+        """Give a request back to the queue, with what is to be told of the work on it."""
+        back = release(self._keys, request=request, verifier=self.verifier, epoch=epoch, stats=stats)
+        return call(self._client, back)
 
     # -- hints ------------------------------------------------------------------------------------------------
     def hear(self, block_ms: float | None) -> Heard:

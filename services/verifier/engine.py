@@ -30,6 +30,7 @@ from services.verifier.pace import Pace
 from services.verifier.prefixes import KnownPrefixes
 from services.verifier.scheduler import Scheduler
 from services.verifier.speculator import Speculator
+from services.verifier.tally import Timekeeper
 from services.verifier.teacher import Teacher
 from services.verifier.traces import Forward, Traces
 from shared import signals
@@ -108,6 +109,7 @@ class Engine:
         self._refit = Refit(table)
         self.profile = table  # as published
         self._overhead = Overhead()
+        self._time = Timekeeper()
         self.pace = Pace()
         self._telemetry = telemetry
         self._traces = Traces(telemetry)
@@ -167,7 +169,9 @@ class Engine:
             if self._prefill_fits_the_wait():
                 self._step([])
                 return
-            self._hear(self._speculator.remaining_ms(self._clock_ms()))
+            begin_ms = self._clock_ms()
+            self._hear(self._speculator.remaining_ms(begin_ms))
+            self._time.waited(self._clock_ms() - begin_ms)
         if not self._must_wait():
             self._step(self._scheduler.decoding)
 
@@ -236,6 +240,7 @@ class Engine:
                 self._telemetry.add(signals.REQUESTS_FINISHED, reason="expired")
                 self._bus.expire(claimed.request, claimed.claim.position, claimed.claim.digest)
                 continue
+            generation.tally.claimed(self._clock_ms(), is_begun=generation.num_output > 0)
             self._traces.claimed(claimed)
             self._telemetry.record(
                 signals.QUEUE_WAIT, generation.tally.queue_ms / 1000, tier=str(generation.request.tier)
@@ -248,14 +253,20 @@ class Engine:
         self._bus.give_up(request, str(error), position, digest)
 
     def _admit(self) -> None:
+        compiling = [generation for generation in self._scheduler.waiting if not generation.is_ready]
         for generation, error in self._intake.take_grammars(self._scheduler.generations):
             self._give_up(generation.id, error, generation.position, generation.digest.hex())
             self._forget(generation)
+        for generation in compiling:
+            if generation.is_ready:
+                generation.tally.compiled(self._clock_ms())
         found = self._scheduler.admit(self._prefixes.find)
         if not found:
             return
         self._runner.cache.move(*self._prefixes.adopt(found))
         admitted = [generation for generation, _ in found]
+        for generation in admitted:
+            generation.tally.admitted(self._clock_ms())
         self._traces.admitted(admitted)
         if not self._speculator.is_outstanding:  # else the drafter hears of them with the next ask
             self._ask_alone()
@@ -274,7 +285,7 @@ class Engine:
 
     def _give_back(self, generations: Iterable[Generation]) -> None:
         for generation in generations:
-            self._bus.release(generation.id, generation.epoch)
+            self._bus.release(generation.id, generation.epoch, generation.tally.packed())
             self._forget(generation)
 
     def _forget(self, generation: Generation) -> None:
@@ -388,17 +399,18 @@ class Engine:
             return
         self.num_steps += 1
         logits = self._runner.logits(batch.plan)
-        forward_ms, end_ns = self._clock_ms() - start_ms, now_ns()
-        forward = Forward(start_ns, end_ns, self._learn(batch, forward_ms), forward_ms)
+        ended_ms, end_ns = self._clock_ms(), now_ns()
+        forward = Forward(start_ns, end_ns, self._learn(batch, ended_ms - start_ms), ended_ms - start_ms)
         self._traces.stepped(batch, forward)
-        settlements, moves = settle_batch(batch, logits)
+        self._keep_time(batch, forward)
+        settlements, moves = settle_batch(batch, logits, self._time.at(ended_ms), self._speculator.why_bare)
         self._runner.cache.move(*moves)
         self._prefixes.publish(batch.fed)
         self._teacher.observe(self._speculator.pair, batch)
         self._watch(batch.walks)
-        self._count(batch, settlements, start_ms + forward_ms)
+        self._count(batch, settlements, ended_ms)
         self._traces.settled(settlements, batch, forward)
-        self._commit(settlements, forward_ms, start_ms + forward_ms)
+        self._commit(settlements, forward.measured_ms, ended_ms)
         self._end_stuck(batch)
         self.pace.stepped(
             start_ms,
@@ -407,8 +419,25 @@ class Engine:
             is_decoding=bool(batch.walks),
             favoured=batch.favoured,
         )
-        self._telemetry.record(signals.STEP_TIME, forward_ms / 1000, part="forward")
+        self._telemetry.record(signals.STEP_TIME, forward.measured_ms / 1000, part="forward")
         self._telemetry.record(signals.STEP_TIME, (self._clock_ms() - start_ms) / 1000, part="total")
+
+    def _keep_time(self, batch: Batch, forward: Forward) -> None:
+        """Who had what of the forward pass."""
+        for generation, _ in batch.prefilled:
+            generation.tally.fed(forward.measured_ms)
+        if not batch.walks:
+            self._time.prefilled(forward.measured_ms)
+            return
+        tokens, context_tokens, rows = batch.operation
+        self._time.drew(
+            forward.measured_ms,
+            predicted_ms=forward.predicted_ms,
+            alone_ms=self._refit.predict_ms(1, context_tokens=context_tokens // rows, rows=1),
+            rows=rows,
+            tokens=tokens,
+            prompt_tokens=sum(size for _, size in batch.prefilled),
+        )
 
     def _learn(self, batch: Batch, forward_ms: float) -> float:
         """From what the forward pass took, planning included; what the published profile has predicted."""
@@ -452,6 +481,7 @@ class Engine:
         asked, start_ns = self._ask(), now_ns()
         sent_ms = self._clock_ms()
         committed = self._committer.commit(settlements, asked, inspected)
+        self._time.committed(self._clock_ms() - sent_ms)
         if asked is not None and not committed.asked:
             self._speculator.not_asked("reader_gone", self._clock_ms())
         now_ms = self._clock_ms()

@@ -12,6 +12,7 @@ import numpy as np
 from services.verifier.adjustment import Adjustment
 from services.verifier.sampling import SamplingParams
 from services.verifier.stopping import Scanner, StopRules
+from services.verifier.tally import Tally
 from shared import digest as digests
 from shared.grammar import Matcher
 from shared.inference.blocks import SequenceSlots
@@ -29,29 +30,7 @@ class Speculation:
     acknowledged: int = 0  # context position the drafter holds; 0: nothing
     weight: float = 1.0
     retry_ms: float = 0.0  # a drafter without room is asked again then
-
-
-@dataclass(slots=True)
-class Tally:
-    """What the request's last event reports; counts since this verifier took it."""
-
-    queue_ms: float = 0.0
-    num_steps: int = 0
-    num_spec_steps: int = 0
-    num_draft_tokens: int = 0
-    num_accepted_draft_tokens: int = 0
-    num_cached_tokens: int = 0  # of the prompt, whose KV was there when it was first admitted
-
-    def as_stats(self) -> dict[str, float]:
-        """The ``stats`` of a terminal TokenEvent."""
-        return {
-            "queue_ms": float(self.queue_ms),
-            "num_steps": float(self.num_steps),
-            "num_spec_steps": float(self.num_spec_steps),
-            "num_draft_tokens": float(self.num_draft_tokens),
-            "num_accepted_draft_tokens": float(self.num_accepted_draft_tokens),
-            "num_cached_tokens": float(self.num_cached_tokens),
-        }
+    is_late: bool = False  # its need cannot be met in the iteration that the trees at hand are for
 
 
 @dataclass(slots=True, eq=False)
@@ -170,6 +149,7 @@ class Generation:
 
     def give_up_kv(self) -> None:
         """Free the KV; it is recomputed from the context. The drafter loses its row by absence."""
+        self.tally.preempted()
         self.slots.free()
         if self.prefix is not None:
             self.prefix.num_kept = 0

@@ -35,6 +35,11 @@ class Governor:
             is_free = allows or mode is Mode.SPECULATIVE
             generation.is_barred = mode is Mode.FULL_VERIFICATION or not is_free
 
+    def why_barred(self, generation: Generation) -> str:
+        """Of a request that is barred: by an order, or what the watch objects to."""
+        mode = self.orders.mode_of(generation.request.tenant, generation.request.slo_class)
+        return OPERATOR if mode is Mode.FULL_VERIFICATION else self.watch.reason or "watch"
+
     def depth(self, wanted: int) -> int:
         """Levels to ask for: what the selector wants, less while the watch is cautious and nobody overrules it."""
         limit = self.watch.max_depth

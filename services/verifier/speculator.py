@@ -15,7 +15,7 @@ import numpy as np
 
 from services.verifier.ask import Circumstances, Control, draft_request, may_draft
 from services.verifier.generation import Generation, Speculation
-from services.verifier.governor import Governor, Status
+from services.verifier.governor import NO_DRAFTER, RING, Governor, Status
 from services.verifier.ring import PLAIN_STEPS, Ring
 from shared import signals
 from shared.messages import NEED_CONTEXT, NO_ROOM, DraftRequest, SelectedTrees
@@ -255,13 +255,19 @@ class Speculator:
         reply, self._reply = self._reply, None
         self.taken = reply
         self._num_plain += 1
+        for generation in decoding:
+            generation.speculation.is_late = False
         if reply is None:
             return trees
         by_id = {generation.id: generation for generation in decoding}
-        room = self._max_nodes
+        room, late = self._max_nodes, reply.late.tolist()
         for row, tree in enumerate(reply.trees()):
-            generation = by_id.get(reply.request[row].tobytes().hex())
-            if generation is None or len(tree) == 0:
+            asked = by_id.get(reply.request[row].tobytes().hex())
+            if asked is None:
+                continue
+            generation = asked
+            generation.speculation.is_late = late[row]
+            if len(tree) == 0:
                 continue
             if not self._fits(generation, reply, row, tree) or len(tree) > room:
                 self._drop("invalid_row")
@@ -269,6 +275,20 @@ class Speculator:
             trees[generation] = tree
             room -= len(tree)
         return trees
+
+    def why_bare(self, generation: Generation) -> str:
+        """Why a request had no tree when trees were last taken."""
+        if not (generation.request.speculation and generation.request.max_depth):
+            return "not_wanted"
+        if generation.is_barred:
+            return self.governor.why_barred(generation)
+        if self.drafter is None:
+            return NO_DRAFTER
+        if self.is_open:
+            return RING
+        if self.taken is None:
+            return "resting" if self._control.depth == 0 else "no_reply"
+        return "not_selected" if generation.speculation.acknowledged > 0 else "drafter_behind"
 
     def _fits(self, generation: Generation, reply: SelectedTrees, row: int, tree: TokenTree) -> bool:
         is_current = (int(reply.epoch[row]), int(reply.position[row])) == (

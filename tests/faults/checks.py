@@ -73,6 +73,16 @@ def check_end(client: Client, world: World) -> str:
     return explained
 
 
+def check_usage(world: World) -> None:
+    """Every request that ended was counted, once, with the tokens that Redis then held."""
+    used, known = world.used, world.ledger.used
+    counted = (used.requests, used.prompt_tokens, used.output_tokens)
+    if counted[:2] != (known.requests, known.prompt_tokens) or not (
+        counted[2] >= known.output_tokens if world.ledger.num_cancelled else counted[2] == known.output_tokens
+    ):
+        raise Violation(f"{used} is on account, the wire tells {known}, {world.ledger.num_cancelled} cancelled")
+
+
 def _explained(end: str, client: Client, world: World) -> str:
     """How the faults explain this error; empty if they do not."""
     was_alone = client.num_cut or client.num_left  # for a while no gateway had what it had been sent

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from shared.replies import text
+from shared.usage import Usage
 from tests.faults.line import Words
 
-_COMMIT_ARGUMENTS = 10
+_COMMIT_ARGUMENTS = 11
 
 
 class Violation(AssertionError):
@@ -30,17 +31,21 @@ class Ledger:
         self._owners: dict[str, str] = {}
         self.finished: set[str] = set()  # since Redis last forgot
         self._ended: set[str] = set()  # the same, in any way
+        self.used = Usage()  # what must have been counted, as far as the wire tells
+        self.num_cancelled = 0  # since Redis last forgot: only Redis knows where they stood
+        self._starts: dict[str, int] = {}  # where the prompts end
         self.counts: Counter[str] = Counter()
         self.takeovers: Counter[str] = Counter()  # by request
         self.breaches: list[str] = []
         self.num_commits = 0
         self.num_forgotten = 0
 
-    def forget(self) -> None:
-        """Redis has lost data: what was known of ownership counts no more."""
+    def forget(self, used: Usage) -> None:
+        """Redis has lost data: what was known of ownership counts no more. It still has ``used`` on account."""
         for known in (self._epochs, self._owners, self.finished, self._ended):
             known.clear()
         self.num_forgotten += 1
+        self.used, self.num_cancelled = used, 0
 
     def observe(self, command: Words, reply: Any) -> None:
         """One command and its answer, whether or not the sender lives to read it."""
@@ -53,6 +58,7 @@ class Ledger:
         num_keys = int(command[2])
         names, arguments = command[3 : 3 + num_keys], command[3 + num_keys :]
         watch = {
+            "adaserve_enqueue": self._enqueued,
             "adaserve_claim": self._claimed,
             "adaserve_commit": self._committed,
             "adaserve_release": self._released,
@@ -62,6 +68,9 @@ class Ledger:
         }.get(command[1])
         if watch is not None:
             watch(names, arguments, reply)
+
+    def _enqueued(self, _names: Words, arguments: Words, _reply: Any) -> None:
+        self._starts[arguments[1]] = int(arguments[6])
 
     def _claimed(self, _names: Words, arguments: Words, reply: Any) -> None:
         _, request, verifier, owner, _, epoch, _ = arguments
@@ -83,7 +92,7 @@ class Ledger:
         for row, status in enumerate(reply[1:]):
             start = 1 + row * _COMMIT_ARGUMENTS
             request, epoch = arguments[start : start + 2]
-            finish = arguments[start + 8]
+            end, finish = int(arguments[start + 4]), arguments[start + 8]
             self.counts[f"commit {text(status)}"] += 1
             if text(status) != "OK":
                 continue
@@ -95,6 +104,8 @@ class Ledger:
             if finish:
                 self.finished.add(request)
                 self._ended.add(request)
+                prompt = self._starts[request]
+                self.used += Usage(requests=1, prompt_tokens=prompt, output_tokens=end - prompt)
 
     def _released(self, _names: Words, arguments: Words, reply: Any) -> None:
         self.counts[f"release {text(reply)}"] += 1
@@ -112,6 +123,8 @@ class Ledger:
         self.counts[f"cancel {text(reply)}"] += 1
         if text(reply) == "OK":
             self._ended.add(arguments[1])
+            self.used += Usage(requests=1, prompt_tokens=self._starts[arguments[1]])
+            self.num_cancelled += 1
 
     def _attached(self, _names: Words, _arguments: Words, reply: Any) -> None:
         self.counts["attach"] += 1

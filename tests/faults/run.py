@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from shared.errors import AdaServeError
 from shared.messages import Request
 from tests.faults.actors import VOCAB, DrafterProcess, SelectorProcess, Verifier, names
-from tests.faults.checks import check_end, check_prefix
+from tests.faults.checks import check_end, check_prefix, check_usage
 from tests.faults.clients import Client
 from tests.faults.dice import Dice
 from tests.faults.gateways import GatewayProcess
@@ -221,6 +221,7 @@ class Run:
 
     def _judge(self) -> Result:
         ends = Counter(check_end(client, self.world) for client in self.clients)
+        check_usage(self.world)
         for verifier in self.living(Verifier):
             if verifier.pool.num_free != verifier.pool.num_blocks:
                 raise Violation(

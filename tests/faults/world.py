@@ -17,10 +17,12 @@ from redis.exceptions import ResponseError
 from shared.errors import BusUnavailable
 from shared.heartbeat import Heartbeat
 from shared.topics import HEARTBEAT_TTL_MS, Keys
+from shared.usage import Usage, total
 from tests.faults.dice import Blow, Dice, HintFate
 from tests.faults.ledger import Ledger
 from tests.faults.line import Line, Words
 from tests.faults.wire import Crash, Member, Process
+from tests.used import usage_of
 
 logger = logging.getLogger(__name__)
 
@@ -229,7 +231,7 @@ class World:
     def _flush(self) -> None:
         self.redis.flushall()
         self._expires.clear()
-        self.ledger.forget()
+        self.ledger.forget(Usage())
 
     def _rollback(self) -> None:
         if self._snapshot is None:
@@ -242,7 +244,12 @@ class World:
         if over:
             self.redis.delete(*over)
         self._expires = {key: at for key, at in self._expires.items() if key in restored}
-        self.ledger.forget()
+        self.ledger.forget(self.used)
+
+    @property
+    def used(self) -> Usage:
+        """What Redis has on account."""
+        return total(usage_of(self.redis, self.keys).values())
 
     def _lose_stream(self) -> None:
         kinds = (self.keys.draft("*"), self.keys.verify("*"), self.keys.tokens("*"), self.keys.select)

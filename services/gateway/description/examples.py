@@ -293,6 +293,83 @@ CHANGE: Json = {
     "after": {"cell": {"mode": "auto"}},
     "request_id": "5f0c1d2e",
 }
+USAGE_ROW: Json = {
+    "requests": 3,
+    "prompt_tokens": 1200,
+    "cached_tokens": 800,
+    "output_tokens": 384,
+    "drafted_tokens": 700,
+    "accepted_tokens": 250,
+    "steps": 134,
+    "met": 2,
+    "missed": 1,
+}
+USAGE_REPORT: Json = {
+    "object": "usage",
+    "since": "2026-11-28T00:00:00Z",
+    "until": "2026-11-29T00:00:00Z",
+    "by": "day",
+    "rows": [{"start": "2026-11-28T00:00:00Z", "tenant": "acme", "class": "chatbot", **USAGE_ROW}],
+    "totals": USAGE_ROW,
+}
+USAGE_CSV = (
+    f"start,tenant,class,{','.join(USAGE_ROW)}\r\n"
+    f"2026-11-28T00:00:00Z,acme,chatbot,{','.join(map(str, USAGE_ROW.values()))}\r\n"
+)
+ACCOUNT: Json = {
+    "id": REQUEST,
+    "object": "request",
+    "tenant": "acme",
+    "class": "chatbot",
+    "status": "finished",
+    "finish": "length",
+    "verdict": "missed",
+    "is_partial": False,
+    "slo": {"tpot_target_ms": 40.0, "ttft_target_ms": None},
+    "timing": {
+        "arrived_ms": 1790000000000.0,
+        "gateway_ms": 2.1,
+        "queue_ms": 1.2,
+        "compile_ms": 0.0,
+        "admit_ms": 0.1,
+        "prefill_ms": 80.0,
+        "first_token_ms": 1790000000085.0,
+        "last_token_ms": 1790000001635.0,
+        "ttft_ms": 85.0,
+        "tpot_ms": 62.0,
+        "generation_ms": 1550.0,
+        "preempted_ms": 0.0,
+        "unserved_ms": 0.0,
+        "restart_ms": 0.0,
+    },
+    "tokens": {"prompt": 400, "cached": 0, "output": 26},
+    "speculation": {"drafted_tokens": 60, "accepted_tokens": 10, "mean_tree_size": 4.0, "mean_accepted": 0.667},
+    "steps": {
+        "total": 16,
+        "speculative": 15,
+        "bare": 1,
+        "bare_reasons": {"drafter_behind": 1},
+        "late": 6,
+        "prefill": 1,
+        "waited_ring_ms": 600.0,
+        "forward_ms": 900.0,
+        "predicted_forward_ms": 880.0,
+        "alone_ms": 390.0,
+        "other_prefill_ms": 0.0,
+        "commit_ms": 30.0,
+        "mean_batch_requests": 14.0,
+        "mean_batch_tokens": 70.0,
+        "mean_batch_prompt_tokens": 0.0,
+    },
+    "takeovers": 0,
+    "preemptions": 0,
+    "causes": {"ttft": [], "tpot": [{"cause": "ring", "ms": 24.0, "share_ms": 11.4}]},
+    "explanation": [
+        "It missed its targets: 26 tokens, class chatbot.",
+        "TPOT was 62.0 ms against a target of 40.0 ms: 22.0 ms a token too many.",
+        "Of these, 11.4 ms: waiting for the drafter's trees, 40.0 ms a step.",
+    ],
+}
 
 _ERRORS: dict[int, tuple[str, str, str | None, str]] = {
     400: (

@@ -10,15 +10,21 @@ from services.gateway.description.operation import (
     ADMIN_ERRORS,
     AFTER,
     BODY_ERRORS,
+    Answer,
+    Content,
     Operation,
     in_json,
     in_text,
 )
 from services.gateway.keys_api import NewKey, Rotation
+from services.gateway.usage_api import CSV, MAX_TIME
 from shared.api_keys import Scope
 from shared.health import PROMETHEUS_TEXT
+from shared.modes import MAX_NAME
 from shared.topics import AUDIT_MAXLEN
+from shared.usage import Period
 
+_TIME = {"type": "string", "maxLength": MAX_TIME, "description": "ISO 8601 date or time, UTC without an offset"}
 OPERATING = (
     Operation(
         method="get",
@@ -190,5 +196,40 @@ OPERATING = (
         },
         answers={200: in_json(replies.AuditTrail, {"events": [examples.CHANGE]})},
         errors=(400, *ADMIN_ERRORS, 503),
+    ),
+    Operation(
+        method="get",
+        path="/admin/usage",
+        name="usage",
+        summary="What each tenant has used in each class, by hour or day",
+        scope=Scope.ADMIN,
+        query={
+            "since": {"schema": _TIME, "example": "2026-11-28"},
+            "until": {"schema": _TIME, "example": "2026-11-29T00:00:00Z"},
+            "tenant": {"schema": {"type": "string", "minLength": 1, "maxLength": MAX_NAME}},
+            "by": {"schema": {"type": "string", "enum": [*Period], "default": "day"}, "example": "hour"},
+            "format": {"schema": {"type": "string", "enum": ["json", "csv"], "default": "json"}},
+        },
+        answers={
+            200: Answer(
+                description="Rows and totals; as CSV with `format=csv`",
+                content={
+                    "application/json": Content(schema=replies.UsageReport, example=examples.USAGE_REPORT),
+                    CSV: Content(schema={"type": "string"}, example=examples.USAGE_CSV),
+                },
+                headers={"content-disposition": {"schema": {"type": "string"}}},
+            )
+        },
+        errors=(400, *ADMIN_ERRORS, 503),
+    ),
+    Operation(
+        method="get",
+        path="/admin/requests/{request_id}",
+        name="account",
+        summary="Where one request's time went, and why it met or missed its targets",
+        scope=Scope.ADMIN,
+        path_examples={"request_id": examples.REQUEST},
+        answers={200: in_json(replies.RequestAccount, examples.ACCOUNT)},
+        errors=(*ADMIN_ERRORS, 404, 503),
     ),
 )

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.gateway.description.replies import Milliseconds, Reply, may_be_absent
 from shared.modes import Mode
+from shared.usage import Period
 
 
 class Version(Reply):
@@ -241,6 +242,135 @@ class Change(Reply):
 
 class AuditTrail(Reply):
     events: list[Change]
+
+
+class UsageCounts(Reply):
+    """Of requests that ended; what was cached, drafted and accepted is as the verifiers told."""
+
+    requests: int = Field(ge=0)
+    prompt_tokens: int = Field(ge=0)
+    cached_tokens: int = Field(ge=0)
+    output_tokens: int = Field(ge=0, description="committed positions")
+    drafted_tokens: int = Field(ge=0)
+    accepted_tokens: int = Field(ge=0)
+    steps: int = Field(ge=0, description="forward passes that brought tokens")
+    met: int = Field(ge=0)
+    missed: int = Field(ge=0)
+
+
+class UsageRow(UsageCounts):
+    """``start`` of the hour or day, ISO 8601, UTC."""
+
+    start: str
+    tenant: str
+    slo_class: str = Field(alias="class")
+
+
+class UsageReport(Reply):
+    """Whole hours from ``since`` up to ``until``; rows by time, tenant and class."""
+
+    object: Literal["usage"]
+    since: str
+    until: str
+    by: Period
+    rows: list[UsageRow]
+    totals: UsageCounts
+
+
+class RequestTargets(Reply):
+    """null: none."""
+
+    tpot_target_ms: Milliseconds | None
+    ttft_target_ms: Milliseconds | None
+
+
+class RequestTiming(Reply):
+    """On Redis' clock; arrived, first and last token as Unix time in ms. null: not yet."""
+
+    arrived_ms: Milliseconds | None
+    gateway_ms: Milliseconds | None
+    queue_ms: Milliseconds | None
+    compile_ms: Milliseconds | None
+    admit_ms: Milliseconds | None
+    prefill_ms: Milliseconds | None
+    first_token_ms: Milliseconds | None
+    last_token_ms: Milliseconds | None
+    ttft_ms: Milliseconds | None
+    tpot_ms: Milliseconds | None
+    generation_ms: Milliseconds | None
+    preempted_ms: Milliseconds | None
+    unserved_ms: Milliseconds | None = Field(description="without a verifier, after its first token")
+    restart_ms: Milliseconds | None
+
+
+class RequestTokens(Reply):
+    prompt: int = Field(ge=0)
+    cached: int = Field(ge=0)
+    output: int = Field(ge=0)
+
+
+class RequestSpeculation(Reply):
+    """Means are of steps with a tree; null without one."""
+
+    drafted_tokens: int = Field(ge=0)
+    accepted_tokens: int = Field(ge=0)
+    mean_tree_size: float | None
+    mean_accepted: float | None
+
+
+class RequestSteps(Reply):
+    """What its steps went into, from its first token on; ``late``: its need did not fit the budget."""
+
+    total: int = Field(ge=0)
+    speculative: int = Field(ge=0)
+    bare: int = Field(ge=0)
+    bare_reasons: dict[str, int]
+    late: int = Field(ge=0)
+    prefill: int = Field(ge=0)
+    waited_ring_ms: Milliseconds | None
+    forward_ms: Milliseconds | None
+    predicted_forward_ms: Milliseconds | None
+    alone_ms: Milliseconds | None = Field(description="what as many passes for one token would have taken")
+    other_prefill_ms: Milliseconds | None
+    commit_ms: Milliseconds | None
+    mean_batch_requests: float | None
+    mean_batch_tokens: float | None
+    mean_batch_prompt_tokens: float | None
+
+
+class RequestCause(Reply):
+    """A part of the time and what of the miss it is owed, per output token of a TPOT."""
+
+    cause: str
+    ms: Milliseconds | None
+    share_ms: Milliseconds | None
+
+
+class RequestCauses(Reply):
+    ttft: list[RequestCause]
+    tpot: list[RequestCause]
+
+
+class RequestAccount(Reply):
+    """``is_partial``: verifiers know more, or did; ``explanation``: sentences."""
+
+    id: str
+    object: Literal["request"]
+    tenant: str
+    slo_class: str = Field(alias="class")
+    status: Literal["queued", "running", "finished", "cancelled", "poisoned"]
+    finish: str | None
+    verdict: Literal["met", "missed", "none"]
+    is_partial: bool
+    slo: RequestTargets
+    timing: RequestTiming
+    tokens: RequestTokens
+    speculation: RequestSpeculation
+    steps: RequestSteps
+    takeovers: int = Field(ge=0)
+    preemptions: int = Field(ge=0)
+    causes: RequestCauses
+    explanation: list[str]
 
 
 class Document(BaseModel):

@@ -35,8 +35,10 @@ from shared.scripts import (
     room,
 )
 from shared.topics import HEARTBEAT_TTL_MS, VERIFIER_GROUP, Keys
+from shared.usage import total
 from tests.unit.shared.protocol_model import RELEASED, Held, Model
 from tests.unit.shared.queue_model import Charge, TierQueue
+from tests.used import usage_of
 
 PROMPT = 2
 REQUESTS = ("a", "b")
@@ -404,6 +406,7 @@ class ProtocolMachine(RuleBasedStateMachine):
         if held.status == "queued":
             self.client.hset(self.keys.request(request), "gateway", "")
             call(self.client, cancel(self.keys, request=request, event=b""))
+            self.model.count(held)
             self.model.unqueue(request)
 
     @rule(request=requests)
@@ -473,7 +476,7 @@ class ProtocolMachine(RuleBasedStateMachine):
                 contradiction=contradiction,
             ),
         )
-        fresh = Held(RELEASED, "0", position, digest, "g.1", position)
+        fresh = Held(RELEASED, "0", position, digest, "g.1", position, num_prompt=PROMPT)
         assert real.status == self.model.reseed(
             request,
             fresh,
@@ -488,6 +491,11 @@ class ProtocolMachine(RuleBasedStateMachine):
         after = self.model.requests[request]
         assert (real.position, real.digest) == (after.position, after.digest)
         self._remember(request)
+
+    def teardown(self) -> None:
+        """Each request was counted when it ended, once, with the tokens that Redis then held."""
+        used = usage_of(self.client, self.keys)
+        assert total(used.values()) == self.model.usage
 
     @invariant()
     def redis_holds_what_the_model_holds(self) -> None:

@@ -16,6 +16,7 @@ from shared.scripts import (
     Released,
     ReseedStatus,
 )
+from shared.usage import Usage
 from tests.unit.shared.queue_model import Charge, TierQueue
 
 RELEASED = "released"
@@ -40,6 +41,10 @@ class Held:
     has_first_token: bool = False
     attachment: int = 1
     terminal: bytes = b""
+    num_prompt: int = 0
+
+    def __post_init__(self) -> None:
+        self.num_prompt = self.num_prompt or self.position
 
     @property
     def has_ended(self) -> bool:
@@ -58,6 +63,7 @@ class Model:
     live: set[str] = field(default_factory=set)
     events: dict[str, list[bytes]] = field(default_factory=dict)
     abandoned: dict[str, bool] = field(default_factory=dict)  # request -> whether its grace is over
+    usage: Usage = field(default_factory=Usage)  # of all that has ended
 
     def stream(self, queue: str) -> dict[str, str]:
         """What verifiers can read of a queue: request by entry id."""
@@ -67,6 +73,12 @@ class Model:
         """The request's entry in its queue, empty where it has none."""
         held = self.requests[request]
         return next((entry for entry, other in self.stream(held.queue).items() if other == request), "")
+
+    def count(self, held: Held) -> None:
+        """It has just ended."""
+        output = held.position - held.num_prompt
+        steps = len(held.journal)
+        self.usage += Usage(requests=1, prompt_tokens=held.num_prompt, output_tokens=output, steps=steps)
 
     def _release(self, request: str) -> None:
         self.requests[request].queue = RELEASED
@@ -171,6 +183,7 @@ class Model:
             held.has_first_token = True
         if row.finish:
             held.status, held.terminal = "finished", row.event
+            self.count(held)
             self.owned.get(held.owner, set()).discard(row.request)
         self._publish(held.gateway, row.event)
         return CommitStatus.OK
@@ -223,6 +236,7 @@ class Model:
         self.unqueue(request)
         self.owned.get(held.owner, set()).discard(request)
         held.status, held.terminal = status, event
+        self.count(held)
         self._publish(held.gateway, event)
         return Cancelled.OK
 

@@ -167,6 +167,7 @@ class FakeVerifier:
                 event=b"garbage" if index in reply.unreadable else codec.encode(event),
                 finish=reply.finish if is_last else "",
                 logprobs=entries_of(request, start, position),
+                stats=msgpack.packb(STATS) if is_last else b"",
             )
             commit = await acall(self.client, scripts.commit(self.keys, verifier=self.name, rows=[row]))
             self.statuses += commit.results

@@ -59,7 +59,9 @@ async def test_what_asks_for_a_key_is_said_to(served: Served) -> None:
         scopes = [name for entry in described["security"] for name in entry]
         assert set(scopes) <= set(schemes)
         assert "authorization" not in {one["name"].lower() for one in described["parameters"]}
-        path = operation.path.format_map({"stream": "0" * 32, "model": "default", "key_id": "nobody"})
+        path = operation.path.format_map(
+            {"stream": "0" * 32, "model": "default", "key_id": "nobody", "request_id": "0"}
+        )
         answer = await served.http.request(operation.method, path)
         assert (answer.status_code == 401) == bool(scopes), operation.name
         answer = await served.http.request(operation.method, path, headers=headers)

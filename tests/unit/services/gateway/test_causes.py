@@ -1,0 +1,183 @@
+"""Every cause of a missed target is found where it is, and the shares add up to the miss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.gateway import causes
+from services.gateway.explanation import HELP, WHY_BARE, explained
+from services.gateway.history import FIELDS, History, unpack
+from services.verifier.governor import NO_DRAFTER, OPERATOR, RING
+from services.verifier.watch import Reason
+from tests.unit.services.gateway.histories import CALM, history, later, slower
+
+PLAIN = {"num_spec_steps": 0.0, "num_draft_tokens": 0.0, "num_accepted_draft_tokens": 0.0}
+
+TPOT: dict[str, tuple[History, str]] = {
+    "ring": (slower(2_000, {"ring_ms": 3_000.0}), "waiting for the drafter's trees"),
+    "batch": (
+        slower(2_000, {"forward_ms": 4_400.0, "predicted_ms": 4_400.0, "batch_rows": 1_400.0}),
+        "passes were for 14.0 requests",
+    ),
+    "prefills": (slower(2_000, {"other_prefill_ms": 2_000.0}), "passes that only fed other prompts"),
+    "commit": (slower(2_000, {"commit_ms": 2_200.0}), "commits to Redis, 22.0 ms a step"),
+    "preempted": (
+        slower(2_000, {"span_ms": 4_000.0, "preempted_ms": 2_000.0, "num_preemptions": 2.0}),
+        "its KV was given up 2 times",
+    ),
+    "moved": (
+        slower(2_000, {"span_ms": 4_000.0, "restart_ms": 500.0}, idle_ms=1_500.0, takeovers=1),
+        "it changed verifiers 1 times, and lay 1500 ms without one",
+    ),
+    "bookkeeping": (slower(2_000, {}), "the verifier's own work between passes"),
+    "unexplained": (slower(2_000, {"span_ms": 4_000.0}), "is not explained"),
+    "machine": (
+        slower(2_500, {"alone_ms": 6_400.0, "forward_ms": 6_400.0, "ring_ms": 0.0, "commit_ms": 0.0, **PLAIN}),
+        "even alone a pass takes 64.0 ms here, and a pass brought 2.00 tokens: nothing was speculated",
+    ),
+    "unspeculated": (
+        slower(
+            0,
+            {"num_spec_steps": 21.0, "num_accepted_draft_tokens": 105.0, "bare_operator": 80.0, "ring_ms": 10.0},
+            last_token_ms=6_115.0,
+        ),
+        "80 of 101 steps were without speculation: an operator's order (80)",
+    ),
+}
+
+TTFT: dict[str, tuple[History, str]] = {
+    "gateway": (later(0, spent_ms=300.0), "checks, tokenizing"),
+    "queue": (later(400, claimed_ms=1_410.0, taken_ms=1_410.0), "waiting in the queue"),
+    "moved": (later(400, taken_ms=1_410.0, takeovers=1), "it changed verifiers 1 times before its first token"),
+    "schema": (later(400, {"compile_ms": 400.0}), "compiling its JSON Schema"),
+    "room": (later(400, {"admit_ms": 400.0}), "room for its KV"),
+    "turns": (later(400, {"prefill_ms": 500.0}), "between the passes of its own prompt"),
+    "prompt": (
+        later(400, {"prefill_ms": 500.0, "prefill_forward_ms": 480.0}),
+        "its own prompt of 64 tokens, 0 of them cached, in 2 passes",
+    ),
+    "unexplained": (later(400), "is not explained"),
+}
+
+
+@pytest.mark.parametrize("cause", TPOT)
+def test_the_cause_of_a_slow_pace_is_named_first(cause: str) -> None:
+    account, words = TPOT[cause]
+    miss = causes.tpot(account)
+    assert miss is not None
+    assert miss.is_missed
+    assert miss.parts[0].name == cause
+    assert any(words in sentence for sentence in explained(account)), explained(account)
+
+
+@pytest.mark.parametrize("cause", TTFT)
+def test_the_cause_of_a_late_first_token_is_named_first(cause: str) -> None:
+    account, words = TTFT[cause]
+    miss = causes.ttft(account)
+    assert miss is not None
+    assert miss.is_missed
+    assert miss.parts[0].name == cause
+    assert any(words in sentence for sentence in explained(account)), explained(account)
+
+
+@pytest.mark.parametrize("account", [account for account, _ in [*TPOT.values(), *TTFT.values()]])
+def test_the_shares_add_up_to_the_miss_and_the_parts_to_the_time(account: History) -> None:
+    for miss in (causes.tpot(account), causes.ttft(account)):
+        assert miss is not None
+        assert sum(part.ms for part in miss.parts) == pytest.approx(miss.actual_ms)
+        assert sum(part.share_ms for part in miss.parts) == pytest.approx(max(0.0, miss.excess_ms))
+
+
+figures = st.floats(0.0, 10_000.0)
+
+
+@given(
+    stats=st.fixed_dictionaries({}, optional=dict.fromkeys([*CALM, "bare_operator", "preempted_ms"], figures)),
+    idle_ms=figures,
+    last_ms=st.floats(0.0, 20_000.0),
+    target_ms=st.floats(0.01, 1e4),
+)
+def test_whatever_a_verifier_tells_adds_up(
+    stats: dict[str, float], idle_ms: float, last_ms: float, target_ms: float
+) -> None:
+    odd: dict[str, Any] = {"last_token_ms": 1_115.0 + last_ms, "idle_ms": idle_ms, "ttft_target_ms": target_ms}
+    account = history(stats, tpot_target_ms=target_ms, **odd)
+    for miss in (causes.tpot(account), causes.ttft(account)):
+        if miss is not None:
+            assert min((part.share_ms for part in miss.parts), default=0.0) >= 0.0
+            assert sum(part.ms for part in miss.parts) == pytest.approx(miss.actual_ms, abs=1e-6)
+            assert sum(part.share_ms for part in miss.parts) == pytest.approx(max(0.0, miss.excess_ms), abs=1e-6)
+    assert explained(account)
+
+
+def test_a_request_that_met_its_targets_is_told_how_much_room_there_was() -> None:
+    assert explained(history())[:3] == [
+        "It met its targets: 201 tokens, class chatbot.",
+        "TTFT was 120 ms against a target of 500 ms: 380 ms of room were left.",
+        "TPOT was 20.0 ms against a target of 30.0 ms: 10.0 ms a token of room were left.",
+    ]
+
+
+def test_a_miss_is_told_with_its_shares_and_what_helps() -> None:
+    told = explained(TPOT["ring"][0])
+    assert told[0] == "It missed its targets: 201 tokens, class chatbot."
+    assert told[2] == "TPOT was 30.0 ms against a target of 20.0 ms: 10.0 ms a token too many."
+    assert told[3] == "Of these, 7.5 ms: waiting for the drafter's trees, 30.0 ms a step."
+    assert (
+        "What helps: a faster or nearer drafter and selector, or a lower depth; docs/operations.md, ring." in told
+    )
+    assert told[-1] == "101 of its 101 steps verified trees of 4.0 tokens, of which 1.00 were accepted on average."
+
+
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [
+        ({"status": "cancelled", "finish": "cancelled"}, "Its client left"),
+        ({"status": "cancelled", "finish": "expired", "first_token_ms": None}, "deadline was over"),
+        ({"status": "poisoned", "finish": "error"}, "It failed and went to the dead letters"),
+        ({"status": "queued", "finish": "", "first_token_ms": None, "output_tokens": 0}, "waits in its queue"),
+        ({"status": "running", "finish": ""}, "is being served"),
+        ({"tpot_target_ms": float("inf"), "ttft_target_ms": float("inf")}, "It had no target to meet"),
+    ],
+)
+def test_every_way_a_request_can_stand_has_its_words(odd: dict[str, Any], words: str) -> None:
+    assert words in explained(history(**odd))[0]
+
+
+def test_what_is_uncertain_is_said() -> None:
+    assert "may be missing" in explained(history(takeovers=1))[-1]
+    assert "up to 16 steps old" in explained(history(status="running", finish=""))[-1]
+    told = explained(history({"predicted_ms": 1_200.0, "num_late_steps": 60.0}))
+    assert "Passes took 100% longer than predicted, so budgets were too large." in told
+    assert "In 59% of its steps the budget could not hold what its target needed." in told
+
+
+def test_every_part_has_a_remedy_and_every_reason_its_words() -> None:
+    parts = {part.name for account, _ in [*TPOT.values(), *TTFT.values()] for part in _parts(account)}
+    assert parts - {"unexplained"} == set(HELP)
+    assert {OPERATOR, NO_DRAFTER, RING, *Reason} <= set(causes.WITHHELD) <= set(WHY_BARE)
+
+
+def _parts(account: History) -> list[causes.Part]:
+    return [part for miss in (causes.tpot(account), causes.ttft(account)) if miss for part in miss.parts]
+
+
+def test_a_hash_of_an_older_release_is_told_as_far_as_it_goes() -> None:
+    held = {"status": b"finished", "finish": b"stop", "tenant": b"acme", "position": b"9", "enqueued_ms": b"5.5"}
+    account = unpack("0" * 32, [held.get(name) for name in FIELDS])
+    assert account is not None
+    assert (account.verdict, account.output_tokens, account.stats) == ("none", 0, {})
+    assert explained(account)
+    assert unpack("0" * 32, [None] * len(FIELDS)) is None
+
+
+@pytest.mark.parametrize("packed", [b"\xc1", b"\x01", b"\x91\x01", b"\x81\x01\x02", b"\x81\xa1a\xa1b"])
+def test_figures_that_cannot_be_read_are_none(packed: bytes) -> None:
+    held = {"status": b"running", "position": b"9", "stats": packed}
+    account = unpack("0" * 32, [held.get(name) for name in FIELDS])
+    assert account is not None
+    assert account.stats == {}
