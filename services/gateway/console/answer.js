@@ -16,7 +16,13 @@ export class Answer {
     this.text = el("div", { class: "answer", role: "region", "aria-label": "Text of the answer", tabindex: "0" });
     this.counts = Object.fromEntries(Object.keys(KINDS).map((kind) => [kind, el("b", { text: "0" })]));
     const legend = Object.entries(KINDS).map(([kind, words]) =>
-      el("li", { data: { kind } }, el("span", { class: `tok ${kind}`, "aria-hidden": "true", text: "abc" }), el("span", { text: words }), this.counts[kind]),
+      el(
+        "li",
+        { data: { kind } },
+        el("span", { class: `tok ${kind}`, "aria-hidden": "true", text: "abc" }),
+        el("span", { text: words }),
+        this.counts[kind],
+      ),
     );
     this.legend = el("ul", { class: "legend provenance", "aria-label": "Where tokens came from" }, ...legend);
     this.node = el("div", {}, this.legend, this.text);
@@ -78,7 +84,10 @@ export class Answer {
       setText(node, number(this.tally[kind]));
       if (kind === "unknown") node.parentElement.hidden = this.tally.unknown === 0;
     }
-    this.legend.setAttribute("aria-label", `Where tokens came from: ${plural(this.tally.drafted, "token")} drafted and accepted, ${number(this.tally.own)} the target's own`);
+    this.legend.setAttribute(
+      "aria-label",
+      `Where tokens came from: ${plural(this.tally.drafted, "token")} drafted and accepted, ${number(this.tally.own)} the target's own`,
+    );
   }
 }
 
@@ -88,5 +97,10 @@ function kindOf(flag) {
 }
 
 function mark(text, kind, position) {
-  return el("span", { class: `tok ${kind}`, data: { position: String(position) }, title: kind === "mixed" ? "several tokens" : KINDS[kind], text });
+  return el("span", {
+    class: `tok ${kind}`,
+    data: { position: String(position) },
+    title: kind === "mixed" ? "several tokens" : KINDS[kind],
+    text,
+  });
 }

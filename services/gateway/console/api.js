@@ -40,7 +40,10 @@ export const keys = {
   },
   /** Remember both; an empty one is forgotten. */
   set(admin, inference) {
-    for (const [name, value] of [[ADMIN, admin], [INFERENCE, inference]]) {
+    for (const [name, value] of [
+      [ADMIN, admin],
+      [INFERENCE, inference],
+    ]) {
       if (value) sessionStorage.setItem(name, value);
       else sessionStorage.removeItem(name);
     }

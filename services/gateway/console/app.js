@@ -50,7 +50,12 @@ function route(isFirst) {
   }
 }
 
-const retry = el("button", { type: "button", class: "quiet small", text: "Try now", on: { click: () => live.retry() } });
+const retry = el("button", {
+  type: "button",
+  class: "quiet small",
+  text: "Try now",
+  on: { click: () => live.retry() },
+});
 const bannerText = el("span");
 byId("banner").append(bannerText, retry);
 let before = null;
@@ -63,6 +68,8 @@ live.listen(({ state, snapshot, seenAt, nextAt, error }) => {
   byId("banner").hidden = !isAway;
   if (isAway) setText(bannerText, awayText(error, snapshot, seenAt, nextAt));
   if (state === "live") setText(byId("about"), `AdaServe, cell ${snapshot.cell}, ${snapshot.gateway}`);
+  if (state !== before && before !== null)
+    announce(isAway ? `${STATES[state]}. It is tried again by itself.` : STATES[state]);
   if (before === "away" && state === "live") views[shown()].show();
   before = state;
 });
@@ -103,7 +110,9 @@ function isDark() {
 
 function showTheme() {
   byId("theme").setAttribute("aria-pressed", String(isDark()));
-  byId("theme").querySelector("use").setAttribute("href", isDark() ? "#i-sun" : "#i-moon");
+  byId("theme")
+    .querySelector("use")
+    .setAttribute("href", isDark() ? "#i-sun" : "#i-moon");
 }
 
 byId("theme").addEventListener("click", () => {
@@ -118,4 +127,7 @@ addEventListener("hashchange", () => route(false));
 showTheme();
 route(true);
 live.start();
-ask("version").then(({ version }) => byId("about").setAttribute("title", `version ${version}`), () => {});
+ask("version").then(
+  ({ version }) => byId("about").setAttribute("title", `version ${version}`),
+  () => {},
+);

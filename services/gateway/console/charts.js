@@ -13,6 +13,7 @@ const SYNC = "time";
  * @property {string} colour a custom property, such as `--series-1`
  * @property {"solid"|"dashed"|"dotted"} [dash] so that a line can be told without its colour
  * @property {boolean} [fill]
+ * @property {"error"} [scale] with an axis of its own on the right, from 0 to 0.3 at least
  * @property {(value: number) => string} [format]
  */
 
@@ -85,10 +86,21 @@ export class TimeChart {
         height: this.options.height ?? HEIGHT,
         legend: { show: false },
         cursor: { sync: { key: SYNC }, drag: { x: false, y: false }, y: false },
-        scales: { x: { time: true }, y: { range: this.options.range ?? fromZero } },
+        scales: { x: { time: true }, y: { range: this.options.range ?? fromZero }, error: { range: errorRange } },
         axes: [
           { ...common, grid: { show: false }, size: 26, space: 70, values: clockTimes },
           { ...common, size: 52, space: 32, values: (_, splits) => splits.map(this.options.format) },
+          ...series
+            .filter((one) => one.scale)
+            .map((one) => ({
+              ...common,
+              grid: { show: false },
+              scale: one.scale,
+              side: 1,
+              size: 40,
+              space: 32,
+              values: (_, splits) => splits.map(one.format),
+            })),
         ],
         series: [{}, ...series.map((one) => this.line(one))],
       },
@@ -100,7 +112,15 @@ export class TimeChart {
   line(one) {
     const stroke = colourOf(this.area, one.colour);
     const fill = one.fill ? colourOf(this.area, `${one.colour}-soft`) : undefined;
-    return { label: one.label, stroke, fill, width: 1.75, dash: DASHES[one.dash ?? "solid"], points: { show: false } };
+    return {
+      label: one.label,
+      scale: one.scale ?? "y",
+      stroke,
+      fill,
+      width: 1.75,
+      dash: DASHES[one.dash ?? "solid"],
+      points: { show: false },
+    };
   }
 
   fit() {
@@ -113,13 +133,23 @@ function fromZero(_, __, max) {
   return [0, Math.max(max ?? 0, 1e-9) * 1.12 || 1];
 }
 
+function errorRange(_, __, max) {
+  return [0, Math.max(0.3, (max ?? 0) * 1.12)];
+}
+
 /** A scale for shares of one: down to what is needed, up to all. */
 export function shareRange(_, min) {
   return [Math.max(0, Math.min(min ?? 0.8, 0.8) - 0.05), 1.005];
 }
 
 function clockTimes(_, splits) {
-  return splits.map((at) => new Date(at * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", second: splits.length > 1 && splits[1] - splits[0] < 60 ? "2-digit" : undefined }));
+  return splits.map((at) =>
+    new Date(at * 1000).toLocaleTimeString("en-GB", {
+      hour: "2-digit",
+      minute: "2-digit",
+      second: splits.length > 1 && splits[1] - splits[0] < 60 ? "2-digit" : undefined,
+    }),
+  );
 }
 
 function colourOf(node, name) {

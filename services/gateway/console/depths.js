@@ -27,7 +27,10 @@ export class DepthBars {
         "figcaption",
         {},
         el("h3", { text: "Acceptance by depth" }),
-        el("p", { class: "hint", text: "Of the drafted tokens that were verified at each depth of the trees, how many were right" }),
+        el("p", {
+          class: "hint",
+          text: "Of the drafted tokens that were verified at each depth of the trees, how many were right",
+        }),
       ),
       this.list,
       this.empty,

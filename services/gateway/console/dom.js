@@ -29,7 +29,8 @@ function set(node, name, value) {
   if (value === null || value === undefined || value === false) return;
   if (name === "class") node.setAttribute("class", value);
   else if (name === "text") node.textContent = value;
-  else if (name === "on") for (const [event, listen] of Object.entries(value)) node.addEventListener(event, listen);
+  else if (name === "on")
+    for (const [event, listen] of Object.entries(value)) node.addEventListener(event, listen);
   else if (name === "vars") setVars(node, value);
   else if (name === "data") Object.assign(node.dataset, value);
   else node.setAttribute(name, value === true ? "" : String(value));

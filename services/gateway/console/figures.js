@@ -15,7 +15,13 @@ const BUDGET = [
 const DRIFT = [
   { label: "Promised by the draft", colour: "--series-4", dash: "dashed" },
   { label: "Accepted", colour: "--series-3", dash: "solid" },
-  { label: "Calibration error", colour: "--series-5", dash: "dotted", format: (value) => number(value, 3) },
+  {
+    label: "Calibration error",
+    colour: "--series-5",
+    dash: "dotted",
+    scale: "error",
+    format: (value) => number(value, 2),
+  },
 ];
 
 /** Five charts over one history. */
@@ -27,15 +33,19 @@ export class Figures {
       format: (value) => percent(value, 0),
       range: shareRange,
     });
-    this.speed = new TimeChart({ title: "Tokens per second", hint: "Committed by all verifiers", format: (value) => number(value) });
+    this.speed = new TimeChart({
+      title: "Tokens per second",
+      hint: "Committed by all verifiers",
+      format: (value) => number(value),
+    });
     this.budget = new TimeChart({
       title: "Budget of a second",
-      hint: "Drafted tokens that were chosen to meet targets and for throughput, and those accepted",
+      hint: "Drafted tokens chosen for targets and for throughput, and those accepted",
       format: (value) => number(value),
     });
     this.drift = new TimeChart({
       title: "Does the draft still match?",
-      hint: "Accepted tokens a step, as the draft promises and as they come",
+      hint: "Accepted tokens a step, as the draft promises and as they come; right: how far its probabilities are off",
       format: (value) => number(value, 2),
     });
   }
@@ -47,9 +57,19 @@ export class Figures {
   /** @param {import("./live.js").Live} live */
   draw(live) {
     const names = live.snapshot.classes.map((one) => one.name);
-    const series = names.map((label, i) => ({ label, colour: COLOURS[i % COLOURS.length], dash: DASHES[i % DASHES.length] }));
-    this.attainment.draw(series, live.columns((snapshot) => attainments(snapshot, names), names.length));
-    this.speed.draw(SPEED, live.columns((snapshot) => [sum(snapshot, "tokens_per_s")], 1));
+    const series = names.map((label, i) => ({
+      label,
+      colour: COLOURS[i % COLOURS.length],
+      dash: DASHES[i % DASHES.length],
+    }));
+    this.attainment.draw(
+      series,
+      live.columns((snapshot) => attainments(snapshot, names), names.length),
+    );
+    this.speed.draw(
+      SPEED,
+      live.columns((snapshot) => [sum(snapshot, "tokens_per_s")], 1),
+    );
     this.budget.draw(BUDGET, live.columns(budgetOf, BUDGET.length));
     this.drift.draw(DRIFT, live.columns(driftOf, DRIFT.length));
   }

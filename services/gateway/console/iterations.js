@@ -13,20 +13,49 @@ export class Iterations {
   /** @param {(iterations: Object[]) => void} onMore */
   constructor(onMore) {
     this.onMore = onMore;
-    this.strip = el("div", { class: "strip", role: "listbox", "aria-label": "Iterations", "aria-orientation": "horizontal", tabindex: "0" });
+    this.strip = el("div", {
+      class: "strip",
+      role: "listbox",
+      "aria-label": "Iterations",
+      "aria-orientation": "horizontal",
+      tabindex: "0",
+    });
     this.facts = el("dl", { class: "facts" });
     this.tree = createTree();
-    this.hint = el("p", { class: "hint none", text: "Each iteration of the verifier shows here: what was drafted, chosen and accepted." });
+    this.hint = el("p", {
+      class: "hint none",
+      text: "Each iteration of the verifier shows here: what was drafted, chosen and accepted.",
+    });
     this.detail = el("div", { class: "iteration", hidden: true }, el("h3", {}), this.facts, this.tree.node);
-    const head = el("div", { class: "card-head" }, el("h2", { text: "Iterations" }), el("p", { class: "hint", text: "Arrow keys go from one to the next; the taller, the more tokens it gave" }));
-    this.node = el("section", { class: "card", "aria-label": "Iterations" }, head, this.hint, this.strip, this.detail);
+    const head = el(
+      "div",
+      { class: "card-head" },
+      el("h2", { text: "Iterations" }),
+      el("p", { class: "hint", text: "Arrow keys go from one to the next; the taller, the more tokens it gave" }),
+    );
+    this.node = el(
+      "section",
+      { class: "card", "aria-label": "Iterations" },
+      head,
+      this.hint,
+      this.strip,
+      this.detail,
+    );
     this.strip.addEventListener("keydown", (event) => this.onKey(event));
     this.clear();
   }
 
   clear() {
     clearTimeout(this.timer);
-    Object.assign(this, { id: null, cursor: null, all: [], chosen: -1, follows: true, timer: null, problem: null });
+    Object.assign(this, {
+      id: null,
+      cursor: null,
+      all: [],
+      chosen: -1,
+      follows: true,
+      timer: null,
+      problem: null,
+    });
     this.draw();
   }
 
@@ -64,7 +93,8 @@ export class Iterations {
       await new Promise((done) => setTimeout(done, 250));
     }
     if (this.id !== id) return;
-    if (id !== null && !this.all.length) setText(this.hint, "This gateway did not tell the iterations of this request.");
+    if (id !== null && !this.all.length)
+      setText(this.hint, "This gateway did not tell the iterations of this request.");
   }
 
   take(found) {
@@ -100,12 +130,20 @@ export class Iterations {
     this.strip.hidden = this.all.length === 0;
     this.detail.hidden = this.chosen < 0;
     const items = this.all.map((one, index) => ({ one, index }));
-    keyed(this.strip, items, ({ one, index }) => `${index}:${one.position}`, (item) => this.bar(item), (node, { index }) => node.setAttribute("aria-selected", String(index === this.chosen)));
+    keyed(
+      this.strip,
+      items,
+      ({ one, index }) => `${index}:${one.position}`,
+      (item) => this.bar(item),
+      (node, { index }) => node.setAttribute("aria-selected", String(index === this.chosen)),
+    );
     if (this.chosen < 0) return this.strip.removeAttribute("aria-activedescendant");
     this.strip.setAttribute("aria-activedescendant", `it-${this.chosen}`);
     const shown = this.all[this.chosen];
     setText(this.detail.firstChild, `Iteration ${this.chosen + 1} of ${this.all.length}`);
-    this.facts.replaceChildren(...factsOf(shown).map(([name, value]) => el("div", {}, el("dt", { text: name }), el("dd", { text: value }))));
+    this.facts.replaceChildren(
+      ...factsOf(shown).map(([name, value]) => el("div", {}, el("dt", { text: name }), el("dd", { text: value }))),
+    );
     this.tree.draw(shown);
     return undefined;
   }
@@ -113,7 +151,19 @@ export class Iterations {
   bar({ one, index }) {
     const accepted = acceptedIn(one);
     const label = `Iteration ${index + 1}: ${one.nodes.length} drafted, ${accepted} accepted, ${ms(one.verify_ms)}`;
-    const node = el("div", { id: `it-${index}`, role: "option", class: "step", "aria-label": label, title: label, on: { click: () => this.pick(index) } }, el("span", { class: "step-own" }), el("span", { class: "step-accepted" }));
+    const node = el(
+      "div",
+      {
+        id: `it-${index}`,
+        role: "option",
+        class: "step",
+        "aria-label": label,
+        title: label,
+        on: { click: () => this.pick(index) },
+      },
+      el("span", { class: "step-own" }),
+      el("span", { class: "step-accepted" }),
+    );
     setVars(node, { "--accepted": Math.min(TALLEST, accepted) / TALLEST });
     return node;
   }
@@ -130,7 +180,11 @@ function best(all) {
 
 function factsOf(one) {
   const chosen = (phase) => one.nodes.filter((node) => node.phase === phase).length;
-  const times = [["Draft", one.draft_ms], ["select", one.select_ms], ["verify", one.verify_ms]];
+  const times = [
+    ["Draft", one.draft_ms],
+    ["select", one.select_ms],
+    ["verify", one.verify_ms],
+  ];
   return [
     ["Mode", modeName(one.mode)],
     ["Tokens given", `${acceptedIn(one)} accepted${one.own ? " + 1 own" : ""}`],

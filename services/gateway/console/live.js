@@ -93,10 +93,13 @@ export class Live {
       this.poll();
       return;
     }
-    this.timer = setTimeout(() => {
-      if (this.state !== "live" && this.nextAt - Date.now() > 50) this.tell();
-      this.wait();
-    }, Math.min(left, 1000));
+    this.timer = setTimeout(
+      () => {
+        if (this.state !== "live" && this.nextAt - Date.now() > 50) this.tell();
+        this.wait();
+      },
+      Math.min(left, 1000),
+    );
   }
 
   tell() {

@@ -32,7 +32,11 @@ export function createOverview(section, live) {
     requests.node,
   );
   const empty = emptyState();
-  section.replaceChildren(el("h1", { id: "title-overview", class: "visually-hidden", text: "Overview" }), empty.node, body);
+  section.replaceChildren(
+    el("h1", { id: "title-overview", class: "visually-hidden", text: "Overview" }),
+    empty.node,
+    body,
+  );
 
   const draw = () => {
     if (section.hidden) return;
@@ -57,7 +61,8 @@ function headline() {
   const title = el("h2", { class: "verdict" });
   const subtitle = el("p", { class: "hint" });
   const findings = el("ul", { class: "findings" });
-  const node = el("div", { class: "headline", role: "status" }, mark, el("div", {}, title, subtitle, findings));
+  const told = el("div", {}, el("div", { role: "status" }, title), subtitle, findings);
+  const node = el("div", { class: "headline" }, mark, told);
   let level = "";
   const draw = (snapshot, state) => {
     const found = verdict(snapshot);
@@ -98,13 +103,30 @@ function drawTiles(node, snapshot) {
   const all = total(verifiers, "kv_total");
   const waiting = queue.tiers.reduce((sum, tier) => sum + tier.waiting, 0);
   const oldest = Math.max(0, ...queue.tiers.map((tier) => tier.oldest_s ?? 0));
-  const tiers = queue.tiers.map((tier) => `T${tier.tier} ${number(tier.waiting)}`).join("   ");
+  const tiers = queue.tiers
+    .filter((tier) => tier.waiting)
+    .map((tier) => `tier ${tier.tier}: ${number(tier.waiting)}`)
+    .join(", ");
   const tile = (name, value, more, share = null) => ({ name, value, more, share });
   const found = [
-    tile("KV memory", all ? percent(used / all, 0) : "–", all ? `${number(used)} of ${number(all)} tokens` : "no verifier tells", all ? used / all : null),
-    tile("Queue", number(waiting), waiting ? `${tiers} · oldest ${span(oldest)}` : "nothing waits in any tier"),
-    tile("Redis memory", bytes(redis.used_bytes), redis.max_bytes ? `of ${bytes(redis.max_bytes)}` : "no limit is set", redis.max_bytes ? redis.used_bytes / redis.max_bytes : null),
-    tile("Speculation", perStep(verifiers), "tokens accepted a step, beside the target's own"),
+    tile(
+      "KV memory",
+      all ? percent(used / all, 0) : "–",
+      all ? `${number(used)} of ${number(all)} tokens` : "no verifier tells",
+      all ? used / all : null,
+    ),
+    tile(
+      "Queue",
+      number(waiting),
+      waiting ? `${tiers}; the oldest for ${span(oldest)}` : "nothing waits in any tier",
+    ),
+    tile(
+      "Redis memory",
+      bytes(redis.used_bytes),
+      redis.max_bytes ? `of ${bytes(redis.max_bytes)}` : "no limit is set",
+      redis.max_bytes ? redis.used_bytes / redis.max_bytes : null,
+    ),
+    tile("Speculation", perStep(verifiers), "accepted tokens in each step"),
   ];
   keyed(node, found, (one) => one.name, createTile, updateTile);
 }
@@ -117,7 +139,14 @@ function perStep(verifiers) {
 
 function createTile(one) {
   const bar = el("progress", { max: "1", "aria-hidden": "true" });
-  return el("div", { class: "tile card" }, el("dt", { text: one.name }), el("dd", { class: "figure" }), el("dd", { class: "hint" }), el("dd", {}, bar));
+  return el(
+    "div",
+    { class: "tile card" },
+    el("dt", { text: one.name }),
+    el("dd", { class: "figure" }),
+    el("dd", { class: "hint" }),
+    el("dd", {}, bar),
+  );
 }
 
 function updateTile(node, { value, more, share }) {
@@ -131,15 +160,26 @@ function updateTile(node, { value, more, share }) {
 const EMPTY = {
   connecting: ["Asking the gateway", "The first figures come within a second or two."],
   away: ["The gateway does not answer", "It is tried again by itself; figures appear as soon as it is back."],
-  unauthorised: ["A key of the scope admin is needed", "The figures of the cell are for operators. Type the key in under Keys; it stays in this tab."],
-  missing: ["This gateway has no live figures", "It answers without /admin/live: an older version, perhaps. Playground and mode work all the same."],
+  unauthorised: [
+    "A key of the scope admin is needed",
+    "The figures of the cell are for operators. Type the key in under Keys; it stays in this tab.",
+  ],
+  missing: [
+    "This gateway has no live figures",
+    "It answers without /admin/live: an older version, perhaps. Playground and mode work all the same.",
+  ],
   failing: ["The gateway cannot tell figures now", "Redis may be away. It is tried again by itself."],
 };
 
 function emptyState() {
   const title = el("h2");
   const text = el("p", { class: "hint" });
-  const open = el("button", { type: "button", class: "primary", text: "Type in a key", on: { click: () => document.getElementById("open-keys").click() } });
+  const open = el("button", {
+    type: "button",
+    class: "primary",
+    text: "Type in a key",
+    on: { click: () => document.getElementById("open-keys").click() },
+  });
   const node = el("div", { class: "empty" }, el("span", { class: "mark" }, icon("idle")), title, text, open);
   const draw = (live) => {
     const [heading, more] = EMPTY[live.state] ?? EMPTY.connecting;

@@ -8,18 +8,40 @@ const FULL = 2; // the gauge's end, in targets
 /** A gauge and four figures. */
 export class Pace {
   constructor() {
-    this.gauge = el("div", { class: "gauge", role: "meter", "aria-label": "Time per output token", "aria-valuemin": "0" }, el("span", { class: "gauge-fill" }), el("i", { class: "gauge-mark" }));
+    this.gauge = el(
+      "div",
+      { class: "gauge", role: "meter", "aria-label": "Time per output token", "aria-valuemin": "0" },
+      el("span", { class: "gauge-fill" }),
+      el("i", { class: "gauge-mark" }),
+    );
     this.told = el("p", { class: "gauge-words" }, el("b"), el("span"));
-    this.figures = Object.fromEntries(["TTFT", "Tokens/s", "Accepted a step", "Drafts accepted"].map((name) => [name, el("dd", { text: NONE })]));
-    const list = Object.entries(this.figures).map(([name, value]) => el("div", {}, el("dt", { text: name }), value));
-    this.node = el("div", { class: "pace" }, el("div", { class: "gauge-box" }, this.told, this.gauge), el("dl", { class: "mini" }, ...list));
+    this.figures = Object.fromEntries(
+      ["TTFT", "Tokens/s", "Accepted a step", "Drafts accepted"].map((name) => [name, el("dd", { text: NONE })]),
+    );
+    const list = Object.entries(this.figures).map(([name, value]) =>
+      el("div", {}, el("dt", { text: name }), value),
+    );
+    this.node = el(
+      "div",
+      { class: "pace" },
+      el("div", { class: "gauge-box" }, this.told, this.gauge),
+      el("dl", { class: "mini" }, ...list),
+    );
     this.begin(null);
     this.started = null;
   }
 
   /** @param {number|null} target in ms */
   begin(target) {
-    Object.assign(this, { target, started: performance.now(), first: null, firstCount: 0, last: null, tokens: 0, tpot: null });
+    Object.assign(this, {
+      target,
+      started: performance.now(),
+      first: null,
+      firstCount: 0,
+      last: null,
+      tokens: 0,
+      tpot: null,
+    });
     for (const value of Object.values(this.figures)) setText(value, NONE);
     this.draw();
   }
@@ -47,10 +69,19 @@ export class Pace {
   }
 
   /** The server's own figures, at the end. */
-  settle({ time_to_first_token_ms: ttft, mean_itl_ms: tpot, tokens_per_second: speed, speculative_decoding: drafts, slo }) {
+  settle({
+    time_to_first_token_ms: ttft,
+    mean_itl_ms: tpot,
+    tokens_per_second: speed,
+    speculative_decoding: drafts,
+    slo,
+  }) {
     setText(this.figures.TTFT, ms(ttft));
     setText(this.figures["Tokens/s"], number(speed, 1));
-    setText(this.figures["Accepted a step"], drafts.mean_acceptance_length ? `+ ${number(drafts.mean_acceptance_length - 1, 2)}` : NONE);
+    setText(
+      this.figures["Accepted a step"],
+      drafts.mean_acceptance_length ? `+ ${number(drafts.mean_acceptance_length - 1, 2)}` : NONE,
+    );
     setText(this.figures["Drafts accepted"], percent(drafts.draft_acceptance_rate, 0));
     this.tpot = tpot;
     this.target = slo.tpot_target_ms;

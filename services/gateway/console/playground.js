@@ -15,18 +15,24 @@ import { createForm } from "./request_form.js";
  */
 export function createPlayground(section) {
   const page = new Playground();
-  section.replaceChildren(el("h1", { id: "title-playground", class: "visually-hidden", text: "Playground" }), page.node);
+  section.replaceChildren(
+    el("h1", { id: "title-playground", class: "visually-hidden", text: "Playground" }),
+    page.node,
+  );
   return { show: () => page.form.refresh() };
 }
 
 class Playground {
   constructor() {
-    this.form = createForm((asked) => this.run(asked), () => this.abort?.abort());
+    this.form = createForm(
+      (asked) => this.run(asked),
+      () => this.abort?.abort(),
+    );
     this.pace = new Pace();
     this.problem = new Problem();
     this.answer = new Answer((position) => this.iterations.pickAt(position));
     this.iterations = new Iterations((iterations) => this.answer.learn(iterations));
-    this.status = el("p", { class: "hint status", role: "status", text: "Nothing has been asked yet." });
+    this.status = el("p", { class: "hint", text: "Nothing has been asked yet." });
     this.abort = null;
     const result = el(
       "section",
@@ -36,7 +42,12 @@ class Playground {
       this.pace.node,
       this.answer.node,
     );
-    this.node = el("div", { class: "stack" }, el("div", { class: "play" }, this.form.node, result), this.iterations.node);
+    this.node = el(
+      "div",
+      { class: "stack" },
+      el("div", { class: "play" }, this.form.node, result),
+      this.iterations.node,
+    );
   }
 
   async run({ path, body, headers, target }) {

@@ -21,7 +21,12 @@ export class Problem {
   constructor() {
     this.title = el("strong");
     this.more = el("p", { class: "hint" });
-    this.node = el("div", { class: "problem", role: "alert", hidden: true }, icon("bad"), el("div", {}, this.title, this.more));
+    this.node = el(
+      "div",
+      { class: "problem", role: "alert", hidden: true },
+      icon("bad"),
+      el("div", {}, this.title, this.more),
+    );
   }
 
   clear() {
@@ -45,7 +50,8 @@ export function adviceFor(error) {
   const parts = [];
   if (error.param) parts.push(`Field: ${error.param}.`);
   if (ADVICE[error.code]) parts.push(ADVICE[error.code]);
-  if (error.details?.achievable_tpot_ms) parts.push(`${ms(error.details.achievable_tpot_ms)} per token can be had now.`);
+  if (error.details?.achievable_tpot_ms)
+    parts.push(`${ms(error.details.achievable_tpot_ms)} per token can be had now.`);
   if (error.retryAfterMs) parts.push(`Try again in ${ms(error.retryAfterMs)}.`);
   if (error.code) parts.push(`(${error.status || "no answer"}, ${error.code})`);
   return parts.join(" ");

@@ -22,7 +22,13 @@ export function shareOf(tpotMs) {
 
 function field(label, control, hint = null) {
   control.id ||= `f-${label.toLowerCase().replace(/\W+/g, "-")}`;
-  return el("div", { class: "field" }, el("label", { for: control.id, text: label }), control, hint && el("p", { class: "hint", text: hint }));
+  return el(
+    "div",
+    { class: "field" },
+    el("label", { for: control.id, text: label }),
+    control,
+    hint && el("p", { class: "hint", text: hint }),
+  );
 }
 
 const numberInput = (props) => el("input", { type: "number", inputmode: "decimal", ...props });
@@ -42,10 +48,41 @@ export function createForm(run, stop) {
     { class: "card ask", "aria-label": "Request", on: { submit: (event) => submit(event, parts, run) } },
     field("Prompt", parts.prompt),
     slo(parts),
-    el("div", { class: "fields" }, field("As", parts.kind), field("Most tokens", parts.limit), field("Temperature", parts.temperature), field("Seed", parts.seed)),
-    el("label", { class: "switch" }, parts.speculate, el("span", { text: "Speculation" }), el("span", { class: "hint", text: "The tokens are the same with and without" })),
-    el("details", { class: "more" }, el("summary", { text: "Tenant" }), field("Tenant", parts.tenant, "Only where the gateway asks for no key: it is believed then.")),
-    el("div", { class: "actions" }, el("p", { class: "hint keys-hint" }, el("kbd", { text: "Ctrl" }), " ", el("kbd", { text: "Enter" }), " runs it"), halt, go),
+    el(
+      "div",
+      { class: "fields pairs" },
+      field("As", parts.kind),
+      field("Most tokens", parts.limit),
+      field("Temperature", parts.temperature),
+      field("Seed", parts.seed),
+    ),
+    el(
+      "label",
+      { class: "switch" },
+      parts.speculate,
+      el("span", { text: "Speculation" }),
+      el("span", { class: "hint", text: "The tokens are the same with and without" }),
+    ),
+    el(
+      "details",
+      { class: "more" },
+      el("summary", { text: "Tenant" }),
+      field("Tenant", parts.tenant, "Only where the gateway asks for no key: it is believed then."),
+    ),
+    el(
+      "div",
+      { class: "actions" },
+      el(
+        "p",
+        { class: "hint keys-hint" },
+        el("kbd", { text: "Ctrl" }),
+        " ",
+        el("kbd", { text: "Enter" }),
+        " runs it",
+      ),
+      halt,
+      go,
+    ),
   );
   form.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
@@ -60,13 +97,18 @@ export function createForm(run, stop) {
 function controls() {
   return {
     prompt: el("textarea", { id: "f-prompt", rows: "7", spellcheck: "false", required: true }, START),
-    kind: el("select", {}, option("text", "Text to go on with"), option("chat", "Chat message")),
+    kind: el("select", {}, option("text", "Completion"), option("chat", "Chat")),
     limit: numberInput({ min: "1", max: "1048576", step: "1", value: "96", required: true }),
     temperature: numberInput({ min: "0", max: "2", step: "any", value: "0", required: true }),
     seed: numberInput({ step: "1", placeholder: "drawn" }),
     speculate: el("input", { type: "checkbox", checked: true }),
     tenant: el("input", { type: "text", autocomplete: "off", spellcheck: "false" }),
-    source: el("select", { id: "f-target" }, option("custom", "A pace of my own"), option("none", "None: best effort")),
+    source: el(
+      "select",
+      { id: "f-target" },
+      option("custom", "A pace of my own"),
+      option("none", "None: best effort"),
+    ),
     slider: el("input", { type: "range", id: "f-tpot", min: "0", max: String(STEPS), step: "1", value: "100" }),
     shown: el("output", { for: "f-tpot", class: "figure" }),
     marks: el("div", { class: "marks" }),
@@ -75,7 +117,12 @@ function controls() {
 
 function slo(parts) {
   const told = el("p", { class: "hint" });
-  const pick = el("div", { class: "pace-pick" }, el("div", { class: "range" }, parts.slider, parts.marks), el("p", { class: "pace-words" }, parts.shown, el("span", { class: "hint", text: "per token, at most" })));
+  const pick = el(
+    "div",
+    { class: "pace-pick" },
+    el("div", { class: "range" }, parts.slider, parts.marks),
+    el("p", { class: "pace-words" }, parts.shown, el("span", { class: "hint", text: "per token, at most" })),
+  );
   const draw = () => {
     const value = tpotAt(Number(parts.slider.value));
     setText(parts.shown, ms(value));
@@ -89,7 +136,16 @@ function slo(parts) {
   draw();
   const label = el("label", { for: "f-target", text: "Target" });
   const own = el("label", { for: "f-tpot", class: "visually-hidden", text: "Time per output token" });
-  return el("fieldset", { class: "slo" }, el("legend", { class: "visually-hidden", text: "Target" }), label, parts.source, own, pick, told);
+  return el(
+    "fieldset",
+    { class: "slo" },
+    el("legend", { class: "visually-hidden", text: "Target" }),
+    label,
+    parts.source,
+    own,
+    pick,
+    told,
+  );
 }
 
 function toldOf(parts) {
@@ -103,16 +159,25 @@ function toldOf(parts) {
 /** Classes of the tenant, and how fast an idle server is. */
 async function offers(parts) {
   const headers = parts.tenant.value ? { "x-adaserve-tenant": parts.tenant.value } : {};
-  const model = await ask("v1/models", { headers }).then((answer) => answer.data[0], () => null);
+  const model = await ask("v1/models", { headers }).then(
+    (answer) => answer.data[0],
+    () => null,
+  );
   if (model === null) return;
   parts.offered = model.slo_classes;
   parts.zeroLoad = model.zero_load_ms ?? null;
   if (parts.marks.childElementCount === 0) startAt(parts, parts.zeroLoad);
   const chosen = parts.source.value;
-  const classes = model.slo_classes.map((one) => option(`class:${one.class}`, `Class ${one.class}${one.is_default ? " (default)" : ""}`));
-  parts.source.replaceChildren(parts.source.options[0], ...classes, parts.source.options[parts.source.options.length - 1]);
+  const classes = model.slo_classes.map((one) =>
+    option(`class:${one.class}`, `Class ${one.class}${one.is_default ? " (default)" : ""}`),
+  );
+  parts.source.replaceChildren(
+    parts.source.options[0],
+    ...classes,
+    parts.source.options[parts.source.options.length - 1],
+  );
   parts.source.value = chosen;
-  const marks = parts.zeroLoad ? [mark("idle", parts.zeroLoad)] : [];
+  const marks = parts.zeroLoad ? [mark("idle pace", parts.zeroLoad)] : [];
   parts.marks.replaceChildren(...marks);
   parts.redraw();
 }
@@ -131,7 +196,9 @@ function mark(name, tpotMs) {
 function submit(event, parts, run) {
   event.preventDefault();
   const isChat = parts.kind.value === "chat";
-  const words = isChat ? { messages: [{ role: "user", content: parts.prompt.value }] } : { prompt: parts.prompt.value };
+  const words = isChat
+    ? { messages: [{ role: "user", content: parts.prompt.value }] }
+    : { prompt: parts.prompt.value };
   const headers = parts.tenant.value ? { "x-adaserve-tenant": parts.tenant.value } : {};
   const { slo: targets, target } = chosenTarget(parts);
   const body = {
@@ -143,7 +210,11 @@ function submit(event, parts, run) {
     stream: true,
     stream_options: { include_usage: true },
     return_token_ids: true,
-    adaserve: { inspect: true, speculation: { enabled: parts.speculate.checked }, ...(targets ? { slo: targets } : {}) },
+    adaserve: {
+      inspect: true,
+      speculation: { enabled: parts.speculate.checked },
+      ...(targets ? { slo: targets } : {}),
+    },
   };
   run({ path: isChat ? "v1/chat/completions" : "v1/completions", body, headers, target });
 }

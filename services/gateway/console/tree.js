@@ -22,7 +22,9 @@ const FATES = {
 /** @returns {{node: HTMLElement, draw: (iteration: Object) => void}} */
 export function createTree() {
   const drawing = el("div", { class: "tree scroll", tabindex: "0", role: "region", "aria-label": "Token tree" });
-  const legend = Object.entries(FATES).map(([fate, words]) => el("li", {}, sample(fate), el("span", { text: words })));
+  const legend = Object.entries(FATES).map(([fate, words]) =>
+    el("li", {}, sample(fate), el("span", { text: words })),
+  );
   const columns = ["Token", "Depth", "After", "Probability", "What became of it"];
   const list = table("Nodes of the token tree", columns, { class: "grid" });
   const node = el(
@@ -30,7 +32,12 @@ export function createTree() {
     {},
     el("ul", { class: "legend fates" }, ...legend),
     drawing,
-    el("details", { class: "more" }, el("summary", { text: "The tree as a table" }), el("div", { class: "scroll" }, list.node)),
+    el(
+      "details",
+      { class: "more" },
+      el("summary", { text: "The tree as a table" }),
+      el("div", { class: "scroll" }, list.node),
+    ),
   );
   const draw = (iteration) => {
     drawing.replaceChildren(picture(iteration));
@@ -40,34 +47,28 @@ export function createTree() {
 }
 
 function sample(fate) {
-  return svg("svg", { class: "key-node", viewBox: "0 0 26 16", "aria-hidden": "true" }, svg("g", { class: `node ${fate}` }, ...shape(fate, 1, 1, 24, 14)));
+  return svg(
+    "svg",
+    { class: "key-node", viewBox: "0 0 26 16", "aria-hidden": "true" },
+    svg("g", { class: `node ${fate}` }, ...shape(fate, 1, 1, 24, 14)),
+  );
 }
 
 function picture({ nodes, own }) {
-  const { placed, rows, depth } = layout(nodes);
-  const last = placed.filter((one) => one.node.accepted).at(-1);
+  const { placed, rows, depth } = layout(nodes, own);
   const places = new Map(placed.map((one) => [one.index, at(one.depth, one.row)]));
   places.set(-1, at(0, 0));
-  const columns = Math.max(depth, (last?.depth ?? 0) + (own ? 1 : 0)) + 1;
-  const ownAt = own ? at((last?.depth ?? 0) + 1, ownRow(placed, last, rows)) : null;
-  const size = { width: columns * (WIDTH + GAP_X) - GAP_X + 2 * MARGIN, height: (Math.max(rows, (ownAt?.row ?? 0) + 1)) * (HEIGHT + GAP_Y) - GAP_Y + 2 * MARGIN };
+  const end = at(depth, rows - 1);
+  const size = { width: end.x + WIDTH + MARGIN, height: end.y + HEIGHT + MARGIN };
   const edges = placed.map((one) => edge(places.get(one.parent), places.get(one.index), fateOf(one.node)));
-  if (ownAt) edges.push(edge(places.get(last?.index ?? -1), ownAt, "own"));
   const drawn = placed.map((one) => drawNode(one.node, fateOf(one.node), places.get(one.index), one.depth));
-  if (ownAt) drawn.push(drawNode(own, "own", ownAt, (last?.depth ?? 0) + 1));
-  const label = `Token tree: ${nodes.length} drafted tokens, ${placed.filter((one) => one.node.accepted).length} accepted`;
-  return svg("svg", { ...size, viewBox: `0 0 ${size.width} ${size.height}`, role: "group", "aria-label": label }, svg("g", { class: "edges" }, ...edges), root(places.get(-1)), ...drawn);
-}
-
-/** The target's own token goes on in the accepted line where that ends in a leaf, else in a row below all. */
-function ownRow(placed, last, rows) {
-  const end = last?.index ?? -1;
-  const isLeaf = !placed.some((one) => one.parent === end);
-  return isLeaf ? (last?.row ?? 0) : rows;
+  const label = `Token tree: ${nodes.length} drafted tokens, ${nodes.filter((one) => one.accepted).length} accepted`;
+  const view = { ...size, viewBox: `0 0 ${size.width} ${size.height}`, role: "group", "aria-label": label };
+  return svg("svg", view, svg("g", { class: "edges" }, ...edges), root(places.get(-1)), ...drawn);
 }
 
 function at(depth, line) {
-  return { x: MARGIN + depth * (WIDTH + GAP_X), y: MARGIN + line * (HEIGHT + GAP_Y), row: line };
+  return { x: MARGIN + depth * (WIDTH + GAP_X), y: MARGIN + line * (HEIGHT + GAP_Y) };
 }
 
 function edge(from, to, fate) {
@@ -77,14 +78,25 @@ function edge(from, to, fate) {
 }
 
 function root({ x, y }) {
-  return svg("g", { class: "node root" }, svg("rect", { x, y, width: WIDTH, height: HEIGHT, rx: HEIGHT / 2 }), svg("text", { x: x + WIDTH / 2, y: y + HEIGHT / 2, class: "word middle" }, "context"));
+  return svg(
+    "g",
+    { class: "node root" },
+    svg("rect", { x, y, width: WIDTH, height: HEIGHT, rx: HEIGHT / 2 }),
+    svg("text", { x: x + WIDTH / 2, y: y + HEIGHT / 2, class: "word middle" }, "context"),
+  );
 }
 
 function shape(fate, x, y, width, height) {
-  const box = (inset, radius) => svg("rect", { x: x + inset, y: y + inset, width: width - 2 * inset, height: height - 2 * inset, rx: radius });
+  const box = (inset, radius) =>
+    svg("rect", { x: x + inset, y: y + inset, width: width - 2 * inset, height: height - 2 * inset, rx: radius });
   if (fate === "throughput") {
     const cut = height / 3;
-    return [svg("path", { class: "box", d: `M${x + cut} ${y}H${x + width - cut}L${x + width} ${y + height / 2}L${x + width - cut} ${y + height}H${x + cut}L${x} ${y + height / 2}Z` })];
+    return [
+      svg("path", {
+        class: "box",
+        d: `M${x + cut} ${y}H${x + width - cut}L${x + width} ${y + height / 2}L${x + width - cut} ${y + height}H${x + cut}L${x} ${y + height / 2}Z`,
+      }),
+    ];
   }
   return fate === "own" ? [box(0, height / 2)] : [box(0, height / 6)];
 }
@@ -109,9 +121,24 @@ function tableRows(columns, { nodes, own }) {
   const rows = nodes.map((node, i) => {
     depths[i] = node.parent < 0 ? 1 : depths[node.parent] + 1;
     const before = node.parent < 0 ? "context" : visible(nodes[node.parent].text);
-    return row(columns, [el("code", { text: visible(node.text) }), number(depths[i]), el("code", { text: before }), percent(node.p), FATES[fateOf(node)]]);
+    return row(columns, [
+      el("code", { text: visible(node.text) }),
+      number(depths[i]),
+      el("code", { text: before }),
+      percent(node.p),
+      FATES[fateOf(node)],
+    ]);
   });
   const last = nodes.findLastIndex((node) => node.accepted);
-  if (own) rows.push(row(columns, [el("code", { text: visible(own.text) }), number(last < 0 ? 1 : depths[last] + 1), el("code", { text: last < 0 ? "context" : visible(nodes[last].text) }), "–", FATES.own]));
+  if (own)
+    rows.push(
+      row(columns, [
+        el("code", { text: visible(own.text) }),
+        number(last < 0 ? 1 : depths[last] + 1),
+        el("code", { text: last < 0 ? "context" : visible(nodes[last].text) }),
+        "–",
+        FATES.own,
+      ]),
+    );
   return rows;
 }

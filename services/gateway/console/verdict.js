@@ -42,15 +42,20 @@ export function verdict(snapshot) {
 
 function titles(worst, findings) {
   if (worst === "ok") return "Every promise is kept";
-  const count = findings.filter((finding) => finding.level === worst).length;
-  if (worst === "bad") return count === 1 ? "One thing is wrong" : `${count} things are wrong`;
-  return count === 1 ? "Working, with one thing to look at" : `Working, with ${count} things to look at`;
+  const wrong = findings.filter((finding) => finding.level === "bad").length;
+  const more = findings.length - wrong;
+  if (!wrong) return more === 1 ? "Working, with one thing to look at" : `Working, with ${more} things to look at`;
+  const first = wrong === 1 ? "One thing is wrong" : `${wrong} things are wrong`;
+  return more ? `${first}, ${more} more to look at` : first;
 }
 
 function members(snapshot) {
   const found = [];
   if (!snapshot.verifiers.length) found.push({ level: "bad", text: "No verifier is alive: nothing is answered." });
-  for (const [kind, list] of [["drafter", snapshot.drafters], ["selector", snapshot.selectors]])
+  for (const [kind, list] of [
+    ["drafter", snapshot.drafters],
+    ["selector", snapshot.selectors],
+  ])
     if (!list.length) found.push({ level: "warn", text: `No ${kind} is alive: tokens come one at a time.` });
   return found;
 }
@@ -73,7 +78,10 @@ function verifier(one) {
   const found = [];
   if (one.mode && one.mode !== "speculative") {
     const why = reasonText(one.mode_reason);
-    found.push({ level: "warn", text: `${one.name}: ${modeName(one.mode).toLowerCase()}${why ? `, because ${why}` : ""}.` });
+    found.push({
+      level: "warn",
+      text: `${one.name}: ${modeName(one.mode).toLowerCase()}${why ? `, because ${why}` : ""}.`,
+    });
   }
   if (one.calibration_error > DRIFT)
     found.push({
@@ -81,7 +89,10 @@ function verifier(one) {
       text: `${one.name}: the draft promises ${number(one.expected_accepted, 2)} and keeps ${number(one.realised_accepted, 2)} tokens a step.`,
     });
   if (one.kv_total && one.kv_used / one.kv_total > REDIS_FULL)
-    found.push({ level: "warn", text: `${one.name}: KV memory is ${percent(one.kv_used / one.kv_total, 0)} full.` });
+    found.push({
+      level: "warn",
+      text: `${one.name}: KV memory is ${percent(one.kv_used / one.kv_total, 0)} full.`,
+    });
   return found;
 }
 
