@@ -2,7 +2,7 @@
 
 The size is checked before parsing, and every msgpack length and the number of lists and maps are limited to what
 the message's fields can hold: each byte of a hostile body could otherwise become a list of 64 bytes. Keys must be
-exactly the message's fields plus the schema version ``v``.
+exactly the message's fields plus the schema version ``v``; optional fields are absent at their defaults.
 """
 
 from __future__ import annotations
@@ -14,7 +14,18 @@ from typing import Any, TypeVar
 import msgpack
 
 from shared.errors import UnreadableMessage
-from shared.fields import FieldError, Maybe, Plain, Several, Spec, Table, max_bytes, max_text_bytes, specs_of
+from shared.fields import (
+    FieldError,
+    Maybe,
+    Plain,
+    Several,
+    Spec,
+    Table,
+    max_bytes,
+    max_text_bytes,
+    nothing_of,
+    specs_of,
+)
 from shared.messages import Message
 
 SCHEMA_VERSION = 2
@@ -29,6 +40,9 @@ M = TypeVar("M", bound=Message)
 def encode(message: Message) -> bytes:
     """The wire form of a message; any that could be built can be encoded."""
     body = {name: spec.pack(getattr(message, name)) for name, spec in specs_of(type(message)).items()}
+    for name, nothing in nothing_of(type(message)).items():
+        if body[name] == nothing:
+            del body[name]
     packed: bytes = msgpack.packb({"v": SCHEMA_VERSION, **body})
     return packed
 
@@ -37,20 +51,38 @@ def decode(message_type: type[M], body: bytes) -> M:
     """The message in ``body``. Raises UnreadableMessage, naming the field where there is one."""
     kind = message_type.__name__
     fields = _unpack_map(kind, body, _limits_of(message_type))
-    specs = specs_of(message_type)
-    if fields.keys() != specs.keys():
-        odd = sorted(map(str, fields.keys() ^ specs.keys()))[0]
-        raise UnreadableMessage(f"{kind}: field {odd[:64]!r} is missing or unknown")
+    if fields.keys() != _required_of(message_type):  # as a rule nothing optional is there
+        _check_names(kind, message_type, fields)
     name = ""
     try:
         for name, unpack in _unpackers_of(message_type):
-            fields[name] = unpack(fields[name])
+            if name in fields:
+                fields[name] = unpack(fields[name])
     except FieldError as error:
         raise UnreadableMessage(f"{kind}: {name} {error}") from None
     try:
         return message_type(**fields)
     except FieldError as error:
         raise UnreadableMessage(f"{kind}: {error}") from None
+
+
+def _check_names(kind: str, message_type: type[Message], fields: dict[str, Any]) -> None:
+    names = fields.keys()
+    odd = sorted(map(str, (_required_of(message_type) - names) | (names - specs_of(message_type).keys())))
+    if odd:
+        raise UnreadableMessage(f"{kind}: field {odd[0][:64]!r} is missing or unknown")
+
+
+_required: dict[type, frozenset[str]] = {}
+
+
+def _required_of(message_type: type[Message]) -> frozenset[str]:
+    """Names of the fields that a body must have."""
+    found = _required.get(message_type)
+    if found is None:
+        names = specs_of(message_type).keys() - nothing_of(message_type).keys()
+        found = _required[message_type] = frozenset(names)
+    return found
 
 
 def _unpack_map(kind: str, body: bytes, limits: _Limits) -> dict[str, Any]:

@@ -16,7 +16,22 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-MAX_AXIS = {"row": 4096, "token": 1 << 21, "node": 1 << 18, "trace": 4096, "bias": 1024, "byte": 1 << 22}
+MAX_AXIS = {
+    "row": 4096,
+    "token": 1 << 21,
+    "node": 1 << 18,
+    "trace": 4096,
+    "inspect": 4096,
+    "bias": 1024,
+    "byte": 1 << 22,
+    # of what is told of one request's iteration, and of one verifier (shared.inspection)
+    "candidate": 256,
+    "chosen": 256,
+    "accepted": 64,
+    "drawn": 65,
+    "depth": 8,
+    "live": 100,
+}
 
 
 class FieldError(ValueError):
@@ -217,6 +232,18 @@ def declared(spec: Spec, default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"spec": spec})
 
 
+def optional(spec: Spec, default: Any) -> Any:
+    """A field that is left out of the body at its default: releases that do not know it still read the rest."""
+    return dataclasses.field(default=default, metadata={"spec": spec, "optional": True})
+
+
+def optional_column(dtype: Any, axis: str) -> Any:
+    """A column that is left out of the body where it is empty, which is its default."""
+    return dataclasses.field(
+        default_factory=lambda: np.empty(0, dtype), metadata={"spec": Column(dtype, axis), "optional": True}
+    )
+
+
 def column(dtype: Any, axis: str = "row") -> Any:
     """A column field: ``dtype`` array along ``axis``."""
     return declared(Column(dtype, axis))
@@ -270,6 +297,24 @@ def specs_of(message_type: type) -> dict[str, Spec]:
         specs = {field.name: field.metadata["spec"] for field in dataclasses.fields(message_type)}
         _specs[message_type] = specs
     return specs
+
+
+_nothing: dict[type, dict[str, Any]] = {}
+
+
+def nothing_of(message_type: type) -> dict[str, Any]:
+    """Of each optional field the wire form of its default, which is not sent."""
+    nothing = _nothing.get(message_type)
+    if nothing is None:
+        optionals = [field for field in dataclasses.fields(message_type) if "optional" in field.metadata]
+        nothing = _nothing[message_type] = {
+            field.name: field.metadata["spec"].pack(_default_of(field)) for field in optionals
+        }
+    return nothing
+
+
+def _default_of(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 class _Plan(NamedTuple):

@@ -35,6 +35,8 @@ from shared.fields import (
     column,
     declared,
     offsets,
+    optional,
+    optional_column,
 )
 from shared.logprobs import MAX_TOP
 from shared.tree import TokenTree
@@ -103,6 +105,7 @@ class Request(Message):
     speculation: bool = declared(Flag())
     max_depth: int = declared(Integer(0, MAX_DEPTH))
     typical: float = declared(Number(0.0, 1.0), 0.0)  # threshold of typical acceptance, 0: exact
+    inspect: bool = optional(Flag(), False)  # its iterations are told in `inspect:<id>`
 
     def __post_init__(self) -> None:
         # dataclass(slots=True) rebuilds the class, so zero-argument super() would look at the wrong one
@@ -121,7 +124,8 @@ class TokenEvent(Message):
     ``finish`` is set on the last event of a request; ``text_length`` is then the number of characters of output
     text to keep, -1 for all of it (a stop string cuts inside committed tokens). ``stats`` belongs to the last
     event, ``error`` to one whose finish is "error". ``logprobs`` are entries of `shared.logprobs`, one for each
-    token, empty where the request does not ask for them.
+    token, empty where the request does not ask for them. ``drafted`` is how many of the leading tokens the draft
+    model had guessed, None where the request does not ask for that.
     """
 
     request: str = declared(Text(32))
@@ -133,6 +137,7 @@ class TokenEvent(Message):
     stats: dict[str, float] | None = declared(Maybe(Table(Number(-UNBOUNDED))))
     error: str | None = declared(Maybe(Text(1024)))
     logprobs: bytes = declared(Bytes(MAX_LOGPROB_BYTES), b"")
+    drafted: int | None = optional(Maybe(Integer(0, MAX_CONTEXT)), None)
 
     def __post_init__(self) -> None:
         Message.__post_init__(self)
@@ -141,6 +146,8 @@ class TokenEvent(Message):
             raise FieldError(f"finish must be one of {', '.join(FINISH_REASONS)}")
         if len(self.logprobs) % max(1, len(self.tokens)):
             raise FieldError("logprobs must be entries of one size for each token")
+        if self.drafted is not None and self.drafted > len(self.tokens):
+            raise FieldError("drafted must not be more than there are tokens")
 
     @property
     def end(self) -> int:
@@ -203,13 +210,15 @@ class DraftRequest(Message):
 
     trace_row: Array = column(np.int32, "trace")
     traceparent: Array = column(TRACEPARENT, "trace")
+    inspect_row: Array = optional_column(np.int32, "inspect")  # rows whose candidates are told in `inspect:<id>`
 
     def __post_init__(self) -> None:
         Message.__post_init__(self)
         _check_distinct(self.request)
         _check_not_negative("base", self.base)
         _check_not_negative("tokens", self.tokens)
-        _check_traces(self.trace_row, rows=len(self.request))
+        _check_rows("trace_row", self.trace_row, rows=len(self.request))
+        _check_rows("inspect_row", self.inspect_row, rows=len(self.request))
 
     @property
     def position(self) -> Array:
@@ -270,12 +279,14 @@ class CandidateTrees(Message):
 
     trace_row: Array = column(np.int32, "trace")
     traceparent: Array = column(TRACEPARENT, "trace")
+    inspect_row: Array = optional_column(np.int32, "inspect")  # rows whose candidates are told in `inspect:<id>`
 
     def __post_init__(self) -> None:
         Message.__post_init__(self)
         _check_distinct(self.request)
         _check_trees(self.tree_offsets, self.tokens, self.parents)
-        _check_traces(self.trace_row, rows=len(self.request))
+        _check_rows("trace_row", self.trace_row, rows=len(self.request))
+        _check_rows("inspect_row", self.inspect_row, rows=len(self.request))
 
     def trees(self) -> Iterator[TokenTree]:
         """One tree per row; columns are views."""
@@ -323,7 +334,7 @@ class SelectedTrees(Message):
         Message.__post_init__(self)
         _check_distinct(self.request)
         _check_trees(self.tree_offsets, self.tokens, self.parents)
-        _check_traces(self.trace_row, rows=len(self.request))
+        _check_rows("trace_row", self.trace_row, rows=len(self.request))
 
     def trees(self) -> Iterator[TokenTree]:
         """One tree per row; columns are views."""
@@ -359,6 +370,6 @@ def _check_not_negative(name: str, values: Array) -> None:
         raise FieldError(f"{name} must not be negative")
 
 
-def _check_traces(trace_row: Array, *, rows: int) -> None:
-    if trace_row.size and (trace_row.min() < 0 or trace_row.max() >= rows):
-        raise FieldError(f"trace_row must be below {rows}")
+def _check_rows(name: str, values: Array, *, rows: int) -> None:
+    if values.size and (values.min() < 0 or values.max() >= rows):
+        raise FieldError(f"{name} must be below {rows}")

@@ -45,6 +45,14 @@ CONTROL_MAXLEN = 1_024
 """Wake-ups only; the truth is in the keys."""
 AUDIT_MAXLEN = 10_000
 """What operators did lately; for longer, keep the gateways' log."""
+INSPECT_MAXLEN = 1_024
+"""Two entries an iteration: the last 512 of an inspected request."""
+INSPECT_TTL_S = 600
+"""As long after the last iteration as the request itself may be read."""
+LIVE_TTL_S = 5
+"""A verifier that has stopped telling is not shown as if it went on."""
+WATCHED_TTL_S = 10
+"""Verifiers tell while somebody has looked within this time."""
 RUNNING_LEASE_MS = 30_000
 """A dead gateway's requests count against their tenants' limits for so long."""
 
@@ -192,7 +200,17 @@ class Keys:
         return f"{self.prefix}incarnation"
 
     def inspect(self, request: str) -> str:
+        """Stream of an inspected request's iterations (shared.inspection); INSPECT_TTL_S after the last entry."""
         return f"{self.prefix}inspect:{request}"
+
+    @property
+    def watched(self) -> str:
+        """Exists while somebody looks at the cell: verifiers then tell what they do."""
+        return f"{self.prefix}watched"
+
+    def live(self, verifier: str) -> str:
+        """What a verifier did in its last seconds, while somebody looks."""
+        return f"{self.prefix}live:{verifier}"
 
     def members(self, kind: Kind) -> str:
         """Set of members of a kind that have beaten at least once and were not yet found gone."""

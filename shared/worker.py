@@ -19,6 +19,7 @@ from redis import Redis
 from shared import codec, signals
 from shared.errors import BusUnavailable, UnreadableMessage
 from shared.failures import kind_of
+from shared.functions import Command
 from shared.heartbeat import Pulse
 from shared.messages import Message
 from shared.streams import MAX_BLOCK_MS, Entry, check, hint, send
@@ -35,11 +36,15 @@ _LONGEST_DELAY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One message to publish; `traceparent` is that of the batch span it comes from."""
+    """One message to publish; `traceparent` is that of the batch span it comes from.
+
+    ``notes`` are commands that leave in the same write, for people to look at: what becomes of them is no matter.
+    """
 
     stream: str
     message: Message
     traceparent: str | None = None
+    notes: Sequence[Command] = ()
 
 
 class Reader(Protocol):
@@ -155,13 +160,12 @@ class Worker(Generic[M]):
         if not outgoing:
             return
         now_ms = self._wall_ms()
-        replies = send(
-            self._client,
-            [
-                hint(out.stream, self._encode(out.message), traceparent=out.traceparent, now_ms=now_ms)
-                for out in outgoing
-            ],
-        )
+        hints = [
+            hint(out.stream, self._encode(out.message), traceparent=out.traceparent, now_ms=now_ms)
+            for out in outgoing
+        ]
+        notes = [note for out in outgoing for note in out.notes]
+        replies = send(self._client, [*hints, *notes])[: len(hints)]
         for reply in replies:
             if reply is None:
                 self._drop("reader_gone")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,11 @@ def messages(draw: st.DrawFn, kind: type[Message], max_rows: int = 4) -> Message
     lengths = {"row": rows, "node": sum(map(len, forest)), "token": draw(st.integers(0, 20))}
     lengths["trace"] = draw(st.integers(0, rows))
     lengths["byte"] = draw(st.integers(0, 9))
+    lengths["inspect"] = draw(st.integers(0, rows))
     lengths["bias"] = draw(st.integers(0, 5))
+    lengths |= {axis: draw(st.integers(0, 3)) for axis in ("candidate", "accepted", "depth", "live")}
+    lengths["chosen"] = draw(st.integers(0, lengths["candidate"]))
+    lengths["drawn"] = lengths["accepted"] + draw(st.integers(0, 1))
     values: dict[str, Any] = {
         name: draw(_value(name, spec, lengths, forest)) for name, spec in specs_of(kind).items()
     }
@@ -64,6 +69,10 @@ def _value(name: str, spec: Spec, lengths: dict[str, int], forest: list[TokenTre
         return _column(name, spec, lengths, forest)
     if name == "logprobs" and isinstance(spec, Bytes):
         return st.sampled_from([0, 4, 12]).map(lambda size: bytes(size * lengths["token"]))
+    if isinstance(spec, Several) and name in ("tenant", "slo_class"):
+        return st.just(("acme",) * lengths["live"])
+    if name == "drafted":
+        return st.none() | st.integers(0, lengths["token"])
     if name == "finish":
         return st.sampled_from([None, *FINISH_REASONS])
     return _plain(spec)
@@ -100,6 +109,15 @@ def _biases(name: str, length: int) -> st.SearchStrategy[Any]:
     return st.lists(st.floats(-100, 100), min_size=length, max_size=length).map(lambda i: np.array(i, np.float64))
 
 
+_GIVEN: dict[str, Callable[[int], Any]] = {
+    "trace_row": np.arange,
+    "inspect_row": np.arange,
+    "chosen": np.arange,
+    "parents": lambda length: np.arange(-1, length - 1),  # of one tree; those of a forest are drawn
+    "state": np.ones,
+}
+
+
 def _column(name: str, spec: Column, lengths: dict[str, int], forest: list[TokenTree]) -> st.SearchStrategy[Any]:
     length = lengths[spec.axis]
     if spec.is_offsets and spec.axis == "node":
@@ -112,8 +130,8 @@ def _column(name: str, spec: Column, lengths: dict[str, int], forest: list[Token
         return cuts.map(lambda inner: np.array([0, *sorted(inner), length], np.int32))
     if spec.axis == "node" and name in ("tokens", "parents", "logprobs"):
         return st.just(np.concatenate([getattr(tree, name) for tree in forest] or [np.empty(0, spec.dtype)]))
-    if name == "trace_row":
-        return st.just(np.arange(length, dtype=np.int32))
+    if name in _GIVEN:
+        return st.just(_GIVEN[name](length).astype(spec.dtype))
     if spec.dtype.kind in "VS":
         width = spec.dtype.itemsize
         one = st.text("0123456789abcdef-", min_size=width, max_size=width).map(str.encode)

@@ -119,5 +119,6 @@ def _candidates(message: DraftRequest, drafted: Drafted, traces: list[str], draf
         warm=message.warm,
         trace_row=message.trace_row,
         traceparent=np.array([trace.encode() for trace in traces], TRACEPARENT),
+        inspect_row=message.inspect_row,
         **columns,
     )

@@ -1,4 +1,4 @@
-"""What only operators may do or see: /admin/mode, /admin/slo and /admin/rollout."""
+"""What only operators may do or see: /admin/mode, /admin/slo, /admin/rollout, /admin/live, /admin/streams."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from fastapi import FastAPI, Request
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.gateway import ramp
@@ -57,6 +58,7 @@ class RolloutOrder(BaseModel):
 
 def add_admin(app: FastAPI, gateway: Gateway) -> None:
     """Routes of the scope admin (services.gateway.authentication)."""
+    _add_looks(app, gateway)
 
     @app.get("/admin/mode")
     async def modes() -> dict[str, Any]:
@@ -96,3 +98,21 @@ def add_admin(app: FastAPI, gateway: Gateway) -> None:
             request_id=request.state.request_id,
         )
         return await gateway.modes()
+
+
+def _add_looks(app: FastAPI, gateway: Gateway) -> None:
+    """What runs now, and what an inspected request was given."""
+
+    @app.get("/admin/live")
+    async def live() -> dict[str, Any]:
+        return await gateway.live.snapshot()
+
+    @app.get("/admin/streams/{stream}/inspect", response_model=None)
+    async def inspect(stream: str, request: Request, after: str | None = None) -> Response:
+        caller: Caller = request.state.caller
+        told = await gateway.inspection.iterations(None, stream, after)
+        if after is None:  # once, not with every look at what came since
+            await gateway.audit.record(
+                "stream.inspect", who=caller.key_id, after={"stream": stream}, request_id=request.state.request_id
+            )
+        return Response(told, media_type="application/json")

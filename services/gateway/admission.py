@@ -70,7 +70,13 @@ def new_request(request: str, terms: Terms, body: Sampling, prompt: list[int], l
         speculation=speculation.enabled and terms.speculates,
         max_depth=speculation.max_depth,
         typical=terms.typical,
+        inspect=wants_inspection(body),
     )
+
+
+def wants_inspection(body: Sampling) -> bool:
+    """Whether its iterations are to be told."""
+    return body.adaserve is not None and bool(body.adaserve.inspect)
 
 
 async def enqueue(bus: Bus, origin: Origin, delivery: Delivery, bounds: Bounds) -> scripts.Enqueued:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -18,10 +18,10 @@ from services.gateway.open_stream import OpenStream
 from services.gateway.patience import within
 from services.gateway.stored import Stored
 from services.gateway.tasks import end
-from shared import scripts
+from shared import inspect_store, scripts
 from shared.errors import BusUnavailable
 from shared.failures import bus_errors
-from shared.functions import Call, acall, aload_library
+from shared.functions import Call, Command, acall, aload_library
 from shared.messages import ControlEvent
 from shared.mode_store import unpack_orders
 from shared.modes import Mode, Order, Orders
@@ -109,6 +109,20 @@ class Bus:
         """The last events, oldest first. Raises BusUnavailable."""
         entries = await self._execute("XREVRANGE", self.keys.audit, "+", "-", "COUNT", limit)
         return [dict(fields).get(b"event", b"") for _, fields in reversed(entries)]
+
+    async def inspected(self, request: str, after: str | None) -> list[tuple[str, inspect_store.Inspected]]:
+        """What has been told of its iterations after an entry, oldest first. Raises BusUnavailable."""
+        return inspect_store.entries(await self._execute(*inspect_store.read(self.keys, request, after)))
+
+    async def read(self, commands: Sequence[Command]) -> list[Any]:
+        """Commands in one write that may be repeated; their replies in order. Raises BusUnavailable."""
+        async with _in_time():
+            with bus_errors():
+                async with self._slots, self._client.pipeline(transaction=False) as pipe:
+                    for command in commands:
+                        pipe.execute_command(*command)
+                    replies: list[Any] = await pipe.execute()
+        return replies
 
     async def rollout(self) -> bytes | None:
         """The stage of the rollout as it is stored. Raises BusUnavailable."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from services.gateway import admission
 from services.gateway.accounts import Account
+from services.gateway.attainment import Attainment
 from services.gateway.bus import Bus
 from services.gateway.delivery import Delivery, Delta
 from services.gateway.errors import ApiError, invalid
@@ -57,6 +58,7 @@ class Parts:
     grace_s: float
     quotas: Quotas | None = None
     typical: TypicalOutput = field(default_factory=TypicalOutput)
+    attainment: Attainment = field(default_factory=Attainment)
     finished: Callable[[str, str, bool], None] = lambda *_: None  # arm, class, whether the SLO was attained
 
 
@@ -106,7 +108,13 @@ class Completion:
             budget_ms=budget_ms,
             attachment=parts.bus.new_attachment() if attachment is None else attachment,
         )
-        self._delivery = Delivery(request.request, len(request.prompt), digest, entry_size(request.logprobs))
+        self._delivery = Delivery(
+            request.request,
+            len(request.prompt),
+            digest,
+            entry_size(request.logprobs),
+            drafted=[] if request.inspect else None,
+        )
         self.logprobs: Logprobs | None = None
         if request.logprobs is not None:
             self.logprobs = Logprobs(parts.tokenizer, self._delivery, request.logprobs)
@@ -240,6 +248,12 @@ class Completion:
             return event_id(self.id, self.seen.position, self.seen.mark)
         return self._ids.at(position)
 
+    def drafted(self, piece: Piece) -> list[bool | None] | None:
+        """Whether the draft model had guessed each of its tokens; None of a request that is not inspected."""
+        flags = self._delivery.drafted
+        end = piece.position - len(self.request.prompt)
+        return None if flags is None else flags[end - len(piece.tokens) : end]
+
     def account(self) -> Account:
         """Figures up to now."""
         end = self._delivery.end
@@ -329,6 +343,7 @@ class Completion:
             name, met = self.slo.name, account.met and not self._has_failed
             telemetry.add(signals.SLO_REQUESTS, slo_class=name, met="true" if met else "false")
             telemetry.add(signals.GOODPUT_TOKENS, account.output_tokens * met, slo_class=name)
+            self._parts.attainment.finished(name, met=met, tokens=account.output_tokens, now_s=self._clock())
             if self.form.arm:
                 self._parts.finished(self.form.arm, name, met)
 

@@ -46,7 +46,8 @@ class Delta:
 class Delivery:
     """The verified prefix of one request: ``position`` and ``digest`` start at the end of the prompt.
 
-    ``logprob_size`` bytes of log-probabilities (`shared.logprobs`) come with each token.
+    ``logprob_size`` bytes of log-probabilities (`shared.logprobs`) come with each token. ``drafted``, where it is
+    asked for, says of each token whether the draft model had guessed it, None where that is not known.
     """
 
     request: str
@@ -58,6 +59,7 @@ class Delivery:
     first_ms: float | None = None
     last_ms: float | None = None
     end: TokenEvent | None = None
+    drafted: list[bool | None] | None = None
 
     def receive(self, event: TokenEvent, committed_at: float) -> Delta | None:
         """What this event adds; None for a copy of what is known. Raises Gap when something is missing."""
@@ -74,6 +76,8 @@ class Delivery:
         if digest != event.digest or not self._fits(event.tokens, event.logprobs):
             raise Gap  # not this chain: the journal tells which of the two is right
         self._append(new, digest, event.logprobs, committed_at)
+        if self.drafted is not None:
+            self.drafted += _drafted(event, len(new))
         return self._finish(new, event)
 
     def heal(self, journal: Attached, now_ms: float, asked_at: int | None = None) -> list[Delta]:
@@ -97,6 +101,8 @@ class Delivery:
         last_ms = now_ms if journal.last_token_ms is None else journal.last_token_ms
         for group, logprobs in missing:
             self._append(group, digests.extend(self.digest, group), logprobs, last_ms)
+            if self.drafted is not None:
+                self.drafted += [None] * len(group)
         last = groups.pop() if groups and end is not None and len(end.tokens) else []
         return [*(Delta(group) for group in groups), *_without_none(self._finish(last, end))]
 
@@ -142,6 +148,14 @@ class Delivery:
         if event is not None and event.finish is not None:
             self.end = event
         return Delta(new, self.end, self.digest) if new or self.end is not None else None
+
+
+def _drafted(event: TokenEvent, num_new: int) -> list[bool | None]:
+    """Of its last tokens, which are new."""
+    if event.drafted is None:
+        return [None] * num_new
+    known = len(event.tokens) - num_new
+    return [index < event.drafted for index in range(known, len(event.tokens))]
 
 
 def _without_none(delta: Delta | None) -> list[Delta]:

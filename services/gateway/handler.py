@@ -19,7 +19,9 @@ from services.gateway.completion import Parts
 from services.gateway.door import Door
 from services.gateway.errors import ApiError, invalid
 from services.gateway.fleet import Fleet
+from services.gateway.inspection import Inspection
 from services.gateway.key_ring import KeyRing
+from services.gateway.live import LiveView
 from services.gateway.padding import padding_of
 from services.gateway.policy_source import PolicySource
 from services.gateway.prompts import Prompts
@@ -101,6 +103,8 @@ class Gateway:
         )
         self.prompts = Prompts(tokenizer)
         self._resumption = Resumption(parts)
+        self.inspection = Inspection(self._bus, self._resumption, tokenizer)
+        self.live = LiveView(self._bus, parts.attainment, lambda: self.policies.current)
         self._schemas = SchemaCheck(settings.target)
         self._submission = self._new_submission(parts)
         self._tasks: list[asyncio.Task[None]] = []
@@ -129,6 +133,7 @@ class Gateway:
             self._schemas,
             model=settings.model_id,
             limits=self._limits,
+            max_inspected=settings.max_inspected,
             padding=partial(padding_of, multiple=settings.padding_bytes, always=settings.padding),
         )
 

@@ -25,6 +25,7 @@ from shared.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
+INSPECTED = ":inspected"  # in the place of a tenant, none of which has a colon in its name
 AGAIN_S = 1.0  # what a client is told to wait for a place
 LAST_WORDS_S = 1.0  # for what is given back when the gateway stops
 
@@ -65,10 +66,12 @@ class Quotas:
         """Of a new request; it has nothing yet."""
         return Grant(self, tenant, self._limits(tenant))
 
-    def joined(self, tenant: str, request: str) -> Grant:
+    def joined(self, tenant: str, request: str, *, is_inspected: bool = False) -> Grant:
         """Of a request that was let in before: it takes its place, and no request or token again."""
         found = Grant(self, tenant, self._limits(tenant))
         found.keep(request)
+        if is_inspected:
+            found.keep_inspected(request)
         return found
 
     def refused(self, field: str) -> None:
@@ -110,6 +113,7 @@ class Grant:
         self._used = 0
         self._open: set[str] = set()  # choices that have not ended
         self._leased: set[str] = set()
+        self._inspected: set[str] = set()
 
     @property
     def headers(self) -> dict[str, str]:
@@ -167,11 +171,25 @@ class Grant:
             self._leased.add(request)
             self._quotas.leases.keep(self._tenant, request)
 
+    async def inspect(self, requests: Sequence[str], limit: int) -> None:
+        """Places among the requests of the cell that are inspected, whoever's they are. Raises ApiError 429."""
+        if not await self._quotas.leases.take(INSPECTED, requests, limit):
+            raise rate_limits.too_many_inspected(limit, AGAIN_S)
+        self._inspected.update(requests)
+
+    def keep_inspected(self, request: str) -> None:
+        """A place for an inspected request that runs."""
+        self._inspected.add(request)
+        self._quotas.leases.keep(INSPECTED, request)
+
     def ended(self, request: str, *, tokens: int, has_run: bool = True, goes_on: bool = False) -> None:
         """One choice is no longer this connection's, after so many output tokens. Idempotent."""
         if request in self._leased:
             self._leased.discard(request)
             self._quotas.leases.drop(self._tenant, request, has_ended=not goes_on)
+        if request in self._inspected:
+            self._inspected.discard(request)
+            self._quotas.leases.drop(INSPECTED, request, has_ended=not goes_on)
         if request not in self._open:
             return
         self._open.discard(request)
@@ -193,7 +211,7 @@ class Grant:
 
     def cancel(self) -> None:
         """Nothing more will come of it: tokens and places go back, the request counts."""
-        for request in list(self._open):
+        for request in self._open | self._inspected:
             self.ended(request, tokens=0, has_run=False)
 
     def withdraw(self) -> None:

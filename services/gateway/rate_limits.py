@@ -96,6 +96,17 @@ def too_many_at_once(tenant: str, limit: int, asked: int, retry_after_s: float) 
     )
 
 
+def too_many_inspected(limit: int, retry_after_s: float) -> ApiError:
+    """429 while as many requests of the cell are inspected as may be."""
+    return ApiError(
+        429,
+        f"adaserve.inspect: {limit} requests may be inspected at a time, of all tenants together",
+        code="inspect_limit_exceeded",
+        param="adaserve.inspect",
+        retry_after_s=retry_after_s,
+    )
+
+
 def never_fits(field: str, value: int, limit: int, tenant: str, param: str) -> ApiError:
     """400: no minute is long enough for it, so that asking again is of no use."""
     return ApiError(

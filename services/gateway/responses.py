@@ -96,8 +96,13 @@ class Shape(ABC):
         chunk = {**self.head(self.chunk), "choices": [self._choice(content, logprobs, finish_reason)]}
         return {**chunk, "usage": None} if self.form.with_usage else chunk
 
-    def _tokens(self, tokens: list[int]) -> Json:
-        return {"token_ids": tokens} if self.form.with_tokens else {}
+    def _tokens(self, piece: Piece) -> Json:
+        """Ids, and where they come from, if asked for."""
+        if not self.form.with_tokens:
+            return {}
+        drafted = self.completion.drafted(piece)
+        ids = {"token_ids": piece.tokens}
+        return ids if drafted is None else {**ids, "adaserve": {"drafted": drafted}}
 
     def _prompt_tokens(self) -> Json:
         return {"prompt_token_ids": self.completion.request.prompt.tolist()} if self.form.with_tokens else {}
@@ -114,7 +119,7 @@ class ChatShape(Shape):
         return {**self._chunk({"delta": {"role": "assistant", "content": ""}}), **self._prompt_tokens()}
 
     def _told(self, piece: Piece) -> Json:
-        return {"delta": {"content": piece.text}, **self._tokens(piece.tokens)}
+        return {"delta": {"content": piece.text}, **self._tokens(piece)}
 
     def closing(self) -> Json:
         return self._chunk({"delta": {}}, finish_reason=self.completion.finish_reason)
@@ -125,7 +130,7 @@ class ChatShape(Shape):
 
     def choice(self, whole: Piece) -> Json:
         message = {"role": "assistant", "content": whole.text, "refusal": None}
-        content = {"message": message, **self._tokens(whole.tokens)}
+        content = {"message": message, **self._tokens(whole)}
         return self._choice(content, self._logprobs(whole), self.completion.finish_reason)
 
     def whole_only(self) -> Json:
@@ -145,7 +150,7 @@ class CompletionShape(Shape):
     def _told(self, piece: Piece) -> Json:
         prompt = {} if self._has_begun else self._prompt_tokens()
         self._has_begun = True
-        return {"text": piece.text, **self._tokens(piece.tokens), **prompt}
+        return {"text": piece.text, **self._tokens(piece), **prompt}
 
     def closing(self) -> Json:
         return self._chunk({"text": ""}, finish_reason=self.completion.finish_reason)
@@ -155,7 +160,7 @@ class CompletionShape(Shape):
         return None if told is None else told.completion(piece)
 
     def choice(self, whole: Piece) -> Json:
-        content = {"text": whole.text, **self._tokens(whole.tokens), **self._prompt_tokens()}
+        content = {"text": whole.text, **self._tokens(whole), **self._prompt_tokens()}
         return self._choice(content, self._logprobs(whole), self.completion.finish_reason)
 
 

@@ -30,14 +30,14 @@ class Resumption:
         self, tenant: str, stream: str, last_event_id: str | None, traceparent: str | None
     ) -> Completion:
         """Join a request after the event that the client has seen last."""
-        stored = await self._accessible(tenant, stream)
+        stored = await self.accessible(tenant, stream)
         seen = stream_ids.seen_of(last_event_id, stored.request.request)
         stream_ids.check_position(seen, prompt=len(stored.request.prompt), end=stored.end, limit=stored.limit)
         return await self.join(stored, seen, traceparent)
 
     async def cancel(self, tenant: str, stream: str) -> tuple[str, str]:
         """End a request, if it has not ended; its id and how it ended."""
-        stored = await self._accessible(tenant, stream)
+        stored = await self.accessible(tenant, stream)
         request = stored.request.request
         try:
             done = await self._parts.bus.cancel(request)
@@ -45,13 +45,15 @@ class Resumption:
             raise admission.unavailable("the message bus does not answer; ask again") from None
         if done is Cancelled.MISSING:
             raise tenancy.unknown_stream()
-        return request, "cancelled" if done is Cancelled.OK else (await self._accessible(tenant, stream)).status
+        return request, "cancelled" if done is Cancelled.OK else (await self.accessible(tenant, stream)).status
 
-    async def _accessible(self, tenant: str, stream: str) -> Stored:
+    async def accessible(self, tenant: str | None, stream: str) -> Stored:
+        """The tenant's request, None for whoever may read all. Raises ApiError 404."""
         stored = await self.stored(stream_ids.request_of(stream))
         if stored is None:
             raise tenancy.unknown_stream()
-        tenancy.check_access(tenant, stored.tenant)
+        if tenant is not None:
+            tenancy.check_access(tenant, stored.tenant)
         return stored
 
     async def stored(self, request: str) -> Stored | None:
@@ -80,7 +82,9 @@ class Resumption:
             # A gateway's clock may be behind the one that gave the last number.
             attachment=max(self._parts.bus.new_attachment(), stored.attachment + 1),
             seen=seen,
-            grant=None if quotas is None else quotas.joined(stored.tenant, stored.request.request),
+            grant=None
+            if quotas is None
+            else quotas.joined(stored.tenant, stored.request.request, is_inspected=stored.request.inspect),
         )
         await opened(completion, completion.join())
         return completion

@@ -150,6 +150,7 @@ class AdaServeOptions(Options):
     resumable: bool | None = None
     deadline_ms: float | None = Field(default=None, gt=0, le=MAX_TARGET_MS)
     padding: bool | None = None
+    inspect: bool | None = None
 
 
 class JsonSchema(Options):

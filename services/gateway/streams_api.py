@@ -22,6 +22,11 @@ def add_streams(app: FastAPI, gateway: Gateway) -> None:
         answer = await gateway.resume(stream, request.headers.get(LAST_EVENT_ID), request.headers)
         return event_stream(gateway, answer, {})
 
+    @app.get("/v1/streams/{stream}/inspect", response_model=None)
+    async def inspect(stream: str, request: Request, after: str | None = None) -> Response:
+        told = await gateway.inspection.iterations(gateway.tenant(request.headers), stream, after)
+        return Response(told, media_type="application/json")
+
     @app.delete("/v1/streams/{stream}")
     async def cancel(stream: str, request: Request) -> dict[str, Any]:
         return await gateway.cancel(stream, request.headers)

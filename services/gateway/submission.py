@@ -101,6 +101,7 @@ class Submission:
         *,
         model: str,
         limits: Callable[[], admission.ModelLimits],
+        max_inspected: int,
         padding: Callable[[Sampling], int] = lambda _: 0,
     ) -> None:
         self._parts = parts
@@ -110,6 +111,7 @@ class Submission:
         self._schemas = schemas
         self._model = model
         self._limits = limits
+        self._max_inspected = max_inspected
         self._padding = padding
         self._keyed: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -221,7 +223,11 @@ class Submission:
         if choice.sibling is not None:
             seed = (choice.sibling.seed + choice.index) % admission.SEED_SPAN
             return replace(choice.sibling, request=choice.request, seed=seed)
-        return await self._first_message(choice, asked, self._door.check)
+        message = await self._first_message(choice, asked, self._door.check)
+        if message.inspect and choice.grant is not None:
+            choices = [choice_id(choice.answer, index) for index in range(asked.num_choices)]
+            await choice.grant.inspect(choices, self._max_inspected)
+        return message
 
     async def _first_message(self, choice: Choice, asked: Asked, check_room: CheckRoom) -> Request:
         limits, grant, num_choices = self._limits(), choice.grant, asked.num_choices
@@ -257,7 +263,7 @@ class Submission:
             model=self._model,
             created=int(time.time()),
             with_usage=body.stream_options is not None and body.stream_options.include_usage,
-            with_tokens=bool(body.return_token_ids),
+            with_tokens=bool(body.return_token_ids) or admission.wants_inspection(body),
             resumable=asked.is_resumable,
             body_digest=asked.body_digest,
             index=choice.index,

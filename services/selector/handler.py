@@ -6,11 +6,13 @@ import time
 
 import numpy as np
 
+from services.selector import inspection
 from services.selector.calibrations import CalibrationCache, LoadLabels
 from services.selector.control import PolicySettings
 from services.selector.policy import Decision, decide
 from services.selector.profiles import LoadProfile, ProfileCache
 from shared import signals
+from shared.inspect_store import note
 from shared.messages import SLO_PHASE, TRACEPARENT, CandidateTrees, SelectedTrees
 from shared.telemetry import Telemetry, now_ns
 from shared.topics import Keys
@@ -55,7 +57,9 @@ class Selector:
             traceparents = self._trace(message, decision, parents, start_ns, start_ns + round(elapsed * 1e9))
             self._measure(decision, elapsed)
             reply = _reply(message, decision, traceparents)
-            return [Outgoing(self._keys.verify(message.verifier), reply, span.traceparent)]
+            inspected = inspection.trees(message, decision, calibration, select_ms=elapsed * 1_000)
+            notes = [command for request, tree in inspected for command in note(self._keys, request, tree)]
+            return [Outgoing(self._keys.verify(message.verifier), reply, span.traceparent, notes)]
 
     def background(self) -> None:
         """Refresh one calibration. Raises BusUnavailable."""

@@ -85,6 +85,7 @@ def draft_request(
         schema=np.frombuffer(b"".join(schemas), np.uint8),
         trace_row=_column([row for row, _ in traces], np.int32),
         traceparent=_column([traceparent for _, traceparent in traces], TRACEPARENT),
+        inspect_row=_column([index for index, row in enumerate(rows) if row.request.inspect], np.int32),
     )
 
 

@@ -65,6 +65,7 @@ class Settlement:
     row: CommitRow
     finish: str | None
     num_accepted: int
+    walk: Walk
 
 
 def build_batch(decoding: Mapping[Generation, TokenTree], chunks: Sequence[tuple[Generation, int]]) -> Batch:
@@ -143,6 +144,7 @@ def _settle(
         stats=tally.as_stats() if outcome.finish else None,
         error=None,
         logprobs=entries,
+        drafted=len(path) if generation.request.inspect else None,
     )
     row = CommitRow(
         request=generation.id,
@@ -156,7 +158,7 @@ def _settle(
         finish=outcome.finish or "",
         logprobs=entries,
     )
-    return Settlement(generation, row, outcome.finish, len(path)), nodes[path], nodes[: len(path)]
+    return Settlement(generation, row, outcome.finish, len(path), walk), nodes[path], nodes[: len(path)]
 
 
 def _walk(generation: Generation, tree: TokenTree, first_logit: int) -> Walk:

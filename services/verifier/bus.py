@@ -20,6 +20,8 @@ from shared.errors import BusUnavailable, UnreadableMessage
 from shared.failures import bus_errors, classify
 from shared.functions import Command
 from shared.heartbeat import has_dead, live_members
+from shared.inspect_store import note, tell_live
+from shared.inspection import InspectedStep, LiveVerifier
 from shared.label_store import Packed, read_labels
 from shared.labels import LabelCounts
 from shared.latency import LatencyModel
@@ -252,21 +254,36 @@ class VerifierBus:
         stream = self._keys.draft(message.drafter)
         return hint(stream, codec.encode(message), traceparent=traceparent, now_ms=now_ms)
 
+    # -- for people to look at --------------------------------------------------------------------------------
+    def is_watched(self) -> bool:
+        """Whether somebody looks at the cell now. Raises BusUnavailable."""
+        with bus_errors():
+            return bool(self._client.exists(self._keys.watched))
+
+    def tell_live(self, message: LiveVerifier) -> None:
+        """Say what this verifier does. Raises BusUnavailable; what Redis refuses is no matter."""
+        send(self._client, [tell_live(self._keys, self.verifier, message)])
+
     # -- commit -----------------------------------------------------------------------------------------------
     def commit(
-        self, rows: Sequence[CommitRow], asked: tuple[DraftRequest, str | None, float] | None
+        self,
+        rows: Sequence[CommitRow],
+        asked: tuple[DraftRequest, str | None, float] | None,
+        inspected: Sequence[tuple[str, InspectedStep]] = (),
     ) -> tuple[Commit, bool]:
         """Commit the rows and, in the same write, ask for the next trees. Raises BusUnavailable.
 
         Returns the commit's answers and whether the ask has a reader. After BusUnavailable the caller commits
-        again, without the ask.
+        again, without the ask. What is told of inspected requests stands before the ask, so that whoever reads it
+        finds an iteration's end before the next one's trees; what becomes of it is no matter.
         """
         committing = commit(self._keys, verifier=self.verifier, rows=rows)
         commands: list[Command] = [committing.command()]
+        commands += [command for request, step in inspected for command in note(self._keys, request, step)]
         if asked is not None:
             commands.append(self._ask(*asked))
         replies = send(self._client, commands)
-        return committing.parse(replies[0]), asked is None or _is_read(replies[1])
+        return committing.parse(replies[0]), asked is None or _is_read(replies[-1])
 
     def reseed(
         self,

@@ -11,6 +11,7 @@ from typing import Protocol
 from services.verifier.batch import Settlement
 from shared import signals
 from shared.errors import BusUnavailable
+from shared.inspection import InspectedStep
 from shared.messages import DraftRequest
 from shared.records import CommitRow, Origin
 from shared.replies import Commit, CommitStatus, Reseeded, ReseedStatus
@@ -19,6 +20,7 @@ from shared.telemetry import Telemetry
 logger = logging.getLogger(__name__)
 
 Asked = tuple[DraftRequest, str | None, float]
+Inspected = tuple[str, InspectedStep]
 
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 0.5
@@ -28,7 +30,9 @@ MAX_REFUSALS = 8
 class CommitBus(Protocol):
     """The part of the bus that commits."""
 
-    def commit(self, rows: Sequence[CommitRow], asked: Asked | None) -> tuple[Commit, bool]: ...
+    def commit(
+        self, rows: Sequence[CommitRow], asked: Asked | None, inspected: Sequence[Inspected] = ()
+    ) -> tuple[Commit, bool]: ...
 
     def give_up(self, request: str, reason: str, position: int, digest: str) -> None: ...
 
@@ -64,22 +68,26 @@ class Committer:
         self._telemetry = telemetry
         self._pause = pause
 
-    def commit(self, settlements: Sequence[Settlement], asked: Asked | None) -> Committed:
+    def commit(
+        self, settlements: Sequence[Settlement], asked: Asked | None, inspected: Sequence[Inspected] = ()
+    ) -> Committed:
         """Blocks while Redis is away: nothing may be sent, forgotten or computed before this is answered.
 
-        The ask goes out with the first try only; after a connection error it is void.
+        The ask goes out with the first try only; after a connection error it is void. So is what is told of
+        inspected requests.
         """
         lost: list[Settlement] = []
         pending, is_asked = list(settlements), asked is not None
         for num_tries in count(1):
             try:
-                answer, has_reader = self._bus.commit([current_row(settlement) for settlement in pending], asked)
+                rows = [current_row(settlement) for settlement in pending]
+                answer, has_reader = self._bus.commit(rows, asked, inspected)
                 is_asked = is_asked and has_reader
-                asked = None
+                asked, inspected = None, ()
                 again, gone = self._judge(pending, answer)
             except BusUnavailable as error:
                 logger.warning("commit of %d rows is repeated: %s", len(pending), error)
-                asked, is_asked = None, False
+                asked, inspected, is_asked = None, (), False
             else:
                 lost += gone
                 if again and num_tries >= MAX_REFUSALS and len(again) < len(settlements):

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from services.verifier import inspection
 from services.verifier.acceptance import Walk
 from services.verifier.batch import Batch, Settlement, build_batch, settle_batch
 from services.verifier.bus import Claimed, VerifierBus
@@ -23,6 +24,7 @@ from services.verifier.departure import Departure
 from services.verifier.generation import Generation
 from services.verifier.governor import NO_DRAFTER, Status
 from services.verifier.intake import Expired, Intake, Unservable
+from services.verifier.live import Recent, Standing, snapshot
 from services.verifier.overhead import Overhead
 from services.verifier.pace import Pace
 from services.verifier.prefixes import KnownPrefixes
@@ -35,6 +37,7 @@ from shared.errors import BusUnavailable
 from shared.heartbeat import Pulse
 from shared.inference.plan import ForwardPlan
 from shared.inference.prefixes import PrefixCache
+from shared.inspection import LiveVerifier
 from shared.latency import LatencyModel
 from shared.latency_refit import Refit
 from shared.modes import Mode
@@ -107,7 +110,8 @@ class Engine:
         self.pace = Pace()
         self._telemetry = telemetry
         self._traces = Traces(telemetry)
-        self._teacher = Teacher(bus, telemetry, speculator.governor.watch.learned)
+        self._recent = Recent()
+        self._teacher = Teacher(bus, telemetry, speculator.governor.watch.learned, self._recent.learned)
         self._clock_ms = senses.clock_ms
         self._on_time_for = senses.on_time_for
         self._pause = senses.pause
@@ -185,6 +189,8 @@ class Engine:
             self._ask_alone()  # whoever left outside of a step, by a cancel say, still has a row at the drafter
         self._take_over()
         self._report()
+        if self._bus.is_watched():
+            self._bus.tell_live(self._snapshot(now_ms))
 
     def _take_over(self) -> None:
         """What dead verifiers own or have read, unless this one was away itself: then everybody looks dead."""
@@ -385,8 +391,8 @@ class Engine:
         self._prefixes.publish(batch.fed)
         self._teacher.observe(self._speculator.pair, batch)
         self._watch(batch.walks)
-        self._count(batch, settlements)
-        self._commit(settlements, start_ns, forward_ms)
+        self._count(batch, settlements, start_ms + forward_ms)
+        self._commit(settlements, start_ns, forward_ms, start_ms + forward_ms)
         self._end_stuck(batch)
         self.pace.stepped(
             start_ms,
@@ -410,7 +416,7 @@ class Engine:
 
     def _plan(self, decoding: Sequence[Generation]) -> Batch:
         granted = self._speculator.granted_prefill if decoding else None
-        trees = self._speculator.take_trees(decoding) if decoding else {}
+        trees = self._speculator.take_trees(decoding) if decoding else self._speculator.take_none()
         num_preempted = self._scheduler.num_preempted
         num_nodes = self._scheduler.make_room(list(decoding), lambda generation: len(trees[generation]))
         self._telemetry.add(signals.PREEMPTIONS, self._scheduler.num_preempted - num_preempted)
@@ -419,7 +425,7 @@ class Engine:
             self._scheduler.plan_prefill(granted),
         )
 
-    def _commit(self, settlements: list[Settlement], start_ns: int, forward_ms: float) -> None:
+    def _commit(self, settlements: list[Settlement], start_ns: int, forward_ms: float, drawn_ms: float) -> None:
         """Rows finished here leave first: they are not in the DraftRequest that goes out in the same write."""
         for settlement in settlements:
             if settlement.finish is not None:
@@ -430,8 +436,15 @@ class Engine:
                 self._ask_alone()
             return
         self._traces.settled(settlements)
+        inspected = inspection.steps(
+            settlements,
+            self._speculator.taken,
+            self.status.mode,
+            verify_ms=forward_ms,
+            redis_ms=drawn_ms + self._redis_offset_ms,
+        )
         asked = self._ask()
-        committed = self._committer.commit(settlements, asked)
+        committed = self._committer.commit(settlements, asked, inspected)
         if asked is not None and not committed.asked:
             self._speculator.not_asked("reader_gone", self._clock_ms())
         now_ms = self._clock_ms()
@@ -459,13 +472,27 @@ class Engine:
         return not self._pause(seconds)
 
     # -- figures ----------------------------------------------------------------------------------------------
-    def _count(self, batch: Batch, settlements: Sequence[Settlement]) -> None:
+    def _count(self, batch: Batch, settlements: Sequence[Settlement], now_ms: float) -> None:
         num_nodes = sum(len(walk.tree) for _, walk in batch.walks)
+        num_accepted = sum(s.num_accepted for s in settlements)
+        num_tokens = sum(s.row.end - s.row.start for s in settlements)
         kind = "speculative" if num_nodes else "bare" if batch.walks else "prefill"
         self._telemetry.add(signals.STEPS, kind=kind)
         self._telemetry.record(signals.STEP_TOKENS, batch.num_tokens)
-        self._telemetry.add(signals.DRAFT_TOKENS_ACCEPTED, sum(s.num_accepted for s in settlements))
-        self._telemetry.add(signals.TOKENS_COMMITTED, sum(s.row.end - s.row.start for s in settlements))
+        self._telemetry.add(signals.DRAFT_TOKENS_ACCEPTED, num_accepted)
+        self._telemetry.add(signals.TOKENS_COMMITTED, num_tokens)
+        taken = self._speculator.taken
+        self._recent.stepped(now_ms, tokens=num_tokens, selected=num_nodes, accepted=num_accepted, taken=taken)
+
+    def _snapshot(self, now_ms: float) -> LiveVerifier:
+        standing = Standing(
+            status=self.status,
+            since_ms=self.status_since_ms,
+            drafter=self._speculator.drafter,
+            calibration_error=self._teacher.calibration_error,
+            redis_ms=now_ms + self._redis_offset_ms,
+        )
+        return snapshot(self._scheduler, self._recent, standing, now_ms)
 
     def _count_finished(self, settlements: Sequence[Settlement], lost: Sequence[Settlement]) -> None:
         for settlement in settlements:

@@ -57,6 +57,7 @@ class Speculator:
         self._vocab_size = vocab_size
         self._max_nodes = max_nodes
         self._reply: SelectedTrees | None = None
+        self.taken: SelectedTrees | None = None  # what the trees of the step at hand were taken from
         self._has_rows = False  # whether the drafter may hold rows of this ring
         self._num_plain = 0  # steps since the last ask, while drafting does not pay
         self._refused: set[str] = set()
@@ -243,10 +244,16 @@ class Speculator:
         """Prompt tokens the selector grants this step; None where it has not spoken."""
         return None if self._reply is None else self._reply.prefill_tokens
 
+    def take_none(self) -> dict[Generation, TokenTree]:
+        """Of a step in which nobody decodes: a reply stays for the next one."""
+        self.taken = None
+        return {}
+
     def take_trees(self, decoding: Sequence[Generation]) -> dict[Generation, TokenTree]:
         """The tree to verify for each request, EMPTY where there is no usable one. Uses the reply up."""
         trees = dict.fromkeys(decoding, EMPTY)
         reply, self._reply = self._reply, None
+        self.taken = reply
         self._num_plain += 1
         if reply is None:
             return trees

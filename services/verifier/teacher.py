@@ -9,7 +9,7 @@ from typing import Protocol
 
 from services.verifier.acceptance import Walk
 from services.verifier.batch import Batch
-from services.verifier.labels import learn
+from services.verifier.labels import Lesson, learn
 from shared import signals
 from shared.calibration import Calibration
 from shared.errors import UnreadableMessage
@@ -37,15 +37,21 @@ class Teacher:
     """
 
     def __init__(
-        self, bus: LabelBus, telemetry: Telemetry, told: Callable[[int, float, int], None] = lambda *_: None
+        self,
+        bus: LabelBus,
+        telemetry: Telemetry,
+        told: Callable[[int, float, int], None] = lambda *_: None,
+        heard: Callable[[Lesson], None] = lambda _: None,
     ) -> None:
         self._bus = bus
         self._telemetry = telemetry
         self._told = told  # of each lesson: trees, tokens that calibration expected of them, tokens accepted
+        self._heard = heard  # the whole lesson
         self._turn_to("")
 
     def _turn_to(self, pair: str) -> None:
         self._pair = pair
+        self.calibration_error: float | None = None  # of the labels that are known, None before there are any
         self._walks: list[tuple[int, Walk]] = []
         self._new = LabelCounts.none()
         self._packed: Packed = {}
@@ -68,6 +74,7 @@ class Teacher:
         lesson = learn(walks, self._calibration)
         self._new += lesson.counts
         self._told(lesson.num_trees, lesson.num_expected, lesson.num_accepted)
+        self._heard(lesson)
         self._telemetry.add(signals.DRAFT_LABELS, lesson.counts.num_labels)
         self._telemetry.add(signals.ACCEPTED_EXPECTED, lesson.num_expected_raw, kind="raw")
         self._telemetry.add(signals.ACCEPTED_EXPECTED, lesson.num_expected, kind="calibrated")
@@ -96,7 +103,8 @@ class Teacher:
 
     def _report(self, counts: LabelCounts) -> None:
         for kind, chances in (("raw", RAW), ("calibrated", self._calibration.probabilities())):
-            self._telemetry.set(signals.CALIBRATION_ERROR, calibration_error(counts, chances), kind=kind)
+            self.calibration_error = calibration_error(counts, chances)  # that of the last kind stays
+            self._telemetry.set(signals.CALIBRATION_ERROR, self.calibration_error, kind=kind)
             self._telemetry.set(signals.BRIER_SCORE, brier_score(counts, chances), kind=kind)
 
 

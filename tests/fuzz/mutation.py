@@ -11,6 +11,7 @@ from typing import Any
 import msgpack
 
 from shared.codec import MAX_BODY_BYTES
+from shared.inspection import InspectedStep, InspectedTree, LiveVerifier
 from shared.messages import (
     CandidateTrees,
     ControlEvent,
@@ -28,6 +29,9 @@ KINDS: tuple[type[Message], ...] = (
     DraftRequest,
     CandidateTrees,
     SelectedTrees,
+    InspectedTree,
+    InspectedStep,
+    LiveVerifier,
 )
 LARGE_SHARE = 0.002  # of the inputs: megabytes each
 GOLDEN = Path(__file__).parent.parent / "unit" / "shared" / "golden"

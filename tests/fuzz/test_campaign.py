@@ -16,7 +16,7 @@ SEED = 20
 
 
 def test_nothing_but_declared_errors_and_bounded_cost() -> None:
-    found = campaign.run(2_000, SEED)
+    found = campaign.run(2_700, SEED)
     assert found.failures == []
     assert min(found.inputs.values()) >= 200
     assert found.refused.keys() == found.inputs.keys() - {"traceparent"}

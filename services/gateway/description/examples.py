@@ -143,6 +143,95 @@ CHAT_EVENTS = (
 COMPLETION_EVENTS = _text_event(17, "import sys\n") + _text_event(17, "", "length") + _DONE
 
 CANCELLED: Json = {"id": REQUEST, "object": "stream", "status": "cancelled"}
+INSPECTED: Json = {
+    "id": REQUEST,
+    "object": "inspect",
+    "cursor": "1790000000123-0",
+    "iterations": [
+        {
+            "position": 9,
+            "mode": "speculative",
+            "step": 3,
+            "tpot_target_ms": 40.0,
+            "tpot_ms": 12.016,
+            "need": 1.4,
+            "budget": 6,
+            "rows": 2,
+            "depth": 4,
+            "width": 2,
+            "draft_ms": 3.2,
+            "select_ms": 0.21,
+            "predicted_ms": 14.5,
+            "verify_ms": 9.8,
+            "nodes": [
+                {"parent": -1, "token": 513, "text": " return", "p": 0.91, "phase": "slo", "accepted": True},
+                {"parent": -1, "token": 870, "text": " pass", "p": 0.05, "phase": None, "accepted": False},
+                {"parent": 0, "token": 97, "text": " a", "p": 0.6, "phase": "throughput", "accepted": False},
+            ],
+            "own": {"token": 98, "text": " b"},
+        }
+    ],
+}
+LIVE: Json = {
+    "at_ms": 1790000000000,
+    "cell": "default",
+    "gateway": "gateway.5c",
+    "classes": [
+        {
+            "name": "chatbot",
+            "objective": 0.95,
+            "tpot_ms": 50.0,
+            "requests": 120,
+            "met": 117,
+            "attainment": 0.975,
+            "goodput_tokens_per_s": 88.4,
+        }
+    ],
+    "verifiers": [
+        {
+            "name": "verifier.1f",
+            "mode": "speculative",
+            "mode_reason": "",
+            "mode_since_ms": 1790000000000.0,
+            "running": 3,
+            "waiting": 0,
+            "prefilling": 1,
+            "kv_used": 40,
+            "kv_total": 512,
+            "steps_per_s": 41.2,
+            "tokens_per_s": 180.5,
+            "budget_used": 3200,
+            "slo_nodes": 300,
+            "throughput_nodes": 1700,
+            "accepted": 1400,
+            "selected": 2000,
+            "acceptance_by_depth": [{"depth": 1, "accepted": 900, "rejected": 120}],
+            "calibration_error": 0.021,
+            "expected_accepted": 1412.5,
+            "realised_accepted": 1400,
+            "drafter": "drafter.9a",
+        }
+    ],
+    "drafters": [{"name": "drafter.9a"}],
+    "selectors": [{"name": "selector.04"}],
+    "gateways": [{"name": "gateway.5c"}],
+    "requests": [
+        {
+            "id": REQUEST,
+            "tenant": "acme",
+            "class": "chatbot",
+            "verifier": "verifier.1f",
+            "state": "decoding",
+            "position": 17,
+            "output_tokens": 8,
+            "tpot_ms": 12.016,
+            "tpot_target_ms": 50.0,
+            "slack_ms": 303.872,
+        }
+    ],
+    "queue": {"tiers": [{"tier": tier, "waiting": 0, "oldest_s": 0.0} for tier in range(4)]},
+    "redis": {"used_bytes": 4194304, "max_bytes": 0},
+}
 TOKENS: Json = {"count": 2, "max_model_len": 2048, "tokens": [513, 870], "token_strs": ["import", "Ġos"]}
 MODEL: Json = {
     "id": "target",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from services.gateway.admin import ModeOrder, RolloutOrder
 from services.gateway.description import examples
 from services.gateway.description import operator_replies as replies
+from services.gateway.description import replies as user_replies
 from services.gateway.description.operation import (
     ADMIN_ERRORS,
+    AFTER,
     BODY_ERRORS,
     Operation,
     in_json,
@@ -82,6 +84,26 @@ OPERATING = (
         scope=Scope.ADMIN,
         answers={200: in_json(replies.Modes, examples.MODES)},
         errors=(*BODY_ERRORS, *ADMIN_ERRORS, 503),
+    ),
+    Operation(
+        method="get",
+        path="/admin/live",
+        name="live_view",
+        summary="The cell now: classes, verifiers, running requests, queues; cheap enough for each second",
+        scope=Scope.ADMIN,
+        answers={200: in_json(replies.Live, examples.LIVE)},
+        errors=(*ADMIN_ERRORS, 503),
+    ),
+    Operation(
+        method="get",
+        path="/admin/streams/{stream}/inspect",
+        name="inspect_any",
+        summary="The iterations of any tenant's inspected request: its content. Goes into the audit trail",
+        scope=Scope.ADMIN,
+        path_examples={"stream": examples.STREAM},
+        query=AFTER,
+        answers={200: in_json(user_replies.Inspected, examples.INSPECTED)},
+        errors=(400, *ADMIN_ERRORS, 404, 503),
     ),
     Operation(
         method="get",

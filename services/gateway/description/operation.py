@@ -39,6 +39,13 @@ RESUME_HEADERS: Json = {
     }
 }
 
+AFTER: Json = {
+    "after": {
+        "schema": {"type": "string", "pattern": "^[0-9]{1,19}-[0-9]{1,19}$"},
+        "example": "1790000000123-0",
+    }
+}
+
 # The key is no parameter: OpenAPI has readers ignore one that is called `authorization`.
 SECURITY_SCHEMES: Json = {
     KeyScope.INFERENCE.value: {

@@ -36,6 +36,104 @@ class Modes(Reply):
     verifiers: dict[str, VerifierMode]
 
 
+class LiveClass(Reply):
+    """Requests with a target that ended at this gateway in five minutes; null where the policy says nothing."""
+
+    name: str
+    objective: float | None
+    tpot_ms: Milliseconds | None = Field(description="the target")
+    requests: int = Field(ge=0)
+    met: int = Field(ge=0)
+    attainment: float | None = Field(ge=0, le=1)
+    goodput_tokens_per_s: float = Field(ge=0)
+
+
+class DepthAcceptance(Reply):
+    """Of drafted edges whose parent was reached."""
+
+    depth: int = Field(ge=1)
+    accepted: int = Field(ge=0)
+    rejected: int = Field(ge=0)
+
+
+class LiveVerifier(Reply):
+    """A verifier now and in its last ten seconds; null until it has heard that somebody looks: in a second."""
+
+    name: str
+    mode: str | None
+    mode_reason: str | None
+    mode_since_ms: float | None
+    running: int | None
+    waiting: int | None
+    prefilling: int | None
+    kv_used: int | None = Field(description="blocks")
+    kv_total: int | None
+    steps_per_s: float | None
+    tokens_per_s: float | None
+    budget_used: int | None = Field(description="tokens in forward passes with trees")
+    slo_nodes: int | None
+    throughput_nodes: int | None
+    accepted: int | None
+    selected: int | None = Field(description="nodes that were verified")
+    acceptance_by_depth: list[DepthAcceptance]
+    calibration_error: float | None
+    expected_accepted: float | None
+    realised_accepted: int | None
+    drafter: str | None
+
+
+class Member(Reply):
+    name: str
+
+
+class LiveRequest(Reply):
+    """`slack_ms` is how long it takes until the next token is late, negative where it is; null without a target."""
+
+    id: str
+    tenant: str
+    service_class: str = Field(alias="class")
+    verifier: str
+    state: Literal["waiting", "prefilling", "decoding"]
+    position: int = Field(ge=0)
+    output_tokens: int = Field(ge=0)
+    tpot_ms: Milliseconds | None
+    tpot_target_ms: Milliseconds | None
+    slack_ms: Milliseconds | None
+
+
+class LiveTier(Reply):
+    tier: int = Field(ge=0, le=3)
+    waiting: int = Field(ge=0)
+    oldest_s: float = Field(ge=0)
+
+
+class LiveQueue(Reply):
+    tiers: list[LiveTier]
+
+
+class LiveRedis(Reply):
+    """`max_bytes` 0 is no limit."""
+
+    used_bytes: int = Field(ge=0)
+    max_bytes: int = Field(ge=0)
+
+
+class Live(Reply):
+    """The cell now: ids and figures, no text."""
+
+    at_ms: int = Field(ge=0, description="Redis' clock")
+    cell: str
+    gateway: str
+    classes: list[LiveClass]
+    verifiers: list[LiveVerifier]
+    drafters: list[Member]
+    selectors: list[Member]
+    gateways: list[Member]
+    requests: list[LiveRequest] = Field(max_length=100, description="least slack first")
+    queue: LiveQueue
+    redis: LiveRedis
+
+
 class PolicyProblem(Reply):
     """Why a policy file was refused."""
 

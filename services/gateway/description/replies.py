@@ -157,10 +157,17 @@ class AssistantMessage(Reply):
     refusal: None
 
 
+class Provenance(Reply):
+    """Of each of the `token_ids` whether the draft model had guessed it; null where that is not known any more."""
+
+    drafted: list[bool | None]
+
+
 class ChatChoice(Reply):
     index: int = Field(ge=0)
     message: AssistantMessage
     token_ids: list[int] = may_be_absent()
+    adaserve: Provenance = may_be_absent()
     logprobs: ChatLogprobs | None
     finish_reason: FinishReason
 
@@ -183,6 +190,7 @@ class ChatChunkChoice(Reply):
     index: int = Field(ge=0)
     delta: ChatDelta
     token_ids: list[int] = may_be_absent()
+    adaserve: Provenance = may_be_absent()
     logprobs: ChatLogprobs | None
     finish_reason: FinishReason | None
 
@@ -200,6 +208,7 @@ class CompletionChoice(Reply):
     index: int = Field(ge=0)
     text: str
     token_ids: list[int] = may_be_absent()
+    adaserve: Provenance = may_be_absent()
     prompt_token_ids: list[int] = may_be_absent()
     logprobs: CompletionLogprobs | None
     finish_reason: FinishReason
@@ -217,6 +226,7 @@ class CompletionChunkChoice(Reply):
     index: int = Field(ge=0)
     text: str
     token_ids: list[int] = may_be_absent()
+    adaserve: Provenance = may_be_absent()
     prompt_token_ids: list[int] = may_be_absent()
     logprobs: CompletionLogprobs | None
     finish_reason: FinishReason | None
@@ -261,6 +271,52 @@ class CancelledStream(Reply):
     id: str = Field(pattern=f"^{REQUEST_ID}$")
     object: Literal["stream"]
     status: Literal["cancelled", "finished", "poisoned"]
+
+
+class Node(Reply):
+    """A guess of the draft model: `parent` is another node's place, -1 the context's end."""
+
+    parent: int = Field(ge=-1)
+    token: int = Field(ge=0)
+    text: str
+    p: float = Field(ge=0, le=1, description="that the path to here is accepted, calibrated where that is known")
+    phase: Literal["slo", "throughput"] | None = Field(description="for what it was chosen; null: it was not")
+    accepted: bool
+
+
+class OwnToken(Reply):
+    token: int = Field(ge=0)
+    text: str
+
+
+class Iteration(Reply):
+    """One step of one request; 0 and null where the selector has told nothing of it."""
+
+    position: int = Field(ge=0, description="of the first token that it brought")
+    mode: str
+    step: int = Field(ge=0, description="of the ring; 0: no trees came for it")
+    tpot_target_ms: Milliseconds | None
+    tpot_ms: Milliseconds | None = Field(description="up to then")
+    need: float | None = Field(description="tokens that the target asked of this step, A(r)")
+    budget: int = Field(ge=0, description="tokens in the forward pass: roots and chosen nodes of all rows")
+    rows: int = Field(ge=0, description="requests that decoded in it")
+    depth: int = Field(ge=0)
+    width: int = Field(ge=0)
+    draft_ms: Milliseconds | None
+    select_ms: Milliseconds | None
+    predicted_ms: Milliseconds | None = Field(description="from asking for trees to the commit")
+    verify_ms: Milliseconds | None = Field(description="the forward pass, as measured")
+    nodes: list[Node]
+    own: OwnToken | None = Field(description="the target's own token; null where a stop fell on a drafted one")
+
+
+class Inspected(Reply):
+    """Iterations after the cursor that was given, oldest first; `cursor` is for the next look."""
+
+    id: str = Field(pattern=f"^{REQUEST_ID}$")
+    object: Literal["inspect"]
+    cursor: str = Field(pattern="^[0-9]+-[0-9]+$")
+    iterations: list[Iteration] = Field(max_length=512)
 
 
 class Tokens(Reply):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.gateway.description import examples, replies
 from services.gateway.description.operation import (
+    AFTER,
     BODY_ERRORS,
     EITHER,
     EVENT_HEADERS,
@@ -88,6 +89,18 @@ SERVING = (
             )
         },
         errors=(400, *KEY_ERRORS, 404, 409, 500, 503),
+    ),
+    Operation(
+        method="get",
+        path="/v1/streams/{stream}/inspect",
+        name="inspect",
+        scope=Scope.INFERENCE,
+        summary="What the iterations of a request were that asked for `adaserve.inspect`",
+        headers=TENANT_HEADERS,
+        path_examples={"stream": examples.STREAM},
+        query=AFTER,
+        answers={200: in_json(replies.Inspected, examples.INSPECTED)},
+        errors=(400, *KEY_ERRORS, 404, 500, 503),
     ),
     Operation(
         method="delete",

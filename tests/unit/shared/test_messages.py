@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from shared import codec
 from shared.errors import UnreadableMessage
 from shared.fields import FieldError, Maybe, Text, max_bytes, max_text_bytes, specs_of
+from shared.inspection import InspectedStep, InspectedTree, LiveVerifier
 from shared.messages import (
     CandidateTrees,
     ControlEvent,
@@ -27,7 +28,8 @@ from shared.messages import (
 )
 from tests.strategies import messages
 
-KINDS = [Request, TokenEvent, ControlEvent, DraftRequest, CandidateTrees, SelectedTrees]
+KINDS: list[type[Message]] = [Request, TokenEvent, ControlEvent, DraftRequest, CandidateTrees, SelectedTrees]
+KINDS += [InspectedTree, InspectedStep, LiveVerifier]
 
 
 def same(left: Message, right: Message) -> bool:
@@ -108,7 +110,7 @@ def example_trees(kind: type[CandidateTrees] | type[SelectedTrees]) -> Candidate
     hints = {"int": int, "float": float, "str": str}
     values = {f.name: plain[hints[str(f.type)]] for f in dataclasses.fields(kind) if str(f.type) in hints}
     for name, spec in specs_of(kind).items():
-        if name not in values and name not in columns:
+        if name not in values and name not in columns and name != "inspect_row":
             axis_length = {"row": 2, "node": 3}[spec.axis]  # type: ignore[attr-defined]
             columns[name] = np.ones(axis_length, spec.dtype)  # type: ignore[attr-defined]
     return kind(**values, **columns)
@@ -162,6 +164,75 @@ def example_token_event() -> TokenEvent:
     )
 
 
+def example_inspected_tree() -> InspectedTree:
+    return InspectedTree(
+        step=9,
+        position=3,
+        need=1.5,
+        budget=6,
+        rows=2,
+        depth=4,
+        width=3,
+        draft_ms=2.5,
+        select_ms=0.25,
+        predicted_ms=12.0,
+        tokens=np.array([5, 6, 7], np.int32),
+        parents=np.array([-1, -1, 1], np.int16),
+        probability=np.array([0.75, 0.5, 0.25], np.float32),
+        chosen=np.array([1, 2], np.int16),
+        phase=np.array([0, 1], np.uint8),
+    )
+
+
+def example_inspected_step() -> InspectedStep:
+    return InspectedStep(
+        step=9,
+        position=3,
+        mode="speculative",
+        tpot_target_ms=50.0,
+        tpot_ms=None,
+        verify_ms=8.5,
+        tokens=np.array([6, 8], np.int32),
+        path=np.array([0], np.int16),
+        logprobs=np.array([-0.5], np.float32),
+    )
+
+
+def example_live_verifier() -> LiveVerifier:
+    return LiveVerifier(
+        mode="speculative",
+        mode_reason="",
+        mode_since_ms=1e12,
+        running=1,
+        waiting=0,
+        prefilling=0,
+        kv_used=3,
+        kv_total=64,
+        steps_per_s=20.5,
+        tokens_per_s=61.0,
+        budget_used=800,
+        slo_nodes=120,
+        throughput_nodes=480,
+        selected=600,
+        accepted=400,
+        expected_accepted=410.5,
+        realised_accepted=400,
+        calibration_error=0.02,
+        drafter="d.1",
+        accepted_at=np.arange(8, dtype=np.int64),
+        rejected_at=np.ones(8, np.int64),
+        request=request_ids(["0" * 32]),
+        tenant=("acme",),
+        slo_class=("chatbot",),
+        state=np.array([2], np.uint8),
+        position=np.array([9], np.int32),
+        output_tokens=np.array([6], np.int32),
+        tpot_ms=np.array([11.5]),
+        tpot_target_ms=np.array([50.0]),
+        slack_ms=np.array([np.inf]),
+    )
+
+
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -174,6 +245,9 @@ GOLDEN = Path(__file__).parent / "golden"
         example_draft_request(),
         example_trees(CandidateTrees),
         example_trees(SelectedTrees),
+        example_inspected_tree(),
+        example_inspected_step(),
+        example_live_verifier(),
     ],
     ids=lambda message: type(message).__name__,
 )
@@ -181,6 +255,51 @@ def test_golden_bytes(message: Message) -> None:
     """A change of the wire shows as a diff; raise codec.SCHEMA_VERSION when it is not compatible."""
     golden = (GOLDEN / f"{type(message).__name__}.hex").read_text()
     assert codec.encode(message).hex("\n", 32) + "\n" == golden
+
+
+ROWS = np.array([0], np.int32)
+
+
+@pytest.mark.parametrize(
+    ("plain", "change"),
+    [
+        (example_request(), {"inspect": True}),
+        (example_token_event(), {"drafted": 1}),
+        (example_draft_request(), {"inspect_row": ROWS}),
+        (example_trees(CandidateTrees), {"inspect_row": ROWS}),
+    ],
+    ids=["Request", "TokenEvent", "DraftRequest", "CandidateTrees"],
+)
+def test_what_is_optional_only_adds_to_the_bytes_of_before(plain: Message, change: dict[str, object]) -> None:
+    """Releases that do not know a field read all messages that do not use it."""
+    told = dataclasses.replace(plain, **change)  # type: ignore[arg-type]
+    body, [(name, value)] = msgpack.unpackb(codec.encode(told)), change.items()
+    assert same(told, codec.decode(type(plain), codec.encode(told)))
+    added = body.pop(name)
+    assert added == (value.tobytes() if isinstance(value, np.ndarray) else value)
+    assert body == msgpack.unpackb(codec.encode(plain))
+    with pytest.raises(UnreadableMessage, match="unheard"):
+        codec.decode(type(plain), msgpack.packb({**body, name: added, "unheard": 1}))
+
+
+@pytest.mark.parametrize(
+    ("message", "change"),
+    [
+        (example_token_event(), {"drafted": 3}),
+        (example_draft_request(), {"inspect_row": np.array([1], np.int32)}),
+        (example_inspected_tree(), {"parents": np.array([-1, 1, 0], np.int16)}),
+        (example_inspected_tree(), {"chosen": np.array([1, 3], np.int16)}),
+        (example_inspected_step(), {"tokens": np.array([], np.int32)}),
+        (example_inspected_step(), {"path": np.array([-1], np.int16)}),
+        (example_live_verifier(), {"tenant": ()}),
+        (example_live_verifier(), {"state": np.array([3], np.uint8)}),
+    ],
+)
+def test_what_is_told_of_an_iteration_may_not_contradict_itself(
+    message: Message, change: dict[str, object]
+) -> None:
+    with pytest.raises(FieldError):
+        dataclasses.replace(message, **change)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

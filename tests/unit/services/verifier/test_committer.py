@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
+from services.verifier.acceptance import Walk
 from services.verifier.batch import Settlement
-from services.verifier.committer import Asked, Committer
+from services.verifier.committer import Asked, Committer, Inspected
 from shared.errors import BusUnavailable
 from shared.inference.blocks import BlockPool
 from shared.records import CommitRow
 from shared.replies import Commit, CommitStatus, Reseeded, ReseedStatus
 from shared.telemetry import Telemetry, configure
+from shared.tree import EMPTY
 from tests.requests import generation
 
 OK, SAME, ERROR = CommitStatus.OK, CommitStatus.SAME, CommitStatus.ERROR
@@ -33,7 +35,9 @@ class Scripted:
         self.given_up: list[str] = []
         self.sent: list[tuple[list[str], Asked | None]] = []
 
-    def commit(self, rows: Sequence[CommitRow], asked: Asked | None) -> tuple[Commit, bool]:
+    def commit(
+        self, rows: Sequence[CommitRow], asked: Asked | None, inspected: Sequence[Inspected] = ()
+    ) -> tuple[Commit, bool]:
         self.sent.append(([row.epoch for row in rows], asked))
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
@@ -72,7 +76,7 @@ def settlements(count: int) -> list[Settlement]:
             tokens=b"\x07\0\0\0",
             event=b"",
         )
-        made.append(Settlement(one, row, None, 0))
+        made.append(Settlement(one, row, None, 0, Walk(EMPTY, 0, one.params, 3)))
     return made
 
 
