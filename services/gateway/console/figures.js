@@ -2,6 +2,7 @@
 
 import { shareRange, TimeChart } from "./charts.js";
 import { number, percent } from "./format.js";
+import { perSecond, total } from "./sums.js";
 
 const COLOURS = ["--series-1", "--series-2", "--series-3", "--series-4", "--series-5", "--series-6"];
 const DASHES = ["solid", "dashed", "dotted"];
@@ -13,7 +14,7 @@ const BUDGET = [
   { label: "Accepted", colour: "--series-3", dash: "dotted", fill: true },
 ];
 const DRIFT = [
-  { label: "Promised by the draft", colour: "--series-4", dash: "dashed" },
+  { label: "Promised", colour: "--series-4", dash: "dashed" },
   { label: "Accepted", colour: "--series-3", dash: "solid" },
   {
     label: "Calibration error",
@@ -24,7 +25,9 @@ const DRIFT = [
   },
 ];
 
-/** Five charts over one history. */
+const whole = (value) => number(value, Math.abs(value) < 10 ? 1 : 0);
+
+/** Four charts over one history. */
 export class Figures {
   constructor() {
     this.attainment = new TimeChart({
@@ -36,17 +39,17 @@ export class Figures {
     this.speed = new TimeChart({
       title: "Tokens per second",
       hint: "Committed by all verifiers",
-      format: (value) => number(value),
+      format: whole,
     });
     this.budget = new TimeChart({
-      title: "Budget of a second",
-      hint: "Drafted tokens chosen for targets and for throughput, and those accepted",
-      format: (value) => number(value),
+      title: "Budget split",
+      hint: "Drafted tokens a second that were chosen for targets and for throughput, and those accepted",
+      format: whole,
     });
     this.drift = new TimeChart({
       title: "Does the draft still match?",
-      hint: "Accepted tokens a step, as the draft promises and as they come; right: how far its probabilities are off",
-      format: (value) => number(value, 2),
+      hint: "Accepted tokens a second, as the draft promises and as they come; right: how far its probabilities are off",
+      format: whole,
     });
   }
 
@@ -68,7 +71,7 @@ export class Figures {
     );
     this.speed.draw(
       SPEED,
-      live.columns((snapshot) => [sum(snapshot, "tokens_per_s")], 1),
+      live.columns(({ verifiers }) => [total(verifiers, "tokens_per_s")], SPEED.length),
     );
     this.budget.draw(BUDGET, live.columns(budgetOf, BUDGET.length));
     this.drift.draw(DRIFT, live.columns(driftOf, DRIFT.length));
@@ -79,20 +82,12 @@ function attainments({ classes }, names) {
   return names.map((name) => classes.find((one) => one.name === name)?.attainment ?? null);
 }
 
-function sum({ verifiers }, name) {
-  const known = verifiers.map((one) => one[name]).filter((value) => typeof value === "number");
-  return known.length ? known.reduce((all, value) => all + value, 0) : null;
-}
-
-function budgetOf(snapshot) {
-  return ["slo_nodes", "throughput_nodes", "accepted"].map((name) => sum(snapshot, name));
+function budgetOf({ verifiers }) {
+  return ["slo_nodes", "throughput_nodes", "accepted"].map((name) => perSecond(verifiers, name));
 }
 
 function driftOf({ verifiers }) {
-  return ["expected_accepted", "realised_accepted", "calibration_error"].map((name) => mean(verifiers, name));
-}
-
-function mean(verifiers, name) {
-  const known = verifiers.map((one) => one[name]).filter((value) => typeof value === "number");
-  return known.length ? known.reduce((all, value) => all + value, 0) / known.length : null;
+  const sums = ["expected_accepted", "realised_accepted"].map((name) => perSecond(verifiers, name));
+  const errors = verifiers.map((one) => one.calibration_error).filter((value) => typeof value === "number");
+  return [...sums, errors.length ? Math.max(...errors) : null];
 }

@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { el, keyed, setText, setVars } from "./dom.js";
-import { modeName, ms, NONE, number } from "./format.js";
+import { acceptedIn, bestOf, factsOf, summaryOf } from "./iteration_facts.js";
 import { createTree } from "./tree.js";
 
 const POLL_MS = 600;
@@ -101,7 +101,7 @@ export class Iterations {
     if (!found.length) return;
     this.all.push(...found);
     this.onMore(found);
-    if (this.follows) this.chosen = best(this.all);
+    if (this.follows) this.chosen = bestOf(this.all);
     this.draw();
   }
 
@@ -150,7 +150,7 @@ export class Iterations {
 
   bar({ one, index }) {
     const accepted = acceptedIn(one);
-    const label = `Iteration ${index + 1}: ${one.nodes.length} drafted, ${accepted} accepted, ${ms(one.verify_ms)}`;
+    const label = summaryOf(one, index);
     const node = el(
       "div",
       {
@@ -167,34 +167,4 @@ export class Iterations {
     setVars(node, { "--accepted": Math.min(TALLEST, accepted) / TALLEST });
     return node;
   }
-}
-
-function acceptedIn(one) {
-  return one.nodes.filter((node) => node.accepted).length;
-}
-
-/** The iteration that shows most: that with the most accepted tokens. */
-function best(all) {
-  return all.reduce((found, one, i) => (acceptedIn(one) > acceptedIn(all[found]) ? i : found), 0);
-}
-
-function factsOf(one) {
-  const chosen = (phase) => one.nodes.filter((node) => node.phase === phase).length;
-  const times = [
-    ["Draft", one.draft_ms],
-    ["select", one.select_ms],
-    ["verify", one.verify_ms],
-  ];
-  return [
-    ["Mode", modeName(one.mode)],
-    ["Tokens given", `${acceptedIn(one)} accepted${one.own ? " + 1 own" : ""}`],
-    ["Needed for the target", one.need === null ? "no target" : number(one.need, 2)],
-    ["Chosen", `${chosen("slo")} for the SLO, ${chosen("throughput")} for throughput`],
-    ["Budget", `${number(one.budget)} tokens, ${number(one.rows)} requests`],
-    ["Tree", one.depth ? `${one.depth} deep, ${one.width} wide` : "none"],
-    ["Times", times.map(([name, value]) => `${name} ${ms(value)}`).join(", ")],
-    ["Verify, predicted", ms(one.predicted_ms)],
-    ["TPOT so far", one.tpot_target_ms ? `${ms(one.tpot_ms)} of ${ms(one.tpot_target_ms)}` : ms(one.tpot_ms)],
-    ["Position", one.position === undefined ? NONE : number(one.position)],
-  ];
 }

@@ -1,11 +1,14 @@
 // The view that answers in one glance whether everything is all right.
 
+import { classTable } from "./classes.js";
 import { DepthBars } from "./depths.js";
 import { el, icon, keyed, setText } from "./dom.js";
-import { bytes, number, percent, plural, span } from "./format.js";
+import { bytes, NONE, number, percent, plural, span } from "./format.js";
 import { Figures } from "./figures.js";
-import { classTable, requestTable, verifierTable } from "./tables.js";
+import { requestTable } from "./requests.js";
+import { total } from "./sums.js";
 import { verdict } from "./verdict.js";
+import { verifierTable } from "./verifiers.js";
 
 /**
  * @param {HTMLElement} section
@@ -91,50 +94,37 @@ function summary({ verifiers, drafters, gateways, cell }) {
   return `${number(running)} running at ${number(speed)} tokens/s in cell ${cell}: ${who}`;
 }
 
-/** The sum of a figure over verifiers; null where none tells it. */
-export function total(verifiers, name) {
-  const known = verifiers.map((one) => one[name]).filter((value) => typeof value === "number");
-  return known.length ? known.reduce((sum, value) => sum + value, 0) : null;
-}
-
-function drawTiles(node, snapshot) {
-  const { verifiers, queue, redis } = snapshot;
-  const used = total(verifiers, "kv_used");
-  const all = total(verifiers, "kv_total");
-  const waiting = queue.tiers.reduce((sum, tier) => sum + tier.waiting, 0);
-  const oldest = Math.max(0, ...queue.tiers.map((tier) => tier.oldest_s ?? 0));
-  const tiers = queue.tiers
-    .filter((tier) => tier.waiting)
-    .map((tier) => `tier ${tier.tier}: ${number(tier.waiting)}`)
-    .join(", ");
-  const tile = (name, value, more, share = null) => ({ name, value, more, share });
-  const found = [
-    tile(
-      "KV memory",
-      all ? percent(used / all, 0) : "–",
-      all ? `${number(used)} of ${number(all)} tokens` : "no verifier tells",
-      all ? used / all : null,
-    ),
-    tile(
-      "Queue",
-      number(waiting),
-      waiting ? `${tiers}; the oldest for ${span(oldest)}` : "nothing waits in any tier",
-    ),
-    tile(
-      "Redis memory",
-      bytes(redis.used_bytes),
-      redis.max_bytes ? `of ${bytes(redis.max_bytes)}` : "no limit is set",
-      redis.max_bytes ? redis.used_bytes / redis.max_bytes : null,
-    ),
-    tile("Speculation", perStep(verifiers), "accepted tokens in each step"),
-  ];
+function drawTiles(node, { verifiers, queue, redis }) {
+  const found = [kvTile(verifiers), queueTile(queue.tiers), redisTile(redis), draftTile(verifiers)];
   keyed(node, found, (one) => one.name, createTile, updateTile);
 }
 
-function perStep(verifiers) {
-  const known = verifiers.filter((one) => typeof one.realised_accepted === "number");
-  if (!known.length) return "–";
-  return `+ ${number(known.reduce((sum, one) => sum + one.realised_accepted, 0) / known.length, 2)}`;
+function kvTile(verifiers) {
+  const [used, all] = [total(verifiers, "kv_used"), total(verifiers, "kv_total")];
+  if (!all) return { name: "KV memory", value: NONE, more: "no verifier tells", share: null };
+  const more = `${number(used)} of ${number(all)} blocks`;
+  return { name: "KV memory", value: percent(used / all, 0), more, share: used / all };
+}
+
+function queueTile(tiers) {
+  const waiting = tiers.filter((tier) => tier.waiting);
+  const oldest = Math.max(0, ...waiting.map((tier) => tier.oldest_s ?? 0));
+  const each = waiting.map((tier) => `tier ${tier.tier}: ${number(tier.waiting)}`).join(", ");
+  const more = waiting.length ? `${each}; the oldest for ${span(oldest)}` : "nothing waits in any tier";
+  return { name: "Queue", value: number(waiting.reduce((sum, tier) => sum + tier.waiting, 0)), more, share: null };
+}
+
+function redisTile({ used_bytes: used, max_bytes: max }) {
+  const more = max ? `of ${bytes(max)}` : "no limit is set";
+  return { name: "Redis memory", value: bytes(used), more, share: max ? used / max : null };
+}
+
+function draftTile(verifiers) {
+  const [accepted, selected] = [total(verifiers, "accepted"), total(verifiers, "selected")];
+  const name = "Drafts accepted";
+  if (!selected) return { name, value: NONE, more: "nothing was drafted in ten seconds", share: null };
+  const more = `${number(accepted)} of ${number(selected)} in ten seconds`;
+  return { name, value: percent(accepted / selected, 0), more, share: accepted / selected };
 }
 
 function createTile(one) {

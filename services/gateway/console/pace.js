@@ -27,18 +27,15 @@ export class Pace {
       el("div", { class: "gauge-box" }, this.told, this.gauge),
       el("dl", { class: "mini" }, ...list),
     );
-    this.begin(null);
-    this.started = null;
+    this.begin();
   }
 
-  /** @param {number|null} target in ms */
-  begin(target) {
+  begin() {
     Object.assign(this, {
-      target,
+      target: null,
       started: performance.now(),
       first: null,
       firstCount: 0,
-      last: null,
       tokens: 0,
       tpot: null,
     });
@@ -62,7 +59,6 @@ export class Pace {
       setText(this.figures.TTFT, ms(now - this.started));
     }
     this.tokens += added;
-    this.last = now;
     if (this.tokens > this.firstCount) this.tpot = (now - this.first) / (this.tokens - this.firstCount);
     setText(this.figures["Tokens/s"], this.tpot ? number(1000 / this.tpot, 1) : NONE);
     this.draw();
@@ -85,10 +81,6 @@ export class Pace {
     setText(this.figures["Drafts accepted"], percent(drafts.draft_acceptance_rate, 0));
     this.tpot = tpot;
     this.target = slo.tpot_target_ms;
-    this.draw();
-  }
-
-  end() {
     this.draw();
   }
 

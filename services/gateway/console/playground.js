@@ -50,20 +50,19 @@ class Playground {
     );
   }
 
-  async run({ path, body, headers, target }) {
+  async run({ path, body, headers }) {
     this.abort?.abort();
     const abort = new AbortController();
     this.abort = abort;
     this.form.setBusy(true);
     for (const part of [this.answer, this.iterations, this.problem]) part.clear();
-    this.pace.begin(target);
+    this.pace.begin();
     this.say("Waiting for the first token…");
     try {
       await this.read(await request(path, { method: "POST", body, headers, signal: abort.signal }));
     } catch (error) {
       this.fail(error);
     }
-    this.pace.end();
     if (this.abort !== abort) return; // another run has begun
     this.abort = null;
     this.form.setBusy(false);

@@ -86,7 +86,7 @@ function verifier(one) {
   if (one.calibration_error > DRIFT)
     found.push({
       level: "warn",
-      text: `${one.name}: the draft promises ${number(one.expected_accepted, 2)} and keeps ${number(one.realised_accepted, 2)} tokens a step.`,
+      text: `${one.name}: of the tokens that the draft promises, ${kept(one)} are accepted.`,
     });
   if (one.kv_total && one.kv_used / one.kv_total > REDIS_FULL)
     found.push({
@@ -94,6 +94,10 @@ function verifier(one) {
       text: `${one.name}: KV memory is ${percent(one.kv_used / one.kv_total, 0)} full.`,
     });
   return found;
+}
+
+function kept({ expected_accepted: expected, realised_accepted: realised }) {
+  return expected ? percent(realised / expected, 0) : "none";
 }
 
 function queues(tiers) {
