@@ -1,4 +1,4 @@
-"""The operator's console at `/`: files of this package, read once, served to anybody; what they ask for needs a key."""
+"""The console at `/`: files of this package, read once, served to anybody; what they ask for needs a key."""
 
 from __future__ import annotations
 

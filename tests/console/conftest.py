@@ -1,6 +1,6 @@
 """A real stack, and a real browser that looks at its console. Asks for nothing that is not on this machine.
 
-    make console                      # ARGS="--shots DIR" keeps pictures, AXE=axe.min.js checks with axe-core too
+make console                      # ARGS="--shots DIR" keeps pictures, AXE=axe.min.js checks with axe-core too
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def browser() -> Iterator[Any]:
 
 @dataclass
 class Tab:
-    """One page, and what went wrong in it. ``expects_refusals``: answers of 400 and more, or none, are no failure."""
+    """One page, and what went wrong in it. ``expects_refusals``: an answer of 400 and more, or none, is fine."""
 
     page: Any
     url: str
@@ -149,8 +149,8 @@ def traffic(stack: LocalStack, streams: int = 3) -> Iterator[None]:
     def ask(number: int) -> None:
         while not is_over.is_set():
             slo = {"class": "batch" if number % 3 == 2 else "chat"}
-            body = {"prompt": f"def f{number}(x):\n", "max_tokens": 160, "temperature": 0, "adaserve": {"slo": slo}}
-            stack.complete(body)
+            prompt = f"def f{number}(x):\n"
+            stack.complete({"prompt": prompt, "max_tokens": 160, "temperature": 0, "adaserve": {"slo": slo}})
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(streams)]
     for thread in threads:

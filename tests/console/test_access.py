@@ -17,7 +17,8 @@ expect = playwright.expect
 CONTRASTS = """() => {
   const numbers = (text) => (text.match(/[\\d.]+/g) ?? []).map(Number);
   const light = ([r, g, b]) => {
-    const [x, y, z] = [r, g, b].map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    const [x, y, z] = [r, g, b].map((v) => linear(v / 255));
     return 0.2126 * x + 0.7152 * y + 0.0722 * z;
   };
   const ground = (node) => {
@@ -41,11 +42,12 @@ CONTRASTS = """() => {
   return found;
 }"""
 NAMELESS = """() => [...document.querySelectorAll("button, a, input, select, textarea, [role], dialog, section")]
-  .filter((node) => node.checkVisibility() && node.tagName !== "SECTION" || node.matches("[role=img], [role=meter]"))
+  .filter((node) => node.checkVisibility())
   .filter((node) => !["status", "alert", "presentation", "group"].includes(node.getAttribute("role")))
   .filter((node) => !(node.ariaLabel || node.textContent.trim() || node.labels?.length
     || document.getElementById(node.getAttribute("aria-labelledby"))))
   .map((node) => node.outerHTML.slice(0, 120))"""
+FOCUSED = "document.activeElement.ariaLabel || document.activeElement.textContent.trim()"
 AXE_RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
 
 
@@ -97,7 +99,7 @@ def test_every_view_is_reached_by_keyboard(opened: Opener) -> None:
     names = []
     for _ in range(8):
         page.keyboard.press("Tab")
-        names.append(page.evaluate("document.activeElement.ariaLabel || document.activeElement.textContent.trim()"))
+        names.append(page.evaluate(FOCUSED))
         ring = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert ring == "solid", names[-1]
     assert names[:7] == ["AdaServe", "Overview", "Playground", "Mode", "Usage", "Keys", "Dark colours"]
