@@ -25,7 +25,7 @@ PROCESSES := tests/faults tests/e2e
 .DEFAULT_GOAL := help
 .PHONY: help install run test thorough check format flagship breaker optimality selection twin latency calibration \
   typical rivals breakdown keys fallback faults mutants kills storm redisfaults replacement leavers canaries noredis \
-  overload gateway chaos conformance fuzz structured tracing
+  overload gateway chaos conformance fuzz structured tracing console
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -133,6 +133,10 @@ canaries: install  ## words of clients in errors, logs, spans, metrics, dead let
 
 noredis: install  ## five minutes without Redis at a gateway with keys and a policy; ARGS="--seconds 60"
 	$(BIN)/python -m tests.faults.without_redis $(ARGS)
+
+console: install  ## the console of a running cell in a real browser; ARGS="--shots DIR" keeps pictures of every view
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	$(BIN)/python -m pytest tests/console $(ARGS)
 
 conformance: install  ## schemathesis, every phase, on a running cell; ARGS="--cases 400 --seed 7", "--pair"
 	$(BIN)/python -m tests.conformance.campaign $(ARGS)

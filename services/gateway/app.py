@@ -28,6 +28,7 @@ from services.gateway.output import Piece
 from services.gateway.requests_api import add_requests
 from services.gateway.responses import Shape, shape_of, whole
 from services.gateway.schemas import ChatRequest, CompletionRequest
+from services.gateway.static_files import add_console
 from services.gateway.streams_api import add_streams, answer_headers, event_stream
 from services.gateway.tasks import end
 from services.gateway.tokenize_api import add_tokenize
@@ -57,6 +58,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     add_keys(app, gateway)
     add_usage(app, gateway)
     add_requests(app, gateway)
+    add_console(app)
     return app
 
 
@@ -128,6 +130,7 @@ def _add_models(app: FastAPI, gateway: Gateway) -> None:
             "created": gateway.started,
             "owned_by": "adaserve",
             "max_model_len": gateway.context_limit,
+            "zero_load_ms": gateway.zero_load_ms,
             "slo_classes": gateway.slo_classes(request.headers),
         }
 

@@ -12,13 +12,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.gateway.errors import ApiError
 from services.gateway.key_ring import KeyRing
+from services.gateway.static_files import PREFIX
 from services.gateway.tenancy import KEY_HEADER, TENANT_HEADER
 from shared import signals
 from shared.api_keys import ApiKey, Verdict, judge
 from shared.api_keys import Scope as KeyScope
 from shared.telemetry import Telemetry
 
-ALWAYS_OPEN = frozenset({"/live", "/ready", "/metrics", "/version", "/openapi.json"})
+ALWAYS_OPEN = frozenset({"/", "/live", "/ready", "/metrics", "/version", "/openapi.json"})
 ADMIN = "/admin"
 OPEN_DOOR = "anonymous"
 OPEN_OPERATOR = "loopback"
@@ -129,7 +130,7 @@ class Authentication:
         self._authenticator = authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in ALWAYS_OPEN:
+        if scope["type"] == "http" and not _is_open(scope["path"]):
             headers = Headers(scope=scope)
             try:
                 caller = self._authenticator.caller(scope["path"], headers.get("authorization", ""))
@@ -138,6 +139,11 @@ class Authentication:
                 await error.response()(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+def _is_open(path: str) -> bool:
+    """The console's files hold no secret: whoever opens it types the key there."""
+    return path in ALWAYS_OPEN or path.startswith(PREFIX)
 
 
 def _entered(scope: Scope, caller: Caller, said: str | None) -> Scope:

@@ -306,6 +306,11 @@ class Gateway:
         ]
         return min(known, default=MAX_CONTEXT)
 
+    @property
+    def zero_load_ms(self) -> float | None:
+        """Time per token of the fastest verifier when it is idle; None before one has told it."""
+        return self._fleet.zero_load_ms
+
     def slo_classes(self, headers: Mapping[str, str]) -> list[dict[str, Any]]:
         """What the tenant may ask for by name. Raises ApiError 403 for a tenant that the policy does not know."""
         policy = self.policies.current

@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from services.gateway import unsupported
 from services.gateway.description import examples, replies
+from services.gateway.description.browsing import BROWSING
 from services.gateway.description.operating import OPERATING
 from services.gateway.description.operation import (
     REQUEST_ID_HEADER,
@@ -25,7 +26,7 @@ from services.gateway.schemas import ChatRequest, CompletionRequest, Message
 
 Json = dict[str, Any]
 
-OPERATIONS = (*SERVING, *OPERATING)
+OPERATIONS = (*SERVING, *OPERATING, *BROWSING)
 """Every route. One that is not here, or is here and nowhere else, fails a test."""
 
 REFERENCE = "#/components/schemas/{model}"

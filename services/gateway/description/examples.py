@@ -239,6 +239,7 @@ MODEL: Json = {
     "created": CREATED,
     "owned_by": "adaserve",
     "max_model_len": 2048,
+    "zero_load_ms": 18.25,
     "slo_classes": [{"class": "chatbot", "tpot_ms": 50.0, "ttft_ms": None, "tier": 1, "is_default": True}],
 }
 METRICS = 'adaserve_http_requests_total{route="/v1/completions",status="200"} 1.0\n'

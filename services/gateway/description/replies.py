@@ -256,6 +256,7 @@ class Model(Reply):
     created: int
     owned_by: str
     max_model_len: int = Field(ge=1, description="tokens of prompt and output together")
+    zero_load_ms: Milliseconds | None = Field(description="time per token of an idle verifier by itself")
     slo_classes: list[SloOffer]
 
 

@@ -60,7 +60,7 @@ async def test_what_asks_for_a_key_is_said_to(served: Served) -> None:
         assert set(scopes) <= set(schemes)
         assert "authorization" not in {one["name"].lower() for one in described["parameters"]}
         path = operation.path.format_map(
-            {"stream": "0" * 32, "model": "default", "key_id": "nobody", "request_id": "0"}
+            {"stream": "0" * 32, "model": "default", "key_id": "nobody", "request_id": "0", "file": "x"}
         )
         answer = await served.http.request(operation.method, path)
         assert (answer.status_code == 401) == bool(scopes), operation.name
@@ -162,13 +162,15 @@ async def test_errors_are_described_where_they_occur(served: Served) -> None:
 
 
 async def test_what_only_looks_is_described(served: Served) -> None:
-    looks = ["/live", "/ready", "/metrics", "/version", "/openapi.json", "/v1/models"]
+    looks = ["/", "/live", "/ready", "/metrics", "/version", "/openapi.json", "/v1/models"]
     looks += [f"/admin/{name}" for name in ("mode", "slo", "keys", "audit")]
     for path in looks:
         answer = await served.http.get(path)
         assert answer.status_code == 200
         DESCRIBED.check_answer("get", path, answer)
     DESCRIBED.check_answer("get", "/v1/models/{model}", await served.http.get("/v1/models/default"))
+    for file in ("console.css", "nothing.js"):
+        DESCRIBED.check_answer("get", "/console/{file}", await served.http.get(f"/console/{file}"))
 
 
 async def test_keys_and_what_they_leave_behind_are_described(served: Served) -> None:

@@ -1,0 +1,170 @@
+// The strip of iterations of one request, and the one that is chosen with its token tree.
+
+import { ask } from "./api.js";
+import { el, keyed, setText, setVars } from "./dom.js";
+import { acceptedIn, bestOf, factsOf, summaryOf } from "./iteration_facts.js";
+import { createTree } from "./tree.js";
+
+const POLL_MS = 600;
+const TALLEST = 8; // tokens of an iteration that fill a bar
+
+/** Follows `/v1/streams/{id}/inspect`. */
+export class Iterations {
+  /** @param {(iterations: Object[]) => void} onMore */
+  constructor(onMore) {
+    this.onMore = onMore;
+    this.strip = el("div", {
+      class: "strip",
+      role: "listbox",
+      "aria-label": "Iterations",
+      "aria-orientation": "horizontal",
+      tabindex: "0",
+    });
+    this.facts = el("dl", { class: "facts" });
+    this.tree = createTree();
+    this.hint = el("p", {
+      class: "hint none",
+      text: "Each iteration of the verifier shows here: what was drafted, chosen and accepted.",
+    });
+    this.detail = el("div", { class: "iteration", hidden: true }, el("h3", {}), this.facts, this.tree.node);
+    const head = el(
+      "div",
+      { class: "card-head" },
+      el("h2", { text: "Iterations" }),
+      el("p", { class: "hint", text: "Arrow keys go from one to the next; the taller, the more tokens it gave" }),
+    );
+    this.node = el(
+      "section",
+      { class: "card", "aria-label": "Iterations" },
+      head,
+      this.hint,
+      this.strip,
+      this.detail,
+    );
+    this.strip.addEventListener("keydown", (event) => this.onKey(event));
+    this.clear();
+  }
+
+  clear() {
+    clearTimeout(this.timer);
+    Object.assign(this, {
+      id: null,
+      cursor: null,
+      all: [],
+      chosen: -1,
+      follows: true,
+      timer: null,
+      problem: null,
+    });
+    this.draw();
+  }
+
+  /** @param {string|null} stream the request's id, as the answer's header tells it */
+  follow(stream) {
+    this.id = stream;
+    if (stream) this.timer = setTimeout(() => this.poll(), POLL_MS);
+  }
+
+  async poll() {
+    const { id } = this;
+    await this.load();
+    if (this.id === id && !this.problem) this.timer = setTimeout(() => this.poll(), POLL_MS);
+  }
+
+  async load() {
+    const { id } = this;
+    const after = this.cursor === null ? "" : `?after=${encodeURIComponent(this.cursor)}`;
+    try {
+      const found = await ask(`v1/streams/${encodeURIComponent(id)}/inspect${after}`);
+      if (this.id !== id) return;
+      this.cursor = found.cursor ?? this.cursor;
+      this.take(found.iterations);
+    } catch (error) {
+      if (this.id === id && error.status !== 404) this.problem = error;
+    }
+  }
+
+  /** The stream is over: read what is left, twice, for the last of it may be on its way. */
+  async finish() {
+    clearTimeout(this.timer);
+    const { id } = this;
+    for (let round = 0; round < 2 && this.id === id && id !== null; round += 1) {
+      await this.load();
+      await new Promise((done) => setTimeout(done, 250));
+    }
+    if (this.id !== id) return;
+    if (id !== null && !this.all.length)
+      setText(this.hint, "This gateway did not tell the iterations of this request.");
+  }
+
+  take(found) {
+    if (!found.length) return;
+    this.all.push(...found);
+    this.onMore(found);
+    if (this.follows) this.chosen = bestOf(this.all);
+    this.draw();
+  }
+
+  /** Choose the iteration that a context position belongs to. */
+  pickAt(position) {
+    const at = this.all.findLastIndex((one) => one.position <= position);
+    if (at >= 0) this.pick(at);
+  }
+
+  pick(index) {
+    this.follows = false;
+    this.chosen = Math.min(this.all.length - 1, Math.max(0, index));
+    this.draw();
+    this.strip.children[this.chosen]?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }
+
+  onKey(event) {
+    const steps = { ArrowRight: this.chosen + 1, ArrowLeft: this.chosen - 1, Home: 0, End: this.all.length - 1 };
+    if (!(event.key in steps) || !this.all.length) return;
+    event.preventDefault();
+    this.pick(steps[event.key]);
+  }
+
+  draw() {
+    this.hint.hidden = this.all.length > 0;
+    this.strip.hidden = this.all.length === 0;
+    this.detail.hidden = this.chosen < 0;
+    const items = this.all.map((one, index) => ({ one, index }));
+    keyed(
+      this.strip,
+      items,
+      ({ one, index }) => `${index}:${one.position}`,
+      (item) => this.bar(item),
+      (node, { index }) => node.setAttribute("aria-selected", String(index === this.chosen)),
+    );
+    if (this.chosen < 0) return this.strip.removeAttribute("aria-activedescendant");
+    this.strip.setAttribute("aria-activedescendant", `it-${this.chosen}`);
+    const shown = this.all[this.chosen];
+    setText(this.detail.firstChild, `Iteration ${this.chosen + 1} of ${this.all.length}`);
+    this.facts.replaceChildren(
+      ...factsOf(shown).map(([name, value]) => el("div", {}, el("dt", { text: name }), el("dd", { text: value }))),
+    );
+    this.tree.draw(shown);
+    return undefined;
+  }
+
+  bar({ one, index }) {
+    const accepted = acceptedIn(one);
+    const label = summaryOf(one, index);
+    const node = el(
+      "div",
+      {
+        id: `it-${index}`,
+        role: "option",
+        class: "step",
+        "aria-label": label,
+        title: label,
+        on: { click: () => this.pick(index) },
+      },
+      el("span", { class: "step-own" }),
+      el("span", { class: "step-accepted" }),
+    );
+    setVars(node, { "--accepted": Math.min(TALLEST, accepted) / TALLEST });
+    return node;
+  }
+}

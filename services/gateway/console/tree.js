@@ -1,0 +1,144 @@
+// The token tree of one iteration, drawn and as a table.
+
+import { el, row, svg, table } from "./dom.js";
+import { number, percent, visible } from "./format.js";
+import { fateOf, layout } from "./layout.js";
+
+const WIDTH = 132;
+const HEIGHT = 34;
+const GAP_X = 44;
+const GAP_Y = 12;
+const MARGIN = 10;
+const MOST = 10; // characters of a token that fit into its node
+
+const FATES = {
+  accepted: "accepted",
+  slo: "chosen for the SLO",
+  throughput: "chosen for throughput",
+  candidate: "candidate, not chosen",
+  own: "the target's own",
+};
+
+/** @returns {{node: HTMLElement, draw: (iteration: Object) => void}} */
+export function createTree() {
+  const drawing = el("div", { class: "tree scroll", tabindex: "0", role: "region", "aria-label": "Token tree" });
+  const legend = Object.entries(FATES).map(([fate, words]) =>
+    el("li", {}, sample(fate), el("span", { text: words })),
+  );
+  const columns = ["Token", "Depth", "After", "Probability", "What became of it"];
+  const list = table("Nodes of the token tree", columns, { class: "grid" });
+  const node = el(
+    "div",
+    {},
+    el("ul", { class: "legend fates" }, ...legend),
+    drawing,
+    el(
+      "details",
+      { class: "more" },
+      el("summary", { text: "The tree as a table" }),
+      el("div", { class: "scroll" }, list.node),
+    ),
+  );
+  const draw = (iteration) => {
+    drawing.replaceChildren(picture(iteration));
+    list.body.replaceChildren(...tableRows(columns, iteration));
+  };
+  return { node, draw };
+}
+
+function sample(fate) {
+  return svg(
+    "svg",
+    { class: "key-node", viewBox: "0 0 26 16", "aria-hidden": "true" },
+    svg("g", { class: `node ${fate}` }, ...shape(fate, 1, 1, 24, 14)),
+  );
+}
+
+function picture({ nodes, own }) {
+  const { placed, rows, depth } = layout(nodes, own);
+  const places = new Map(placed.map((one) => [one.index, at(one.depth, one.row)]));
+  places.set(-1, at(0, 0));
+  const end = at(depth, rows - 1);
+  const size = { width: end.x + WIDTH + MARGIN, height: end.y + HEIGHT + MARGIN };
+  const edges = placed.map((one) => edge(places.get(one.parent), places.get(one.index), fateOf(one.node)));
+  const drawn = placed.map((one) => drawNode(one.node, fateOf(one.node), places.get(one.index), one.depth));
+  const label = `Token tree: ${nodes.length} drafted tokens, ${nodes.filter((one) => one.accepted).length} accepted`;
+  const view = { ...size, viewBox: `0 0 ${size.width} ${size.height}`, role: "group", "aria-label": label };
+  return svg("svg", view, svg("g", { class: "edges" }, ...edges), root(places.get(-1)), ...drawn);
+}
+
+function at(depth, line) {
+  return { x: MARGIN + depth * (WIDTH + GAP_X), y: MARGIN + line * (HEIGHT + GAP_Y) };
+}
+
+function edge(from, to, fate) {
+  const [x1, y1, x2, y2] = [from.x + WIDTH, from.y + HEIGHT / 2, to.x, to.y + HEIGHT / 2];
+  const middle = (x1 + x2) / 2;
+  return svg("path", { class: `edge ${fate}`, d: `M${x1} ${y1}C${middle} ${y1} ${middle} ${y2} ${x2} ${y2}` });
+}
+
+function root({ x, y }) {
+  return svg(
+    "g",
+    { class: "node root" },
+    svg("rect", { x, y, width: WIDTH, height: HEIGHT, rx: HEIGHT / 2 }),
+    svg("text", { x: x + WIDTH / 2, y: y + HEIGHT / 2, class: "word middle" }, "context"),
+  );
+}
+
+function shape(fate, x, y, width, height) {
+  const box = (inset, radius) =>
+    svg("rect", { x: x + inset, y: y + inset, width: width - 2 * inset, height: height - 2 * inset, rx: radius });
+  if (fate === "throughput") {
+    const cut = height / 3;
+    return [
+      svg("path", {
+        class: "box",
+        d: `M${x + cut} ${y}H${x + width - cut}L${x + width} ${y + height / 2}L${x + width - cut} ${y + height}H${x + cut}L${x} ${y + height / 2}Z`,
+      }),
+    ];
+  }
+  return fate === "own" ? [box(0, height / 2)] : [box(0, height / 6)];
+}
+
+function drawNode(node, fate, { x, y }, depth) {
+  const word = visible(node.text);
+  const shown = word.length > MOST ? `${word.slice(0, MOST - 1)}…` : word;
+  const share = node.p === undefined ? "" : percent(node.p, 0);
+  const label = `“${visible(node.text)}”, depth ${depth}${share ? `, ${share}` : ""}: ${FATES[fate]}`;
+  return svg(
+    "g",
+    { class: `node ${fate}`, tabindex: "0", role: "img", "aria-label": label },
+    svg("title", {}, label),
+    ...shape(fate, x, y, WIDTH, HEIGHT),
+    svg("text", { x: x + 12, y: y + HEIGHT / 2, class: "word" }, `${fate === "accepted" ? "✓ " : ""}${shown}`),
+    svg("text", { x: x + WIDTH - 10, y: y + HEIGHT / 2, class: "share" }, share),
+  );
+}
+
+function tableRows(columns, { nodes, own }) {
+  const depths = [];
+  const rows = nodes.map((node, i) => {
+    depths[i] = node.parent < 0 ? 1 : depths[node.parent] + 1;
+    const before = node.parent < 0 ? "context" : visible(nodes[node.parent].text);
+    return row(columns, [
+      el("code", { text: visible(node.text) }),
+      number(depths[i]),
+      el("code", { text: before }),
+      percent(node.p),
+      FATES[fateOf(node)],
+    ]);
+  });
+  const last = nodes.findLastIndex((node) => node.accepted);
+  if (own)
+    rows.push(
+      row(columns, [
+        el("code", { text: visible(own.text) }),
+        number(last < 0 ? 1 : depths[last] + 1),
+        el("code", { text: last < 0 ? "context" : visible(nodes[last].text) }),
+        "–",
+        FATES.own,
+      ]),
+    );
+  return rows;
+}

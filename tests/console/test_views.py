@@ -1,0 +1,215 @@
+"""What each view shows of a running cell, and what can be done in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from bench.local import LocalStack
+from tests.console.conftest import DESKTOP, PHONE, Opener, Tab, playwright, traffic
+
+expect = playwright.expect
+Keep = Callable[[Tab, str], None]
+VIEWS = ("overview", "playground", "mode", "usage")
+PROVENANCE = ".answer .tok"
+
+
+def number(text: str) -> int:
+    return int(text.replace(",", ""))
+
+
+def run(page: Any, *, tokens: int = 64) -> None:
+    page.get_by_label("Most tokens").fill(str(tokens))
+    page.get_by_role("button", name="Run", exact=True).click()
+
+
+def test_the_overview_fills(stack: LocalStack, opened: Opener, shot: Keep) -> None:
+    tab = opened()
+    page = tab.page
+    with traffic(stack):
+        tab.open()
+        expect(page.locator("#link-text")).to_have_text("Live")
+        promises = page.get_by_role("region", name="Promises")
+        expect(promises.get_by_role("row").filter(has_text="chat")).to_contain_text("%")
+        running = page.get_by_role("region", name="Running requests")
+        expect(running.get_by_text(re.compile("to spare|behind|no target")).first).to_be_visible()
+        assert re.fullmatch(r"[0-9a-f]{6}…[0-9a-f]{4}", running.locator("code").first.inner_text())
+        expect(page.locator(".depths li").first).to_contain_text("of")
+        expect(page.locator(".chart canvas")).to_have_count(4)
+        expect(page.get_by_role("region", name="Verifiers")).to_contain_text("Speculating")
+        page.wait_for_timeout(8_000)
+        shot(tab, "overview-light")
+    expect(page.locator(".headline .verdict")).not_to_be_empty()
+
+
+def test_the_playground_streams_tokens_by_where_they_came_from(opened: Opener, shot: Keep) -> None:
+    tab = opened()
+    page = tab.page
+    tab.open("playground")
+    expect(page.locator(".slider-mark")).to_have_text("idle pace")
+    run(page, tokens=96)
+    expect(page.get_by_text(re.compile(r"^\d+ tokens so far$"))).to_be_visible()
+    expect(page.get_by_text(re.compile("^Ended .* after 96 tokens"))).to_be_visible()
+    drafted, own = page.locator(f"{PROVENANCE}.drafted"), page.locator(f"{PROVENANCE}.own")
+    expect(page.locator(f"{PROVENANCE}.mixed")).to_have_count(0)
+    shown = page.locator(".provenance")
+    counts = [number(shown.locator(f"[data-kind={kind}] b").inner_text()) for kind in ("drafted", "own")]
+    assert sum(counts) == 96
+    assert min(counts) > 0
+    assert (drafted.count(), own.count()) == tuple(counts)
+    lines = [one.first.evaluate("node => getComputedStyle(node).textDecorationStyle") for one in (drafted, own)]
+    assert lines == ["solid", "dotted"]  # not by colour alone
+    meter = page.get_by_role("meter", name="Time per output token")
+    assert re.search(r"ms (faster|slower) than the target", meter.get_attribute("aria-valuetext"))
+    shot(tab, "playground-light")
+
+
+def test_iterations_and_their_trees_are_walked_by_keyboard(opened: Opener) -> None:
+    tab = opened()
+    page = tab.page
+    tab.open("playground")
+    run(page)
+    expect(page.get_by_text(re.compile("^Ended"))).to_be_visible()
+    strip = page.get_by_role("listbox", name="Iterations")
+    expect(strip.get_by_role("option", selected=True)).to_have_count(1)
+    strip.focus()
+    page.keyboard.press("Home")
+    heading = page.get_by_role("heading", name=re.compile("^Iteration 1 of"))
+    expect(heading).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("heading", name=re.compile("^Iteration 2 of"))).to_be_visible()
+    page.keyboard.press("ArrowLeft")
+    expect(heading).to_be_visible()
+    page.locator(f"{PROVENANCE}.drafted").first.click()
+    tree = page.get_by_role("region", name="Token tree")
+    accepted = tree.locator("g.node.accepted")
+    assert accepted.count() > 0
+    accepted.first.focus()
+    assert re.fullmatch(r"“.+”, depth 1, \d+ %: accepted", page.evaluate("document.activeElement.ariaLabel"))
+    page.get_by_text("The tree as a table").click()
+    rows = page.get_by_role("table", name="Nodes of the token tree").get_by_role("row")
+    assert rows.count() == tree.locator("g.node").count()  # a heading for the root
+
+
+def test_a_run_can_be_stopped(stack: LocalStack, opened: Opener) -> None:
+    tab = opened()
+    page = tab.page
+    tab.open("playground")
+    page.get_by_label("Speculation").uncheck()
+    with page.expect_response("**/v1/completions") as answered:
+        run(page, tokens=1500)
+    expect(page.get_by_text("tokens so far")).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text(re.compile(r"^Stopped after \d+ tokens\.$"))).to_be_visible()
+    expect(page.get_by_role("button", name="Stop")).to_be_disabled()
+    stream = answered.value.headers["x-adaserve-stream"]
+    page.wait_for_timeout(500)
+    told = page.request.delete(f"{stack.url}/v1/streams/{stream}").json()
+    assert told["status"] == "cancelled"
+
+
+def test_an_error_is_told_in_words(opened: Opener, shot: Keep) -> None:
+    tab = opened()
+    tab.expects_refusals = True
+    page = tab.page
+    tab.open("playground")
+    run(page, tokens=1_000_000)
+    alert = page.get_by_role("alert").filter(visible=True)
+    expect(alert).to_contain_text("max_tokens")
+    expect(alert).to_contain_text("Field: max_tokens.")
+    shot(tab, "problem-light")
+
+
+def test_the_mode_is_switched_and_back(stack: LocalStack, opened: Opener, shot: Keep) -> None:
+    tab = opened()
+    tab.expects_refusals = True
+    page = tab.page
+    tab.open("mode")
+    verifiers = page.get_by_role("region", name="What verifiers do")
+    expect(verifiers).to_contain_text("Speculating")
+    page.get_by_role("button", name="Switch speculation off…").click()
+    reason = "<img src=x onerror=alert(1)> retraining"
+    page.get_by_role("dialog").get_by_label("Reason").fill(reason)
+    page.get_by_role("dialog").get_by_role("button", name="Switch speculation off").click()
+    orders = page.get_by_role("region", name="Orders in force")
+    expect(orders).to_contain_text(reason)  # text stays text
+    assert page.locator("main img").count() == 0
+    with traffic(stack, streams=1):
+        expect(verifiers).to_contain_text("an operator has ordered it")
+    shot(tab, "mode-off-light")
+    orders.get_by_role("button", name="Withdraw").click()
+    page.get_by_role("dialog").get_by_role("button", name="Back to automatic").click()
+    expect(orders).to_contain_text("No order is in force")
+    expect(verifiers).to_contain_text("Speculating")
+    page.get_by_label("For").select_option("class")
+    page.get_by_label("Class").fill("typo")
+    page.get_by_role("button", name="Switch speculation off…").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.get_by_role("button", name="Switch speculation off…").click()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert").filter(visible=True)).to_contain_text("'typo' is not in the policy")
+
+
+def test_usage_is_shown_and_saved(stack: LocalStack, opened: Opener, shot: Keep) -> None:
+    stack.complete({"prompt": "import os\n", "max_tokens": 8})
+    tab = opened()
+    tab.expects_refusals = True
+    page = tab.page
+    tab.open("usage")
+    usage = page.get_by_role("region", name="Usage by tenant and class")
+    told = usage.get_by_text(re.compile("Counted from|does not count|Nothing was"))
+    expect(told).to_be_visible()
+    if "does not count" in told.inner_text():
+        return
+    expect(usage.get_by_role("row").filter(has_text="default").first).to_contain_text("chat")
+    page.get_by_label("By").select_option("hour")
+    page.get_by_role("button", name="Show").click()
+    expect(usage.get_by_role("columnheader", name="Start")).to_be_visible()
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="CSV").click()
+    assert "tenant" in saved.value.path().read_text().splitlines()[0]
+    shot(tab, "usage-light")
+
+
+def test_no_view_scrolls_sideways_on_a_phone(stack: LocalStack, opened: Opener, shot: Keep) -> None:
+    tab = opened(viewport=PHONE, has_touch=True)
+    tab.expects_refusals = True
+    page = tab.page
+    with traffic(stack, streams=2):
+        for view in VIEWS:
+            tab.open(view)
+            expect(page.locator(f"#view-{view}")).to_be_visible()
+            if view == "playground":
+                run(page)
+                expect(page.get_by_text(re.compile("^Ended"))).to_be_visible()
+            page.wait_for_timeout(2_500)
+            assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"], view
+            shot(tab, f"{view}-phone")
+
+
+def test_colours_follow_the_system_and_can_be_chosen(opened: Opener, shot: Keep) -> None:
+    def ground(tab: Tab) -> Any:
+        return tab.page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    light, dark = opened(viewport=DESKTOP), opened(viewport=DESKTOP, color_scheme="dark")
+    dark.expects_refusals = True
+    for tab in (light, dark):
+        tab.open()
+    assert ground(light) == "rgb(245, 246, 248)"
+    assert ground(dark) == "rgb(13, 16, 21)"
+    toggle = light.page.get_by_role("button", name="Dark colours")
+    expect(toggle).to_have_attribute("aria-pressed", "false")
+    toggle.click()
+    expect(toggle).to_have_attribute("aria-pressed", "true")
+    assert ground(light) == ground(dark)
+    light.page.reload()
+    assert ground(light) == ground(dark)
+    for view in VIEWS:
+        dark.open(view)
+        if view == "playground":
+            run(dark.page)
+            expect(dark.page.get_by_text(re.compile("^Ended"))).to_be_visible()
+        dark.page.wait_for_timeout(3_000)
+        shot(dark, f"{view}-dark")
