@@ -156,7 +156,18 @@ def replay(
     timeout: Annotated[float, typer.Option(min=0.1, max=86_400, help="Seconds for one request.")] = 120.0,
     max_open: Annotated[int, typer.Option(min=1, max=65_536, help="Most requests open at a time.")] = 1024,
     metrics: Annotated[
-        list[str] | None, typer.Option(help="/metrics of the other services, for the shares of their time.")
+        list[str] | None,
+        typer.Option(help="/metrics of the other services: shares of their time, and what --save keeps of them."),
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Where the whole replay goes, for `adaserve report --replay`.")
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="The server's YAML file of classes and tenants: each request is one of its tenants'."),
+    ] = None,
+    prices: Annotated[
+        Path | None, typer.Option(help="YAML file of prices, for the tenants' shares of the requests.")
     ] = None,
     api_key: ApiKey = None,
     tenant: AsTenant = None,
@@ -183,6 +194,9 @@ def replay(
         metrics_urls=metrics or (),
         headers=presented(api_key, tenant),
         as_json=as_json,
+        save=save,
+        policy=policy,
+        prices=prices,
     )
     with one_line_errors():
         code = asyncio.run(run(choices, Console(highlight=False)))
