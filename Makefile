@@ -9,6 +9,8 @@ empty  :=
 comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
 DECIDING := $(addprefix bench/,introduction.py report.py simulator/economics.py simulator/tenancy.py traces.py) \
+  $(addprefix bench/proof/,chart.py intervals.py kept.py limits.py money.py period.py replayed.py sides.py \
+    timeline.py words.py) \
   $(addprefix services/gateway/,delivery.py expectation.py feasibility.py members.py padding.py ramp.py \
     rate_limits.py relayed.py terms.py told.py) \
   $(addprefix services/drafter/,draft.py expansion.py guide.py level_time.py) \

@@ -294,6 +294,58 @@ def poc(
 
 
 @app.command()
+def report(
+    replay: Annotated[
+        Path | None, typer.Option(help="What `adaserve replay --save` wrote.", show_default="--prometheus")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="The same of `adaserve replay --system plain --save`.")
+    ] = None,
+    prometheus: Annotated[
+        str | None, typer.Option(help="A Prometheus server that scrapes the services, instead of a replay.")
+    ] = None,
+    since: Annotated[str, typer.Option(help="Of Prometheus: 24h ago, or a date and time in UTC.")] = "24h",
+    until: Annotated[str | None, typer.Option(help="Its end.", show_default="now")] = None,
+    baseline_since: Annotated[
+        str | None, typer.Option(help="A period without speculation to compare with.")
+    ] = None,
+    baseline_until: Annotated[str | None, typer.Option(help="Its end.", show_default="--since")] = None,
+    prices: Annotated[
+        Path | None, typer.Option(help="YAML file of prices (docs/simulate.md): cost, gain and payback.")
+    ] = None,
+    policy: Annotated[Path | None, typer.Option(help="YAML file of classes, for their objectives.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="With --prometheus: the gateway, for what each tenant used.")
+    ] = None,
+    admin_key: AdminKey = None,
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("adaserve-report.html"),
+    title: Annotated[str, typer.Option(help="Its heading.")] = "Does speculation pay?",
+    as_json: Annotated[bool, typer.Option("--json", help="Also print the figures as one object.")] = False,
+) -> None:
+    """Write a report on what speculation is worth: promises kept, work, cost, payback, draft quality."""
+    from cli.report import Choices, run
+
+    choices = Choices(
+        replay=replay,
+        baseline=baseline,
+        prometheus=prometheus,
+        since=since,
+        until=until,
+        baseline_since=baseline_since,
+        baseline_until=baseline_until,
+        prices=prices,
+        policy=policy,
+        url=url,
+        admin_key=admin_key,
+        out=out,
+        title=title,
+        as_json=as_json,
+    )
+    with one_line_errors():
+        run(choices, Console(stderr=True, highlight=False))
+
+
+@app.command()
 def mode(
     mode: Annotated[Mode | None, typer.Argument(help="What to set; without it the modes are shown.")] = None,
     tenant: Annotated[str | None, typer.Option(help="For this tenant only.")] = None,

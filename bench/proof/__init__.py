@@ -1,1 +1,1 @@
-"""Whether speculation pays, from a replay with and without it or from a server's own history: `adaserve report`."""
+"""Whether speculation pays, by replays with and without it or a server's own history: `adaserve report`."""

@@ -122,8 +122,8 @@ class RecordedRun(_Part):
 class Recording(_Part):
     """A trace replayed on one system, once for each seed."""
 
-    format: Literal["adaserve-replay"] = FORMAT
-    version: Literal[1] = VERSION
+    format: Literal["adaserve-replay"] = "adaserve-replay"
+    version: Literal[1] = 1
     trace: str
     model: str
     system: str

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from bench.replay.series import Readings
 from bench.replay.client import now_ms
 from bench.replay.counters import NoMetrics, Samples, scrape
 from bench.replay.recording import ServerSample
+from bench.replay.series import Readings
 
 EVERY_S = 2.0
 

@@ -1,0 +1,40 @@
+"""Attainment on both sides of a report, in percent. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bench.proof.intervals import LEAST_RUNS, Interval, Ratio, difference, interval, of_share, of_shares_apart
+from bench.proof.sides import Compared
+from bench.report import Outcome
+
+Runs = Sequence[Sequence[Outcome]]
+
+
+def attainment(mine: Runs, others: Runs | None) -> Compared:
+    """Of the requests with a target. Of fewer than three runs by counts alone (Wilson, Newcombe): drawing requests
+    anew would take a share of 0 or 100 % for certain."""
+    ours = _share(mine)
+    if others is None:
+        return Compared(ours=ours)
+    theirs = _share(others)
+    is_repeated = min(len(mine), len(others)) >= LEAST_RUNS
+    apart = difference(attained(mine), attained(others)) if is_repeated else of_shares_apart(ours, theirs)
+    return Compared(ours=ours, theirs=theirs, difference=apart)
+
+
+def _share(runs: Runs) -> Interval:
+    if len(runs) >= LEAST_RUNS:
+        return interval(attained(runs))
+    judged = [one.attained for run in runs for one in run if one.has_target]
+    return of_share(sum(judged), len(judged))
+
+
+def attained(runs: Runs) -> Ratio:
+    """Run by run."""
+    return Ratio(
+        [np.array([100.0 * one.attained for one in run]) for run in runs],
+        [np.array([float(one.has_target) for one in run]) for run in runs],
+    )
