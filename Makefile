@@ -26,7 +26,7 @@ PROCESSES := tests/faults tests/e2e
 .DEFAULT_GOAL := help
 .PHONY: help install run test thorough check format flagship breaker optimality selection twin latency calibration \
   typical rivals breakdown keys fallback faults mutants kills storm redisfaults replacement leavers canaries noredis \
-  overload gateway chaos conformance fuzz structured
+  overload gateway chaos conformance fuzz structured report drift
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -152,6 +152,9 @@ typical: install  ## how far typical acceptance takes answers from the exact one
 
 gateway: install  ## events a second of one gateway beside a bare SSE server; latency, memory, 2,000 idle streams
 	$(BIN)/python -m bench.gateway_load $(ARGS)
+
+report: install  ## does speculation pay here? an HTML report in report/; ARGS="--rounds 5 --trace ..."
+	$(BIN)/python -m bench.proof $(ARGS)
 
 rivals: install  ## the running system against its own rivals, load by load, in paired rounds
 	$(BIN)/python -m bench.rivals $(ARGS)

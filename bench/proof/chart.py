@@ -104,11 +104,18 @@ def ticks(low: float, high: float, wished: int = 4) -> list[float]:
 
 def clock_ticks(seconds: float) -> list[tuple[float, str]]:
     """Round times from 0, in seconds, minutes, hours or days."""
-    unit, name = next((size, word) for size, word in _UNITS if seconds >= 2 * size or size == 1)
-    return [(at * unit, f"{at:g} {name}") for at in ticks(0.0, seconds / unit, 6) if at * unit <= seconds]
+    unit, name, steps = next(one for one in _UNITS if seconds >= 2 * one[0] or one[0] == 1)
+    step = next((size for size in steps if seconds / unit / size <= MOST_TIMES), steps[-1])
+    return [(at * unit, f"{at} {name}") for at in range(0, int(seconds / unit) + 1, step)]
 
 
-_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+MOST_TIMES = 7
+_UNITS = (
+    (86_400, "d", (1, 2, 7, 14, 30, 90, 365)),
+    (3_600, "h", (1, 2, 3, 4, 6, 12)),
+    (60, "min", (1, 2, 5, 10, 15, 20, 30)),
+    (1, "s", (1, 2, 5, 10, 15, 20, 30)),
+)
 
 
 def over_time(
@@ -118,14 +125,18 @@ def over_time(
     seams: Sequence[float] = (),
     *,
     floor: float = 0.0,
-    ceiling: float | None = None,
+    ceiling: float,
+    is_fixed: bool = False,
 ) -> TimePlot | None:
-    """None where no line has a point. The scale begins at ``floor`` at most and ends at ``ceiling`` at least."""
+    """None where no line has a point. The scale begins at ``floor`` at most and ends at ``ceiling`` at least.
+
+    A fixed one has just these, and what lies outside is drawn at its edge.
+    """
     values = [value for line in lines for _, value in line.points if value is not None]
     if not values:
         return None
     ends = [at for line in lines for at, _ in line.points] + [band.to_s for band in bands]
-    marks = ticks(min(floor, *values), max(values) if ceiling is None else max(ceiling, *values))
+    marks = ticks(floor, ceiling) if is_fixed else ticks(min(floor, *values), max(ceiling, *values))
     x = Scale(0.0, max(*ends, 1e-6), LEFT, WIDTH - RIGHT)
     y = Scale(marks[0], marks[-1], HEIGHT - BOTTOM, TOP)
     return TimePlot(

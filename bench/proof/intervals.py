@@ -50,6 +50,11 @@ class Interval:
         """Of a positive factor."""
         return Interval(*(None if one is None else factor * one for one in (self.value, self.low, self.high)))
 
+    def within(self, low: float, high: float) -> Interval:
+        """Cut to what the figure can be: Student's t knows no limits."""
+        ends = (None if end is None else min(max(end, low), high) for end in (self.low, self.high))
+        return Interval(self.value, *ends)
+
     @property
     def turned(self) -> Interval:
         """Of the figure with the other sign."""
@@ -92,7 +97,12 @@ class Ratio:
 def draws(sizes: Sequence[int], seed: int = SEED, count: int = DRAWS) -> list[Floats]:
     """For each run how often each of its requests is drawn, [count, requests]."""
     chance = np.random.default_rng(seed)
-    return [chance.multinomial(size, np.full(size, 1 / size), size=count).astype(float) for size in sizes]
+    return [
+        chance.multinomial(size, np.full(size, 1 / size), size=count).astype(float)
+        if size
+        else np.zeros((count, 0))
+        for size in sizes
+    ]
 
 
 def interval(ratio: Ratio) -> Interval:

@@ -22,12 +22,12 @@ def attainment(mine: Runs, others: Runs | None) -> Compared:
     theirs = _share(others)
     is_repeated = min(len(mine), len(others)) >= LEAST_RUNS
     apart = difference(attained(mine), attained(others)) if is_repeated else of_shares_apart(ours, theirs)
-    return Compared(ours=ours, theirs=theirs, difference=apart)
+    return Compared(ours=ours, theirs=theirs, difference=apart.within(-100.0, 100.0))
 
 
 def _share(runs: Runs) -> Interval:
     if len(runs) >= LEAST_RUNS:
-        return interval(attained(runs))
+        return interval(attained(runs)).within(0.0, 100.0)
     judged = [one.attained for run in runs for one in run if one.has_target]
     return of_share(sum(judged), len(judged))
 

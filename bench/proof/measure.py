@@ -34,7 +34,7 @@ class Workload:
     timeout_s: float = 120.0
 
 
-Told = Callable[[str, int, int], None]  # which replay, requests due, requests done
+Told = Callable[[str, int, int, int], None]  # which replay; requests due, done and in all
 
 
 def measure(workload: Workload, target: str, draft: str, told: Told) -> tuple[Recording, Recording]:
@@ -89,5 +89,5 @@ class Measured:
                 limits=Limits(timeout_s=self.workload.timeout_s),
                 metrics_urls=urls,
                 tenants=assigned.tenants,
-                on_change=lambda due, done: told(name, due, done),
+                on_change=lambda due, done: told(name, due, done, len(trace.requests)),
             )

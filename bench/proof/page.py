@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bench.proof import chart, timeline, words
 from bench.proof.sides import Compared, Facts, TenantFigures
 
-WINDOWS = 60  # of a plot over time
+WINDOWS = 40  # of a plot over time
 
 
 def html(facts: Facts, title: str) -> str:
@@ -60,7 +60,7 @@ def quality(facts: Facts) -> list[tuple[str, chart.TimePlot]]:
     }
     plots = (
         ("Accepted of the verified draft tokens, %",
-         chart.over_time([timeline.acceptance(windows)], ceiling=100.0, **marks)),
+         chart.over_time([timeline.acceptance(windows)], ceiling=100.0, is_fixed=True, **marks)),
         ("Accepted tokens for each that was expected (1 is as predicted)",
          chart.over_time([timeline.kept_promises(windows)], ceiling=1.2, **marks)),
         ("Expected calibration error of the draft's probabilities",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -84,18 +85,20 @@ def _class(
         name=name,
         requests=sum(one.has_target for run in mine for one in run),
         attainment=attainment(mine, others),
-        goodput=compared(
+        goodput=_rates(
             goodput(mine, mine_whole), None if others is None else goodput(others, whole[-1] if whole else others)
         ),
         objective=None if objective is None else 100 * objective,
     )
 
 
-def compared(ours: Ratio, theirs: Ratio | None) -> Compared:
-    """Both sides and their difference."""
+def _rates(ours: Ratio, theirs: Ratio | None) -> Compared:
+    """Both sides, neither below 0, and their difference."""
+    mine = interval(ours).within(0.0, math.inf)
     if theirs is None:
-        return Compared(ours=interval(ours))
-    return Compared(ours=interval(ours), theirs=interval(theirs), difference=difference(ours, theirs))
+        return Compared(ours=mine)
+    others = interval(theirs).within(0.0, math.inf)
+    return Compared(ours=mine, theirs=others, difference=difference(ours, theirs))
 
 
 def goodput(runs: Runs, whole: Runs) -> Ratio:

@@ -68,7 +68,7 @@ def on_work(facts: Facts) -> str:
         return "Nothing was generated, so nothing can be said about work saved."
     saved = 100 * (1 - 1 / per_pass.value)
     start = (
-        f"The large model gave {spread(per_pass)} tokens each time it read a request, which spares it "
+        f"The large model gave {spread(per_pass, 'tokens')} each time it worked on a request, which spares it "
         f"{number(max(0.0, saved), 2)} % of its passes"
     )
     net, base = facts.net_saving_per_1000, _baseline_s(facts)
@@ -80,8 +80,8 @@ def on_work(facts: Facts) -> str:
 
 def _machine_time(net: Interval, base: float) -> str:
     assert net.value is not None
-    more = "less" if net.value > 0 else "more"
-    words = f"{number(abs(100 * net.value / base), 2)} % {more} machine time for a thousand tokens"
+    more, percent = ("less", net) if net.value > 0 else ("more", net.turned)
+    words = f"{spread(percent.scaled(100 / base), '%')} {more} machine time for a thousand tokens"
     if net.low is None:
         return f"all in all it took {words}, measured too seldom for an interval"
     if net.is_above or net.is_below:
