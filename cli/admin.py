@@ -13,7 +13,11 @@ TIMEOUT_S = 5.0
 
 
 class AdminFailed(AdaServeError):
-    """The gateway refused, or is not there."""
+    """The gateway refused, with that status, or is not there (None)."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def ask(
@@ -27,6 +31,6 @@ def ask(
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise AdminFailed(f"no gateway at {url}: {error}") from None
     if not response.is_success:
-        raise AdminFailed(error_message(response.content, response.status_code))
+        raise AdminFailed(error_message(response.content, response.status_code), response.status_code)
     found: dict[str, Any] = response.json()
     return found
