@@ -153,6 +153,9 @@ typical: install  ## how far typical acceptance takes answers from the exact one
 gateway: install  ## events a second of one gateway beside a bare SSE server; latency, memory, 2,000 idle streams
 	$(BIN)/python -m bench.gateway_load $(ARGS)
 
+drift: install  ## a draft that goes wrong under load: metrics, alerts, automatic switch, recovery; report/drift.html
+	$(BIN)/python -m bench.drift $(ARGS)
+
 report: install  ## does speculation pay here? an HTML report in report/; ARGS="--rounds 5 --trace ..."
 	$(BIN)/python -m bench.proof $(ARGS)
 
