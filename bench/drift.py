@@ -4,11 +4,11 @@
                           [--out DIR] [--rules FOLDER]
 
 One stack under steady load. After ``--before`` seconds the draft's tokens become random (its probabilities stay
-as they were), ``--bad`` seconds later it is as before. The services' figures are read twice a second all along. Prints
+as they were), ``--bad`` seconds later it is as before. The services' figures are read twice a second. Prints
 when the verifier left speculation, for which reason, and when it was back; every answer is compared with that of
 plain decoding. ``--out`` gets `drift.json`, which `adaserve report --replay` plots, and `drift.html`. Where a
-`prometheus` is on the PATH, it scrapes the services and evaluates the alerts of ``--rules`` whose names speak of
-drift, without waiting as long as they would (``for``).
+`prometheus` is on the PATH, it scrapes the services and evaluates the alerts of ``--rules`` that are about drafts,
+without waiting as long as they would (``for``).
 
 Exit code 0 when it switched by itself and came back, and no answer differed.
 """

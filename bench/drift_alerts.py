@@ -1,4 +1,4 @@
-"""Alerts on drift, evaluated by a real Prometheus that scrapes the services of a local stack."""
+"""Alerts about drafts, evaluated by a real Prometheus that scrapes the services of a local stack."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bench.drift_watch import Watch
 
 READY_S = 20.0
-WORD = "drift"  # in the names of the alerts that are asked for
+WORD = "draft"  # in the names of the alerts that are asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Alerts:
 
 
 def drift_expressions(rules: Path) -> dict[str, str]:
-    """Of the alerts in the folder's files whose names speak of drift."""
+    """Of the alerts in the folder's files whose names speak of drafts."""
     found: dict[str, str] = {}
     for path in sorted(rules.glob("*.yaml")) if rules.is_dir() else ():
         for group in (yaml.safe_load(path.read_text()) or {}).get("groups", ()):
