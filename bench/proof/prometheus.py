@@ -16,7 +16,7 @@ from shared.errors import AdaServeError
 
 TIMEOUT_S = 30.0
 STEPS = 240  # points of a plot over time
-LEAST_STEP_S = 15.0
+LEAST_STEP_S = 60.0  # several scrapes
 
 
 class NoHistory(AdaServeError):
