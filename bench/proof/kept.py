@@ -14,20 +14,24 @@ Runs = Sequence[Sequence[Outcome]]
 
 
 def attainment(mine: Runs, others: Runs | None) -> Compared:
-    """Of the requests with a target. Of fewer than three runs by counts alone (Wilson, Newcombe): drawing requests
-    anew would take a share of 0 or 100 % for certain."""
+    """Of the requests with a target. By counts alone (Wilson, Newcombe) of fewer than three runs, and where all
+    runs have the same share: 0 or 100 % of what was seen is not certain for what was not."""
     ours = _share(mine)
     if others is None:
         return Compared(ours=ours)
     theirs = _share(others)
     is_repeated = min(len(mine), len(others)) >= LEAST_RUNS
-    apart = difference(attained(mine), attained(others)) if is_repeated else of_shares_apart(ours, theirs)
-    return Compared(ours=ours, theirs=theirs, difference=apart.within(-100.0, 100.0))
+    apart = difference(attained(mine), attained(others)).within(-100.0, 100.0) if is_repeated else Interval()
+    if apart.low == apart.high:
+        apart = of_shares_apart(ours, theirs)
+    return Compared(ours=ours, theirs=theirs, difference=apart)
 
 
 def _share(runs: Runs) -> Interval:
     if len(runs) >= LEAST_RUNS:
-        return interval(attained(runs)).within(0.0, 100.0)
+        found = interval(attained(runs)).within(0.0, 100.0)
+        if found.low != found.high:
+            return found
     judged = [one.attained for run in runs for one in run if one.has_target]
     return of_share(sum(judged), len(judged))
 

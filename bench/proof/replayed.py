@@ -11,10 +11,10 @@ from bench.proof import limits
 from bench.proof.intervals import LEAST_RUNS, Floats, Interval, Ratio, difference, interval
 from bench.proof.kept import attainment
 from bench.proof.money import tenants
-from bench.proof.sides import ClassFigures, Compared, Facts, Work
+from bench.proof.sides import ClassFigures, Compared, Facts, Latency, Work
 from bench.proof.timeline import arms_of, joined
 from bench.replay.recording import RecordedRun, Recording
-from bench.report import Estimate, Outcome, duration_ms, failures, paired_difference
+from bench.report import Estimate, Outcome, duration_ms, failures, paired_difference, percentiles
 from bench.simulator.prices import Prices
 
 Runs = Sequence[Sequence[Outcome]]
@@ -64,6 +64,7 @@ def _source(ours: Recording, theirs: Recording | None) -> dict[str, str]:
         "requests": f"{requests:,} in {runs} of each side" if theirs else f"{requests:,} in {runs}",
         "model": ours.model,
         "temperature": f"{ours.temperature:g}",
+        "seeds": ", ".join(str(run.seed) for run in ours.runs),
     }
 
 
@@ -89,7 +90,14 @@ def _class(
             goodput(mine, mine_whole), None if others is None else goodput(others, whole[-1] if whole else others)
         ),
         objective=None if objective is None else 100 * objective,
+        tpot_ms=_latency(mine, others, lambda one: one.tpot_ms),
+        ttft_ms=_latency(mine, others, lambda one: one.ttft_ms),
     )
+
+
+def _latency(mine: Runs, others: Runs | None, time: Callable[[Outcome], float | None]) -> Latency:
+    ours, theirs = (percentiles(time(one) for run in side for one in run) for side in (mine, others or ()))
+    return Latency(ours=ours, theirs=theirs)
 
 
 def _rates(ours: Ratio, theirs: Ratio | None) -> Compared:

@@ -23,6 +23,17 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """p50 and p99 of a time in ms over requests, with speculation and without; None for what is not known."""
+
+    ours: Mapping[str, float | None]
+    theirs: Mapping[str, float | None]
+
+    def json(self) -> dict[str, Any]:
+        return {"ours": dict(self.ours), "theirs": dict(self.theirs)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClassFigures:
     """Of one class, or of all with a target. ``objective`` in percent."""
 
@@ -31,10 +42,14 @@ class ClassFigures:
     attainment: Compared  # percent of the requests with a target
     goodput: Compared  # tokens per second
     objective: float | None = None
+    tpot_ms: Latency | None = None
+    ttft_ms: Latency | None = None
 
     def json(self) -> dict[str, Any]:
         return {
             "requests": self.requests,
+            "tpot_ms": None if self.tpot_ms is None else self.tpot_ms.json(),
+            "ttft_ms": None if self.ttft_ms is None else self.ttft_ms.json(),
             "attainment": self.attainment.json(),
             "goodput_tokens_per_s": self.goodput.json(),
             "objective": self.objective,

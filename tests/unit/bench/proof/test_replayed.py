@@ -124,9 +124,10 @@ def test_three_runs_give_intervals_to_everything() -> None:
     assert found.seams_s == [5.0, 10.0]
     assert [event.at_s for event in found.events] == [1.0, 6.0, 11.0]
     assert found.samples[-1].values["target_s"] == 8 + 9 + 10
-    assert found.total.attainment.difference == Interval(
-        pytest.approx(20.0), pytest.approx(20.0), pytest.approx(20.0)
-    )  # type: ignore[arg-type]
+    apart = found.total.attainment.difference
+    assert apart.value == pytest.approx(20.0)
+    assert apart.low is not None
+    assert apart.low < 20.0  # the same in every run is not certain of other runs
 
 
 def test_replays_that_cannot_be_compared_are_said_to_be() -> None:
