@@ -9,6 +9,8 @@ empty  :=
 comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
 DECIDING := $(addprefix bench/,introduction.py report.py simulator/economics.py simulator/tenancy.py traces.py) \
+  $(addprefix bench/proof/,chart.py intervals.py kept.py limits.py money.py period.py replayed.py sides.py \
+    timeline.py words.py) \
   $(addprefix services/gateway/,attainment.py causes.py delivery.py expectation.py explanation.py feasibility.py \
     history.py iterations.py members.py padding.py ramp.py rate_limits.py relayed.py terms.py told.py usage_report.py) \
   $(addprefix services/drafter/,draft.py expansion.py guide.py level_time.py) \
@@ -25,7 +27,7 @@ PROCESSES := tests/faults tests/e2e
 .DEFAULT_GOAL := help
 .PHONY: help install run test thorough check format flagship breaker optimality selection twin latency calibration \
   typical rivals breakdown keys fallback faults mutants kills storm redisfaults replacement leavers canaries noredis \
-  overload gateway chaos conformance fuzz structured tracing console
+  overload gateway chaos conformance fuzz structured tracing console report drift
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -158,6 +160,12 @@ tracing: install  ## CPU time of all services per token, one request in ten trac
 
 gateway: install  ## events a second of one gateway beside a bare SSE server; latency, memory, 2,000 idle streams
 	$(BIN)/python -m bench.gateway_load $(ARGS)
+
+drift: install  ## a draft that goes wrong under load: metrics, alerts, automatic switch, recovery; report/drift.html
+	$(BIN)/python -m bench.drift $(ARGS)
+
+report: install  ## does speculation pay here? an HTML report in report/; ARGS="--rounds 5 --trace ..."
+	$(BIN)/python -m bench.proof $(ARGS)
 
 rivals: install  ## the running system against its own rivals, load by load, in paired rounds
 	$(BIN)/python -m bench.rivals $(ARGS)

@@ -14,7 +14,11 @@ TIMEOUT_S = 5.0
 
 
 class AdminFailed(AdaServeError):
-    """The gateway refused, or is not there."""
+    """The gateway refused, with that status, or is not there (None)."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def ask(
@@ -40,5 +44,5 @@ def _answer(
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise AdminFailed(f"no gateway at {url}: {error}") from None
     if not response.is_success:
-        raise AdminFailed(error_message(response.content, response.status_code))
+        raise AdminFailed(error_message(response.content, response.status_code), response.status_code)
     return response

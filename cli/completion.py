@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,34 +16,65 @@ READ_TIMEOUT_S = 120.0  # between two events; a long prompt on a CPU takes its t
 
 
 class CompletionFailed(AdaServeError):
-    """The gateway refused the request, ended the stream with an error, or is not there."""
+    """The gateway refused the request, ended the stream with an error, or is not there.
+
+    ``code`` is the error's, where the gateway gave one.
+    """
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What `adaserve complete` can ask for; None leaves the gateway's default."""
+    """What `adaserve complete` and `chat` can ask for; None leaves the gateway's default.
 
-    prompt: str
-    max_tokens: int = 64
+    With ``messages`` it is a turn of a conversation and ``prompt`` is not used. ``inspect`` asks where each token
+    came from.
+    """
+
+    prompt: str = ""
+    messages: Sequence[Mapping[str, str]] | None = None
+    max_tokens: int | None = 64
     temperature: float | None = None
     seed: int | None = None
     tpot_ms: float | None = None
+    slo_class: str | None = None
     speculation: bool = True
+    inspect: bool = False
+
+    @property
+    def path(self) -> str:
+        return "/v1/completions" if self.messages is None else "/v1/chat/completions"
 
     def body(self) -> dict[str, Any]:
-        """The JSON of POST /v1/completions."""
+        """The JSON of its POST."""
         ours: dict[str, Any] = {"speculation": {"enabled": self.speculation}}
-        if self.tpot_ms is not None:
-            ours["slo"] = {"tpot_ms": self.tpot_ms}
-        optional = {"temperature": self.temperature, "seed": self.seed}
+        slo = {"tpot_ms": self.tpot_ms, "class": self.slo_class}
+        if any(slo.values()):
+            ours["slo"] = {name: value for name, value in slo.items() if value is not None}
+        if self.inspect:
+            ours["inspect"] = True
+        asked = {"prompt": self.prompt} if self.messages is None else {"messages": list(self.messages)}
+        optional = {"max_tokens": self.max_tokens, "temperature": self.temperature, "seed": self.seed}
         return {
             "model": "default",
-            "prompt": self.prompt,
-            "max_tokens": self.max_tokens,
+            **asked,
             "stream": True,
             "stream_options": {"include_usage": True},
             "adaserve": ours,
         } | {name: value for name, value in optional.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Text that arrived at once. Where the gateway tells, its tokens, and whether each was drafted and accepted
+    (None: not known)."""
+
+    text: str
+    token_ids: Sequence[int] = ()
+    drafted: Sequence[bool | None] = ()
 
 
 @dataclass(slots=True)
@@ -60,18 +91,27 @@ async def stream(
     url: str, question: Question, answer: Answer, headers: Mapping[str, str] | None = None
 ) -> AsyncIterator[str]:
     """Pieces of text as they arrive, filling `answer`. Raises CompletionFailed."""
+    async for chunk in chunks(url, question, answer, headers):
+        yield chunk.text
+
+
+async def chunks(
+    url: str, question: Question, answer: Answer, headers: Mapping[str, str] | None = None
+) -> AsyncIterator[Chunk]:
+    """The same with what is known of their tokens. Raises CompletionFailed."""
     timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
     try:
         async with (
             httpx.AsyncClient(base_url=url, timeout=timeout, trust_env=False) as client,
-            client.stream("POST", "/v1/completions", json=question.body(), headers=headers or {}) as response,
+            client.stream("POST", question.path, json=question.body(), headers=headers or {}) as response,
         ):
             if response.status_code != httpx.codes.OK:
-                raise CompletionFailed(error_message(await response.aread(), response.status_code))
+                body = await response.aread()
+                raise CompletionFailed(error_message(body, response.status_code), error_code(body))
             async for event in _events(response):
-                piece = _take(event, answer)
-                if piece:
-                    yield piece
+                chunk = _take(event, answer)
+                if chunk.text:
+                    yield chunk
     except httpx.TimeoutException:
         raise CompletionFailed(f"no answer from {url} in time") from None
     except httpx.TransportError as error:
@@ -91,17 +131,18 @@ async def _events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
         yield json.loads(data)
 
 
-def _take(event: dict[str, Any], answer: Answer) -> str:
+def _take(event: dict[str, Any], answer: Answer) -> Chunk:
     if "error" in event:
         raise CompletionFailed(str(event["error"].get("message", event["error"])))
     answer.usage = event.get("usage") or answer.usage
     answer.metrics = event.get("metrics") or answer.metrics
-    piece = ""
-    for choice in event.get("choices", ()):
-        piece += choice.get("text") or ""
+    for choice in event.get("choices", ())[:1]:
+        piece = choice.get("text") or (choice.get("delta") or {}).get("content") or ""
         answer.finish_reason = choice.get("finish_reason") or answer.finish_reason
-    answer.text += piece
-    return piece
+        answer.text += piece
+        drafted = (choice.get("adaserve") or {}).get("drafted") or ()
+        return Chunk(piece, choice.get("token_ids") or (), drafted)
+    return Chunk("")
 
 
 def error_message(body: bytes, status: int) -> str:
@@ -110,6 +151,23 @@ def error_message(body: bytes, status: int) -> str:
         return str(json.loads(body)["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return f"the gateway answered {status}"
+
+
+def error_code(body: bytes) -> str | None:
+    """OpenAI's error code, if there is one."""
+    try:
+        return str(json.loads(body)["error"]["code"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def context_of(url: str, headers: Mapping[str, str]) -> int | None:
+    """The served model's context in tokens; None where the gateway does not tell."""
+    try:
+        answer = httpx.get(f"{url}/v1/models", headers=dict(headers), timeout=CONNECT_TIMEOUT_S, trust_env=False)
+        return int(answer.raise_for_status().json()["data"][0]["max_model_len"])
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError):
+        return None
 
 
 def summary(answer: Answer) -> str:

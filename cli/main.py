@@ -97,23 +97,84 @@ def complete(
         seed=seed,
         tpot_ms=tpot_ms,
         speculation=speculation,
+        inspect=Console().is_terminal and not as_json,  # to colour the tokens
     )
     with one_line_errors():
         asyncio.run(_complete(url, question, presented(api_key, tenant), as_json=as_json))
 
 
 async def _complete(url: str, question: Question, headers: Mapping[str, str], *, as_json: bool) -> None:
-    from cli.completion import Answer, stream, summary
+    from cli.completion import Answer, chunks, summary
+    from cli.provenance import Painter, show
 
-    answer = Answer()
-    async for piece in stream(url, question, answer, headers):
+    answer, console, painter = Answer(), Console(highlight=False), Painter(url, headers)
+    async for chunk in chunks(url, question, answer, headers):
         if not as_json:
-            typer.echo(piece, nl=False)
+            show(console, painter, chunk)
     if as_json:
         typer.echo(json.dumps(asdict(answer)))
         return
     typer.echo()
     typer.secho(summary(answer), dim=True, err=True)
+
+
+@app.command()
+def chat(
+    url: Annotated[str, typer.Option(help="Where the gateway is.")] = "http://127.0.0.1:8000",
+    system: Annotated[str, typer.Option(help="What the assistant is told before everything else.")] = "",
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens of an answer.", show_default="the server's")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(min=0, max=2, help="0 is greedy.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same tokens.")] = None,
+    tpot_ms: Annotated[float | None, typer.Option(min=0.001, help="Target time per output token.")] = None,
+    slo_class: Annotated[str | None, typer.Option("--class", help="A class of the policy instead.")] = None,
+    speculation: Annotated[
+        bool, typer.Option(help="--no-speculation decodes plainly; the tokens are the same.")
+    ] = True,
+    api_key: ApiKey = None,
+    tenant: AsTenant = None,
+    admin_key: AdminKey = None,
+) -> None:
+    """Talk with the model; /help lists what else can be said. Through a pipe every line is a question."""
+    from cli.chat import Choices, run
+    from cli.completion import Question
+
+    question = Question(
+        max_tokens=max_tokens,
+        temperature=temperature,
+        seed=seed,
+        tpot_ms=tpot_ms,
+        slo_class=slo_class,
+        speculation=speculation,
+    )
+    choices = Choices(
+        url=url,
+        question=question,
+        system=system,
+        headers=presented(api_key, tenant),
+        admin_key=admin_key,
+    )
+    with one_line_errors():
+        code = run(choices)
+    raise typer.Exit(code)
+
+
+@app.command()
+def top(
+    url: Annotated[str, typer.Option(help="Where the gateway is.")] = "http://127.0.0.1:8000",
+    admin_key: AdminKey = None,
+    every: Annotated[float, typer.Option(min=0.2, max=60, help="Seconds between two looks.")] = 1.0,
+    once: Annotated[bool, typer.Option(help="One look; so it is where no terminal is.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As the gateway answers, an object a line.")] = False,
+) -> None:
+    """Watch classes, verifiers, requests with the least slack and queues. q leaves."""
+    from cli.consoles import for_tables
+    from cli.top import Choices, run
+
+    choices = Choices(url=url, admin_key=admin_key, every_s=every, once=once, as_json=as_json)
+    with one_line_errors():
+        run(choices, for_tables())
 
 
 @app.command()
@@ -160,7 +221,18 @@ def replay(
     timeout: Annotated[float, typer.Option(min=0.1, max=86_400, help="Seconds for one request.")] = 120.0,
     max_open: Annotated[int, typer.Option(min=1, max=65_536, help="Most requests open at a time.")] = 1024,
     metrics: Annotated[
-        list[str] | None, typer.Option(help="/metrics of the other services, for the shares of their time.")
+        list[str] | None,
+        typer.Option(help="/metrics of the other services: shares of their time, and what --save keeps of them."),
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Where the whole replay goes, for `adaserve report --replay`.")
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="The server's YAML file of classes and tenants: each request is one of its tenants'."),
+    ] = None,
+    prices: Annotated[
+        Path | None, typer.Option(help="YAML file of prices, for the tenants' shares of the requests.")
     ] = None,
     api_key: ApiKey = None,
     tenant: AsTenant = None,
@@ -187,6 +259,9 @@ def replay(
         metrics_urls=metrics or (),
         headers=presented(api_key, tenant),
         as_json=as_json,
+        save=save,
+        policy=policy,
+        prices=prices,
     )
     with one_line_errors():
         code = asyncio.run(run(choices, Console(highlight=False)))
@@ -281,6 +356,58 @@ def poc(
     with one_line_errors():
         verdict = run(choices, for_tables())
     raise typer.Exit(0 if verdict is Verdict.GO else EXIT_FAILED)
+
+
+@app.command()
+def report(
+    replay: Annotated[
+        Path | None, typer.Option(help="What `adaserve replay --save` wrote.", show_default="--prometheus")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="The same of `adaserve replay --system plain --save`.")
+    ] = None,
+    prometheus: Annotated[
+        str | None, typer.Option(help="A Prometheus server that scrapes the services, instead of a replay.")
+    ] = None,
+    since: Annotated[str, typer.Option(help="Of Prometheus: 24h ago, or a date and time in UTC.")] = "24h",
+    until: Annotated[str | None, typer.Option(help="Its end.", show_default="now")] = None,
+    baseline_since: Annotated[
+        str | None, typer.Option(help="A period without speculation to compare with.")
+    ] = None,
+    baseline_until: Annotated[str | None, typer.Option(help="Its end.", show_default="--since")] = None,
+    prices: Annotated[
+        Path | None, typer.Option(help="YAML file of prices (docs/simulate.md): cost, gain and payback.")
+    ] = None,
+    policy: Annotated[Path | None, typer.Option(help="YAML file of classes, for their objectives.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="With --prometheus: the gateway, for what each tenant used.")
+    ] = None,
+    admin_key: AdminKey = None,
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("adaserve-report.html"),
+    title: Annotated[str, typer.Option(help="Its heading.")] = "Does speculation pay?",
+    as_json: Annotated[bool, typer.Option("--json", help="Also print the figures as one object.")] = False,
+) -> None:
+    """Write a report on what speculation is worth: promises kept, work, cost, payback, draft quality."""
+    from cli.report import Choices, run
+
+    choices = Choices(
+        replay=replay,
+        baseline=baseline,
+        prometheus=prometheus,
+        since=since,
+        until=until,
+        baseline_since=baseline_since,
+        baseline_until=baseline_until,
+        prices=prices,
+        policy=policy,
+        url=url,
+        admin_key=admin_key,
+        out=out,
+        title=title,
+        as_json=as_json,
+    )
+    with one_line_errors():
+        run(choices, Console(stderr=True, highlight=False))
 
 
 @app.command()

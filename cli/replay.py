@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -13,14 +13,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench.replay.goodput import parse_goodput
-from bench.replay.plan import Wishes
+from bench.replay.plan import TENANT_HEADER, Wishes
 from bench.replay.probe import NoServer, probe
-from bench.replay.replay import Limits, Run, as_replayed, connected, replay, report
+from bench.replay.recording import save
+from bench.replay.replay import Limits, Run, as_replayed, connected, recording, replay, report
 from bench.replay.table import notes, table
 from bench.replay.texts import read_prompts
 from bench.traces import Trace
 from bench.workloads import load_trace
+from cli.tenants import Tenancy
 from shared.errors import ConfigurationError
+from shared.policy import load_policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,9 @@ class Choices:
     metrics_urls: Sequence[str]
     headers: Mapping[str, str]
     as_json: bool
+    save: Path | None = None
+    policy: Path | None = None
+    prices: Path | None = None
 
 
 async def run(choices: Choices, console: Console) -> int:
@@ -55,34 +61,39 @@ async def run(choices: Choices, console: Console) -> int:
         raise ConfigurationError(f"unexpected argument {choices.more_goodput[0]!r}; targets go after --goodput")
     targets = parse_goodput([*choices.goodput, *choices.more_goodput])
     prompts = read_prompts(choices.prompts) if choices.prompts else {}
+    if choices.save is not None and not choices.save.parent.is_dir():
+        raise ConfigurationError(f"--save {choices.save}: there is no such folder")
     traces = {seed: _trace(choices, seed) for seed in dict.fromkeys(choices.seeds)}
     runs: dict[int, Run] = {}
+    wishes = Wishes(
+        speed=choices.speed,
+        temperature=choices.temperature,
+        speculation=choices.system == "speculation",
+        targets=targets,
+    )
     try:
-        async with connected(choices.url, choices.headers) as client:
+        async with connected(choices.url, _headers(choices)) as client:
             server = await probe(client, prompts, choices.zero_load_ms)
-            for seed, trace in traces.items():
-                wishes = Wishes(
-                    seed=seed,
-                    speed=choices.speed,
-                    temperature=choices.temperature,
-                    speculation=choices.system == "speculation",
-                    targets=targets,
-                )
+            for seed, (trace, tenants) in traces.items():
                 with _progress(console, trace, quiet=choices.as_json) as on_change:
                     runs[seed] = await replay(
                         client,
                         trace,
                         server,
-                        wishes,
+                        replace(wishes, seed=seed),
                         prompts=prompts,
                         limits=Limits(timeout_s=choices.timeout_s, max_open=choices.max_open),
                         metrics_urls=choices.metrics_urls,
+                        tenants=tenants,
                         on_change=on_change,
                     )
     except httpx.InvalidURL as error:
         raise NoServer(f"{choices.url} is not a URL: {error}") from None
     whole = report(choices.trace, server, choices.system, runs)
     replayed = as_replayed(server, runs)
+    if choices.save is not None:
+        tenant = choices.headers.get(TENANT_HEADER, "default")
+        save(recording(choices.trace, server, wishes, runs, tenant=tenant), choices.save)
     if choices.as_json:
         console.print_json(json.dumps({**whole.json(), "replay": replayed}))
     else:
@@ -92,8 +103,23 @@ async def run(choices: Choices, console: Console) -> int:
     return 0 if any(outcome.failure is None for outcome in whole.outcomes) else 1
 
 
-def _trace(choices: Choices, seed: int) -> Trace:
-    trace = load_trace(choices.trace, seed)
+def _trace(choices: Choices, seed: int) -> tuple[Trace, Sequence[str] | None]:
+    """And the tenant of each request, where a policy has several."""
+    if choices.policy is None:
+        return _head(choices, load_trace(choices.trace, seed)), None
+    assigned = Tenancy.read(choices.policy, choices.prices).trace(choices.trace, seed)
+    trace = _head(choices, assigned.trace)
+    return trace, assigned.tenants[: len(trace.requests)]
+
+
+def _headers(choices: Choices) -> Mapping[str, str]:
+    """Of what no request of the trace asks; with a policy it needs some tenant."""
+    if choices.policy is None or TENANT_HEADER in choices.headers:
+        return choices.headers
+    return {**choices.headers, TENANT_HEADER: next(iter(load_policy(choices.policy).tenants))}
+
+
+def _head(choices: Choices, trace: Trace) -> Trace:
     try:
         seconds = float("inf") if choices.seconds is None else choices.seconds
         return trace.head(seconds=seconds, requests=choices.limit)

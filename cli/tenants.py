@@ -104,12 +104,19 @@ class TenantResults:
         """In the order added; the baseline itself is compared with nothing."""
         for report, runs in zip(self._reports, self._runs, strict=True):
             baseline = None if runs is self._runs[-1] else self._runs[-1]
-            prices = self.tenancy.prices
             yield SystemResult(
                 report,
                 list(class_standings(self.tenancy.policy, runs)),
-                {} if prices is None else statements(runs, baseline, prices),
+                self._statements(runs, baseline),
             )
+
+    def _statements(
+        self, runs: Sequence[Sequence[Served]], baseline: Sequence[Sequence[Served]] | None
+    ) -> Mapping[str | None, Statement]:
+        prices = self.tenancy.prices
+        if prices is None:
+            return {}
+        return statements(runs, baseline, prices if baseline is not None else prices.without_drafter)
 
     def json(self) -> Iterator[dict[str, Any]]:
         """An object for each system; with prices also `currency` and `baseline`."""

@@ -18,12 +18,17 @@ def now_ms() -> float:
     return time.monotonic() * 1_000
 
 
-async def complete(client: httpx.AsyncClient, body: Mapping[str, Any], timeout_s: float) -> Reply:
+async def complete(
+    client: httpx.AsyncClient,
+    body: Mapping[str, Any],
+    timeout_s: float,
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
     """Never raises for what the server or the network does: that is the reply's `failure`."""
     reply = Reply()
     try:
         async with asyncio.timeout(timeout_s):
-            await _stream(client, body, reply)
+            await _stream(client, body, headers, reply)
     except TimeoutError:
         reply.failure = "timeout"
     except (httpx.HTTPError, httpx.StreamError) as error:
@@ -35,8 +40,10 @@ async def complete(client: httpx.AsyncClient, body: Mapping[str, Any], timeout_s
     return reply
 
 
-async def _stream(client: httpx.AsyncClient, body: Mapping[str, Any], reply: Reply) -> None:
-    async with client.stream("POST", "/v1/completions", json=body) as response:
+async def _stream(
+    client: httpx.AsyncClient, body: Mapping[str, Any], headers: Mapping[str, str] | None, reply: Reply
+) -> None:
+    async with client.stream("POST", "/v1/completions", json=body, headers=headers) as response:
         if response.status_code != httpx.codes.OK:
             reply.failure = refusal(response.status_code, await response.aread())
             return

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.prompts import source_text
 from bench.replay.goodput import Targets
 from bench.traces import Trace, TraceRequest
 
+TENANT_HEADER = "x-adaserve-tenant"
 MARGIN = 0.9  # of the room for a prompt: how many tokens a text has is known only roughly
 
 
@@ -38,7 +39,10 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """One request to send `at_ms` after the start. `cut` names what the context left no room for."""
+    """One request to send `at_ms` after the start. `cut` names what the context left no room for.
+
+    `tenant` asks, where the replay has several; None for whoever the client is.
+    """
 
     at_ms: float
     category: str
@@ -46,11 +50,35 @@ class Planned:
     body: Mapping[str, Any]
     prompt_tokens: int
     cut: frozenset[str]
+    tenant: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of its HTTP request."""
+        return {} if self.tenant is None else {TENANT_HEADER: self.tenant}
 
 
-def plan(trace: Trace, server: Server, wishes: Wishes, prompts: Mapping[str, str]) -> list[Planned]:
-    """In order of arrival. A trace with relative targets needs the server's zero-load latency."""
-    return [_planned(request, index, server, wishes, prompts) for index, request in enumerate(trace.requests)]
+def plan(
+    trace: Trace,
+    server: Server,
+    wishes: Wishes,
+    prompts: Mapping[str, str],
+    tenants: Sequence[str] | None = None,
+) -> list[Planned]:
+    """In order of arrival. A trace with relative targets needs the server's zero-load latency.
+
+    `tenants` has the one of each request; each asks for the class that its category names.
+    """
+    planned = [_planned(request, index, server, wishes, prompts) for index, request in enumerate(trace.requests)]
+    if tenants is None:
+        return planned
+    return [_of_tenant(one, tenant) for one, tenant in zip(planned, tenants, strict=True)]
+
+
+def _of_tenant(planned: Planned, tenant: str) -> Planned:
+    ours = planned.body["adaserve"]
+    body = {**planned.body, "adaserve": {**ours, "slo": {**ours["slo"], "class": planned.category}}}
+    return replace(planned, tenant=tenant, body=body)
 
 
 def _planned(

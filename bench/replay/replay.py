@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -25,7 +26,9 @@ from bench.replay.counters import (
 from bench.replay.open_loop import Exchange, send_all
 from bench.replay.outcomes import by_client, by_server
 from bench.replay.plan import Planned, Server, Wishes, plan
+from bench.replay.recording import RecordedRequest, RecordedRun, Recording, ServerSample
 from bench.replay.reply import Reply
+from bench.replay.sampling import sampled
 from bench.report import Outcome, Report, attainment, failures, percentiles
 from bench.traces import Trace
 
@@ -48,6 +51,8 @@ class Run:
     exchange: Exchange
     server: Tally | None
     time_share: Mapping[str, float] | None
+    started_at: float = 0.0  # seconds since 1970
+    samples: Sequence[ServerSample] = ()
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -89,22 +94,35 @@ async def replay(
     prompts: Mapping[str, str],
     limits: Limits,
     metrics_urls: Sequence[str] = (),
+    tenants: Sequence[str] | None = None,
     on_change: Callable[[int, int], None] = lambda _due, _done: None,
 ) -> Run:
-    """`metrics_urls` are those of the other services, for the shares of their time. Raises NoMetrics for them."""
-    planned = plan(trace, server, wishes, prompts)
+    """`metrics_urls` are those of the other services, for the shares of their time. Raises NoMetrics for them.
+
+    `tenants` has the one that each request of the trace comes from.
+    """
+    planned = plan(trace, server, wishes, prompts, tenants)
     before = await _tally(client)
     busy = busy_seconds(await _all(client, metrics_urls))
-    exchange = await send_all(
-        planned,
-        lambda request: complete(client, request.body, limits.timeout_s),
-        max_open=limits.max_open,
-        on_change=on_change,
+    started_at = time.time()
+    async with sampled(client, ("/metrics", *metrics_urls)) as figures:
+        exchange = await send_all(
+            planned,
+            lambda request: complete(client, request.body, limits.timeout_s, request.headers),
+            max_open=limits.max_open,
+            on_change=on_change,
+        )
+    run = Run(
+        planned=planned,
+        exchange=exchange,
+        server=None,
+        time_share=None,
+        started_at=started_at,
+        samples=figures.samples,
     )
-    run = Run(planned=planned, exchange=exchange, server=None, time_share=None)
     counted = None if before is None else await settled(client, "/metrics", before, run.tally.judged)
     share = shares(busy, busy_seconds(await _all(client, metrics_urls)))
-    return Run(planned=planned, exchange=exchange, server=counted, time_share=share)
+    return replace(run, server=counted, time_share=share)
 
 
 async def _tally(client: httpx.AsyncClient) -> Tally | None:
@@ -123,6 +141,36 @@ def report(trace: str, server: Server, system: str, runs: Mapping[int, Run]) -> 
     share = list(runs.values())[-1].time_share
     outcomes = {seed: run.outcomes for seed, run in runs.items()}
     return Report(trace=trace, hardware=server.model, system=system, runs=outcomes, time_share=share)
+
+
+def recording(
+    trace: str, server: Server, wishes: Wishes, runs: Mapping[int, Run], *, tenant: str = "default"
+) -> Recording:
+    """Of all runs. `tenant` has the requests that name none."""
+    return Recording(
+        trace=trace,
+        model=server.model,
+        system="speculation" if wishes.speculation else "plain",
+        temperature=wishes.temperature,
+        zero_load_ms=server.zero_load_ms,
+        context_tokens=server.context,
+        runs=[recorded(seed, run, tenant) for seed, run in runs.items()],
+    )
+
+
+def recorded(seed: int, run: Run, tenant: str = "default") -> RecordedRun:
+    """One run, by the server's commit times."""
+    replies = zip(run.planned, run.outcomes, run.exchange.replies, strict=True)
+    requests = [
+        RecordedRequest.of(
+            outcome,
+            tenant=planned.tenant or tenant,
+            prompt_tokens=int(reply.usage.get("prompt_tokens") or planned.prompt_tokens),
+            drafted=int((reply.metrics.get("speculative_decoding") or {}).get("num_draft_tokens") or 0),
+        )
+        for planned, outcome, reply in replies
+    ]
+    return RecordedRun(seed=seed, started_at=run.started_at, requests=requests, samples=list(run.samples))
 
 
 def as_replayed(server: Server, runs: Mapping[int, Run]) -> dict[str, Any]:

@@ -126,13 +126,16 @@ FIGURES = ("tokens_per_s", "goodput_tokens_per_s", "cost_per_hour", "earned_per_
 def statements(
     runs: Sequence[Sequence[Served]], baseline: Sequence[Sequence[Served]] | None, prices: Prices
 ) -> dict[str | None, Statement]:
-    """Of each tenant, in the order of the prices, and last, under None, of all together."""
+    """Of each tenant, in the order of the prices, and last, under None, of all together.
+
+    The baseline is taken to do without the drafter's own GPUs.
+    """
     introductions = {tenant: priced.introduction for tenant, priced in prices.tenants.items()}
     known = list(introductions.values())
     return {
         tenant: Statement(
             accounts=_accounts(runs, prices, tenant),
-            baseline=None if baseline is None else _accounts(baseline, prices, tenant),
+            baseline=None if baseline is None else _accounts(baseline, prices.without_drafter, tenant),
             introduction=introduction,
         )
         for tenant, introduction in (

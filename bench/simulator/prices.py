@@ -29,17 +29,26 @@ class TenantPrices(Section):
 
 
 class Prices(Section):
-    """All amounts are in `currency` (ISO 4217). `gpu_hour` is the price of one of the machine's `gpus`."""
+    """All amounts are in `currency` (ISO 4217). `gpu_hour` is the price of one of the machine's `gpus`.
+
+    `drafter_gpus` are those beside them that only drafting needs; a baseline does without.
+    """
 
     currency: str = Field(pattern=r"^[A-Z]{3}$")
     gpu_hour: Price
     gpus: int = Field(ge=1, le=100_000)
+    drafter_gpus: int = Field(default=0, ge=0, le=100_000)
     tenants: Mapping[Name, TenantPrices] = Field(min_length=1)
 
     @property
     def cost_per_hour(self) -> float:
         """Of the whole machine, busy or not."""
-        return self.gpu_hour * self.gpus
+        return self.gpu_hour * (self.gpus + self.drafter_gpus)
+
+    @property
+    def without_drafter(self) -> Prices:
+        """Of the same machine without what only drafting needs."""
+        return self.model_copy(update={"drafter_gpus": 0})
 
 
 def load_prices(path: Path, policy: Policy) -> Prices:

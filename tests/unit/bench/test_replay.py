@@ -26,6 +26,7 @@ from bench.replay.open_loop import NOT_SENT, send_all
 from bench.replay.outcomes import by_client, by_server
 from bench.replay.plan import Planned, Server, Wishes, fit, plan
 from bench.replay.probe import probe
+from bench.replay.recording import load
 from bench.replay.replay import connected
 from bench.replay.reply import Reply, refusal, take
 from bench.replay.texts import read_prompts
@@ -385,6 +386,76 @@ def test_a_replay_reports_in_the_simulators_shape_and_agrees_with_the_server(tol
     assert extra["prompt_tokens"]["sent"] == pytest.approx(extra["prompt_tokens"]["planned"], rel=0.3)
 
 
+POLICY = """
+classes:
+  coding: {tpot: 1.4x, objective: 0.5}
+  chatbot: {tpot: 0.5x}
+  summarization: {}
+tenants:
+  acme: {classes: [coding, chatbot], default: chatbot}
+  globex: {classes: [chatbot, summarization], default: summarization}
+"""
+
+
+def test_a_replay_is_kept_whole_and_reported_on(told: Told, tmp_path: Path) -> None:
+    policy, on, off, page = (tmp_path / name for name in ("policy.yaml", "on.json", "off.json", "r.html"))
+    policy.write_text(POLICY)
+    common = (*WORKLOAD, "--zero-load-ms", "4", "--policy", str(policy))
+    assert replay(told, *common, "--save", str(on))[0] == 0
+    first = told.gateway.headers[-40:]
+    assert {one["x-adaserve-tenant"] for one in first} == {"acme", "globex"}
+    assert {one["adaserve"]["slo"]["class"] for one in told.gateway.asked[-40:]} == {
+        "coding",
+        "chatbot",
+        "summarization",
+    }
+    told.tpot_ms = 50.0
+    assert replay(told, *common, "--system", "plain", "--save", str(off))[0] == 0
+    (run,) = load(on).runs
+    assert len(run.requests) == 40
+    assert len(run.samples) >= 2
+    assert [one.tenant for one in run.requests] == [one["x-adaserve-tenant"] for one in first]
+    result = CliRunner().invoke(
+        app,
+        [
+            "report",
+            "--replay",
+            str(on),
+            "--baseline",
+            str(off),
+            "--policy",
+            str(policy),
+            "--out",
+            str(page),
+            "--json",
+        ],
+    )
+    assert result.exit_code == 0, result.output
+    figures = json.loads(result.stdout)
+    assert figures["classes"]["coding"]["attainment"]["difference"]["value"] == 100.0
+    assert figures["classes"]["coding"]["objective"] == 50.0
+    assert set(figures["tenants"]) == {"acme", "globex", "all"}
+    assert page.read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "give either --replay or --prometheus"),
+        (["--prometheus", "http://p", "--baseline", "b.json"], "--baseline goes with --replay"),
+        (["--prometheus", "http://p", "--since", "soon"], "--since 'soon'"),
+        (["--prometheus", "http://p", "--since", "1h", "--until", "2h"], "not before the end"),
+        (["--prometheus", "http://p", "--baseline-until", "1h"], "--baseline-until goes with --baseline-since"),
+        (["--replay", "/nowhere.json"], "cannot be read"),
+        (["--replay", "/nowhere.json", "--out", "/nowhere/r.html"], "no such folder"),
+    ],
+)
+def test_what_cannot_be_reported_is_one_line_and_exit_code_two(arguments: list[str], words: str) -> None:
+    result = CliRunner().invoke(app, ["report", *arguments])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert words in result.stderr
+
+
 def test_refused_requests_have_not_attained_and_are_named(told: Told) -> None:
     told.refuse = 3
     code, output = replay(told, *WORKLOAD, "--limit", "10", "--zero-load-ms", "100", "--system", "plain", "--json")
@@ -436,6 +507,7 @@ def test_nothing_finished_is_exit_code_one(told: Told) -> None:
         (["--trace", "paper", "ttft:5"], "unexpected argument 'ttft:5'"),
         (["--trace", "paper", "--goodput", "x:5"], "--goodput x:5"),
         (["--trace", "paper", "--prompts", "/nowhere.jsonl"], "cannot be read"),
+        (["--trace", "paper", "--save", "/nowhere/a.json"], "no such folder"),
     ],
 )
 def test_what_cannot_be_replayed_is_one_line_and_exit_code_two(

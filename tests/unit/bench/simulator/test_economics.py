@@ -131,6 +131,15 @@ def test_the_gain_is_the_mean_difference_of_paired_runs_and_pays_the_introductio
     assert Statement(accounts=ours, baseline=None, introduction=240.0).payback_days is None
 
 
+def test_the_baseline_does_without_the_drafters_own_gpus() -> None:
+    run = [served(at_s=0.0), served("globex", at_s=3600.0)]
+    dear = PRICES.model_copy(update={"drafter_gpus": 2})
+    total = statements([run, run], [run, run], dear)[None]
+    assert total.mean("cost_per_hour") == pytest.approx(2.0 * 6)
+    assert total.gain_per_hour is not None
+    assert total.gain_per_hour.mean == pytest.approx(-2.0 * 2)
+
+
 def test_cost_of_goodput_is_of_the_same_hour() -> None:
     statement = Statement(accounts=[an_account(earned=0.0, goodput=2.5)], baseline=None, introduction=None)
     assert statement.cost_per_1000_goodput_tokens == pytest.approx(1.0)  # 9 an hour for 9,000 tokens

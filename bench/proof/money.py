@@ -1,0 +1,150 @@
+"""What each tenant's tokens took of the machine, cost and earned, on both sides of a report. Pure.
+
+Costs, earnings and payback are those of bench/simulator/economics.py; here they come from recorded replays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from bench.proof.intervals import LEAST_RUNS, Interval, Ratio, difference
+from bench.proof.kept import attainment
+from bench.proof.sides import Compared, TenantFigures
+from bench.replay.recording import RecordedRun, Recording
+from bench.report import Estimate, Outcome, paired_difference
+from bench.simulator.economics import HOUR_MS, Account, Statement, earnings, statements
+from bench.simulator.prices import Prices
+from bench.simulator.tenancy import Served
+
+Runs = Sequence[Sequence[Served]]
+
+
+def tenants(ours: Recording, theirs: Recording | None, prices: Prices | None) -> list[TenantFigures]:
+    """Of every tenant that asked, and last of all together. ``prices`` must know each of them."""
+    names = sorted({one.tenant for run in ours.runs for one in run.requests})
+    priced = _statements(ours, theirs, prices) if prices is not None else {}
+    return [_tenant(name, ours, theirs, prices, priced.get(name)) for name in (*names, None)]
+
+
+def _statements(ours: Recording, theirs: Recording | None, prices: Prices) -> dict[str | None, Statement]:
+    return statements(ours.served, None if theirs is None else theirs.served, prices)
+
+
+def _tenant(
+    name: str | None,
+    ours: Recording,
+    theirs: Recording | None,
+    prices: Prices | None,
+    statement: Statement | None,
+) -> TenantFigures:
+    mine, others = of_tenant(ours.served, name), None if theirs is None else of_tenant(theirs.served, name)
+    gpu_s = [list(gpu_s_per_1000(side, name, prices)) for side in (ours, theirs) if side is not None]
+    return TenantFigures(
+        name=name,
+        requests=sum(map(len, mine)),
+        tokens=sum(one.outcome.tokens for run in mine for one in run),
+        attainment=attainment(_outcomes(mine), None if others is None else _outcomes(others)),
+        gpu_s_per_1000=over_runs(gpu_s[0], gpu_s[1] if theirs else None),
+        cost_per_1000=None if statement is None else _costs(statement, "tokens_per_s"),
+        cost_per_1000_goodput=None if statement is None else _costs(statement, "goodput_tokens_per_s"),
+        gain_per_hour=None if statement is None or others is None or prices is None
+        else _gain(statement, mine, others, theirs, prices),
+        introduction=None if statement is None else statement.introduction,
+        payback_days=None if statement is None else statement.payback_days,
+    )  # fmt: skip
+
+
+def of_tenant(runs: Runs, name: str | None) -> list[list[Served]]:
+    """Its requests, run by run; all for None."""
+    return [[one for one in run if name in (None, one.tenant)] for run in runs]
+
+
+def _outcomes(runs: Runs) -> list[list[Outcome]]:
+    return [[one.outcome for one in run] for run in runs]
+
+
+def over_runs(ours: Sequence[float | None], theirs: Sequence[float | None] | None) -> Compared:
+    """Figures that there is one of for each run: an interval from three runs on."""
+    mine = [one for one in ours if one is not None]
+    if theirs is None:
+        return Compared(ours=_mean(mine))
+    pairs = [(one, other) for one, other in zip(ours, theirs, strict=False) if None not in (one, other)]
+    if not pairs:
+        return Compared(ours=_mean(mine), theirs=_mean([one for one in theirs if one is not None]))
+    left, right = ([float(pair[side] or 0.0) for pair in pairs] for side in range(2))
+    apart = paired_difference(left, right)
+    return Compared(ours=_mean(left), theirs=_mean(right), difference=_enough(apart, len(pairs)))
+
+
+def _mean(values: Sequence[float]) -> Interval:
+    return _enough(Estimate.of(values), len(values))
+
+
+def _enough(estimate: Estimate, runs: int) -> Interval:
+    return Interval.of(estimate if runs >= LEAST_RUNS else Estimate(estimate.mean, None))
+
+
+def gpu_s_per_1000(recording: Recording, name: str | None, prices: Prices | None) -> Iterator[float | None]:
+    """Run by run, for a thousand output tokens of a tenant: it bears the share of the tokens served to it."""
+    for run in recording.runs:
+        seconds = gpu_seconds(run, prices)
+        mine, everyone = (of_tenant([[one.served for one in run.requests]], who)[0] for who in (name, None))
+        tokens = sum(one.outcome.tokens for one in mine)
+        if seconds is None or not tokens:
+            yield None
+            continue
+        share = sum(one.tokens for one in mine) / sum(one.tokens for one in everyone)
+        yield 1_000 * seconds * share / tokens
+
+
+def gpu_seconds(run: RecordedRun, prices: Prices | None) -> float | None:
+    """Of a run: the target's time on its GPUs and the drafter's on its own, or on one of the target's."""
+    values = run.samples[-1].values if run.samples else {}
+    if not values.get("target_s"):
+        return None
+    gpus, drafters = (1, 0) if prices is None else (prices.gpus, prices.drafter_gpus)
+    return gpus * values["target_s"] + max(1, drafters) * values.get("draft_s", 0.0)
+
+
+def _costs(statement: Statement, tokens: str) -> Compared:
+    """Of a thousand of the account's ``tokens``, by the machine's whole cost, busy or idle."""
+    mine, others = statement.accounts, statement.baseline
+    return over_runs(
+        [_per_1000(one, tokens) for one in mine],
+        None if others is None else [_per_1000(one, tokens) for one in others],
+    )
+
+
+def _per_1000(one: Account, tokens: str) -> float | None:
+    thousands_per_hour = 3.6 * float(getattr(one, tokens))
+    return one.cost_per_hour / thousands_per_hour if thousands_per_hour else None
+
+
+def _gain(
+    statement: Statement, mine: Runs, others: Runs, theirs: Recording | None, prices: Prices
+) -> Interval | None:
+    """The statement's; of fewer runs than three its interval is that of the earnings, drawn request by request."""
+    gain = statement.gain_per_hour
+    if gain is None or gain.mean is None:
+        return None
+    if len(mine) >= LEAST_RUNS:
+        return Interval.of(gain)
+    hours = [_hours(run) for run in theirs.served] if theirs is not None else []
+    sides = [
+        Ratio(
+            [np.array([earnings(one, prices.tenants[one.tenant]) for one in run]) for run in side],
+            [np.full(len(run), hour / max(1, len(run))) for run, hour in zip(side, hours, strict=True)],
+        )
+        for side in (mine, others)
+    ]
+    earned = difference(*sides)
+    if earned.value is None or earned.low is None or earned.high is None:
+        return Interval(gain.mean)
+    return Interval(gain.mean, gain.mean + earned.low - earned.value, gain.mean + earned.high - earned.value)
+
+
+def _hours(run: Sequence[Served]) -> float:
+    arrivals = [one.outcome.arrival_ms for one in run]
+    return (max(arrivals) - min(arrivals)) / HOUR_MS

@@ -1,0 +1,111 @@
+"""The report as one HTML file that asks nobody for anything, and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from bench.proof import chart, timeline, words
+from bench.proof.sides import Compared, Facts, TenantFigures
+
+WINDOWS = 40  # of a plot over time
+
+
+def html(facts: Facts, title: str) -> str:
+    """Readable without scripts, in print, and in light and dark."""
+    environment = Environment(
+        loader=PackageLoader("bench.proof"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["number"] = words.number
+    environment.filters["count"] = words.count
+    environment.filters["spread"] = words.spread
+    environment.filters["date"] = lambda at: datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return environment.get_template("report.html.jinja").render(
+        facts=facts,
+        title=title,
+        sentences=words.sentences(facts),
+        classes=[*facts.classes, facts.total],
+        everyone=next((one for one in facts.tenants if one.name is None), None),
+        payback=payback_dates(facts),
+        attainment=_rows(facts, "attainment", high=100.0),
+        goodput=_rows(facts, "goodput", high=None),
+        quality=quality(facts),
+        bands=timeline.bands(facts.samples),
+        width=chart.WIDTH,
+        height=chart.HEIGHT,
+        edge=(chart.LEFT, chart.RIGHT, chart.TOP, chart.BOTTOM, chart.LABELS),
+    )
+
+
+def _rows(facts: Facts, figure: str, high: float | None) -> chart.RowPlot:
+    rows = []
+    for one in (*facts.classes, facts.total):
+        found: Compared = getattr(one, figure)
+        objective = one.objective if figure == "attainment" else None
+        rows.append((one.name, found.ours, found.theirs, objective))
+    return chart.in_rows(rows, high=high)
+
+
+def quality(facts: Facts) -> list[tuple[str, chart.TimePlot]]:
+    """Plots of draft quality that there are figures for, with their titles."""
+    windows = timeline.windowed(facts.samples, WINDOWS)
+    marks: dict[str, Any] = {
+        "bands": timeline.bands(facts.samples),
+        "events": facts.events,
+        "seams": facts.seams_s,
+    }
+    plots = (
+        ("Accepted of the verified draft tokens, %",
+         chart.over_time([timeline.acceptance(windows)], ceiling=100.0, is_fixed=True, **marks)),
+        ("Accepted tokens for each that was expected (1 is as predicted)",
+         chart.over_time([timeline.kept_promises(windows)], ceiling=1.2, **marks)),
+        ("Expected calibration error of the draft's probabilities",
+         chart.over_time([timeline.calibration(windows)], ceiling=0.1, **marks)),
+    )  # fmt: skip
+    return [(title, plot) for title, plot in plots if plot is not None]
+
+
+def payback_dates(facts: Facts) -> dict[str | None, str]:
+    """When each tenant's introduction is paid back, had it been on the day of the measurement."""
+    return {one.name: _date(facts, one) for one in facts.tenants}
+
+
+def _date(facts: Facts, one: TenantFigures) -> str:
+    days, gain = one.payback_days, one.gain_per_hour
+    if days == "never" or (gain is not None and not gain.is_above and days is not None):
+        return "not shown to pay back"
+    if not isinstance(days, float):
+        return "–"
+    try:
+        at = datetime.fromtimestamp(facts.made_at, UTC) + timedelta(days=days)
+    except OverflowError:
+        return "not in our time"
+    return f"{at:%Y-%m-%d} ({words.number(days, 2)} days)"
+
+
+def json(facts: Facts) -> dict[str, Any]:
+    """All figures; times in seconds."""
+    return {
+        "sentences": words.sentences(facts),
+        "source": dict(facts.source),
+        "made_at": facts.made_at,
+        "runs": facts.runs,
+        "seconds": facts.seconds,
+        "total": facts.total.json(),
+        "classes": {one.name: one.json() for one in facts.classes},
+        "work": facts.work.json(),
+        "baseline_work": facts.baseline_work and facts.baseline_work.json(),
+        "tokens_per_pass": facts.tokens_per_pass.json(),
+        "net_machine_seconds_saved_per_1000_tokens": facts.net_saving_per_1000.json(),
+        "tenants": {one.name or "all": one.json() for one in facts.tenants},
+        "currency": facts.currency,
+        "arms": {one.name: {"met": one.met, "total": one.total, **one.attainment.json()} for one in facts.arms},
+        "arms_apart": facts.arms_apart.json(),
+        "without_speculation": [asdict(band) for band in timeline.bands(facts.samples)],
+        "events": [one.model_dump() for one in facts.events],
+        "limits": list(facts.limits),
+    }

@@ -1,0 +1,183 @@
+"""The figures of a report from recorded replays, with speculation and without where there is one. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from bench.proof import limits
+from bench.proof.intervals import LEAST_RUNS, Floats, Interval, Ratio, difference, interval
+from bench.proof.kept import attainment
+from bench.proof.money import tenants
+from bench.proof.sides import ClassFigures, Compared, Facts, Latency, Work
+from bench.proof.timeline import arms_of, joined
+from bench.replay.recording import RecordedRun, Recording
+from bench.report import Estimate, Outcome, duration_ms, failures, paired_difference, percentiles
+from bench.simulator.prices import Prices
+
+Runs = Sequence[Sequence[Outcome]]
+
+
+def facts(
+    ours: Recording, theirs: Recording | None, prices: Prices | None, objectives: Mapping[str, float]
+) -> Facts:
+    """``objectives`` of classes, 0 to 1. Runs are paired where both have the same."""
+    sides = [_outcomes(side) for side in (ours, theirs) if side is not None]
+    mine, others = sides[0], sides[1] if theirs else None
+    names = sorted({one.category for run in mine for one in run if one.has_target})
+    samples, events, seams = joined(ours.runs)
+    arms, apart = arms_of(ours.runs)
+    found = Facts(
+        source=_source(ours, theirs),
+        made_at=ours.runs[-1].started_at,
+        has_baseline=theirs is not None,
+        runs=len(ours.runs),
+        seconds=sum(duration_ms(run) for run in mine) / 1_000,
+        total=_class("all", mine, others, None),
+        classes=[
+            _class(name, _only(mine, name), others and _only(others, name), objectives.get(name), whole=sides)
+            for name in names
+        ],
+        work=work_of(ours),
+        baseline_work=None if theirs is None else work_of(theirs),
+        tokens_per_pass=interval(_passes(mine)),
+        net_saving_per_1000=_net_saving(ours, theirs),
+        tenants=tenants(ours, theirs, prices),
+        currency=None if prices is None else prices.currency,
+        arms=arms,
+        arms_apart=apart,
+        samples=samples,
+        events=events,
+        seams_s=seams,
+        failed=(_failed(mine), None if others is None else _failed(others)),
+    )
+    return limits.stated(found, ours, theirs, prices)
+
+
+def _source(ours: Recording, theirs: Recording | None) -> dict[str, str]:
+    requests = sum(len(run.requests) for run in ours.runs)
+    runs = "one replay" if len(ours.runs) == 1 else f"{len(ours.runs)} replays"
+    return {
+        "workload": ours.trace,
+        "requests": f"{requests:,} in {runs} of each side" if theirs else f"{requests:,} in {runs}",
+        "model": ours.model,
+        "temperature": f"{ours.temperature:g}",
+        "seeds": ", ".join(str(run.seed) for run in ours.runs),
+    }
+
+
+def _outcomes(recording: Recording) -> list[list[Outcome]]:
+    return [[one.outcome for one in run.requests] for run in recording.runs]
+
+
+def _only(runs: Runs, category: str) -> list[list[Outcome]]:
+    """The requests of one class, run by run."""
+    return [[one for one in run if one.category == category] for run in runs]
+
+
+def _class(
+    name: str, mine: Runs, others: Runs | None, objective: float | None, whole: Sequence[Runs] = ()
+) -> ClassFigures:
+    """``whole``: both sides with all their classes, where ``mine`` and ``others`` are of one."""
+    mine_whole = whole[0] if whole else mine
+    return ClassFigures(
+        name=name,
+        requests=sum(one.has_target for run in mine for one in run),
+        attainment=attainment(mine, others),
+        goodput=_rates(
+            goodput(mine, mine_whole), None if others is None else goodput(others, whole[-1] if whole else others)
+        ),
+        objective=None if objective is None else 100 * objective,
+        tpot_ms=_latency(mine, others, lambda one: one.tpot_ms),
+        ttft_ms=_latency(mine, others, lambda one: one.ttft_ms),
+    )
+
+
+def _latency(mine: Runs, others: Runs | None, time: Callable[[Outcome], float | None]) -> Latency:
+    ours, theirs = (percentiles(time(one) for run in side for one in run) for side in (mine, others or ()))
+    return Latency(ours=ours, theirs=theirs)
+
+
+def _rates(ours: Ratio, theirs: Ratio | None) -> Compared:
+    """Both sides, neither below 0, and their difference."""
+    mine = interval(ours).within(0.0, math.inf)
+    if theirs is None:
+        return Compared(ours=mine)
+    others = interval(theirs).within(0.0, math.inf)
+    return Compared(ours=mine, theirs=others, difference=difference(ours, theirs))
+
+
+def goodput(runs: Runs, whole: Runs) -> Ratio:
+    """Tokens per second over the time of the whole run, of which ``runs`` may be a part."""
+    spans = [duration_ms(run) / 1_000 for run in whole]
+    return Ratio(
+        [_each(run, lambda one: one.tokens * one.attained) for run in runs],
+        [np.full(len(run), span / max(1, len(run))) for run, span in zip(runs, spans, strict=True)],
+    )
+
+
+def _passes(runs: Runs) -> Ratio:
+    """Tokens after the first for each pass of the target that a request took part in."""
+    return Ratio(
+        [_each(run, lambda one: max(0, one.tokens - 1)) for run in runs],
+        [_each(run, passes) for run in runs],
+    )
+
+
+def passes(one: Outcome) -> float:
+    """Of the target, after the prompt: every accepted token has saved one."""
+    return max(0, one.tokens - 1 - one.num_accepted, one.num_steps)
+
+
+def _each(run: Sequence[Outcome], figure: Callable[[Outcome], float]) -> Floats:
+    return np.array([figure(one) for one in run], dtype=float)
+
+
+def work_of(recording: Recording) -> Work:
+    """Of all runs."""
+    outcomes = [one for run in _outcomes(recording) for one in run]
+    seconds = [computed(run) for run in recording.runs]
+    known = [one for one in seconds if one is not None]
+    target, draft, select = (sum(one[part] for one in known) for part in range(3)) if known else (None, None, None)
+    return Work(
+        tokens=sum(one.tokens for one in outcomes),
+        after_first=sum(max(0, one.tokens - 1) for one in outcomes),
+        passes=sum(passes(one) for one in outcomes),
+        target_s=target,
+        draft_s=draft,
+        select_s=select,
+    )
+
+
+def computed(run: RecordedRun) -> tuple[float, float, float] | None:
+    """Seconds of target, drafter and selector; None where the replay could not read the services' figures."""
+    values = run.samples[-1].values if run.samples else {}
+    if not values.get("target_s"):
+        return None
+    return values["target_s"], values.get("draft_s", 0.0), values.get("select_s", 0.0)
+
+
+def _net_saving(ours: Recording, theirs: Recording | None) -> Interval:
+    """Machine seconds for a thousand tokens, without speculation less with it and its drafter."""
+    if theirs is None:
+        return Interval()
+    mine, others = (list(_machine_s_per_1000(side)) for side in (ours, theirs))
+    pairs = [
+        (one, other) for one, other in zip(mine, others, strict=False) if one is not None and other is not None
+    ]
+    if not pairs:
+        return Interval()
+    saved = paired_difference([other for _, other in pairs], [one for one, _ in pairs])
+    return Interval.of(saved if len(pairs) >= LEAST_RUNS else Estimate(saved.mean, None))
+
+
+def _machine_s_per_1000(recording: Recording) -> Iterator[float | None]:
+    for run in recording.runs:
+        seconds, tokens = computed(run), sum(one.tokens for one in run.requests)
+        yield None if seconds is None or not tokens else 1_000 * sum(seconds) / tokens
+
+
+def _failed(runs: Runs) -> int:
+    return sum(sum(failures(run).values()) for run in runs)

@@ -1,0 +1,105 @@
+"""Files and servers that a report is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.proof import period, replayed
+from bench.proof.period import Period, TenantCounts
+from bench.proof.prometheus import QUESTIONS, Prometheus
+from bench.proof.sides import Facts
+from bench.replay.recording import Recording, load
+from bench.simulator.prices import Prices
+from shared.errors import ConfigurationError, PolicyError
+from shared.policy import load_policy
+from shared.yaml_file import YamlFile
+
+
+def from_files(ours: Path, theirs: Path | None, prices: Path | None, policy: Path | None) -> Facts:
+    """What `adaserve replay --save` wrote, with speculation and without. Raises ConfigurationError."""
+    mine = load(ours)
+    others = None if theirs is None else load(theirs)
+    if mine.system == "plain" and others is not None and others.system != "plain":
+        raise ConfigurationError(f"{ours} is the one without speculation: give it as --baseline")
+    priced = None if prices is None else prices_for(mine, others, prices)
+    return replayed.facts(mine, others, priced, objectives_of(policy))
+
+
+def objectives_of(policy: Path | None) -> dict[str, float]:
+    """Of the classes that have one, 0 to 1."""
+    if policy is None:
+        return {}
+    classes = load_policy(policy).classes
+    return {name: one.objective for name, one in classes.items() if one.objective is not None}
+
+
+def read_prices(path: Path) -> Prices:
+    """Whoever the tenants are. Raises PolicyError."""
+    return YamlFile.read(path).model(Prices)
+
+
+def prices_for(ours: Recording, theirs: Recording | None, path: Path) -> Prices:
+    """Prices that every tenant of the replays has. Raises PolicyError, also where an hour has no meaning."""
+    prices = read_prices(path)
+    for recording in (ours, theirs):
+        for run in recording.runs if recording is not None else ():
+            for one in run.requests:
+                if one.tenant not in prices.tenants:
+                    raise PolicyError(
+                        f"{path}: no prices for the replay's tenant {one.tenant!r}; "
+                        f"there are {', '.join(prices.tenants)}"
+                    )
+            if run.requests[0].arrival_ms == run.requests[-1].arrival_ms:
+                raise PolicyError("all requests arrive at once; earnings per hour need a duration")
+    return prices
+
+
+Span = tuple[float, float]  # seconds since 1970
+Usage = Callable[[str, str], Mapping[str, Any]]  # GET /admin/usage since one ISO time until another
+
+
+def from_prometheus(
+    url: str,
+    ours: Span,
+    theirs: Span | None,
+    prices: Path | None,
+    usage: Usage | None,
+    told: Callable[[int, int], None] = lambda _done, _of: None,
+) -> Facts:
+    """Of a period, beside another one where given. ``told`` hears how many questions are answered.
+
+    Raises an AdaServeError for what cannot be asked or read.
+    """
+    spans = [span for span in (ours, theirs) if span is not None]
+    done = 0
+
+    def answered() -> None:
+        nonlocal done
+        done += 1
+        told(done, QUESTIONS * len(spans))
+
+    priced = None if prices is None else read_prices(prices)
+    history = Prometheus(url, answered)
+    periods = [_with_usage(history.period(*span), usage) for span in spans]
+    source = {"period": _span(ours), **({} if theirs is None else {"beside": _span(theirs)})}
+    return period.facts(periods[0], periods[1] if theirs else None, priced, source)
+
+
+def _span(span: Span) -> str:
+    return " to ".join(datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M") for at in span)
+
+
+def _with_usage(found: Period, usage: Usage | None) -> Period:
+    if usage is None:
+        return found
+    since, until = (datetime.fromtimestamp(at, UTC).isoformat() for at in (found.start, found.end))
+    tenants: dict[str, TenantCounts] = {}
+    for row in usage(since, until).get("rows", ()):
+        counted = {name: float(row.get(name) or 0) for name in TenantCounts.__dataclass_fields__}
+        name = str(row.get("tenant"))
+        tenants[name] = tenants.get(name, TenantCounts()) + TenantCounts(**counted)
+    return replace(found, tenants=tenants)

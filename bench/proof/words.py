@@ -1,0 +1,124 @@
+"""A report's opening: three sentences for people who decide and read no further. Pure.
+
+They say what was measured, with its interval, and nothing that the interval does not carry.
+"""
+
+from __future__ import annotations
+
+import math
+
+from bench.proof.intervals import Interval
+from bench.proof.sides import Facts, TenantFigures
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """With so many significant digits, integers in full, thousands apart; – for none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}".replace("-", "−")
+
+
+def count(value: float | None) -> str:
+    """In whole numbers, thousands apart; – for none."""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def spread(interval: Interval, unit: str = "") -> str:
+    """`70.8 % (65.1 to 76.2)`, without a known interval `70.8 %`."""
+    told = number(interval.value) + (f" {unit}" if unit else "")
+    if interval.low is None or interval.high is None:
+        return told
+    return f"{told} ({number(interval.low)} to {number(interval.high)})"
+
+
+def sentences(facts: Facts) -> list[str]:
+    """On promises, on work and on money."""
+    return [on_promises(facts), on_work(facts), on_money(facts)]
+
+
+def on_promises(facts: Facts) -> str:
+    """Attainment of all classes together."""
+    total = facts.total
+    found = total.attainment
+    if found.ours.value is None:
+        return "No request had a target, so nothing can be said about promises kept."
+    start = f"Of {total.requests:,} requests with a promised response time, {spread(found.ours, '%')} kept it"
+    if found.theirs.value is None:
+        return f"{start}; how many would have without speculation was not measured."
+    start += f" with speculation and {spread(found.theirs, '%')} without"
+    apart = _points(found.difference)
+    if found.difference.is_above:
+        return f"{start}: {apart} more."
+    if found.difference.is_below:
+        return f"{start}: {apart} fewer, so here speculation does harm."
+    return f"{start}; the difference of {apart} is within what chance explains."
+
+
+def _points(difference: Interval) -> str:
+    return spread(difference.turned if difference.is_below else difference, "points")
+
+
+def on_work(facts: Facts) -> str:
+    """Passes of the target, and what that leaves of the machine's time."""
+    per_pass = facts.tokens_per_pass
+    if per_pass.value is None:
+        return "Nothing was generated, so nothing can be said about work saved."
+    saved = 100 * (1 - 1 / per_pass.value)
+    start = (
+        f"The large model gave {spread(per_pass, 'tokens')} each time it worked on a request, which spares it "
+        f"{number(max(0.0, saved), 2)} % of its passes"
+    )
+    net, base = facts.net_saving_per_1000, _baseline_s(facts)
+    if net.value is None or not base:
+        return f"{start}; what that saves of the machine's time was not measured."
+    detail = f"{number(base)} s without, {number(base - net.value)} s with, the drafter's own included"
+    return f"{start}; {_machine_time(net, base)} ({detail})."
+
+
+def _machine_time(net: Interval, base: float) -> str:
+    assert net.value is not None
+    more, percent = ("less", net) if net.value > 0 else ("more", net.turned)
+    words = f"{spread(percent.scaled(100 / base), '%')} {more} machine time for a thousand tokens"
+    if net.low is None:
+        return f"all in all it took {words}, measured too seldom for an interval"
+    if net.is_above or net.is_below:
+        return f"all in all it took {words}"
+    return "all in all the machine's time for a thousand tokens is the same within noise"
+
+
+def _baseline_s(facts: Facts) -> float | None:
+    work = facts.baseline_work
+    return None if work is None else work.per_1000(work.machine_s)
+
+
+def on_money(facts: Facts) -> str:
+    """Gain and payback of all tenants together."""
+    everyone = next((one for one in facts.tenants if one.name is None), None)
+    if facts.currency is None or everyone is None:
+        return "Without prices nothing is said about money: give --prices."
+    gain = everyone.gain_per_hour
+    if gain is None or gain.value is None:
+        cost = everyone.cost_per_1000
+        told = "" if cost is None else f"; a thousand tokens cost {number(cost.ours.value)} {facts.currency}"
+        why = "Without a baseline" if not facts.has_baseline else "From counts over a period alone"
+        return f"{why} there is no gain to tell{told}."
+    unit = f"{facts.currency} for an hour of such traffic"
+    amount = spread(gain, unit)
+    if gain.is_below:
+        return f"At the given prices speculation does not pay: it loses {spread(gain.turned, unit)}."
+    if not gain.is_above:
+        return (
+            f"At the given prices it is not shown that speculation pays: the gain is {amount}, which may be none."
+        )
+    return f"At the given prices speculation gains {amount}{_payback(everyone, facts.currency)}."
+
+
+def _payback(everyone: TenantFigures, currency: str) -> str:
+    days = everyone.payback_days
+    if not isinstance(days, float):
+        return ""
+    paid = f"the introduction of {number(everyone.introduction)} {currency}"
+    return f", so that {paid} is paid back after {number(days, 2)} days"

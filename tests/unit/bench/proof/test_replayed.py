@@ -1,0 +1,218 @@
+"""A report's figures from recorded replays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.proof import page, replayed, words
+from bench.proof.intervals import Interval
+from bench.proof.sides import Facts
+from bench.proof.sources import from_files
+from bench.replay.recording import Recording, load, save
+from bench.simulator.prices import Prices
+from shared.errors import ConfigurationError, PolicyError
+from tests.unit.bench.proof.recordings import recording, request, run
+
+PRICES = Prices.model_validate(
+    {
+        "currency": "EUR",
+        "gpu_hour": 3.6,
+        "gpus": 1,
+        "tenants": {
+            "acme": {"per_million_tokens": 1_000.0, "introduction": 240.0},
+            "other": {"per_million_tokens": 1.0, "introduction": 0.0},
+        },
+    }
+)
+OURS = recording(run([True] * 8 + [False] * 2, target_s=8.0, draft_s=1.0, accepted=50))
+THEIRS = recording(run([True] * 2 + [False] * 8, target_s=12.0), system="plain")
+
+
+def facts(ours: Recording = OURS, theirs: Recording | None = THEIRS, prices: Prices | None = PRICES) -> Facts:
+    return replayed.facts(ours, theirs, prices, {"chat": 0.9})
+
+
+def test_attainment_and_goodput_stand_beside_the_baselines() -> None:
+    (chat,) = facts().classes
+    assert (chat.name, chat.requests, chat.objective) == ("chat", 10, 90.0)
+    assert (chat.attainment.ours.value, chat.attainment.theirs.value) == (80.0, 20.0)
+    assert chat.attainment.difference.is_above
+    seconds = 9 + 1.001  # from the first arrival to the last token
+    assert chat.goodput.ours.value == pytest.approx(8 * 101 / seconds)
+
+
+def test_each_accepted_token_spares_a_pass() -> None:
+    work = facts().work
+    assert (work.after_first, work.passes, work.spared) == (1_000, 500, 500)
+    assert facts().tokens_per_pass.value == 2.0
+    assert facts().baseline_work is not None
+    assert facts().baseline_work.tokens_per_pass == 1.0  # type: ignore[union-attr]
+
+
+def test_the_drafters_own_time_is_taken_off_what_is_saved() -> None:
+    saved = facts().net_saving_per_1000
+    assert saved.value == pytest.approx(1_000 * (12 - 8 - 1) / 1_010)
+    assert saved.low is None  # one run
+
+
+def test_tenants_bear_their_part_and_the_gain_pays_the_introduction_back() -> None:
+    acme, everyone = facts().tenants
+    assert (acme.name, everyone.name) == ("acme", None)
+    assert acme.gpu_s_per_1000.ours.value == pytest.approx(1_000 * 9 / 1_010)
+    gain = 6 * 101 * 1e-3 / (9 / 3_600)  # six requests more are paid for, in nine seconds
+    assert acme.gain_per_hour is not None
+    assert acme.gain_per_hour.value == pytest.approx(gain)
+    assert acme.gain_per_hour.is_above
+    assert acme.payback_days == pytest.approx(240 / gain / 24)
+
+
+def test_gpus_that_only_drafting_needs_are_no_cost_of_the_baseline() -> None:
+    dear = PRICES.model_copy(update={"drafter_gpus": 1})
+    cheap, expensive = (facts(prices=one).tenants[0] for one in (PRICES, dear))
+    assert cheap.gain_per_hour is not None
+    assert expensive.gain_per_hour is not None
+    assert cheap.gain_per_hour.value - expensive.gain_per_hour.value == pytest.approx(3.6)  # type: ignore[operator]
+
+
+def test_the_opening_says_what_was_measured_and_no_more() -> None:
+    promises, work, money = words.sentences(facts())
+    assert promises.startswith("Of 10 requests with a promised response time, 80.0 % (49.0 to 94.3) kept it with")
+    assert promises.endswith("more.")
+    assert "2.00 tokens" in work
+    assert "25.0 % less machine time" in work
+    assert "the introduction of 240 EUR is paid back after" in money
+
+
+def test_the_opening_is_honest_where_it_does_not_pay() -> None:
+    promises, work, money = words.sentences(facts(ours=THEIRS, theirs=OURS))
+    assert "fewer, so here speculation does harm" in promises
+    assert "more machine time" in work
+    assert "does not pay: it loses" in money
+    same = words.sentences(facts(ours=OURS, theirs=OURS))
+    assert "within what chance explains" in same[0]
+    assert "not shown that speculation pays" in same[2]
+
+
+def test_the_opening_without_baseline_prices_or_services_figures() -> None:
+    bare = recording(run([True]).model_copy(update={"samples": []}))
+    promises, work, money = words.sentences(facts(bare, None, None))
+    assert "how many would have without speculation was not measured" in promises
+    assert "was not measured" in work
+    assert money.startswith("Without prices")
+    assert "no gain to tell" in words.sentences(facts(OURS, None))[2]
+    limits = " ".join(facts(bare, None, None).limits)
+    assert "no baseline" in limits
+    assert "1 requests with a target" in limits
+    assert "--metrics" in limits
+
+
+def test_requests_without_targets_have_nothing_to_keep() -> None:
+    none = recording(run([None, None]))
+    found = facts(none, None, None)
+    assert found.classes == []
+    assert words.sentences(found)[0].startswith("No request had a target")
+
+
+def test_three_runs_give_intervals_to_everything() -> None:
+    ours = recording(*(run([True] * 5, seed=seed, target_s=8.0 + seed, accepted=10) for seed in range(3)))
+    theirs = recording(*(run([True] * 4 + [False], seed=seed, target_s=12.0) for seed in range(3)), system="plain")
+    found = facts(ours, theirs)
+    assert found.net_saving_per_1000.low is not None
+    assert found.seams_s == [5.0, 10.0]
+    assert [event.at_s for event in found.events] == [1.0, 6.0, 11.0]
+    assert found.samples[-1].values["target_s"] == 8 + 9 + 10
+    apart = found.total.attainment.difference
+    assert apart.value == pytest.approx(20.0)
+    assert apart.low is not None
+    assert apart.low < 20.0  # the same in every run is not certain of other runs
+
+
+def test_replays_that_cannot_be_compared_are_said_to_be() -> None:
+    other = recording(run([True]), system="plain", temperature=0.5)
+    limits = " ".join(facts(theirs=other, prices=None).limits)
+    assert "different temperatures" in limits
+    assert "different numbers of requests" in limits
+
+
+def test_the_page_is_whole_and_shows_what_users_wrote_as_text() -> None:
+    text = page.html(facts(), "<script>alert(1)</script>")
+    assert "<script" not in text
+    assert "&lt;b&gt;swapped&lt;/b&gt;" in text
+    for outside in ("http://", "https://", "src=", "@import", "url("):
+        assert outside not in text
+    assert text.count("<svg") == text.count('role="img"') >= 2
+    assert page.html(facts(), "a") == page.html(facts(), "a")
+
+
+def test_the_page_stands_without_baseline_and_prices() -> None:
+    text = page.html(facts(theirs=None, prices=None), "a")
+    assert "were not read" not in text
+    assert "paid back" not in text
+
+
+def test_payback_is_a_date_only_where_the_gain_is_clear() -> None:
+    found = facts()
+    assert page.payback_dates(found)["acme"].startswith("2023-11-14 (0.0")
+    acme = replace(found.tenants[0], gain_per_hour=Interval(1.0, -1.0, 3.0))
+    assert page.payback_dates(replace(found, tenants=[acme])) == {"acme": "not shown to pay back"}
+    assert page.payback_dates(facts(theirs=None))["acme"] == "–"
+    late = replace(found.tenants[0], payback_days=1e12)
+    assert page.payback_dates(replace(found, tenants=[late])) == {"acme": "not in our time"}
+
+
+def test_figures_as_json_have_the_same_numbers() -> None:
+    told = page.json(facts())
+    assert told["classes"]["chat"]["attainment"]["ours"]["value"] == 80.0
+    assert told["tenants"]["all"]["requests"] == 10
+    assert told["work"]["tokens_per_pass"] == 2.0
+
+
+# ---- files -------------------------------------------------------------------------------------------------
+def test_a_recording_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    save(OURS, tmp_path / "a.json")
+    assert load(tmp_path / "a.json") == OURS
+    with pytest.raises(ConfigurationError, match="cannot be written"):
+        save(OURS, tmp_path / "no" / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "not what `adaserve replay --save` writes"),
+        ("[]", "no format"),
+        ('{"format": "adaserve-replay", "version": 2}', "version 2; this AdaServe reads 1"),
+        ('{"format": "adaserve-replay", "version": 1, "trace": "a"}', "model: Field required"),
+    ],
+)
+def test_other_files_are_refused_in_words(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ConfigurationError, match=words):
+        load(tmp_path / "a.json")
+
+
+def test_a_request_out_of_bounds_is_named(tmp_path: Path) -> None:
+    broken = OURS.model_dump_json().replace('"tokens":101', '"tokens":-1', 1)
+    (tmp_path / "a.json").write_text(broken)
+    with pytest.raises(ConfigurationError, match=r"runs\.0\.requests\.0\.tokens"):
+        load(tmp_path / "a.json")
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load(tmp_path / "none.json")
+
+
+def test_files_swapped_and_tenants_without_prices_are_refused(tmp_path: Path) -> None:
+    save(OURS, tmp_path / "on.json")
+    save(THEIRS, tmp_path / "off.json")
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("{currency: EUR, gpu_hour: 1.0, gpus: 1, tenants: {b: {per_million_tokens: 1.0}}}")
+    with pytest.raises(ConfigurationError, match="give it as --baseline"):
+        from_files(tmp_path / "off.json", tmp_path / "on.json", None, None)
+    with pytest.raises(PolicyError, match="no prices for the replay's tenant 'acme'"):
+        from_files(tmp_path / "on.json", None, prices, None)
+    prices.write_text("{currency: EUR, gpu_hour: 1.0, gpus: 1, tenants: {acme: {per_million_tokens: 1.0}}}")
+    assert from_files(tmp_path / "on.json", tmp_path / "off.json", prices, None).currency == "EUR"
+    save(recording(run([True]).model_copy(update={"requests": [request(0.0)]})), tmp_path / "on.json")
+    with pytest.raises(PolicyError, match="arrive at once"):
+        from_files(tmp_path / "on.json", None, prices, None)
