@@ -78,7 +78,16 @@ class TableSubmission(Submission):
 
     def __init__(self, gateway: GatewayProcess, parts: Parts, resumption: Resumption) -> None:
         nothing: Any = None
-        super().__init__(parts, nothing, resumption, nothing, nothing, model="table", limits=lambda: nothing)
+        super().__init__(
+            parts,
+            nothing,
+            resumption,
+            nothing,
+            nothing,
+            model="table",
+            limits=lambda: nothing,
+            max_inspected=1,
+        )
         self._gateway = gateway
 
     async def _prepare(self, choice: Choice, asked: Asked) -> Completion:
