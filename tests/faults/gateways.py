@@ -157,7 +157,7 @@ class GatewayProcess:
         try:
             async for piece in completion.pieces(1e9):
                 if piece is not None:
-                    client.take(piece, bytes(completion._delivery.logprobs))
+                    client.take(piece, bytes(completion._delivery.logprobs), completion.drafted(piece))
             client.ends.append(str(completion.finish_reason))
         except ApiError as error:
             client.failed(error)
