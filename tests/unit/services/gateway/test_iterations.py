@@ -71,3 +71,12 @@ def test_what_another_verifier_drew_again_stands_once() -> None:
 def test_only_the_last_are_told() -> None:
     iterations, _ = told(*(at(position) for position in range(MAX_ITERATIONS + 3)))
     assert [iterations[0]["position"], len(iterations)] == [3, MAX_ITERATIONS]
+
+
+def test_no_number_is_beyond_what_json_holds() -> None:
+    odd = dataclasses.replace(
+        TREE, need=float("inf"), draft_ms=float("inf"), probability=np.array([np.inf, -1, 0.5], np.float32)
+    )
+    [iteration], _ = told(odd, STEP)
+    assert (iteration["need"], iteration["draft_ms"]) == (None, None)
+    assert [node["p"] for node in iteration["nodes"]] == [1.0, 0.0, 0.5]

@@ -15,7 +15,7 @@ from shared import codec
 from shared.inference.blocks import BlockPool
 from shared.inspect_store import entries, read, read_live
 from shared.inspection import MAX_LIVE, InspectedTree
-from shared.messages import TokenEvent
+from shared.messages import SelectedTrees, TokenEvent
 from shared.modes import Mode
 from shared.streams import parse_streams
 from tests.requests import generation, request
@@ -174,3 +174,14 @@ def test_a_young_verifier_has_a_short_window(age_ms: float, window_s: float) -> 
     assert recent.sums(5.0)[1] == WINDOW_S
     recent.stepped(5.0, tokens=1, selected=0, accepted=0, taken=None)
     assert recent.sums(5.0 + age_ms)[1] == window_s
+
+
+def test_sums_of_lying_hints_still_fit() -> None:
+    recent, most = Recent(), 2**31 - 1
+    taken: Any = SelectedTrees.__new__(SelectedTrees)
+    object.__setattr__(taken, "budget_used", most)
+    object.__setattr__(taken, "phase", np.zeros(3, np.uint8))
+    for _ in range(3):
+        recent.stepped(5.0, tokens=1, selected=3, accepted=0, taken=taken)
+    live = snapshot(Scheduler(BlockPool(8), max_running=1, prefill_chunk=8), recent, standing(), 5.0)
+    assert (live.budget_used, live.slo_nodes) == (3 * most, 9)
