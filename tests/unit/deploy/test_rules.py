@@ -33,7 +33,8 @@ def test_a_rule_asks_for_what_there_is(rule: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("expr", [
     "adaserve_steps", "adaserve_steps_totals", 'adaserve_steps_total{kinds="bare"}',
-    'adaserve_steps_total{kind="odd"}', "sum by (kinds) (adaserve_steps_total)", "adaserve_step_time_seconds", "adaserve:nothing",
+    'adaserve_steps_total{kind="odd"}', "sum by (kinds) (adaserve_steps_total)", "adaserve_step_time_seconds",
+    "adaserve:nothing",
 ])  # fmt: skip
 def test_what_there_is_not_is_noticed(expr: str) -> None:
     assert complaints(expr, labels_of_records())

@@ -464,4 +464,6 @@ class TestFailures:
         await served.until(lambda: bool(served.verifier.requests))
         await asyncio.sleep(0.1)
         metrics = (await served.http.get("/metrics")).text.splitlines()
-        assert not [line for line in metrics if line.startswith("adaserve_slo_requests") and not line.endswith(" 0.0")]
+        assert not [
+            line for line in metrics if line.startswith("adaserve_slo_requests") and not line.endswith(" 0.0")
+        ]
