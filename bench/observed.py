@@ -99,15 +99,10 @@ def prometheus(stack: LocalStack, folder: Path) -> Iterator[Prometheus]:
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     address = f"127.0.0.1:{_free_port()}"
-    words = [
-        _found("prometheus"),
-        "--config.file",
-        str(folder / "prometheus.yml"),
-        "--storage.tsdb.path",
-        str(folder / "data"),
-    ]
+    words = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
     with (folder / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen([*words, "--web.listen-address", address], stdout=log, stderr=subprocess.STDOUT)
+        command = [_found("prometheus"), *words, f"--web.listen-address={address}"]
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
             _wait_ready(f"http://{address}/-/ready", process)
             yield Prometheus(f"http://{address}")
