@@ -158,8 +158,8 @@ class Bus:
                     for command in commands:
                         pipe.execute_command(*command)
                     replies: list[Any] = await pipe.execute(raise_on_error=False)
-                if all(isinstance(reply, Exception) for reply in replies):
-                    raise replies[0]
+        if all(isinstance(reply, Exception) for reply in replies):
+            raise BusUnavailable(f"every command was refused: {replies[0]}")
         return replies
 
     async def stored(self, request: str) -> Stored | None:
