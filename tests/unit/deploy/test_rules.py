@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from deploy.dashboards.__main__ import DASHBOARDS
 from shared import signals, telemetry
 from tests.unit.deploy.promql import ROOT, RULES, complaints, labels_of_records, rules
 
@@ -55,6 +56,16 @@ def test_an_alert_can_be_understood_at_night(alert: dict[str, Any]) -> None:
 def test_the_runbook_knows_no_other_alerts() -> None:
     told = re.findall(r"^### (AdaServe\w+)$", RUNBOOK.read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(told) == sorted({alert["alert"] for alert in ALERTS})
+
+
+def test_the_panels_that_the_runbook_names_are_there() -> None:
+    runbook = RUNBOOK.read_text(encoding="utf-8").partition("## Runbook")[2]
+    named = {name.replace("\n", " ") for name in re.findall(r"(?<!\*)\*([^*]+)\*(?!\*)", runbook)}
+    titles = [panel.title for dashboard in DASHBOARDS for panel in dashboard.panels]
+    titles += [dashboard.title.removeprefix("AdaServe: ") for dashboard in DASHBOARDS]
+    there = {name for name in named if any(title.startswith(name.removeprefix("AdaServe: ")) for title in titles)}
+    assert named - there == set()
+    assert len(there) > 20
 
 
 def test_every_alert_is_seen_to_fire() -> None:
