@@ -54,12 +54,13 @@ class PolicySource:
         self._since: float | None = None
         self._error: dict[str, Any] | None = None
         telemetry.set(signals.POLICY_REFUSED, 0)
-        self._begin(CUSTOM)
         if self._file is not None:
             data = self._file.read()
             self._take(self._policy_of(self._file.path, data), digest_of(data))
         elif policy is not None:
             self._put(policy)
+        else:
+            self._begin(CUSTOM)
 
     def about(self) -> dict[str, Any]:
         """What is in force since when (Unix ms), and what was refused last, if nothing good has come since."""
@@ -125,7 +126,7 @@ class PolicySource:
             objective = None if found is None else found.objective
             if objective is not None or (name in before and before[name].objective is not None):
                 self._telemetry.set(signals.SLO_OBJECTIVE, objective or 0.0, slo_class=name)
-                self._begin(name)
+            self._begin(name)
         self.current = policy
 
     def _begin(self, service_class: str) -> None:
