@@ -22,7 +22,6 @@ import asyncio
 import json
 import math
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -36,7 +35,7 @@ from typing import Any
 import httpx
 import yaml
 
-from bench.local import SERVICES, LocalStack, local_stack
+from bench.local import SERVICES, LocalStack, free_port, local_stack
 from bench.prompts import source_prompts
 from bench.replay.plan import Wishes
 from bench.replay.probe import probe
@@ -99,7 +98,7 @@ def prometheus(stack: LocalStack, folder: Path) -> Iterator[Prometheus]:
         "scrape_configs": [{"job_name": "adaserve", "static_configs": [{"targets": targets}]}],
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    address = f"127.0.0.1:{_free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     words = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
     with (folder / "prometheus.log").open("wb") as log:
         command = [_found("prometheus"), *words, f"--web.listen-address={address}"]
@@ -131,12 +130,6 @@ def _found(tool: str) -> str:
     if path is None:
         raise ConfigurationError(f"there is no {tool} on the PATH (Debian: package prometheus)")
     return path
-
-
-def _free_port() -> int:
-    with socket.socket() as probing:
-        probing.bind(("127.0.0.1", 0))
-        return int(probing.getsockname()[1])
 
 
 # -- load ------------------------------------------------------------------------------------------------------
