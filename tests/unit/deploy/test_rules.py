@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,8 +80,9 @@ def test_promtool_accepts_the_rules() -> None:
 
 
 @needs_promtool
-def test_the_alerts_fire_when_they_should_and_only_then() -> None:
-    run("test", "rules", *map(str, TESTS))
+@pytest.mark.parametrize("file", TESTS, ids=lambda file: file.stem)
+def test_the_alerts_fire_when_they_should_and_only_then(file: Path) -> None:
+    run("test", "rules", str(file))
 
 
 @needs_promtool
