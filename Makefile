@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-TYPED  := services shared cli bench models
+TYPED  := services shared cli bench models deploy
 
 empty  :=
 comma  := ,
@@ -27,7 +27,7 @@ PROCESSES := tests/faults tests/e2e
 .DEFAULT_GOAL := help
 .PHONY: help install run test thorough check format flagship breaker optimality selection twin latency calibration \
   typical rivals breakdown keys fallback faults mutants kills storm redisfaults replacement leavers canaries noredis \
-  overload gateway chaos conformance fuzz structured tracing console report drift
+  overload gateway chaos conformance fuzz structured tracing console report drift rules dashboards
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -151,6 +151,15 @@ overload: install  ## open-loop load up to five times the capacity, and a floodi
 
 structured: install  ## generated JSON Schemas with speculation and without, and hostile ones
 	$(BIN)/python -m bench.structured $(ARGS)
+
+rules: install  ## dashboards and the table of metrics written anew, rules checked and tested by promtool
+	$(BIN)/python -m deploy.dashboards
+	$(BIN)/python -m deploy.metrics_table
+	promtool check rules --lint=all --lint-fatal deploy/k8s/files/rules/adaserve.yaml
+	promtool test rules deploy/k8s/files/rules/tests/*.yaml
+
+dashboards: install  ## every rule and panel against a real Prometheus beside a cell under load; ARGS=--keep
+	$(BIN)/python -m bench.observed $(ARGS)
 
 typical: install  ## how far typical acceptance takes answers from the exact ones, and what it gains
 	$(BIN)/python -m bench.typical $(ARGS)

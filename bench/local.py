@@ -53,7 +53,7 @@ class LocalStack:
 
     def start(self, name: str, module: str | None = None) -> None:
         """Start a service, or ``module`` in its place; a port it had before is kept."""
-        self.ports.setdefault(name, _free_port())
+        self.ports.setdefault(name, free_port())
         variables = {"REDIS_URL": self.redis_url, "HTTP_PORT": str(self.ports[name]), **self.settings[name]}
         environment = {f"ADASERVE_{key}": value for key, value in variables.items()}
         log = (self.folder / f"{name}.log").open("ab")
@@ -179,7 +179,8 @@ def local_stack(
             stack.stop()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

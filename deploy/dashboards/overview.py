@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from deploy.dashboards.grafana import CELL, Dashboard, Panel, Query, quantile, rate
+from deploy.dashboards.promises import SHARES, attained
+from deploy.dashboards.speculation import TOKENS_A_VERIFICATION
 
 RED, AMBER = "red", "orange"
 
@@ -16,20 +18,12 @@ NOW = (
         height=5,
         steps=[(1, RED)],
     ),
-    Panel(
-        title="Promises kept",
-        description=(
-            "Of the requests with a target that ended in the last five minutes, the share that attained "
-            "it, by class."
-        ),
-        queries=[Query(f"adaserve:slo_attained:ratio_5m{{{CELL}}}", "{{slo_class}}")],
-        unit="percentunit",
-        kind="stat",
-        width=8,
-        height=5,
-        first=RED,
-        steps=[(0.9, AMBER), (0.95, "green")],
-        most=1.0,
+    attained(
+        "Promises kept",
+        "Of the requests with a target that ended in the last five minutes, the share that attained it, by class.",
+        f"adaserve:slo_attained:ratio_5m{{{CELL}}}",
+        SHARES,
+        least=0.0,
     ),
     Panel(
         title="Oldest in the queue",
@@ -59,7 +53,7 @@ NOW = (
         title="Redis",
         description="Whether Redis answers the gateways. Without it nothing is accepted or served.",
         queries=[Query(f"max(adaserve_redis_up{{{CELL}}})")],
-        kind="state-timeline",
+        kind="stat",
         width=4,
         height=5,
         first=RED,
@@ -117,11 +111,7 @@ LATENCY = (
         queries=[Query(quantile(q, "adaserve_tpot_seconds"), f"p{round(100 * q)}") for q in (0.5, 0.95, 0.99)],
         unit="s",
     ),
-    Panel(
-        title="Tokens a verification",
-        description="Output tokens for each pass of a request through the target model; 1 is plain decoding.",
-        queries=[Query(f"adaserve:tokens_per_verification:ratio_5m{{{CELL}}}", "tokens {{cell}}")],
-    ),
+    TOKENS_A_VERIFICATION,
 )
 
 CELL_ROW = (

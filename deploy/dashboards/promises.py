@@ -2,51 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from deploy.dashboards.grafana import CELL, CLASS, CLASSES, Dashboard, Panel, Query, quantile, rate
 
 FINISHED, MET = "adaserve_rollout_finished_total", 'met="true"'
 
+
+def attained(
+    title: str, description: str, series: str, steps: Sequence[tuple[float, str]], least: float | None
+) -> Panel:
+    """A share of each class that is as good as it is high."""
+    return Panel(
+        title=title,
+        description=description,
+        queries=[Query(series, "{{slo_class}}")],
+        unit="percentunit",
+        kind="stat",
+        width=8,
+        height=5,
+        first="red",
+        steps=steps,
+        least=least,
+        most=1.0,
+    )
+
+
+SHARES = ((0.9, "orange"), (0.95, "green"))
+
 NOW = (
-    Panel(
-        title="Attained in 5 minutes",
-        description=(
-            "Share of the requests with a target that attained it. Requests that failed are among those "
-            "that did not."
-        ),
-        queries=[Query(f"adaserve:slo_attained:ratio_5m{{{CLASS}}}", "{{slo_class}}")],
-        unit="percentunit",
-        kind="stat",
-        width=8,
-        height=5,
-        first="red",
-        steps=[(0.9, "orange"), (0.95, "green")],
-        most=1.0,
+    attained(
+        "Attained in 5 minutes",
+        "Share of the requests with a target that attained it. Requests that failed are among those that did not.",
+        f"adaserve:slo_attained:ratio_5m{{{CLASS}}}",
+        SHARES,
+        least=0.0,
     ),
-    Panel(
-        title="Attained in 3 days",
-        description="The same over three days, or as long as Prometheus has known the class.",
-        queries=[Query(f"adaserve:slo_attained:ratio_3d{{{CLASS}}}", "{{slo_class}}")],
-        unit="percentunit",
-        kind="stat",
-        width=8,
-        height=5,
-        first="red",
-        steps=[(0.9, "orange"), (0.95, "green")],
-        most=1.0,
+    attained(
+        "Attained in 3 days",
+        "The same over three days, or as long as Prometheus has known the class.",
+        f"adaserve:slo_attained:ratio_3d{{{CLASS}}}",
+        SHARES,
+        least=0.0,
     ),
-    Panel(
-        title="Allowance left of 3 days",
-        description=(
-            "Of the requests that a class may miss by its objective, the share it has not missed. Below 0 "
-            "the promise is broken. Only classes with an objective in the policy have one."
-        ),
-        queries=[Query(f"1 - adaserve:slo_burn:ratio_3d{{{CLASS}}}", "{{slo_class}}")],
-        unit="percentunit",
-        kind="stat",
-        width=8,
-        height=5,
-        first="red",
-        steps=[(0, "orange"), (0.25, "green")],
+    attained(
+        "Allowance left of 3 days",
+        "Of the requests that a class may miss by its objective, the share it has not missed. Below 0 the promise "
+        "is broken. Only classes with an objective in the policy have one.",
+        f"1 - adaserve:slo_burn:ratio_3d{{{CLASS}}}",
+        ((0.0, "orange"), (0.25, "green")),
         least=None,
     ),
 )

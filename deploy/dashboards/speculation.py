@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from deploy.dashboards.grafana import CELL, Dashboard, Panel, Query, rate
 
+TOKENS_A_VERIFICATION = Panel(
+    title="Tokens a verification",
+    description="Output tokens for each pass of a request through the target model; 1 is plain decoding.",
+    queries=[Query(f"adaserve:tokens_per_verification:ratio_5m{{{CELL}}}", "tokens {{cell}}")],
+)
+
 YIELD = (
     Panel(
         title="Drafted tokens, verified",
@@ -18,11 +24,7 @@ YIELD = (
         unit="cps",
         stacked=True,
     ),
-    Panel(
-        title="Tokens a verification",
-        description="Output tokens for each pass of a request through the target model; 1 is plain decoding.",
-        queries=[Query(f"adaserve:tokens_per_verification:ratio_5m{{{CELL}}}", "tokens {{cell}}")],
-    ),
+    TOKENS_A_VERIFICATION,
     Panel(
         title="Acceptance by depth",
         description=(

@@ -117,9 +117,9 @@ class Bus:
         return found
 
     async def read(self, commands: Sequence[Command], *, raises: bool = True) -> list[Any]:
-        """Replies to commands in one write that may be repeated. Raises BusUnavailable.
+        """Replies to commands in one write that may be repeated; without ``raises`` an error is its reply.
 
-        Without ``raises`` an error of one is its reply, unless all are errors.
+        Raises BusUnavailable.
         """
         async with _in_time():
             with bus_errors():
@@ -127,8 +127,13 @@ class Bus:
                     for command in commands:
                         pipe.execute_command(*command)
                     replies: list[Any] = await pipe.execute(raise_on_error=raises)
-                if all(isinstance(reply, Exception) for reply in replies):
-                    raise replies[0]
+        return replies
+
+    async def look(self, commands: Sequence[Command]) -> list[Any]:
+        """`read`, an error as an exception. Raises BusUnavailable, also where all are errors."""
+        replies = await self.read(commands, raises=False)
+        if all(isinstance(reply, Exception) for reply in replies):
+            raise BusUnavailable(f"every command was refused: {replies[0]}")
         return replies
 
     async def rollout(self) -> bytes | None:

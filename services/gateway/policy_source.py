@@ -15,6 +15,7 @@ from typing import Any
 
 from services.gateway.audit import SYSTEM, Record
 from services.gateway.followed_file import FollowedFile, digest_of
+from services.gateway.slo import CUSTOM
 from shared import signals
 from shared.errors import PolicyError
 from shared.policy import Policy
@@ -58,6 +59,8 @@ class PolicySource:
             self._take(self._policy_of(self._file.path, data), digest_of(data))
         elif policy is not None:
             self._put(policy)
+        else:
+            self._begin(CUSTOM)
 
     def about(self) -> dict[str, Any]:
         """What is in force since when (Unix ms), and what was refused last, if nothing good has come since."""
@@ -123,9 +126,13 @@ class PolicySource:
             objective = None if found is None else found.objective
             if objective is not None or (name in before and before[name].objective is not None):
                 self._telemetry.set(signals.SLO_OBJECTIVE, objective or 0.0, slo_class=name)
-                for met in ("true", "false"):  # or the first miss would not be seen as an increase
-                    self._telemetry.add(signals.SLO_REQUESTS, 0, slo_class=name, met=met)
+            self._begin(name)
         self.current = policy
+
+    def _begin(self, service_class: str) -> None:
+        """Its counters at 0, or Prometheus would not see the first miss as an increase."""
+        for met in ("true", "false"):
+            self._telemetry.add(signals.SLO_REQUESTS, 0, slo_class=service_class, met=met)
 
     def _refuse(self, error: PolicyError, digest: str | None) -> None:
         self._error = {"message": str(error), "digest": digest, "at_ms": round(1_000 * self._clock())}

@@ -7,7 +7,6 @@ Then the other figures stay as they were.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 from services.gateway.bus import Bus
@@ -48,24 +47,17 @@ class RedisFigures:
     async def _tell(self) -> None:
         keys, tiers = self._bus.keys, range(NUM_TIERS)
         streams = streams_of(keys)
-        memory, *replies = await self._bus.read(
-            [
-                ("INFO", "memory"),
-                *(("XLEN", stream) for stream in streams.values()),
-                *(("ZCARD", keys.waiting(tier)) for tier in tiers),
-                *(("XRANGE", keys.requests(tier), "-", "+", "COUNT", FIRST) for tier in tiers),
-                *(("ZRANGE", keys.waiting(tier), 0, FIRST - 1) for tier in tiers),
-            ],
-            raises=False,
-        )
+        lengths: list[Command] = [("XLEN", stream) for stream in streams.values()]
+        lengths += [("ZCARD", keys.waiting(tier)) for tier in tiers]
+        memory, *replies = await self._bus.look([("INFO", "memory"), *lengths])
         self._tell_memory(memory)
-        lengths = [length if isinstance(length, int) else 0 for length in replies[: len(streams) + NUM_TIERS]]
-        heads = replies[len(streams) + NUM_TIERS :]
-        for name, length in zip(streams, lengths, strict=False):
+        found = [reply if isinstance(reply, int) else 0 for reply in replies]
+        for name, length in zip(streams, found, strict=False):
             self._telemetry.set(signals.STREAM_ENTRIES, length, stream=name)
-        for tier, behind in zip(tiers, lengths[len(streams) :], strict=True):
-            self._telemetry.set(signals.QUEUE_REQUESTS, lengths[tier] + behind, tier=str(tier))
-            age_s = await self._oldest_s([*_queued(heads[tier]), *_listed(heads[NUM_TIERS + tier])])
+        for tier in tiers:
+            num_queued = found[tier] + found[len(streams) + tier]
+            self._telemetry.set(signals.QUEUE_REQUESTS, num_queued, tier=str(tier))
+            age_s = await self._oldest_s(tier) if num_queued else 0.0
             self._telemetry.set(signals.QUEUE_OLDEST, age_s, tier=str(tier))
 
     def _tell_memory(self, info: Any) -> None:
@@ -75,12 +67,18 @@ class RedisFigures:
             if isinstance(size, int):
                 self._telemetry.set(signals.REDIS_MEMORY, size, kind=kind)
 
-    async def _oldest_s(self, requests: Sequence[str]) -> float:
-        """Of these requests, by Redis' clock; 0 for none."""
-        if not requests:
-            return 0.0
-        asked: list[Command] = [("HGET", self._bus.keys.request(name), "enqueued_ms") for name in requests]
-        at, *since = await self._bus.read([("TIME",), *asked], raises=False)
+    async def _oldest_s(self, tier: int) -> float:
+        """How long the oldest of a tier has waited, by Redis' clock; 0 where it has none that says so."""
+        keys = self._bus.keys
+        entries, listed = await self._bus.look(
+            [
+                ("XRANGE", keys.requests(tier), "-", "+", "COUNT", FIRST),
+                ("ZRANGE", keys.waiting(tier), 0, FIRST - 1),
+            ]
+        )
+        requests = [*_queued(entries), *_listed(listed)]
+        asked: list[Command] = [("HGET", keys.request(name), "enqueued_ms") for name in requests]
+        at, *since = await self._bus.look([("TIME",), *asked])
         known = [float(ms) for ms in since if isinstance(ms, bytes)]
         if not known or isinstance(at, Exception):
             return 0.0
@@ -99,7 +97,7 @@ def _queued(entries: Any) -> list[str]:
     """Requests that the entries of a tier's stream name."""
     if isinstance(entries, Exception):
         return []
-    return [text(fields[b"body"]) for _, fields in entries if fields and b"body" in fields]
+    return [fields[b"body"].decode(errors="replace") for _, fields in entries if fields and b"body" in fields]
 
 
 def _listed(members: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a PromQL expression asks for, and whether anything is called so. No parser: Prometheus' own tools have one."""
+"""What a PromQL expression asks for, and whether anything is called so. No parser: promtool has one."""
 
 from __future__ import annotations
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploy.dashboards.__main__ import DASHBOARDS
 from shared import signals, telemetry
 from tests.unit.deploy.promql import ROOT, RULES, complaints, labels_of_records, rules
 
@@ -33,7 +35,8 @@ def test_a_rule_asks_for_what_there_is(rule: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("expr", [
     "adaserve_steps", "adaserve_steps_totals", 'adaserve_steps_total{kinds="bare"}',
-    'adaserve_steps_total{kind="odd"}', "sum by (kinds) (adaserve_steps_total)", "adaserve_step_time_seconds", "adaserve:nothing",
+    'adaserve_steps_total{kind="odd"}', "sum by (kinds) (adaserve_steps_total)", "adaserve_step_time_seconds",
+    "adaserve:nothing",
 ])  # fmt: skip
 def test_what_there_is_not_is_noticed(expr: str) -> None:
     assert complaints(expr, labels_of_records())
@@ -56,6 +59,16 @@ def test_the_runbook_knows_no_other_alerts() -> None:
     assert sorted(told) == sorted({alert["alert"] for alert in ALERTS})
 
 
+def test_the_panels_that_the_runbook_names_are_there() -> None:
+    runbook = RUNBOOK.read_text(encoding="utf-8").partition("## Runbook")[2]
+    named = {name.replace("\n", " ") for name in re.findall(r"(?<!\*)\*([^*]+)\*(?!\*)", runbook)}
+    titles = [panel.title for dashboard in DASHBOARDS for panel in dashboard.panels]
+    titles += [dashboard.title.removeprefix("AdaServe: ") for dashboard in DASHBOARDS]
+    there = {name for name in named if any(title.startswith(name.removeprefix("AdaServe: ")) for title in titles)}
+    assert named - there == set()
+    assert len(there) > 20
+
+
 def test_every_alert_is_seen_to_fire() -> None:
     tested = "".join(path.read_text(encoding="utf-8") for path in TESTS)
     assert [alert["alert"] for alert in ALERTS if f'alertname="{alert["alert"]}", ' not in tested] == []
@@ -67,8 +80,9 @@ def test_promtool_accepts_the_rules() -> None:
 
 
 @needs_promtool
-def test_the_alerts_fire_when_they_should_and_only_then() -> None:
-    run("test", "rules", *map(str, TESTS))
+@pytest.mark.parametrize("file", TESTS, ids=lambda file: file.stem)
+def test_the_alerts_fire_when_they_should_and_only_then(file: Path) -> None:
+    run("test", "rules", str(file))
 
 
 @needs_promtool

@@ -212,3 +212,19 @@ def test_names_are_prefixed_and_unique() -> None:
 
 def test_span_times_are_wall_clock() -> None:
     assert telemetry.now_ns() > 1_600_000_000 * 10**9
+
+
+@pytest.mark.parametrize(
+    ("service", "most"), [("gateway", 3_500), ("verifier", 500), ("drafter", 220), ("selector", 220)]
+)
+def test_the_series_of_a_service_are_bounded_whatever_it_counts(service: str, most: int) -> None:
+    assert sum(_most_series(metric) for metric in signals.METRICS.values() if service in metric.services) <= most
+
+
+def _most_series(metric: signals.Metric) -> int:
+    series = 1
+    if metric is signals.INFO:  # a process has one service and one version
+        return series
+    for values in metric.labels.values():
+        series *= len(values) + 1 + (signals.MAX_NAMES if isinstance(values, signals.Named) else 0)
+    return series * (len(metric.buckets) + 3 if isinstance(metric, signals.Histogram) else 1)

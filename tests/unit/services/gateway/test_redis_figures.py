@@ -39,6 +39,8 @@ async def test_memory_streams_and_queues_are_told(
         call(redis_client, asked)
     redis_client.hincrbyfloat(keys.request(f"{0:032x}"), "enqueued_ms", -60_000)
     redis_client.xadd(keys.dead, {"reason": "x"})
+    redis_client.xadd(keys.requests(2), {"body": b"\xff"})
+    redis_client.xadd(keys.requests(2), {"nothing": b""})
     bus = Bus(redis_url, keys, "g.1")
     await RedisFigures(bus, telemetry).look()
     await bus.stop()
@@ -49,9 +51,9 @@ async def test_memory_streams_and_queues_are_told(
     assert figures['adaserve_stream_entries{stream="requests_1"}'] == 8
     assert figures['adaserve_stream_entries{stream="dead"}'] == 1
     assert figures['adaserve_stream_entries{stream="control"}'] == 0
-    assert [figures[f'adaserve_queue_requests{{tier="{tier}"}}'] for tier in range(4)] == [0, 12, 0, 0]
+    assert [figures[f'adaserve_queue_requests{{tier="{tier}"}}'] for tier in range(4)] == [0, 12, 2, 0]
     assert 60 < figures['adaserve_queue_oldest_seconds{tier="1"}'] < 120
-    assert figures['adaserve_queue_oldest_seconds{tier="0"}'] == 0
+    assert [figures[f'adaserve_queue_oldest_seconds{{tier="{tier}"}}'] for tier in (0, 2, 3)] == [0, 0, 0]
 
 
 async def test_redis_away_is_a_figure_and_no_noise(

@@ -107,6 +107,29 @@ def test_a_draft_of_random_tokens_is_left_within_fifty_iterations_and_tried_agai
     check(ring, [asked])
 
 
+def test_metrics_tell_the_mode_its_reason_and_what_an_iteration_was_made_of(build: Any) -> None:
+    with configure("verifier", "v.1") as telemetry:
+        ring = build(noise=0.3, telemetry=telemetry)
+        ring.submit(request(1, **LONG))
+        ring.turn(12)
+        ring.order(Mode.FULL_VERIFICATION)
+        ring.time_ms += 1000.0
+        ring.turn(2)
+        lines = telemetry.prometheus().decode().splitlines()
+    told = {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+    assert told["adaserve_mode_speculative"] == 0
+    assert {
+        reason: told[f'adaserve_full_verification{{reason="{reason}"}}'] for reason in signals.MODE_REASONS
+    } == {reason: float(reason == "operator") for reason in signals.MODE_REASONS}
+    verified = told["adaserve_draft_tokens_accepted_total"] + told["adaserve_tokens_wasted_total"]
+    assert 0 < told["adaserve_draft_tokens_accepted_total"] < verified
+    assert 0 < told["adaserve_draft_trees_total"] <= told['adaserve_steps_total{kind="speculative"}']
+    assert told['adaserve_step_time_seconds_count{part="commit"}'] > 10
+    assert (
+        min(told[f'adaserve_hop_time_seconds_count{{hop="{hop}"}}'] for hop in ("draft", "select", "verify")) > 8
+    )
+
+
 def test_a_trace_tells_the_mode_of_each_iteration_and_every_switch(
     build: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
