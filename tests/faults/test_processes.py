@@ -1,5 +1,5 @@
-"""A short storm and kills on real processes with table models: no stream is anything but plain decoding, and its trace
-goes on with whoever takes it over."""
+"""A short storm and kills on real processes with table models: no stream is anything but plain decoding, and a trace
+goes on with whoever takes its stream over."""
 
 from __future__ import annotations
 
