@@ -1,5 +1,7 @@
-"""A short storm and kills on real processes with table models: no stream is anything but plain decoding, and a trace
-goes on with whoever takes its stream over."""
+"""A short storm and kills on real processes with table models: no stream is anything but plain decoding.
+
+The trace of a stream goes on with whoever takes it over.
+"""
 
 from __future__ import annotations
 
