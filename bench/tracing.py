@@ -1,10 +1,11 @@
 """What tracing costs: CPU time of all services per output token, a tenth of the requests traced against none.
 
-    python -m bench.tracing [--pairs 12] [--requests 20] [--streams 4] [--tokens 64] [--share 0.1]
+    python -m bench.tracing [--pairs 12] [--requests 20] [--streams 2] [--tokens 64] [--share 0.1]
 
-One stack, so that drafter and selector choose alike in both arms; it exports to a receiver in this process, whose
-time does not count. The arms alternate, each is first in half of the pairs, with the same prompts: the client says
-by its `traceparent` which requests are traced. A round ends after its spans have been exported.
+Two stacks export to a receiver in this process, whose time does not count. Both get the same requests at the same
+time, so that whatever else the machine does slows both; the client says by its `traceparent` which are traced. In
+a pair of rounds each stack has each part once: what one stack is slower than the other cancels out. A round ends
+after its spans have been exported.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TypeAlias
 
 from bench.gateway_load.processes import cpu_s
 from bench.local import SERVICES, LocalStack, local_stack
 from bench.prompts import source_prompts
+
+Cost: TypeAlias = Mapping[str, float]  # by service
 
 GOAL = 0.02
 EXPORT_MS = 200
@@ -65,11 +69,11 @@ class Load:
     share: float
 
     def headers(self, number: int, *, traced: bool) -> dict[str, str]:
-        every = round(1 / self.share) if self.share else 0
-        flag = "01" if traced and every and number % every == every // 2 else "00"
+        every = round(1 / self.share)
+        flag = "01" if traced and number % every == every // 2 else "00"
         return {"traceparent": f"00-{random.getrandbits(128):032x}-{random.getrandbits(64):016x}-{flag}"}
 
-    def run(self, stack: LocalStack, *, traced: bool) -> dict[str, float]:
+    def run(self, stack: LocalStack, *, traced: bool) -> Cost:
         """CPU milliseconds per token of each service."""
         body = {"max_tokens": self.num_tokens, "temperature": 0, "ignore_eos": True}
         before = spent(stack)
@@ -89,26 +93,33 @@ def spent(stack: LocalStack) -> dict[str, float]:
     return {name: cpu_s(stack.processes[name].pid) for name in SERVICES}
 
 
-def compare(stack: LocalStack, load: Load, pairs: int) -> list[tuple[dict[str, float], dict[str, float]]]:
-    """The rounds, as (traced, not traced)."""
+def side_by_side(stacks: Sequence[LocalStack], load: Load, traced: Sequence[bool]) -> list[Cost]:
+    """What each stack has spent on the same load."""
+    with ThreadPoolExecutor(len(stacks)) as pool:
+        running = [pool.submit(load.run, stack, traced=flag) for stack, flag in zip(stacks, traced, strict=True)]
+        return [each.result() for each in running]
+
+
+def compare(stacks: Sequence[LocalStack], load: Load, pairs: int) -> list[tuple[Cost, Cost]]:
+    """The rounds, as (traced, not traced), both rounds of a pair one after the other."""
     rounds = []
     for number in range(pairs):
-        order = (True, False) if number % 2 else (False, True)
-        cost = {traced: load.run(stack, traced=traced) for traced in order}
-        on, off = (sum(cost[traced].values()) for traced in (True, False))
+        first, second = side_by_side(stacks, load, (True, False)), side_by_side(stacks, load, (False, True))
+        rounds += [(first[0], first[1]), (second[1], second[0])]
+        on, off = (sum(sum(pair[side].values()) for pair in rounds[-2:]) / 2 for side in (0, 1))
         print(f"pair {number + 1:2}: traced {on:.3f} ms/token, not {off:.3f}, ratio {on / off:.4f}", flush=True)
-        rounds.append((cost[True], cost[False]))
     return rounds
 
 
-def told(rounds: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]) -> tuple[float, float]:
+def told(rounds: Sequence[tuple[Cost, Cost]]) -> tuple[float, float]:
     """Prints both sides by service; the overhead with its standard error, from the pairs' ratios."""
     for name in SERVICES:
         on, off = (statistics.fmean(pair[side][name] for pair in rounds) for side in (0, 1))
         print(f"{name:9} traced {on:.3f} ms/token, not {off:.3f}, difference {1_000 * (on - off):+.0f} us")
     logs = [math.log(sum(on.values()) / sum(off.values())) for on, off in rounds]
-    error = statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.inf
-    return math.expm1(statistics.fmean(logs)), error
+    pairs = [statistics.fmean(both) for both in zip(logs[::2], logs[1::2], strict=True)]
+    error = statistics.stdev(pairs) / math.sqrt(len(pairs)) if len(pairs) > 1 else math.inf
+    return math.expm1(statistics.fmean(pairs)), error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -116,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=12)
     parser.add_argument("--requests", type=int, default=20)
-    parser.add_argument("--streams", type=int, default=4)
+    parser.add_argument("--streams", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--share", type=float, default=0.1)
     options = parser.parse_args(arguments)
@@ -127,9 +138,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{endpoint}/v1/traces",
             "OTEL_BSP_SCHEDULE_DELAY": str(EXPORT_MS),
         }
-        with local_stack({"selector": {"POLICY": "paper"}}, environment=exported) as stack:
-            load.run(stack, traced=True)  # warms up both arms
-            rounds = compare(stack, load, options.pairs)
+        policy = {"selector": {"POLICY": "paper"}}
+        with local_stack(policy, environment=exported) as one, local_stack(policy, environment=exported) as other:
+            side_by_side([one, other], load, (True, True))  # warms up
+            rounds = compare([one, other], load, options.pairs)
     overhead, error = told(rounds)
     print(f"{len(sizes)} exports, {sum(sizes) / 1e6:.2f} MB of spans")
     reached = overhead <= GOAL

@@ -6,7 +6,8 @@ endpoint, headers, certificates and the like from the standard `OTEL_EXPORTER_OT
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from shared.errors import ConfigurationError
 from shared.settings import GRPC, otlp_protocol
@@ -15,35 +16,27 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricExporter
     from opentelemetry.sdk.trace.export import SpanExporter
 
+PACKAGES = "opentelemetry.exporter.otlp.proto"
+
 
 def span_exporter() -> SpanExporter:
     """Raises ConfigurationError for a protocol that is unknown or not installed."""
-    if otlp_protocol("traces") != GRPC:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-        return OTLPSpanExporter()
-    try:
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcSpanExporter
-    except ImportError:
-        raise _not_installed() from None
-    return GrpcSpanExporter()
+    exporter: SpanExporter = _module("traces", "trace_exporter").OTLPSpanExporter()
+    return exporter
 
 
 def metric_exporter() -> MetricExporter:
     """Raises ConfigurationError for a protocol that is unknown or not installed."""
-    if otlp_protocol("metrics") != GRPC:
-        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+    exporter: MetricExporter = _module("metrics", "metric_exporter").OTLPMetricExporter()
+    return exporter
 
-        return OTLPMetricExporter()
+
+def _module(signal: str, name: str) -> Any:
+    transport = "grpc" if otlp_protocol(signal) == GRPC else "http"
     try:
-        from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcMetricExporter
-    except ImportError:
-        raise _not_installed() from None
-    return GrpcMetricExporter()
-
-
-def _not_installed() -> ConfigurationError:
-    return ConfigurationError(
-        "OTEL_EXPORTER_OTLP_PROTOCOL=grpc needs the extra `grpc`: pip install 'adaserve[grpc]'; "
-        "http/protobuf needs nothing more"
-    )
+        return import_module(f"{PACKAGES}.{transport}.{name}")
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            "OTEL_EXPORTER_OTLP_PROTOCOL=grpc needs the extra `grpc`: pip install 'adaserve[grpc]'; "
+            "http/protobuf needs nothing more"
+        ) from None

@@ -68,6 +68,7 @@ GEN_AI_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
 GEN_AI_FINISH_REASONS = "gen_ai.response.finish_reasons"
 HTTP_METHOD = "http.request.method"
 HTTP_ROUTE = "http.route"
+HTTP_STATUS = "http.response.status_code"  # of a refusal
 SERVER_ADDRESS = "server.address"
 SERVER_PORT = "server.port"
 ERROR_TYPE = "error.type"

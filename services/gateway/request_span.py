@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.gateway.accounts import Account
+from services.gateway.errors import ApiError
 from services.gateway.form import Form
+from services.gateway.terms import Terms
 from shared import signals
 from shared.messages import Request
 from shared.telemetry import OpenSpan, Telemetry, now_ns
@@ -66,6 +68,17 @@ def asked(request: Request, form: Form, tracing: Tracing) -> dict[str, Attribute
         **_targets(request),
         signals.ACCEPTANCE: "typical" if request.typical else "exact",
         **({signals.ARM: form.arm} if form.arm else {}),
+    }
+
+
+def refused(terms: Terms, error: ApiError) -> dict[str, Attribute]:
+    """Of a request that was not taken."""
+    return {
+        signals.TENANT: terms.tenant,
+        signals.TIER: terms.tier,
+        signals.SLO_CLASS: terms.slo.name,
+        signals.HTTP_STATUS: error.status,
+        signals.ERROR_TYPE: error.code or str(error.status),
     }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from services.gateway import admission, idempotency
+from services.gateway import admission, idempotency, request_span
 from services.gateway.answer import Answer, choice_id
 from services.gateway.completion import Completion, Parts
 from services.gateway.door import Door
@@ -208,6 +208,8 @@ class Submission:
             message = await self._message(choice, asked)
             budget_ms = asked.budget_ms(time.monotonic())
         except ApiError as error:
+            if span.is_recorded:
+                span.set(request_span.refused(asked.terms, error))
             span.end(error=error.code)
             raise
         return Completion(

@@ -131,6 +131,8 @@ class Traces:
 
     def stepped(self, batch: Batch, forward: Forward) -> None:
         """A forward pass is over: its own span, and a chunk of each sampled prompt in it."""
+        if not self._followed:
+            return
         fed = [(about, size) for row, size in batch.fed if (about := self._followed.get(row.id)) is not None]
         if not fed:
             return

@@ -58,10 +58,10 @@ def streams(redis_client: Redis, keys: Keys) -> tuple[str, str]:
     return names
 
 
-def put(client: Redis, stream: str, *events: tuple[str, str]) -> None:
+def put(client: Redis, stream: str, *events: tuple[str, str], now_ms: float = 0.0) -> None:
     for subject, kind in events:
         body = CONTROL.encode(ControlEvent(subject=subject, kind=kind))
-        send(client, [hint(stream, body, traceparent=None, now_ms=0.0)])
+        send(client, [hint(stream, body, traceparent=None, now_ms=now_ms)])
 
 
 def worker_of(
@@ -96,6 +96,17 @@ def test_burst_answers_everything_and_returns(
     answers = HintReader(redis_client, [target]).read(None)[target]
     assert [CONTROL.decode(entry.body).subject for entry in answers] == ["a", "b"]
     assert (answers[0].traceparent, answers[0].sent_at) == ("00-trace", 12.5)
+
+
+def test_a_handler_hears_how_long_its_message_has_waited(
+    redis_client: Redis, telemetry: Telemetry, streams: tuple[str, str]
+) -> None:
+    put(redis_client, streams[0], ("a", "1"), now_ms=10.0)
+    put(redis_client, streams[0], ("b", "1"), now_ms=99.0)  # by a clock that is ahead
+    put(redis_client, streams[0], ("c", "1"), now_ms=0.0)  # by nobody's
+    handler = Echo("")
+    worker_of(redis_client, HintReader(redis_client, [streams[0]]), handler, telemetry).run()
+    assert handler.waits == [2.5, 0.0, 0.0]
 
 
 def test_only_the_newest_message_of_a_key_is_handled(

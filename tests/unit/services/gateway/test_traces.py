@@ -105,6 +105,15 @@ async def test_a_failure_is_told_whatever_its_class(collector: Collector, served
     assert root.attributes[signals.ERROR_TYPE]
 
 
+async def test_a_refusal_of_a_traced_request_says_which(collector: Collector, served: Served) -> None:
+    body = {"prompt": "canary", "max_tokens": 10**6, "adaserve": {"slo": {"class": "watched"}}}
+    answer = await served.http.post("/v1/completions", json=body, headers={"x-adaserve-tenant": "acme"})
+    await served.until(lambda: len(collector.spans) == 1)
+    about = collector.spans[0].attributes
+    assert (about[signals.HTTP_STATUS], about[signals.SLO_CLASS]) == (answer.status_code, "watched")
+    assert about[signals.ERROR_TYPE] == answer.json()["error"]["code"]
+
+
 async def test_what_is_kept_is_not_sampled_and_the_class_decides(collector: Collector, served: Served) -> None:
     (await ask(served, "kind", traceparent=f"00-{TRACE}-{PARENT}-01")).raise_for_status()
     (await ask(served, "watched")).raise_for_status()
