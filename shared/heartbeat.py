@@ -224,7 +224,7 @@ def live_members(client: Redis, keys: Keys, kind: Kind) -> dict[str, dict[str, A
         values = client.mget([keys.heartbeat(kind, member) for member in members])
     found = dict(zip(members, values, strict=True))
     _forget(client, keys, kind, [member for member, value in found.items() if value is None])
-    described = {member: _description(value) for member, value in found.items() if value is not None}
+    described = {member: unpack_description(value) for member, value in found.items() if value is not None}
     return {member: description for member, description in described.items() if description is not None}
 
 
@@ -249,7 +249,8 @@ def _forget(client: Redis, keys: Keys, kind: Kind, members: Sequence[str]) -> No
                 client.srem(keys.members(kind), member)
 
 
-def _description(value: Any) -> dict[str, Any] | None:
+def unpack_description(value: Any) -> dict[str, Any] | None:
+    """What a heartbeat says; None where it cannot be read."""
     if not isinstance(value, bytes) or len(value) > _MAX_DESCRIPTION_BYTES:
         return None
     try:
