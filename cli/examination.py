@@ -56,7 +56,7 @@ def examined(
         redis_error=redis_error,
         otlp={endpoint: _reach(endpoint) for endpoint in endpoints},
         load=os.getloadavg()[0],
-        cores=len(os.sched_getaffinity(0)),
+        cores=os.cpu_count() or 1,
         threads=max(_number(environment.get(name)) for name in (f"{PREFIX}THREADS", "OMP_NUM_THREADS")),
         **answered,
     )

@@ -25,7 +25,7 @@ WHY_BARE = {
     "resting": "drafting did not pay at this load",
     "not_selected": "the selector gave it no node of the budget",
     "drafter_behind": "the drafter had no room for it, or was still reading its context",
-    "unknown": "unknown",
+    "first_step": "the first step never has a tree",
 }
 
 
@@ -95,9 +95,9 @@ def _tpot_part(part: Part, history: History) -> str:
         "ring": f"waiting for the drafter's trees, {_per_step(history, part, num_steps)}",
         "prefills": f"passes that only fed other prompts, {_per_step(history, part, num_steps)}",
         "commit": f"commits to Redis, {_per_step(history, part, num_steps)}",
-        "preempted": f"its KV was given up {stat('num_preemptions'):.0f} times for want of memory, and "
+        "preempted": f"its KV was given up {_times(stat('num_preemptions'))} for want of memory, and "
         "computed again",
-        "moved": f"it changed verifiers {history.takeovers} times, and lay {_ms(history.idle_ms)} without one",
+        "moved": f"it changed verifiers {_times(history.takeovers)}, and lay {_ms(history.idle_ms)} without one",
         "bookkeeping": f"the verifier's own work between passes, {_per_step(history, part, num_steps)}",
         "unspeculated": f"{sum(withheld_steps(history).values())} of {stat('num_steps'):.0f} steps were without "
         f"speculation: {_why(withheld_steps(history))}",
@@ -122,7 +122,7 @@ def _ttft_part(part: Part, history: History) -> str:
     return {
         "gateway": "checks, tokenizing and queueing at the gateway",
         "queue": "waiting in the queue for a verifier with a free place",
-        "moved": f"it changed verifiers {history.takeovers} times before its first token",
+        "moved": f"it changed verifiers {_times(history.takeovers)} before its first token",
         "schema": "compiling its JSON Schema",
         "room": "waiting at the verifier for room for its KV",
         "turns": "waiting between the passes of its own prompt: other prompts, and steps of running requests",
@@ -135,7 +135,7 @@ def _ttft_part(part: Part, history: History) -> str:
 HELP = {
     "machine": "a larger target, a draft that is accepted more, or a faster machine",
     "batch": "fewer requests at a time on this verifier, one more verifier, or a smaller prefill chunk",
-    "ring": "a faster or nearer drafter and selector, or a lower depth; docs/operations.md, ring",
+    "ring": "a faster or nearer drafter and selector, or a lower depth (docs/protocol.md, the ring)",
     "prefills": "a smaller prefill chunk, or one more verifier",
     "commit": "a nearer or less busy Redis",
     "preempted": "more KV memory, or fewer requests at a time",
@@ -162,8 +162,9 @@ def _speculation(history: History) -> list[str]:
         f"{num_spec:.0f} of its {num_steps:.0f} steps verified trees of {drafted / num_spec:.1f} tokens, of which "
         f"{accepted / num_spec:.2f} were accepted on average."
     ]
-    if history.bare_reasons:
-        told.append(f"The other steps had none: {_why(history.bare_reasons)}.")
+    others = {why: count for why, count in history.bare_reasons.items() if why != "first_step"}
+    if others:
+        told.append(f"Of the other steps, {sum(others.values())} could have had one: {_why(others)}.")
     late = history.stat("num_late_steps") / num_steps
     if late >= NOTABLE_LATE:
         told.append(f"In {late:.0%} of its steps the budget could not hold what its target needed.")
@@ -187,6 +188,10 @@ def _caveats(history: History) -> list[str]:
     elif not history.has_ended:
         told.append("The verifier's figures may be up to 16 steps old.")
     return told
+
+
+def _times(count: float) -> str:
+    return {1: "once", 2: "twice"}.get(int(count), f"{count:.0f} times")
 
 
 def _ms(value: float) -> str:
