@@ -76,7 +76,12 @@ def _target(name: str, miss: Miss, history: History, describe: Callable[[Part, H
     rest_ms = miss.excess_ms - sum(part.share_ms for part in named)
     if rest_ms > LEAST_SHARE * miss.excess_ms:
         told.append(f"The rest, {_ms(rest_ms)}, is not explained.")
-    return told + ([f"What helps: {HELP[named[0].name]}."] if named else [])
+    return told + ([f"What helps: {_help(named[0].name, history)}."] if named else [])
+
+
+def _help(cause: str, history: History) -> str:
+    is_plain = cause == "machine" and not history.stat("num_spec_steps")
+    return "speculation; why it had none is told below" if is_plain else HELP[cause]
 
 
 def _longest(miss: Miss, history: History, describe: Callable[[Part, History], str]) -> list[str]:
@@ -173,7 +178,7 @@ def _speculation(history: History) -> list[str]:
 
 def _why(reasons: dict[str, int]) -> str:
     ranked = sorted(reasons.items(), key=lambda item: -item[1])
-    return "; ".join(f"{WHY_BARE.get(why, why)} ({count})" for why, count in ranked)
+    return "; ".join(f"{WHY_BARE.get(why, why)} ({count})" for why, count in ranked) or "nobody has told why"
 
 
 def _caveats(history: History) -> list[str]:
