@@ -11,6 +11,7 @@ from services.gateway.history import History
 LEAST_SHARE = 0.03  # of a miss; smaller ones are told together
 NOTABLE_ERROR = 0.15
 NOTABLE_LATE = 0.2
+FIRST_COMMIT = "; the commit of its first token is in it"
 
 WHY_BARE = {
     "operator": "an operator's order",
@@ -75,7 +76,7 @@ def _target(name: str, miss: Miss, history: History, describe: Callable[[Part, H
     told += [f"Of these, {_ms(part.share_ms)}: {describe(part, history)}." for part in named]
     rest_ms = miss.excess_ms - sum(part.share_ms for part in named)
     if rest_ms > LEAST_SHARE * miss.excess_ms:
-        told.append(f"The rest, {_ms(rest_ms)}, is not explained.")
+        told.append(f"The rest, {_ms(rest_ms)}, is not explained{FIRST_COMMIT if name == 'TTFT' else ''}.")
     return told + ([f"What helps: {_help(named[0].name, history)}."] if named else [])
 
 
@@ -94,9 +95,9 @@ def _tpot_part(part: Part, history: History) -> str:
     rows, tokens = stat("batch_rows") / num_steps, stat("batch_tokens") / num_steps
     return {
         "machine": _machine(history, num_steps),
-        "batch": f"passes were for {rows:.1f} requests and {tokens:.0f} tokens on average, "
-        f"{stat('batch_prompt_tokens') / num_steps:.0f} of them of prompts, which took "
-        f"{_per_step(history, part, num_steps)} longer than one token alone",
+        "batch": f"passes were for {rows:.1f} requests and {tokens:.0f} tokens on average"
+        f"{_of_prompts(stat('batch_prompt_tokens') / num_steps)}, which took {_per_step(history, part, num_steps)} "
+        "longer than one token alone",
         "ring": f"waiting for the drafter's trees, {_per_step(history, part, num_steps)}",
         "prefills": f"passes that only fed other prompts, {_per_step(history, part, num_steps)}",
         "commit": f"commits to Redis, {_per_step(history, part, num_steps)}",
@@ -113,9 +114,18 @@ def _tpot_part(part: Part, history: History) -> str:
 def _machine(history: History, num_steps: float) -> str:
     alone_ms = history.stat("alone_ms") / num_steps
     gained = (history.output_tokens - 1) / num_steps
-    return f"even alone a pass takes {_ms(alone_ms)} here, and a pass brought {gained:.2f} tokens: " + (
-        "too few of the draft's were accepted" if history.stat("num_spec_steps") else "nothing was speculated"
-    )
+    why = _why_so_few(history.stat("num_spec_steps") / num_steps)
+    return f"even alone a pass takes {_ms(alone_ms)} here, and a pass brought {gained:.2f} tokens: {why}"
+
+
+def _why_so_few(speculative: float) -> str:
+    if speculative == 0:
+        return "nothing was speculated"
+    return "too few of the draft's were accepted" if speculative >= 0.5 else "most had no tree to verify"
+
+
+def _of_prompts(tokens: float) -> str:
+    return f", {tokens:.0f} of them of prompts" if tokens >= 0.5 else ""
 
 
 def _per_step(history: History, part: Part, num_steps: float) -> str:
@@ -132,7 +142,7 @@ def _ttft_part(part: Part, history: History) -> str:
         "room": "waiting at the verifier for room for its KV",
         "turns": "waiting between the passes of its own prompt: other prompts, and steps of running requests",
         "prompt": f"its own prompt of {history.prompt_tokens} tokens, {stat('num_cached_tokens'):.0f} of them "
-        f"cached, in {stat('num_prefill_steps'):.0f} passes",
+        f"cached, fed {_times(stat('num_prefill_steps'))}",
         "unexplained": "not explained",
     }[part.name]
 

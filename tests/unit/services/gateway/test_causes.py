@@ -58,7 +58,7 @@ TTFT: dict[str, tuple[History, str]] = {
     "turns": (later(400, {"prefill_ms": 500.0}), "between the passes of its own prompt"),
     "prompt": (
         later(400, {"prefill_ms": 500.0, "prefill_forward_ms": 480.0}),
-        "its own prompt of 64 tokens, 0 of them cached, in 2 passes",
+        "its own prompt of 64 tokens, 0 of them cached, fed twice",
     ),
     "unexplained": (later(400), "is not explained"),
 }
