@@ -93,11 +93,11 @@ def _longest(miss: Miss, history: History, describe: Callable[[Part, History], s
 def _tpot_part(part: Part, history: History) -> str:
     stat, num_steps = history.stat, max(1.0, history.stat("num_steps") - 1)
     rows, tokens = stat("batch_rows") / num_steps, stat("batch_tokens") / num_steps
+    of_prompts = _of_prompts(stat("batch_prompt_tokens") / num_steps)
     return {
         "machine": _machine(history, num_steps),
-        "batch": f"passes were for {rows:.1f} requests and {tokens:.0f} tokens on average"
-        f"{_of_prompts(stat('batch_prompt_tokens') / num_steps)}, which took {_per_step(history, part, num_steps)} "
-        "longer than one token alone",
+        "batch": f"passes were for {rows:.1f} requests and {tokens:.0f} tokens on average{of_prompts}, which took "
+        f"{_per_step(history, part, num_steps)} longer than one token alone",
         "ring": f"waiting for the drafter's trees, {_per_step(history, part, num_steps)}",
         "prefills": f"passes that only fed other prompts, {_per_step(history, part, num_steps)}",
         "commit": f"commits to Redis, {_per_step(history, part, num_steps)}",
