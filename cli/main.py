@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from cli.doctor import doctor
 from cli.exits import EXIT_FAILED, one_line_errors
 from cli.keys import AdminKey, audit, keys_app
 from cli.policy import policy_app
@@ -52,6 +53,7 @@ app.add_typer(keys_app, name="keys")
 app.command()(audit)
 app.command()(usage)
 app.command()(why)
+app.command()(doctor)
 app.add_typer(policy_app, name="policy")
 
 

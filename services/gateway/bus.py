@@ -37,7 +37,7 @@ MAX_TRIES = 3  # of a call that may be repeated (docs/protocol.md, Redis Streams
 MAX_COMMANDS = 64  # at once; each holds a connection
 CANCEL_FOR_S = 60.0  # a cancel that Redis does not take for so long is given up
 AGAIN_S = 1.0  # between its tries
-USAGE_HOURS = 48  # read at a time
+USAGE_HOURS = 24  # read at a time
 ATTACHMENTS_PER_MS = 1_000  # numbers fit into a double until the year 2255
 
 Attachment = Callable[[], Awaitable[int | None]]

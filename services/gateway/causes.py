@@ -102,7 +102,7 @@ def _unspeculated_ms(history: History) -> float:
     stat = history.stat
     num_steps, num_spec = stat("num_steps"), stat("num_spec_steps")
     num_withheld = sum(withheld_steps(history).values())
-    if num_spec < MIN_SPEC_STEPS or num_withheld < LEAST_WITHHELD * num_steps:
+    if not num_steps >= num_spec >= MIN_SPEC_STEPS or num_withheld < LEAST_WITHHELD * num_steps:
         return 0.0
     gained = 1.0 + stat("num_accepted_draft_tokens") / num_spec
     needed = num_steps - num_withheld + num_withheld / gained

@@ -11,6 +11,7 @@ from services.gateway.history import History
 LEAST_SHARE = 0.03  # of a miss; smaller ones are told together
 NOTABLE_ERROR = 0.15
 NOTABLE_LATE = 0.2
+FIRST_COMMIT = "; the commit of its first token is in it"
 
 WHY_BARE = {
     "operator": "an operator's order",
@@ -25,7 +26,7 @@ WHY_BARE = {
     "resting": "drafting did not pay at this load",
     "not_selected": "the selector gave it no node of the budget",
     "drafter_behind": "the drafter had no room for it, or was still reading its context",
-    "unknown": "unknown",
+    "first_step": "the first step never has a tree",
 }
 
 
@@ -75,8 +76,13 @@ def _target(name: str, miss: Miss, history: History, describe: Callable[[Part, H
     told += [f"Of these, {_ms(part.share_ms)}: {describe(part, history)}." for part in named]
     rest_ms = miss.excess_ms - sum(part.share_ms for part in named)
     if rest_ms > LEAST_SHARE * miss.excess_ms:
-        told.append(f"The rest, {_ms(rest_ms)}, is not explained.")
-    return told + ([f"What helps: {HELP[named[0].name]}."] if named else [])
+        told.append(f"The rest, {_ms(rest_ms)}, is not explained{FIRST_COMMIT if name == 'TTFT' else ''}.")
+    return told + ([f"What helps: {_help(named[0].name, history)}."] if named else [])
+
+
+def _help(cause: str, history: History) -> str:
+    is_plain = cause == "machine" and not history.stat("num_spec_steps")
+    return "speculation; why it had none is told below" if is_plain else HELP[cause]
 
 
 def _longest(miss: Miss, history: History, describe: Callable[[Part, History], str]) -> list[str]:
@@ -87,17 +93,17 @@ def _longest(miss: Miss, history: History, describe: Callable[[Part, History], s
 def _tpot_part(part: Part, history: History) -> str:
     stat, num_steps = history.stat, max(1.0, history.stat("num_steps") - 1)
     rows, tokens = stat("batch_rows") / num_steps, stat("batch_tokens") / num_steps
+    of_prompts = _of_prompts(stat("batch_prompt_tokens") / num_steps)
     return {
         "machine": _machine(history, num_steps),
-        "batch": f"passes were for {rows:.1f} requests and {tokens:.0f} tokens on average, "
-        f"{stat('batch_prompt_tokens') / num_steps:.0f} of them of prompts, which took "
+        "batch": f"passes were for {rows:.1f} requests and {tokens:.0f} tokens on average{of_prompts}, which took "
         f"{_per_step(history, part, num_steps)} longer than one token alone",
         "ring": f"waiting for the drafter's trees, {_per_step(history, part, num_steps)}",
         "prefills": f"passes that only fed other prompts, {_per_step(history, part, num_steps)}",
         "commit": f"commits to Redis, {_per_step(history, part, num_steps)}",
-        "preempted": f"its KV was given up {stat('num_preemptions'):.0f} times for want of memory, and "
+        "preempted": f"its KV was given up {_times(stat('num_preemptions'))} for want of memory, and "
         "computed again",
-        "moved": f"it changed verifiers {history.takeovers} times, and lay {_ms(history.idle_ms)} without one",
+        "moved": f"it changed verifiers {_times(history.takeovers)}, and lay {_ms(history.idle_ms)} without one",
         "bookkeeping": f"the verifier's own work between passes, {_per_step(history, part, num_steps)}",
         "unspeculated": f"{sum(withheld_steps(history).values())} of {stat('num_steps'):.0f} steps were without "
         f"speculation: {_why(withheld_steps(history))}",
@@ -108,9 +114,18 @@ def _tpot_part(part: Part, history: History) -> str:
 def _machine(history: History, num_steps: float) -> str:
     alone_ms = history.stat("alone_ms") / num_steps
     gained = (history.output_tokens - 1) / num_steps
-    return f"even alone a pass takes {_ms(alone_ms)} here, and a pass brought {gained:.2f} tokens: " + (
-        "too few of the draft's were accepted" if history.stat("num_spec_steps") else "nothing was speculated"
-    )
+    why = _why_so_few(history.stat("num_spec_steps") / num_steps)
+    return f"even alone a pass takes {_ms(alone_ms)} here, and a pass brought {gained:.2f} tokens: {why}"
+
+
+def _why_so_few(speculative: float) -> str:
+    if speculative == 0:
+        return "nothing was speculated"
+    return "too few of the draft's were accepted" if speculative >= 0.5 else "most had no tree to verify"
+
+
+def _of_prompts(tokens: float) -> str:
+    return f", {tokens:.0f} of them of prompts" if tokens >= 0.5 else ""
 
 
 def _per_step(history: History, part: Part, num_steps: float) -> str:
@@ -122,12 +137,12 @@ def _ttft_part(part: Part, history: History) -> str:
     return {
         "gateway": "checks, tokenizing and queueing at the gateway",
         "queue": "waiting in the queue for a verifier with a free place",
-        "moved": f"it changed verifiers {history.takeovers} times before its first token",
+        "moved": f"it changed verifiers {_times(history.takeovers)} before its first token",
         "schema": "compiling its JSON Schema",
         "room": "waiting at the verifier for room for its KV",
         "turns": "waiting between the passes of its own prompt: other prompts, and steps of running requests",
         "prompt": f"its own prompt of {history.prompt_tokens} tokens, {stat('num_cached_tokens'):.0f} of them "
-        f"cached, in {stat('num_prefill_steps'):.0f} passes",
+        f"cached, fed {_times(stat('num_prefill_steps'))}",
         "unexplained": "not explained",
     }[part.name]
 
@@ -135,7 +150,7 @@ def _ttft_part(part: Part, history: History) -> str:
 HELP = {
     "machine": "a larger target, a draft that is accepted more, or a faster machine",
     "batch": "fewer requests at a time on this verifier, one more verifier, or a smaller prefill chunk",
-    "ring": "a faster or nearer drafter and selector, or a lower depth; docs/operations.md, ring",
+    "ring": "a faster or nearer drafter and selector, or a lower depth (docs/protocol.md, the ring)",
     "prefills": "a smaller prefill chunk, or one more verifier",
     "commit": "a nearer or less busy Redis",
     "preempted": "more KV memory, or fewer requests at a time",
@@ -162,8 +177,9 @@ def _speculation(history: History) -> list[str]:
         f"{num_spec:.0f} of its {num_steps:.0f} steps verified trees of {drafted / num_spec:.1f} tokens, of which "
         f"{accepted / num_spec:.2f} were accepted on average."
     ]
-    if history.bare_reasons:
-        told.append(f"The other steps had none: {_why(history.bare_reasons)}.")
+    others = {why: count for why, count in history.bare_reasons.items() if why != "first_step"}
+    if others:
+        told.append(f"Of the other steps, {sum(others.values())} could have had one: {_why(others)}.")
     late = history.stat("num_late_steps") / num_steps
     if late >= NOTABLE_LATE:
         told.append(f"In {late:.0%} of its steps the budget could not hold what its target needed.")
@@ -172,7 +188,7 @@ def _speculation(history: History) -> list[str]:
 
 def _why(reasons: dict[str, int]) -> str:
     ranked = sorted(reasons.items(), key=lambda item: -item[1])
-    return "; ".join(f"{WHY_BARE.get(why, why)} ({count})" for why, count in ranked)
+    return "; ".join(f"{WHY_BARE.get(why, why)} ({count})" for why, count in ranked) or "nobody has told why"
 
 
 def _caveats(history: History) -> list[str]:
@@ -187,6 +203,10 @@ def _caveats(history: History) -> list[str]:
     elif not history.has_ended:
         told.append("The verifier's figures may be up to 16 steps old.")
     return told
+
+
+def _times(count: float) -> str:
+    return {1: "once", 2: "twice"}.get(int(count), f"{count:.0f} times")
 
 
 def _ms(value: float) -> str:

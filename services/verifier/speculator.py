@@ -278,6 +278,9 @@ class Speculator:
 
     def why_bare(self, generation: Generation) -> str:
         """Why a request had no tree when trees were last taken."""
+        state = generation.speculation
+        if not generation.tally.num_steps:
+            return "first_step"  # it ends a prompt
         if not (generation.request.speculation and generation.request.max_depth):
             return "not_wanted"
         if generation.is_barred:
@@ -286,9 +289,11 @@ class Speculator:
             return NO_DRAFTER
         if self.is_open:
             return RING
-        if self.taken is None:
-            return "resting" if self._control.depth == 0 else "no_reply"
-        return "not_selected" if generation.speculation.acknowledged > 0 else "drafter_behind"
+        if state.acknowledged == 0 and (self.taken is not None or state.retry_ms > 0):
+            return "drafter_behind"
+        if self.taken is not None:
+            return "not_selected"
+        return "resting" if self._control.depth == 0 else "no_reply"
 
     def _fits(self, generation: Generation, reply: SelectedTrees, row: int, tree: TokenTree) -> bool:
         is_current = (int(reply.epoch[row]), int(reply.position[row])) == (

@@ -18,7 +18,14 @@ from tests.effort import heavy
 TRACE = "relative:rps=2,seconds=6,lengths=0.1,coding=8,chatbot=0.5,summarization=1000"
 
 
+def judged(stack: LocalStack) -> tuple[int, int]:
+    """Met and missed of all that was used until now."""
+    found = json.loads(CliRunner().invoke(app, ["usage", "--json", "--url", stack.url]).stdout)["totals"]
+    return found["met"], found["missed"]
+
+
 def test_a_replays_figures_equal_the_servers_own(stack: LocalStack) -> None:
+    met, missed = judged(stack)
     result = CliRunner().invoke(
         app,
         [
@@ -36,6 +43,8 @@ def test_a_replays_figures_equal_the_servers_own(stack: LocalStack) -> None:
     assert tally["client"] == tally["server"]
     assert tally["server"]["judged"] == report["replay"]["requests"] == 12
     assert 0 < tally["server"]["attained"] < 12
+    met, missed = (after - before for after, before in zip(judged(stack), (met, missed), strict=True))
+    assert (met, met + missed) == (tally["server"]["attained"], 12)  # usage, judged by the scripts
     assert report["attainment"]["by_category"]["summarization"] == 100.0
     tokens = report["tokens_per_verification"]
     assert tokens is None or tokens >= 1.0  # None where a busy machine made every step a plain one

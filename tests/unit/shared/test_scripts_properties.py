@@ -46,6 +46,7 @@ GUARDS = {
         "",
     ),
     "waits once": ("if state.status ~= 'queued' and args[7] == args[6] then", "if args[7] == args[6] then"),
+    "what a cancel has used": ("state.traceparent, at)\n  retire(prefix, id, at)", "state.traceparent, at)"),
     "longest chain wins": ("if here < tonumber(given.position) then return 'OK' end", "do return 'OK' end"),
 }
 

@@ -27,11 +27,11 @@ TPOT: dict[str, tuple[History, str]] = {
     "commit": (slower(2_000, {"commit_ms": 2_200.0}), "commits to Redis, 22.0 ms a step"),
     "preempted": (
         slower(2_000, {"span_ms": 4_000.0, "preempted_ms": 2_000.0, "num_preemptions": 2.0}),
-        "its KV was given up 2 times",
+        "its KV was given up twice",
     ),
     "moved": (
         slower(2_000, {"span_ms": 4_000.0, "restart_ms": 500.0}, idle_ms=1_500.0, takeovers=1),
-        "it changed verifiers 1 times, and lay 1500 ms without one",
+        "it changed verifiers once, and lay 1500 ms without one",
     ),
     "bookkeeping": (slower(2_000, {}), "the verifier's own work between passes"),
     "unexplained": (slower(2_000, {"span_ms": 4_000.0}), "is not explained"),
@@ -52,13 +52,13 @@ TPOT: dict[str, tuple[History, str]] = {
 TTFT: dict[str, tuple[History, str]] = {
     "gateway": (later(0, spent_ms=300.0), "checks, tokenizing"),
     "queue": (later(400, claimed_ms=1_410.0, taken_ms=1_410.0), "waiting in the queue"),
-    "moved": (later(400, taken_ms=1_410.0, takeovers=1), "it changed verifiers 1 times before its first token"),
+    "moved": (later(400, taken_ms=1_410.0, takeovers=1), "it changed verifiers once before its first token"),
     "schema": (later(400, {"compile_ms": 400.0}), "compiling its JSON Schema"),
     "room": (later(400, {"admit_ms": 400.0}), "room for its KV"),
     "turns": (later(400, {"prefill_ms": 500.0}), "between the passes of its own prompt"),
     "prompt": (
         later(400, {"prefill_ms": 500.0, "prefill_forward_ms": 480.0}),
-        "its own prompt of 64 tokens, 0 of them cached, in 2 passes",
+        "its own prompt of 64 tokens, 0 of them cached, fed twice",
     ),
     "unexplained": (later(400), "is not explained"),
 }
@@ -127,9 +127,8 @@ def test_a_miss_is_told_with_its_shares_and_what_helps() -> None:
     assert told[0] == "It missed its targets: 201 tokens, class chatbot."
     assert told[2] == "TPOT was 30.0 ms against a target of 20.0 ms: 10.0 ms a token too many."
     assert told[3] == "Of these, 7.5 ms: waiting for the drafter's trees, 30.0 ms a step."
-    assert (
-        "What helps: a faster or nearer drafter and selector, or a lower depth; docs/operations.md, ring." in told
-    )
+    helps = "a faster or nearer drafter and selector, or a lower depth (docs/protocol.md, the ring)"
+    assert f"What helps: {helps}." in told
     assert told[-1] == "101 of its 101 steps verified trees of 4.0 tokens, of which 1.00 were accepted on average."
 
 

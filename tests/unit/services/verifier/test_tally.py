@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgpack
+import numpy as np
+import pytest
 
 from services.verifier.tally import Tally, Timekeeper, Totals
+from shared.messages import NO_ROOM, SelectedTrees
+from shared.modes import Mode
 from tests.requests import request
+from tests.ring import DRAFTER, TableRing
 
 DRAWN = {"predicted_ms": 8.0, "alone_ms": 4.0, "rows": 2, "tokens": 7, "prompt_tokens": 1}
 
@@ -122,3 +129,59 @@ def test_all_of_a_requests_time_on_a_verifier_is_somewhere(build: Any) -> None:
         assert told["num_prefill_steps"] >= 1
         assert told["prefill_ms"] >= told["prefill_forward_ms"] > 0
         assert told["batch_rows"] >= told["num_steps"] - 1
+
+
+BARE: dict[str, tuple[str, dict[str, Any], Callable[[TableRing], object]]] = {
+    "client": ("not_wanted", {"speculation": False}, lambda ring: None),
+    "order": ("operator", {}, lambda ring: ring.order(Mode.FULL_VERIFICATION)),
+    "no drafter": ("no_drafter", {}, lambda ring: ring.client.delete(ring.keys.heartbeat("drafter", DRAFTER))),
+    "breaker": ("ring_deadline", {}, lambda ring: setattr(ring.bus, "is_silent", True)),
+    "drafter without room": ("drafter_behind", {}, lambda ring: answer(ring, acknowledged=NO_ROOM)),
+    "no node": ("not_selected", {}, lambda ring: answer(ring, acknowledged=None)),
+}
+
+
+def answer(ring: TableRing, acknowledged: int | None) -> None:
+    """Replies without trees, and with this position for each row."""
+
+    def emptied(reply: SelectedTrees) -> SelectedTrees:
+        rows = len(reply.request)
+        held = reply.acknowledged if acknowledged is None else np.full(rows, acknowledged, np.int32)
+        none = {name: getattr(reply, name)[:0] for name in ("tokens", "parents", "logprobs", "phase")}
+        return replace(reply, tree_offsets=np.zeros(rows + 1, np.int32), acknowledged=held, **none)
+
+    ring.bus.tamper = emptied
+
+
+@pytest.mark.parametrize("why", BARE)
+def test_why_a_request_had_no_tree_is_known(build: Any, why: str) -> None:
+    reason, asked, make = BARE[why]
+    ring = build()
+    ring.submit(request(1, max_tokens=40, prompt=[1, 2, 3], ignore_eos=True, **asked))
+    make(ring)
+    (delivery,) = ring.run().values()
+    assert delivery.stats is not None
+    bare = {name: count for name, count in delivery.stats.items() if name.startswith("bare_")}
+    assert max(bare, key=lambda name: bare[name]) == f"bare_{reason}", bare
+    assert bare["bare_first_step"] == 1
+
+
+def test_steps_in_which_a_need_could_not_be_met_are_counted(build: Any) -> None:
+    ring = build()
+    ring.bus.tamper = lambda reply: replace(reply, late=np.ones(len(reply.request), np.bool_))
+    ring.submit(request(1, max_tokens=30, prompt=[1, 2, 3], ignore_eos=True))
+    (delivery,) = ring.run().values()
+    assert delivery.stats is not None
+    assert delivery.stats["num_late_steps"] == delivery.stats["num_spec_steps"] > 3
+
+
+def test_what_a_verifier_has_told_is_there_for_the_next_one(build: Any) -> None:
+    """Given back in the middle: Redis has its figures up to the last step."""
+    ring = build()
+    ring.submit(request(1, max_tokens=150, prompt=[1, 2, 3], ignore_eos=True))
+    ring.turn(12)
+    (generation,) = ring.scheduler.running
+    steps = generation.tally.num_steps
+    ring.engine.drain(lambda: True)
+    told = msgpack.unpackb(ring.client.hget(ring.keys.request(generation.id), "stats"))
+    assert told["num_steps"] == steps > 0

@@ -1,0 +1,65 @@
+"""`adaserve doctor`: what is wrong with a deployment, why it matters, and what to do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from cli.diagnosis import Finding, Severity, diagnosed
+from cli.exits import EXIT_FAILED, one_line_errors
+from cli.keys import LOCAL, AdminKey, Json, Url
+from cli.settings import API_KEY, inherited, redis_url
+from shared.settings import PREFIX
+
+MARKS = {
+    Severity.PROBLEM: "PROBLEM",
+    Severity.WARNING: "warning",
+    Severity.FINE: "fine",
+    Severity.UNKNOWN: "unknown",
+}
+
+
+def doctor(
+    url: Url = LOCAL,
+    api_key: Annotated[str | None, typer.Option(envvar=API_KEY, help="Where the gateway asks for one.")] = None,
+    admin_key: AdminKey = None,
+    redis: Annotated[
+        str | None, typer.Option(help="Look at Redis as well.", show_default="REDIS_URL, else it is not looked at")
+    ] = None,
+    cell: Annotated[str, typer.Option(envvar=f"{PREFIX}CELL", help="Hash tag of all keys.")] = "default",
+    as_json: Json = False,
+) -> None:
+    """Look a deployment over. Exit code 0: no problem, 1: problems, 2: it could not be looked at."""
+    from cli.examination import examined  # its HTTP client costs every command a tenth of a second
+
+    with one_line_errors():
+        environment = inherited()
+        snapshot = examined(
+            url,
+            api_key=api_key,
+            admin_key=admin_key,
+            redis_url=redis or redis_url(environment),
+            cell=cell,
+            environment=environment,
+        )
+    found = diagnosed(snapshot)
+    if as_json:
+        typer.echo(json.dumps({"findings": [asdict(finding) for finding in found]}))
+    else:
+        for line in finding_lines(found):
+            typer.echo(line)
+    raise typer.Exit(EXIT_FAILED if any(one.severity is Severity.PROBLEM for one in found) else 0)
+
+
+def finding_lines(found: list[Finding]) -> list[str]:
+    """For people: what is not fine with why and what to do; how many problems there are."""
+    lines = []
+    for finding in found:
+        lines.append(f"{MARKS[finding.severity]:<8} {finding.subject}: {finding.what}")
+        if finding.remedy:
+            lines += [f"{'':<8}   why it matters: {finding.why}", f"{'':<8}   what to do: {finding.remedy}"]
+    counts = {severity: sum(one.severity is severity for one in found) for severity in Severity}
+    return [*lines, f"{counts[Severity.PROBLEM]} problems, {counts[Severity.WARNING]} warnings"]
