@@ -142,8 +142,8 @@ def test_the_mode_is_switched_and_back(stack: LocalStack, opened: Opener, shot: 
     page.get_by_role("dialog").get_by_role("button", name="Back to automatic").click()
     expect(orders).to_contain_text("No order is in force")
     expect(verifiers).to_contain_text("Speculating")
-    page.get_by_label("For").select_option("class")
-    page.get_by_label("Class").fill("typo")
+    page.locator("#scope").select_option("class")
+    page.locator("#scope-name").fill("typo")
     page.get_by_role("button", name="Switch speculation off…").click()
     page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("dialog")).to_have_count(0)
@@ -164,7 +164,7 @@ def test_usage_is_shown_and_saved(stack: LocalStack, opened: Opener, shot: Keep)
     if "does not count" in told.inner_text():
         return
     expect(usage.get_by_role("row").filter(has_text="default").first).to_contain_text("chat")
-    page.get_by_label("By").select_option("hour")
+    page.locator("#u-by").select_option("hour")
     page.get_by_role("button", name="Show").click()
     expect(usage.get_by_role("columnheader", name="Start")).to_be_visible()
     with page.expect_download() as saved:
