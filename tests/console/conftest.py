@@ -1,6 +1,6 @@
 """A real stack, and a real browser that looks at its console. Asks for nothing that is not on this machine.
 
-`make console` runs it; `ARGS="--shots DIR"` keeps pictures of every view, `AXE=axe.min.js` checks with axe-core too.
+`make console` runs it; `ARGS="--shots DIR"` keeps pictures of every view, `AXE=axe.min.js` asks axe-core, too.
 """
 
 from __future__ import annotations
