@@ -22,6 +22,11 @@ export function percent(share, digits = 1) {
   return isNumber(share) ? `${(share * 100).toFixed(digits)} %` : NONE;
 }
 
+/** A probability in whole per cent, down to "less than one". */
+export function chance(share) {
+  return share < 0.005 ? "<1 %" : percent(share, 0);
+}
+
 /** Bytes in binary units. */
 export function bytes(value) {
   if (!isNumber(value)) return NONE;
