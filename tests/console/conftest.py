@@ -120,13 +120,17 @@ def opened(stack: LocalStack, browser: Any) -> Iterator[Opener]:
     assert not problems
 
 
+Keep = Callable[..., None]
+
+
 @pytest.fixture
-def shot(request: pytest.FixtureRequest) -> Callable[[Tab, str], None]:
-    """Keeps a picture, where a folder for them was named."""
+def shot(request: pytest.FixtureRequest) -> Keep:
+    """Keeps a picture, where a folder for them was named; ``after_s``: when there is more to see."""
     folder = request.config.getoption("--shots", default=None)
 
-    def keep(tab: Tab, name: str) -> None:
+    def keep(tab: Tab, name: str, *, after_s: float = 0.0) -> None:
         if folder is not None:
+            tab.page.wait_for_timeout(after_s * 1_000)
             tab.page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
 
     return keep

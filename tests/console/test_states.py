@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from bench.local import LocalStack
-from tests.console.conftest import KEY, Opener, playwright
-from tests.console.test_views import Keep, run
+from tests.console.conftest import KEY, Keep, Opener, playwright
+from tests.console.test_views import run
 
 expect = playwright.expect
 

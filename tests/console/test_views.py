@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 from bench.local import LocalStack
-from tests.console.conftest import DESKTOP, PHONE, Opener, Tab, playwright, traffic
+from tests.console.conftest import DESKTOP, PHONE, Keep, Opener, Tab, playwright, traffic
 
 expect = playwright.expect
-Keep = Callable[[Tab, str], None]
 VIEWS = ("overview", "playground", "mode", "usage")
 PROVENANCE = ".answer .tok"
 
@@ -38,8 +36,7 @@ def test_the_overview_fills(stack: LocalStack, opened: Opener, shot: Keep) -> No
         expect(page.locator(".depths li").first).to_contain_text("of")
         expect(page.locator(".chart canvas")).to_have_count(4)
         expect(page.get_by_role("region", name="Verifiers")).to_contain_text("Speculating")
-        page.wait_for_timeout(8_000)
-        shot(tab, "overview-light")
+        shot(tab, "overview-light", after_s=30)
     expect(page.locator("#view-overview .verdict")).not_to_be_empty()
 
 
@@ -86,7 +83,9 @@ def test_iterations_and_their_trees_are_walked_by_keyboard(opened: Opener) -> No
     accepted = tree.locator("g.node.accepted")
     assert accepted.count() > 0
     accepted.first.focus()
-    assert re.fullmatch(r"“.+”, depth 1, <?\d+ %: accepted, chosen for .+", page.evaluate("document.activeElement.ariaLabel"))
+    assert re.fullmatch(
+        r"“.+”, depth 1, <?\d+ %: accepted, chosen for .+", page.evaluate("document.activeElement.ariaLabel")
+    )
     page.get_by_text("The tree as a table").click()
     rows = page.get_by_role("table", name="Nodes of the token tree").get_by_role("row")
     assert rows.count() == tree.locator("g.node").count()  # a heading for the root
@@ -184,9 +183,9 @@ def test_no_view_scrolls_sideways_on_a_phone(stack: LocalStack, opened: Opener, 
             if view == "playground":
                 run(page)
                 expect(page.get_by_text(re.compile("^Ended"))).to_be_visible()
-            page.wait_for_timeout(2_500)
+            page.wait_for_timeout(1_500)
             assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"], view
-            shot(tab, f"{view}-phone")
+            shot(tab, f"{view}-phone", after_s=2)
 
 
 def test_colours_follow_the_system_and_can_be_chosen(opened: Opener, shot: Keep) -> None:
@@ -211,5 +210,4 @@ def test_colours_follow_the_system_and_can_be_chosen(opened: Opener, shot: Keep)
         if view == "playground":
             run(dark.page)
             expect(dark.page.get_by_text(re.compile("^Ended"))).to_be_visible()
-        dark.page.wait_for_timeout(3_000)
-        shot(dark, f"{view}-dark")
+        shot(dark, f"{view}-dark", after_s=3)

@@ -8,7 +8,7 @@ const ADVICE = {
   invalid_api_key: "Look at it under Keys.",
   expired_api_key: "Ask an operator for a new key.",
   revoked_api_key: "Ask an operator for a new key.",
-  scope_not_allowed: "The playground needs a key of the scope inference.",
+  scope_not_allowed: "Type in a key that has it under Keys.",
   unreachable: "It may be restarting. Try again when it is back.",
   draining: "This gateway is being stopped. Run it again in a moment.",
   slo_unreachable: "Choose a slower target: an idle server could not keep this one.",

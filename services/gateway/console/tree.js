@@ -6,7 +6,8 @@ import { fateOf, layout } from "./layout.js";
 
 const WIDTH = 132;
 const HEIGHT = 34;
-const GAP_X = 44;
+const ROOT = 78; // width of the root
+const GAP_X = 38;
 const GAP_Y = 12;
 const MARGIN = 10;
 const MOST = 8; // characters of a token that fit into its node
@@ -59,7 +60,7 @@ function picture({ nodes, own }) {
   const places = new Map(placed.map((one) => [one.index, at(one.depth, one.row)]));
   places.set(-1, at(0, 0));
   const end = at(depth, rows - 1);
-  const size = { width: end.x + WIDTH + MARGIN, height: end.y + HEIGHT + MARGIN };
+  const size = { width: end.end + MARGIN, height: end.y + HEIGHT + MARGIN };
   const edges = placed.map((one) => edge(places.get(one.parent), places.get(one.index), fateOf(one.node)));
   const drawn = placed.map((one) => drawNode(one.node, fateOf(one.node), places.get(one.index), one.depth));
   const label = `Token tree: ${nodes.length} drafted tokens, ${nodes.filter((one) => one.accepted).length} accepted`;
@@ -68,11 +69,12 @@ function picture({ nodes, own }) {
 }
 
 function at(depth, line) {
-  return { x: MARGIN + depth * (WIDTH + GAP_X), y: MARGIN + line * (HEIGHT + GAP_Y) };
+  const x = depth === 0 ? MARGIN : MARGIN + ROOT + GAP_X + (depth - 1) * (WIDTH + GAP_X);
+  return { x, y: MARGIN + line * (HEIGHT + GAP_Y), end: x + (depth === 0 ? ROOT : WIDTH) };
 }
 
 function edge(from, to, fate) {
-  const [x1, y1, x2, y2] = [from.x + WIDTH, from.y + HEIGHT / 2, to.x, to.y + HEIGHT / 2];
+  const [x1, y1, x2, y2] = [from.end, from.y + HEIGHT / 2, to.x, to.y + HEIGHT / 2];
   const middle = (x1 + x2) / 2;
   return svg("path", { class: `edge ${fate}`, d: `M${x1} ${y1}C${middle} ${y1} ${middle} ${y2} ${x2} ${y2}` });
 }
@@ -81,8 +83,8 @@ function root({ x, y }) {
   return svg(
     "g",
     { class: "node root" },
-    svg("rect", { x, y, width: WIDTH, height: HEIGHT, rx: HEIGHT / 2 }),
-    svg("text", { x: x + WIDTH / 2, y: y + HEIGHT / 2, class: "word middle" }, "context"),
+    svg("rect", { x, y, width: ROOT, height: HEIGHT, rx: HEIGHT / 2 }),
+    svg("text", { x: x + ROOT / 2, y: y + HEIGHT / 2, class: "word middle" }, "context"),
   );
 }
 
