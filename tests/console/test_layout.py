@@ -30,7 +30,7 @@ def tree(numbers: random.Random, size: int) -> list[Json]:
 def test_every_tree_can_be_drawn(opened: Opener, seed: int) -> None:
     numbers = random.Random(seed)
     tab = opened()
-    tab.open("usage")
+    tab.open("playground")
     for size in range(30):
         nodes, own = tree(numbers, size), {"text": "own"} if size % 2 else None
         found = tab.page.evaluate(LAYOUT, [nodes, own])
