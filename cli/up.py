@@ -162,7 +162,7 @@ async def greet(console: Console, url: str, started: float, api_key: str | None 
 def next_steps(url: str) -> str:
     """What to type now."""
     return f"""
-AdaServe is up at {url} (Ctrl-C drains). Try:
+AdaServe is up at {url} (Ctrl-C drains); its console is {url}/ in a browser. Try:
 
   curl -N {url}/v1/completions -H 'content-type: application/json' -d \\
     '{{"prompt": "import os\\n", "max_tokens": 32, "stream": true, "adaserve": {{"slo": {{"tpot_ms": 30}}}}}}'

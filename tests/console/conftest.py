@@ -1,6 +1,6 @@
 """A real stack, and a real browser that looks at its console. Asks for nothing that is not on this machine.
 
-make console                      # ARGS="--shots DIR" keeps pictures, AXE=axe.min.js checks with axe-core too
+`make console` runs it; `ARGS="--shots DIR"` keeps pictures of every view, `AXE=axe.min.js` asks axe-core, too.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ def browser() -> Iterator[Any]:
     binary = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if binary is None:
         pytest.skip("no Chromium on the PATH")
+    playwright.expect.set_options(timeout=WAIT_MS)
     with playwright.sync_playwright() as running:
         launched = running.chromium.launch(executable_path=binary, args=FLAGS)
         yield launched
@@ -120,13 +121,17 @@ def opened(stack: LocalStack, browser: Any) -> Iterator[Opener]:
     assert not problems
 
 
+Keep = Callable[..., None]
+
+
 @pytest.fixture
-def shot(request: pytest.FixtureRequest) -> Callable[[Tab, str], None]:
-    """Keeps a picture, where a folder for them was named."""
+def shot(request: pytest.FixtureRequest) -> Keep:
+    """Keeps a picture, where a folder for them was named; ``after_s``: when there is more to see."""
     folder = request.config.getoption("--shots", default=None)
 
-    def keep(tab: Tab, name: str) -> None:
+    def keep(tab: Tab, name: str, *, after_s: float = 0.0) -> None:
         if folder is not None:
+            tab.page.wait_for_timeout(after_s * 1_000)
             tab.page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
 
     return keep

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from bench.local import LocalStack
-from tests.console.conftest import KEY, Opener, playwright
-from tests.console.test_views import Keep, run
+from tests.console.conftest import KEY, Keep, Opener, playwright
+from tests.console.test_views import run
 
 expect = playwright.expect
 
@@ -23,6 +23,8 @@ def test_a_wrong_key_is_told_and_the_right_one_stays_in_the_tab(opened: Opener, 
         page.get_by_label("Admin key").fill(key)
         page.get_by_role("button", name="Use keys").click()
         expect(page.locator("#link-text")).to_have_text(state)
+        if state != "Live":
+            expect(page.get_by_text("The API key is none of this server's")).to_be_visible()
     assert page.evaluate("Object.values(localStorage).join()") == ""
     page.reload()
     expect(page.locator("#link-text")).to_have_text("Live")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 from bench.local import LocalStack
-from tests.console.conftest import DESKTOP, PHONE, Opener, Tab, playwright, traffic
+from tests.console.conftest import DESKTOP, PHONE, Keep, Opener, Tab, playwright, traffic
 
 expect = playwright.expect
-Keep = Callable[[Tab, str], None]
 VIEWS = ("overview", "playground", "mode", "usage")
+A_MODE = re.compile("Speculating|Full verification")
 PROVENANCE = ".answer .tok"
 
 
@@ -22,6 +21,16 @@ def number(text: str) -> int:
 def run(page: Any, *, tokens: int = 64) -> None:
     page.get_by_label("Most tokens").fill(str(tokens))
     page.get_by_role("button", name="Run", exact=True).click()
+
+
+def run_with_drafts(page: Any, tokens: int) -> None:
+    """A verifier whose drafts came too late, on a busy machine, speculates again after a second or so of work."""
+    for _ in range(6):
+        run(page, tokens=tokens)
+        expect(page.get_by_text(re.compile(f"^Ended .* after {tokens} tokens"))).to_be_visible()
+        if number(page.locator(".provenance [data-kind=drafted] b").inner_text()):
+            return
+    raise AssertionError("nothing was drafted and accepted in six runs")
 
 
 def test_the_overview_fills(stack: LocalStack, opened: Opener, shot: Keep) -> None:
@@ -37,10 +46,9 @@ def test_the_overview_fills(stack: LocalStack, opened: Opener, shot: Keep) -> No
         assert re.fullmatch(r"[0-9a-f]{6}…[0-9a-f]{4}", running.locator("code").first.inner_text())
         expect(page.locator(".depths li").first).to_contain_text("of")
         expect(page.locator(".chart canvas")).to_have_count(4)
-        expect(page.get_by_role("region", name="Verifiers")).to_contain_text("Speculating")
-        page.wait_for_timeout(8_000)
-        shot(tab, "overview-light")
-    expect(page.locator(".headline .verdict")).not_to_be_empty()
+        expect(page.get_by_role("region", name="Verifiers")).to_contain_text(A_MODE)
+        shot(tab, "overview-light", after_s=30)
+    expect(page.locator("#view-overview .verdict")).not_to_be_empty()
 
 
 def test_the_playground_streams_tokens_by_where_they_came_from(opened: Opener, shot: Keep) -> None:
@@ -48,9 +56,7 @@ def test_the_playground_streams_tokens_by_where_they_came_from(opened: Opener, s
     page = tab.page
     tab.open("playground")
     expect(page.locator(".slider-mark")).to_have_text("idle pace")
-    run(page, tokens=96)
-    expect(page.get_by_text(re.compile(r"^\d+ tokens so far$"))).to_be_visible()
-    expect(page.get_by_text(re.compile("^Ended .* after 96 tokens"))).to_be_visible()
+    run_with_drafts(page, tokens=96)
     drafted, own = page.locator(f"{PROVENANCE}.drafted"), page.locator(f"{PROVENANCE}.own")
     expect(page.locator(f"{PROVENANCE}.mixed")).to_have_count(0)
     shown = page.locator(".provenance")
@@ -69,8 +75,7 @@ def test_iterations_and_their_trees_are_walked_by_keyboard(opened: Opener) -> No
     tab = opened()
     page = tab.page
     tab.open("playground")
-    run(page)
-    expect(page.get_by_text(re.compile("^Ended"))).to_be_visible()
+    run_with_drafts(page, tokens=64)
     strip = page.get_by_role("listbox", name="Iterations")
     expect(strip.get_by_role("option", selected=True)).to_have_count(1)
     strip.focus()
@@ -86,7 +91,9 @@ def test_iterations_and_their_trees_are_walked_by_keyboard(opened: Opener) -> No
     accepted = tree.locator("g.node.accepted")
     assert accepted.count() > 0
     accepted.first.focus()
-    assert re.fullmatch(r"“.+”, depth 1, \d+ %: accepted", page.evaluate("document.activeElement.ariaLabel"))
+    assert re.fullmatch(
+        r"“.+”, depth 1, <?\d+ %: accepted, chosen for .+", page.evaluate("document.activeElement.ariaLabel")
+    )
     page.get_by_text("The tree as a table").click()
     rows = page.get_by_role("table", name="Nodes of the token tree").get_by_role("row")
     assert rows.count() == tree.locator("g.node").count()  # a heading for the root
@@ -127,7 +134,7 @@ def test_the_mode_is_switched_and_back(stack: LocalStack, opened: Opener, shot: 
     page = tab.page
     tab.open("mode")
     verifiers = page.get_by_role("region", name="What verifiers do")
-    expect(verifiers).to_contain_text("Speculating")
+    expect(verifiers).to_contain_text(A_MODE)
     page.get_by_role("button", name="Switch speculation off…").click()
     reason = "<img src=x onerror=alert(1)> retraining"
     page.get_by_role("dialog").get_by_label("Reason").fill(reason)
@@ -141,9 +148,10 @@ def test_the_mode_is_switched_and_back(stack: LocalStack, opened: Opener, shot: 
     orders.get_by_role("button", name="Withdraw").click()
     page.get_by_role("dialog").get_by_role("button", name="Back to automatic").click()
     expect(orders).to_contain_text("No order is in force")
-    expect(verifiers).to_contain_text("Speculating")
-    page.get_by_label("For").select_option("class")
-    page.get_by_label("Class").fill("typo")
+    with traffic(stack, streams=1):
+        expect(verifiers).not_to_contain_text("an operator has ordered it")
+    page.locator("#scope").select_option("class")
+    page.locator("#scope-name").fill("typo")
     page.get_by_role("button", name="Switch speculation off…").click()
     page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("dialog")).to_have_count(0)
@@ -164,7 +172,7 @@ def test_usage_is_shown_and_saved(stack: LocalStack, opened: Opener, shot: Keep)
     if "does not count" in told.inner_text():
         return
     expect(usage.get_by_role("row").filter(has_text="default").first).to_contain_text("chat")
-    page.get_by_label("By").select_option("hour")
+    page.locator("#u-by").select_option("hour")
     page.get_by_role("button", name="Show").click()
     expect(usage.get_by_role("columnheader", name="Start")).to_be_visible()
     with page.expect_download() as saved:
@@ -184,9 +192,9 @@ def test_no_view_scrolls_sideways_on_a_phone(stack: LocalStack, opened: Opener, 
             if view == "playground":
                 run(page)
                 expect(page.get_by_text(re.compile("^Ended"))).to_be_visible()
-            page.wait_for_timeout(2_500)
+            page.wait_for_timeout(1_500)
             assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"], view
-            shot(tab, f"{view}-phone")
+            shot(tab, f"{view}-phone", after_s=2)
 
 
 def test_colours_follow_the_system_and_can_be_chosen(opened: Opener, shot: Keep) -> None:
@@ -211,5 +219,4 @@ def test_colours_follow_the_system_and_can_be_chosen(opened: Opener, shot: Keep)
         if view == "playground":
             run(dark.page)
             expect(dark.page.get_by_text(re.compile("^Ended"))).to_be_visible()
-        dark.page.wait_for_timeout(3_000)
-        shot(dark, f"{view}-dark")
+        shot(dark, f"{view}-dark", after_s=3)

@@ -9,6 +9,8 @@ const KINDS = {
   unknown: "not told",
 };
 
+const UNKNOWN = "\u0000"; // in no text
+
 /** The answer and its legend. */
 export class Answer {
   /** @param {(position: number) => void} onPick a token was clicked, by its context position */
@@ -65,11 +67,18 @@ export class Answer {
 
   /** Draw a chunk; false where its tokens' own texts are not known and it is drawn as a whole. */
   place({ text, tokens, flags, from, node }) {
-    const parts = tokens.length === 1 ? [text] : tokens.map((token) => this.words.get(token));
-    const isSplit = !parts.includes(undefined) && parts.join("") === text;
+    const parts = this.partsOf(text, tokens);
+    const isSplit = parts.join("") === text;
     if (isSplit) node.replaceChildren(...parts.map((part, i) => mark(part, flags[i], from + i)));
     else node.replaceChildren(mark(text, new Set(flags).size === 1 ? flags[0] : "mixed", from));
     return isSplit;
+  }
+
+  /** The text of each token, as far as it is known; a stop token at the end has none. */
+  partsOf(text, tokens) {
+    if (tokens.length === 1) return [text];
+    const parts = tokens.map((token) => this.words.get(token) ?? UNKNOWN);
+    return parts.slice(0, -1).join("") === text ? [...parts.slice(0, -1), ""] : parts;
   }
 
   /** Texts of tokens, from what the iterations tell. */

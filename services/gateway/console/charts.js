@@ -6,6 +6,7 @@ import { WINDOW_S } from "./live.js";
 const HEIGHT = 168;
 const DASHES = { solid: [], dashed: [6, 4], dotted: [2, 3] };
 const SYNC = "time";
+const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300]; // between marks of the time axis
 
 /**
  * @typedef {Object} Series
@@ -88,7 +89,7 @@ export class TimeChart {
         cursor: { sync: { key: SYNC }, drag: { x: false, y: false }, y: false },
         scales: { x: { time: true }, y: { range: this.options.range ?? fromZero }, error: { range: errorRange } },
         axes: [
-          { ...common, grid: { show: false }, size: 26, space: 70, values: clockTimes },
+          { ...common, grid: { show: false }, size: 26, space: 70, incrs: STEPS_S, values: clockTimes },
           { ...common, size: 52, space: 32, values: (_, splits) => splits.map(this.options.format) },
           ...series
             .filter((one) => one.scale)

@@ -10,16 +10,21 @@ export function number(value, digits = 0) {
   return value.toLocaleString("en", { maximumFractionDigits: digits, minimumFractionDigits: 0 });
 }
 
-/** Milliseconds, with a decimal below a hundred; seconds from ten thousand on. */
+/** Milliseconds, with a decimal below a hundred; seconds from two thousand on. */
 export function ms(value) {
   if (!isNumber(value)) return NONE;
-  if (Math.abs(value) >= 10_000) return `${number(value / 1000, 1)} s`;
+  if (Math.abs(value) >= 2_000) return `${number(value / 1000, 1)} s`;
   return `${value.toFixed(Math.abs(value) < 100 ? 1 : 0)} ms`;
 }
 
 /** A share of one as per cent. */
 export function percent(share, digits = 1) {
   return isNumber(share) ? `${(share * 100).toFixed(digits)} %` : NONE;
+}
+
+/** A probability in whole per cent, down to "less than one". */
+export function chance(share) {
+  return share < 0.005 ? "<1 %" : percent(share, 0);
 }
 
 /** Bytes in binary units. */

@@ -6,6 +6,8 @@ import { acceptedIn, bestOf, factsOf, summaryOf } from "./iteration_facts.js";
 import { createTree } from "./tree.js";
 
 const POLL_MS = 600;
+const LAST_MS = 300;
+const HINT = "Each iteration of the verifier shows here: what was drafted, chosen and accepted.";
 const TALLEST = 8; // tokens of an iteration that fill a bar
 
 /** Follows `/v1/streams/{id}/inspect`. */
@@ -22,10 +24,7 @@ export class Iterations {
     });
     this.facts = el("dl", { class: "facts" });
     this.tree = createTree();
-    this.hint = el("p", {
-      class: "hint none",
-      text: "Each iteration of the verifier shows here: what was drafted, chosen and accepted.",
-    });
+    this.hint = el("p", { class: "hint none", text: HINT });
     this.detail = el("div", { class: "iteration", hidden: true }, el("h3", {}), this.facts, this.tree.node);
     const head = el(
       "div",
@@ -47,15 +46,8 @@ export class Iterations {
 
   clear() {
     clearTimeout(this.timer);
-    Object.assign(this, {
-      id: null,
-      cursor: null,
-      all: [],
-      chosen: -1,
-      follows: true,
-      timer: null,
-      problem: null,
-    });
+    Object.assign(this, { id: null, cursor: null, all: [], chosen: -1, isOwnChoice: false, loading: null });
+    setText(this.hint, HINT);
     this.draw();
   }
 
@@ -67,41 +59,51 @@ export class Iterations {
 
   async poll() {
     const { id } = this;
-    await this.load();
-    if (this.id === id && !this.problem) this.timer = setTimeout(() => this.poll(), POLL_MS);
+    if ((await this.load()) && this.id === id) this.timer = setTimeout(() => this.poll(), POLL_MS);
   }
 
-  async load() {
-    const { id } = this;
+  /** What has come since the last look, one look at a time; false where looking again is of no use. */
+  load() {
+    const after = this.loading ?? Promise.resolve(true);
+    this.loading = after.then(() => this.look(this.id));
+    return this.loading;
+  }
+
+  async look(id) {
+    if (id === null) return false;
     const after = this.cursor === null ? "" : `?after=${encodeURIComponent(this.cursor)}`;
     try {
       const found = await ask(`v1/streams/${encodeURIComponent(id)}/inspect${after}`);
-      if (this.id !== id) return;
+      if (this.id !== id) return false;
       this.cursor = found.cursor ?? this.cursor;
       this.take(found.iterations);
     } catch (error) {
-      if (this.id === id && error.status !== 404) this.problem = error;
+      return !error.isMissing && !error.isUnauthorised;
     }
+    return true;
   }
 
-  /** The stream is over: read what is left, twice, for the last of it may be on its way. */
+  /** The stream is over: look twice more, for the last of it may be on its way. */
   async finish() {
-    clearTimeout(this.timer);
     const { id } = this;
-    for (let round = 0; round < 2 && this.id === id && id !== null; round += 1) {
-      await this.load();
-      await new Promise((done) => setTimeout(done, 250));
-    }
+    if (id === null) return;
+    await this.load();
+    await new Promise((done) => setTimeout(done, LAST_MS));
     if (this.id !== id) return;
-    if (id !== null && !this.all.length)
-      setText(this.hint, "This gateway did not tell the iterations of this request.");
+    clearTimeout(this.timer);
+    await this.load();
+    if (this.id !== id) return;
+    clearTimeout(this.timer);
+    if (!this.all.length) setText(this.hint, "This gateway did not tell the iterations of this request.");
   }
 
   take(found) {
     if (!found.length) return;
+    // What another verifier took again was not committed.
+    while (this.all.length && this.all.at(-1).position >= found[0].position) this.all.pop();
     this.all.push(...found);
     this.onMore(found);
-    if (this.follows) this.chosen = bestOf(this.all);
+    this.chosen = this.isOwnChoice ? Math.min(this.chosen, this.all.length - 1) : bestOf(this.all);
     this.draw();
   }
 
@@ -112,7 +114,7 @@ export class Iterations {
   }
 
   pick(index) {
-    this.follows = false;
+    this.isOwnChoice = true;
     this.chosen = Math.min(this.all.length - 1, Math.max(0, index));
     this.draw();
     this.strip.children[this.chosen]?.scrollIntoView({ block: "nearest", inline: "nearest" });
@@ -133,7 +135,7 @@ export class Iterations {
     keyed(
       this.strip,
       items,
-      ({ one, index }) => `${index}:${one.position}`,
+      ({ one, index }) => `${index}:${one.position}:${one.step}`,
       (item) => this.bar(item),
       (node, { index }) => node.setAttribute("aria-selected", String(index === this.chosen)),
     );

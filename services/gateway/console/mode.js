@@ -7,7 +7,7 @@ import { announce, el, icon, row, setText } from "./dom.js";
 import { modeName, NONE, span } from "./format.js";
 import { Problem } from "./problem.js";
 import { placeOf, Scope } from "./scope.js";
-import { reasonText } from "./verdict.js";
+import { whyText } from "./verdict.js";
 import { modeChip, setMode } from "./verifiers.js";
 
 const POLL_MS = 1000;
@@ -173,7 +173,7 @@ function verifierCard() {
       row(VERIFIER_COLUMNS, [el("span", { class: "name", text: name }), modeChip(one.mode), "", ""]),
     update: (node, [, one]) => {
       setMode(node.children[1], one.mode);
-      setText(node.children[2], reasonText(one.reason) || NONE);
+      setText(node.children[2], whyText(one.mode, one.reason) || NONE);
       setText(node.children[3], one.since_ms ? span((Date.now() - one.since_ms) / 1000) : NONE);
     },
   });

@@ -161,6 +161,11 @@ const EMPTY = {
   failing: ["The gateway cannot tell figures now", "Redis may be away. It is tried again by itself."],
 };
 
+/** Whether a key was given, and is the wrong one. */
+function isRefused({ state, error }) {
+  return state === "unauthorised" && error.code !== "missing_api_key";
+}
+
 function emptyState() {
   const title = el("h2");
   const text = el("p", { class: "hint" });
@@ -174,7 +179,7 @@ function emptyState() {
   const draw = (live) => {
     const [heading, more] = EMPTY[live.state] ?? EMPTY.connecting;
     setText(title, heading);
-    setText(text, live.state === "unauthorised" && live.error ? `${live.error.message}. ${more}` : more);
+    setText(text, isRefused(live) ? `${live.error.message}. ${more}` : more);
     open.hidden = live.state !== "unauthorised";
   };
   return { node, draw };

@@ -61,7 +61,7 @@ class Playground {
     try {
       await this.read(await request(path, { method: "POST", body, headers, signal: abort.signal }));
     } catch (error) {
-      this.fail(error);
+      if (this.abort === abort) this.fail(error);
     }
     if (this.abort !== abort) return; // another run has begun
     this.abort = null;

@@ -5,11 +5,11 @@ import { ms } from "./format.js";
 
 const ADVICE = {
   missing_api_key: "Type in a key under Keys.",
-  invalid_api_key: "The key for the playground is not one of this gateway's. Look at it under Keys.",
+  invalid_api_key: "Look at it under Keys.",
   expired_api_key: "Ask an operator for a new key.",
   revoked_api_key: "Ask an operator for a new key.",
-  scope_not_allowed: "The playground needs a key of the scope inference.",
-  unreachable: "The gateway may be restarting. Your request was not kept; run it again when the gateway is back.",
+  scope_not_allowed: "Type in a key that has it under Keys.",
+  unreachable: "It may be restarting. Try again when it is back.",
   draining: "This gateway is being stopped. Run it again in a moment.",
   slo_unreachable: "Choose a slower target: an idle server could not keep this one.",
   queue_full: "Too many requests wait. Try again in a moment.",

@@ -5,6 +5,7 @@ import { announce, el, icon, row, setText } from "./dom.js";
 import { ms, NONE, number, shortId } from "./format.js";
 import { slackOf } from "./verdict.js";
 
+const COPIED_MS = 1500;
 const REQUEST_COLUMNS = ["Request", "Slack", "Class", "Tenant", "State", "TPOT", "Tokens", "Verifier"];
 
 /** Running requests, least slack first. */
@@ -23,25 +24,26 @@ export function requestTable() {
 }
 
 function createRequest(one) {
-  const copy = async () => {
-    await navigator.clipboard?.writeText(one.id).then(
-      () => announce(`Copied ${one.id}`),
-      () => announce("Copying is not allowed here"),
-    );
-  };
-  const button = el(
-    "button",
-    {
-      type: "button",
-      class: "copy",
-      "aria-label": `Copy the id ${shortId(one.id)}`,
-      title: one.id,
-      on: { click: copy },
-    },
-    icon("copy"),
-  );
-  const name = el("span", { class: "id" }, el("code", { text: shortId(one.id) }), button);
+  const shown = el("code", { text: shortId(one.id) });
+  const label = `Copy the id ${shortId(one.id)}`;
+  const props = { type: "button", class: "copy", "aria-label": label, title: one.id };
+  const button = el("button", props, icon("copy"));
+  button.addEventListener("click", () => copy(one.id, shown, button));
+  const name = el("span", { class: "id" }, shown, button);
   return row(REQUEST_COLUMNS, [name, el("span", { class: "slack" }), "", "", "", "", "", ""]);
+}
+
+/** To the clipboard; where there is none (plain HTTP from another machine) the whole id is shown and selected. */
+async function copy(id, shown, button) {
+  try {
+    await navigator.clipboard.writeText(id);
+    announce(`Copied ${id}`);
+    button.replaceChildren(icon("ok"));
+    setTimeout(() => button.replaceChildren(icon("copy")), COPIED_MS);
+  } catch {
+    setText(shown, id);
+    getSelection().selectAllChildren(shown);
+  }
 }
 
 function updateRequest(node, one) {

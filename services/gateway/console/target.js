@@ -6,6 +6,7 @@ import { ms } from "./format.js";
 const FASTEST_MS = 2;
 const SLOWEST_MS = 500;
 const STEPS = 200;
+const FIRST = 2; // idle paces: a target that can be met beside a few others
 const CLASS = "class:";
 
 /** Slider steps are equal factors, for a millisecond matters more at 5 than at 300. */
@@ -70,8 +71,7 @@ export class Target {
   offer({ slo_classes: offered, zero_load_ms: zeroLoad = null }) {
     const isFirst = this.zeroLoad === null && zeroLoad !== null;
     Object.assign(this, { offered, zeroLoad });
-    // At first something that speculation is needed for, and can give: a little faster than without it.
-    if (isFirst) this.slider.value = String(Math.round(shareOf(zeroLoad * 0.8) * STEPS));
+    if (isFirst) this.slider.value = String(Math.round(shareOf(FIRST * zeroLoad) * STEPS));
     const chosen = this.source.value;
     const classes = offered.map((one) =>
       option(CLASS + one.class, `Class ${one.class}${one.is_default ? " (default)" : ""}`),

@@ -1,15 +1,16 @@
 // The token tree of one iteration, drawn and as a table.
 
 import { el, row, svg, table } from "./dom.js";
-import { number, percent, visible } from "./format.js";
+import { chance, number, percent, visible } from "./format.js";
 import { fateOf, layout } from "./layout.js";
 
 const WIDTH = 132;
 const HEIGHT = 34;
-const GAP_X = 44;
+const ROOT = 78; // width of the root
+const GAP_X = 38;
 const GAP_Y = 12;
 const MARGIN = 10;
-const MOST = 10; // characters of a token that fit into its node
+const MOST = 8; // characters of a token that fit into its node
 
 const FATES = {
   accepted: "accepted",
@@ -30,7 +31,7 @@ export function createTree() {
   const node = el(
     "div",
     {},
-    el("ul", { class: "legend fates" }, ...legend),
+    el("ul", { class: "legend fates" }, ...legend, el("li", { text: "%: that the text gets there" })),
     drawing,
     el(
       "details",
@@ -50,7 +51,7 @@ function sample(fate) {
   return svg(
     "svg",
     { class: "key-node", viewBox: "0 0 26 16", "aria-hidden": "true" },
-    svg("g", { class: `node ${fate}` }, ...shape(fate, 1, 1, 24, 14)),
+    svg("g", { class: `node ${fate}` }, shape(fate, 1, 1, 24, 14)),
   );
 }
 
@@ -59,7 +60,7 @@ function picture({ nodes, own }) {
   const places = new Map(placed.map((one) => [one.index, at(one.depth, one.row)]));
   places.set(-1, at(0, 0));
   const end = at(depth, rows - 1);
-  const size = { width: end.x + WIDTH + MARGIN, height: end.y + HEIGHT + MARGIN };
+  const size = { width: end.end + MARGIN, height: end.y + HEIGHT + MARGIN };
   const edges = placed.map((one) => edge(places.get(one.parent), places.get(one.index), fateOf(one.node)));
   const drawn = placed.map((one) => drawNode(one.node, fateOf(one.node), places.get(one.index), one.depth));
   const label = `Token tree: ${nodes.length} drafted tokens, ${nodes.filter((one) => one.accepted).length} accepted`;
@@ -68,11 +69,12 @@ function picture({ nodes, own }) {
 }
 
 function at(depth, line) {
-  return { x: MARGIN + depth * (WIDTH + GAP_X), y: MARGIN + line * (HEIGHT + GAP_Y) };
+  const x = depth === 0 ? MARGIN : MARGIN + ROOT + GAP_X + (depth - 1) * (WIDTH + GAP_X);
+  return { x, y: MARGIN + line * (HEIGHT + GAP_Y), end: x + (depth === 0 ? ROOT : WIDTH) };
 }
 
 function edge(from, to, fate) {
-  const [x1, y1, x2, y2] = [from.x + WIDTH, from.y + HEIGHT / 2, to.x, to.y + HEIGHT / 2];
+  const [x1, y1, x2, y2] = [from.end, from.y + HEIGHT / 2, to.x, to.y + HEIGHT / 2];
   const middle = (x1 + x2) / 2;
   return svg("path", { class: `edge ${fate}`, d: `M${x1} ${y1}C${middle} ${y1} ${middle} ${y2} ${x2} ${y2}` });
 }
@@ -81,36 +83,36 @@ function root({ x, y }) {
   return svg(
     "g",
     { class: "node root" },
-    svg("rect", { x, y, width: WIDTH, height: HEIGHT, rx: HEIGHT / 2 }),
-    svg("text", { x: x + WIDTH / 2, y: y + HEIGHT / 2, class: "word middle" }, "context"),
+    svg("rect", { x, y, width: ROOT, height: HEIGHT, rx: HEIGHT / 2 }),
+    svg("text", { x: x + ROOT / 2, y: y + HEIGHT / 2, class: "word middle" }, "context"),
   );
 }
 
-function shape(fate, x, y, width, height) {
-  const box = (inset, radius) =>
-    svg("rect", { x: x + inset, y: y + inset, width: width - 2 * inset, height: height - 2 * inset, rx: radius });
-  if (fate === "throughput") {
-    const cut = height / 3;
-    return [
-      svg("path", {
-        class: "box",
-        d: `M${x + cut} ${y}H${x + width - cut}L${x + width} ${y + height / 2}L${x + width - cut} ${y + height}H${x + cut}L${x} ${y + height / 2}Z`,
-      }),
-    ];
-  }
-  return fate === "own" ? [box(0, height / 2)] : [box(0, height / 6)];
+/** A box by what a node was chosen for; the target's own is round. */
+function shape(kind, x, y, width, height) {
+  if (kind !== "throughput")
+    return svg("rect", { x, y, width, height, rx: kind === "own" ? height / 2 : height / 6 });
+  const cut = height / 3;
+  const [right, bottom, middle] = [x + width, y + height, y + height / 2];
+  const corners = `M${x + cut} ${y}H${right - cut}L${right} ${middle}L${right - cut} ${bottom}H${x + cut}L${x} ${middle}Z`;
+  return svg("path", { class: "box", d: corners });
+}
+
+function wordsOf(node) {
+  const fate = fateOf(node);
+  return fate === "accepted" && node.phase ? `accepted, ${FATES[node.phase]}` : FATES[fate];
 }
 
 function drawNode(node, fate, { x, y }, depth) {
   const word = visible(node.text);
   const shown = word.length > MOST ? `${word.slice(0, MOST - 1)}…` : word;
-  const share = node.p === undefined ? "" : percent(node.p, 0);
-  const label = `“${visible(node.text)}”, depth ${depth}${share ? `, ${share}` : ""}: ${FATES[fate]}`;
+  const share = node.p === undefined ? "" : chance(node.p);
+  const label = `“${visible(node.text)}”, depth ${depth}${share ? `, ${share}` : ""}: ${wordsOf(node)}`;
   return svg(
     "g",
     { class: `node ${fate}`, tabindex: "0", role: "img", "aria-label": label },
     svg("title", {}, label),
-    ...shape(fate, x, y, WIDTH, HEIGHT),
+    shape(fate === "accepted" ? node.phase : fate, x, y, WIDTH, HEIGHT),
     svg("text", { x: x + 12, y: y + HEIGHT / 2, class: "word" }, `${fate === "accepted" ? "✓ " : ""}${shown}`),
     svg("text", { x: x + WIDTH - 10, y: y + HEIGHT / 2, class: "share" }, share),
   );
@@ -126,7 +128,7 @@ function tableRows(columns, { nodes, own }) {
       number(depths[i]),
       el("code", { text: before }),
       percent(node.p),
-      FATES[fateOf(node)],
+      wordsOf(node),
     ]);
   });
   const last = nodes.findLastIndex((node) => node.accepted);

@@ -23,6 +23,12 @@ export function reasonText(reason) {
   return REASONS[reason ?? ""] ?? reason.replaceAll("_", " ");
 }
 
+/** Why a verifier decodes as it does; one that speculates all the same drafts two levels deep, on trial. */
+export function whyText(mode, reason) {
+  const text = reasonText(reason);
+  return text && mode === "speculative" ? `on trial: ${text}` : text;
+}
+
 /**
  * @typedef {{level: "bad"|"warn"|"ok", text: string}} Finding
  * @param {Object} snapshot of /admin/live

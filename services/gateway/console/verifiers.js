@@ -3,7 +3,7 @@
 import { fillCells, tableCard } from "./cards.js";
 import { el, icon, row, setText } from "./dom.js";
 import { modeName, NONE, number, percent, span } from "./format.js";
-import { reasonText } from "./verdict.js";
+import { whyText } from "./verdict.js";
 
 const VERIFIER_COLUMNS = ["Verifier", "Mode", "Why", "Requests", "KV memory", "Steps", "Tokens", "Drafter"];
 
@@ -43,7 +43,7 @@ function createVerifier(one) {
 function updateVerifier(node, one, now) {
   setMode(node.children[1], one.mode);
   const since = one.mode_since_ms ? `since ${span((now - one.mode_since_ms) / 1000)}` : "";
-  const why = [reasonText(one.mode_reason), since].filter(Boolean).join(", ");
+  const why = [whyText(one.mode, one.mode_reason), since].filter(Boolean).join(", ");
   const [shown, bar] = node.children[4].firstChild.children;
   setText(shown, one.kv_total ? percent(one.kv_used / one.kv_total, 0) : NONE);
   bar.value = one.kv_total ? one.kv_used / one.kv_total : 0;
