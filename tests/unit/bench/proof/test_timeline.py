@@ -79,6 +79,12 @@ def test_counters_begin_at_the_first_reading_and_survive_a_service_that_starts_a
     assert readings.take({"a": parse(text(2, 0.2)), "b": parse(text(101, 0.2))})["steps_bare"] == 8
 
 
+def test_a_counter_that_appears_later_has_counted_from_nothing() -> None:
+    readings = Readings()
+    readings.take({"a": parse("")})
+    assert readings.take({"a": parse(text(3, 0.1))})["steps_bare"] == 3
+
+
 def test_series_are_asked_for_in_promql() -> None:
     assert SERIES["steps_bare"].selector == 'adaserve_steps_total{kind="bare"}'
     assert SERIES["target_s"].selector == 'adaserve_step_time_seconds_sum{part="total"}'
