@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="ada-drift-") as folder:
         recording, verdict = drifted(options, Path(folder) / "good")
     save(recording, options.out / "drift.json")
-    facts = sources.from_files(options.out / "drift.json", None, None, None)
+    facts = sources.from_files([options.out / "drift.json"], [], None, None)
     (options.out / "drift.html").write_text(page.html(facts, TITLE))
     for line in verdict.lines():
         print(line)

@@ -135,7 +135,7 @@ class Verdict:
         told = [
             f"seen in the metrics, accepted below half of expected: {_after(self.drift_s, self.swapped_s)}",
             f"speculation stopped by itself: {_after(self.stopped_s, self.swapped_s)}, {self.reason or '–'}",
-            f"speculating and gaining at least half of what it did: {_after(self.back_s, self.healed_s)} of healing",
+            f"speculating, and gaining half of what it did: {_after(self.back_s, self.healed_s)} of healing",
             f"{self.switches} switches in all",
             f"{self.answers} answers, {self.different} other than those of plain decoding, goal 0",
         ]

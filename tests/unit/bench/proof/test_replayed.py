@@ -208,11 +208,21 @@ def test_files_swapped_and_tenants_without_prices_are_refused(tmp_path: Path) ->
     prices = tmp_path / "prices.yaml"
     prices.write_text("{currency: EUR, gpu_hour: 1.0, gpus: 1, tenants: {b: {per_million_tokens: 1.0}}}")
     with pytest.raises(ConfigurationError, match="give it as --baseline"):
-        from_files(tmp_path / "off.json", tmp_path / "on.json", None, None)
+        from_files([tmp_path / "off.json"], [tmp_path / "on.json"], None, None)
     with pytest.raises(PolicyError, match="no prices for the replay's tenant 'acme'"):
-        from_files(tmp_path / "on.json", None, prices, None)
+        from_files([tmp_path / "on.json"], [], prices, None)
     prices.write_text("{currency: EUR, gpu_hour: 1.0, gpus: 1, tenants: {acme: {per_million_tokens: 1.0}}}")
-    assert from_files(tmp_path / "on.json", tmp_path / "off.json", prices, None).currency == "EUR"
+    assert from_files([tmp_path / "on.json"], [tmp_path / "off.json"], prices, None).currency == "EUR"
     save(recording(run([True]).model_copy(update={"requests": [request(0.0)]})), tmp_path / "on.json")
     with pytest.raises(PolicyError, match="arrive at once"):
-        from_files(tmp_path / "on.json", None, prices, None)
+        from_files([tmp_path / "on.json"], [], prices, None)
+
+
+def test_runs_of_several_files_count_together_where_they_are_of_one_trace(tmp_path: Path) -> None:
+    one, other = tmp_path / "a.json", tmp_path / "b.json"
+    save(OURS, one)
+    save(OURS, other)
+    assert from_files([one, other], [], None, None).runs == 2
+    save(THEIRS, other)
+    with pytest.raises(ConfigurationError, match=r"b.json: system 'plain', but 'speculation' in .*a.json"):
+        from_files([one, other], [], None, None)
