@@ -50,11 +50,10 @@ def on_promises(facts: Facts) -> str:
         return f"Of {requests}, {sides}{_verdict(found.difference)}"
     if facts.arms:
         treated, control = facts.arms
-        sides = (
-            f"{spread(treated.attainment, '%')} kept it with speculation, {spread(control.attainment, '%')} of the"
-        )
         both = f"{treated.total + control.total:,} requests of a rollout"
-        return f"Of {both}, {sides} control arm without{_verdict(facts.arms_apart)}"
+        kept = [spread(arm.attainment, "%") for arm in (treated, control)]
+        sides = f"{kept[0]} kept their promise with speculation and {kept[1]} without"
+        return f"Of {both}, {sides}{_verdict(facts.arms_apart)}"
     return f"Of {requests}, {spread(found.ours, '%')} kept it; how many would have without was not measured."
 
 

@@ -226,3 +226,37 @@ def test_runs_of_several_files_count_together_where_they_are_of_one_trace(tmp_pa
     save(THEIRS, other)
     with pytest.raises(ConfigurationError, match=r"b.json: system 'plain', but 'speculation' in .*a.json"):
         from_files([one, other], [], None, None)
+
+
+def varied(seeds: int, more: int, target_s: float) -> Recording:
+    """Runs whose attainment differs, and whose machine time does."""
+    runs = [
+        run([True] * (2 + seed + more) + [False] * (5 - seed - more), seed=seed, target_s=target_s + (-1) ** seed)
+        for seed in range(seeds)
+    ]
+    return recording(*runs, system="speculation" if more else "plain")
+
+
+def test_runs_that_differ_widen_the_interval_and_the_pairs_narrow_it_again() -> None:
+    found = facts(varied(4, 1, 10.0), varied(4, 0, 10.0), None)
+    kept = found.total.attainment
+    assert kept.ours.low is not None
+    assert kept.ours.low < kept.ours.value  # type: ignore[operator]
+    assert kept.difference.value == pytest.approx(100 / 7)
+    assert "the same within noise" in words.sentences(found)[1]
+
+
+def test_more_machine_time_in_every_run_is_said_to_be_more() -> None:
+    found = facts(varied(3, 1, 14.0), varied(3, 0, 10.0), None)
+    assert found.net_saving_per_1000.is_below
+    assert "all in all it took" in words.sentences(found)[1]
+    assert "more machine time" in words.sentences(found)[1]
+
+
+def test_failures_count_as_missed_and_are_told() -> None:
+    broken = run([True]).requests[0].model_copy(update={"failure": "timeout", "tokens": 0})
+    ours = recording(run([True] * 3).model_copy(update={"requests": [broken, *run([True] * 3).requests[1:]]}))
+    found = facts(ours, OURS, None)
+    assert found.failed == (1, 0)
+    assert "1 requests failed, 0 without speculation; they count as missed." in found.limits
+    assert found.total.attainment.ours.value == pytest.approx(200 / 3)
