@@ -44,9 +44,11 @@ def test_a_period_stands_beside_another_one() -> None:
     assert found.tokens_per_pass.value == 2.0
     assert found.net_saving_per_1000.value == pytest.approx(1_000 * 1_000 / 10_100)
     a, _, everyone = found.tenants
-    assert a.gpu_s_per_1000.ours.value == pytest.approx(1_000 * (2 * 1_000 + 10) * 4_000 / 6_000 / 3_000)
+    assert a.gpu_s_per_1000.ours.value == pytest.approx(
+        1_000 * (2 * 1_000 + 10) * 4_000 / 6_000 / (10_100 * 3 / 4)
+    )
     assert everyone.cost_per_1000 is not None
-    assert everyone.cost_per_1000.ours.value == pytest.approx(1_000 * 4 / 4_000)
+    assert everyone.cost_per_1000.ours.value == pytest.approx(1_000 * 4 / 10_100)
     assert "no gain to tell" in words.sentences(found)[2]
     assert "different traffic" in " ".join(found.limits)
     assert "today" in page.html(found, "a")
