@@ -6,7 +6,17 @@ import pytest
 
 from bench.proof import chart
 from bench.proof.intervals import Interval
-from bench.proof.timeline import Band, Line, acceptance, arms_of, bands, calibration, kept_promises, windowed
+from bench.proof.timeline import (
+    NOT_TOLD,
+    Band,
+    Line,
+    acceptance,
+    arms_of,
+    bands,
+    calibration,
+    kept_promises,
+    windowed,
+)
 from bench.replay.counters import parse
 from bench.replay.recording import Event, ServerSample
 from bench.replay.series import SERIES, Readings
@@ -33,14 +43,17 @@ def test_ratios_are_those_of_each_window_and_few_tokens_leave_a_gap() -> None:
 def test_bands_tell_when_nobody_speculated_and_why() -> None:
     found = bands(
         [
-            sample(0, speculative=1, switch_acceptance_collapse=0),
-            sample(2, speculative=0, switch_acceptance_collapse=1),
-            sample(4, speculative=0, switch_acceptance_collapse=1),
-            sample(6, speculative=1, switch_acceptance_collapse=1),
-            sample(8, speculative=0, switch_acceptance_collapse=1),
+            sample(0, speculative=1),
+            sample(2, speculative=0),
+            sample(4, speculative=1),
+            sample(5, speculative=1, switch_acceptance_collapse=1, switch_no_drafter=0),
+            sample(6, speculative=0, switch_acceptance_collapse=1, switch_no_drafter=0),
+            sample(7, speculative=0, switch_acceptance_collapse=2),
+            sample(8, speculative=1, switch_acceptance_collapse=2),
+            sample(9, speculative=0, switch_acceptance_collapse=2, switch_no_drafter=1),
         ]
     )
-    assert found == [Band(2, 6, "acceptance_collapse"), Band(8, 8, "not told")]
+    assert found == [Band(2, 4, NOT_TOLD), Band(6, 8, "acceptance_collapse"), Band(9, 9, "no_drafter")]
     assert bands([]) == []
 
 
