@@ -151,3 +151,5 @@ def test_rows_put_values_on_one_scale() -> None:
     assert row.ours is not None
     assert row.ours.low < row.ours.at < row.ours.high < (row.objective or 0)
     assert plot.words == "a: 50 with, nothing without"
+    (long,) = chart.in_rows([("c" * 40, Interval(1.0), Interval(), None)]).rows
+    assert long.words == "c" * 15 + "…"
