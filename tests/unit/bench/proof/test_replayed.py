@@ -69,6 +69,15 @@ def test_tenants_bear_their_part_and_the_gain_pays_the_introduction_back() -> No
     assert acme.payback_days == pytest.approx(240 / gain / 24)
 
 
+def test_a_run_without_goodput_makes_goodput_dearer() -> None:
+    whole, none = run([True] * 5), run([False] * 5, seed=1)
+    everyone = facts(recording(whole, none), None).tenants[-1]
+    assert everyone.cost_per_1000 is not None
+    assert everyone.cost_per_1000_goodput is not None
+    cost, goodput = everyone.cost_per_1000.ours.value, everyone.cost_per_1000_goodput.ours.value
+    assert goodput == pytest.approx(2 * cost)  # type: ignore[operator]
+
+
 def test_gpus_that_only_drafting_needs_are_no_cost_of_the_baseline() -> None:
     dear = PRICES.model_copy(update={"drafter_gpus": 1})
     cheap, expensive = (facts(prices=one).tenants[0] for one in (PRICES, dear))
