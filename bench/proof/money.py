@@ -109,8 +109,10 @@ def gpu_seconds(run: RecordedRun, prices: Prices | None) -> float | None:
 
 
 def _costs(statement: Statement, tokens: str) -> Compared:
-    """Of a thousand of the account's ``tokens``, by the machine's whole cost, busy or idle, of all runs together: a
-    run without goodput has cost as much as the others."""
+    """Of a thousand of the account's ``tokens``, by the machine's whole cost, busy or idle, of all runs together.
+
+    A run without goodput has cost as much as the others.
+    """
     ours = _per_1000(statement.accounts, tokens)
     theirs = None if statement.baseline is None else _per_1000(statement.baseline, tokens)
     apart = None if ours is None or theirs is None else ours - theirs
