@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--after", type=float, default=15.0, help="seconds after speculation is back")
     parser.add_argument("--streams", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--policy", default="adaserve", choices=["adaserve", "paper"], help="of the selector")
     parser.add_argument("--target", default=TARGET)
     parser.add_argument("--draft", default=DRAFT)
     parser.add_argument("--out", type=Path, default=Path("report"))
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="ada-drift-") as folder:
         recording, verdict = drifted(options, Path(folder) / "good")
     save(recording, options.out / "drift.json")
-    facts = sources.from_files(options.out / "drift.json", None, None, None)
+    facts = sources.from_files([options.out / "drift.json"], [], None, None)
     (options.out / "drift.html").write_text(page.html(facts, TITLE))
     for line in verdict.lines():
         print(line)
@@ -62,9 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def drifted(options: argparse.Namespace, good: Path) -> tuple[Recording, Verdict]:
     """The draft is good while the file is there. The whole run and what is to be said of it."""
     good.touch()
-    # The paper's policy speculates whatever it costs, so that a bad draft is left to the watch alone.
     with local_stack(
-        {"selector": {"POLICY": "paper"}},
+        {"selector": {"POLICY": options.policy}},
         target=options.target,
         draft=options.draft,
         environment={"BENCH_HEALED": str(good)},
@@ -74,6 +74,7 @@ def drifted(options: argparse.Namespace, good: Path) -> tuple[Recording, Verdict
         with Alerts.of(stack, options.rules) as alerts, load.running(), Watch.of(stack, load.start_s) as watch:
             watch.until(lambda: watch.speculates, SETTLE_S)
             watch.pause(options.before)
+            gained = watch.gains
             good.unlink()
             swapped_s = watch.now_s
             print(f"{swapped_s:6.1f} s  the draft's tokens are random from now on", flush=True)
@@ -83,7 +84,7 @@ def drifted(options: argparse.Namespace, good: Path) -> tuple[Recording, Verdict
             good.touch()
             healed_s = watch.now_s
             print(f"{healed_s:6.1f} s  the draft is as it was", flush=True)
-            back_s = watch.until(lambda: watch.speculates, BACK_S)
+            back_s = watch.until(lambda: watch.speculates and watch.gains >= gained / 2, BACK_S)
             watch.pause(options.after)
         verdict = Verdict(
             swapped_s=swapped_s,

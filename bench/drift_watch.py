@@ -16,6 +16,7 @@ from bench.replay.recording import ServerSample
 from bench.replay.series import SWITCH, Readings
 
 EVERY_S = 0.5
+WINDOW_S = 3.0
 DRIFTED = 0.5  # of what was expected is accepted: the draft is not what it says
 LEAST_EXPECTED = 2.0  # tokens between two samples
 
@@ -78,6 +79,17 @@ class Watch:
         self.until(lambda: False, seconds)
 
     @property
+    def gains(self) -> float:
+        """Accepted drafted tokens for each committed one, of the last seconds."""
+        since_s = self.now_s - WINDOW_S
+        before = next((one for one in reversed(self.samples) if one.at_s <= since_s), self.samples[0])
+        accepted, committed = (
+            self.samples[-1].values.get(name, 0.0) - before.values.get(name, 0.0)
+            for name in ("accepted", "committed")
+        )
+        return accepted / committed if committed else 0.0
+
+    @property
     def switches(self) -> int:
         last = self.samples[-1].values
         return round(sum(value for name, value in last.items() if name.startswith(SWITCH)))
@@ -123,7 +135,7 @@ class Verdict:
         told = [
             f"seen in the metrics, accepted below half of expected: {_after(self.drift_s, self.swapped_s)}",
             f"speculation stopped by itself: {_after(self.stopped_s, self.swapped_s)}, {self.reason or '–'}",
-            f"speculation resumed by itself: {_after(self.back_s, self.healed_s)} of healing",
+            f"speculating, and gaining half of what it did: {_after(self.back_s, self.healed_s)} of healing",
             f"{self.switches} switches in all",
             f"{self.answers} answers, {self.different} other than those of plain decoding, goal 0",
         ]

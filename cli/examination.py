@@ -124,10 +124,7 @@ def _members(client: Any, keys: Keys, kind: Kind) -> dict[str, dict[str, Any] | 
     """Also those without a heartbeat, which others forget or take over from."""
     names = sorted(text(name) for name in client.smembers(keys.members(kind)))
     beats = client.mget([keys.heartbeat(kind, name) for name in names]) if names else []
-    return {
-        name: None if beat is None else described(beat) or {}
-        for name, beat in zip(names, beats, strict=True)
-    }
+    return {name: None if beat is None else described(beat) or {} for name, beat in zip(names, beats, strict=True)}
 
 
 def _reach(endpoint: str) -> str:

@@ -363,10 +363,11 @@ def poc(
 @app.command()
 def report(
     replay: Annotated[
-        Path | None, typer.Option(help="What `adaserve replay --save` wrote.", show_default="--prometheus")
+        list[Path] | None,
+        typer.Option(help="What `adaserve replay --save` wrote. May be repeated: all runs count."),
     ] = None,
     baseline: Annotated[
-        Path | None, typer.Option(help="The same of `adaserve replay --system plain --save`.")
+        list[Path] | None, typer.Option(help="The same of `adaserve replay --system plain --save`.")
     ] = None,
     prometheus: Annotated[
         str | None, typer.Option(help="A Prometheus server that scrapes the services, instead of a replay.")
@@ -393,8 +394,8 @@ def report(
     from cli.report import Choices, run
 
     choices = Choices(
-        replay=replay,
-        baseline=baseline,
+        replay=replay or (),
+        baseline=baseline or (),
         prometheus=prometheus,
         since=since,
         until=until,

@@ -100,6 +100,8 @@ async def run(choices: Choices, console: Console) -> int:
         console.print(table(whole))
         for line in notes(whole.json(), replayed):
             console.print(line, markup=False, soft_wrap=True)
+        if choices.save is not None:
+            console.print(f"saved {choices.save}", markup=False, soft_wrap=True)
     return 0 if any(outcome.failure is None for outcome in whole.outcomes) else 1
 
 

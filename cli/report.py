@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from shared.errors import ConfigurationError
 class Choices:
     """The options of `adaserve report`: either a replay or a Prometheus server."""
 
-    replay: Path | None
-    baseline: Path | None
+    replay: Sequence[Path]
+    baseline: Sequence[Path]
     prometheus: str | None
     since: str
     until: str | None
@@ -41,13 +41,13 @@ class Choices:
 
 def run(choices: Choices, console: Console) -> None:
     """Writes the file and says so; ``console`` is for people. Raises an AdaServeError."""
-    if (choices.replay is None) == (choices.prometheus is None):
+    if bool(choices.replay) == (choices.prometheus is not None):
         raise ConfigurationError("give either --replay or --prometheus")
-    if choices.baseline is not None and choices.replay is None:
+    if choices.baseline and not choices.replay:
         raise ConfigurationError("--baseline goes with --replay; with --prometheus it is --baseline-since")
     if not choices.out.parent.is_dir():
         raise ConfigurationError(f"--out {choices.out}: there is no such folder")
-    facts = _of_replay(choices, console) if choices.replay is not None else _of_period(choices, console)
+    facts = _of_replay(choices, console) if choices.replay else _of_period(choices, console)
     text = page.html(facts, choices.title)
     if choices.as_json:
         print(json.dumps(page.json(facts), ensure_ascii=False, allow_nan=False))  # noqa: T201 - the output
@@ -59,7 +59,6 @@ def run(choices: Choices, console: Console) -> None:
 
 
 def _of_replay(choices: Choices, console: Console) -> Facts:
-    assert choices.replay is not None
     with console.status("computing intervals"):
         return sources.from_files(choices.replay, choices.baseline, choices.prices, choices.policy)
 

@@ -1,6 +1,7 @@
 """Does speculation pay on this machine? One workload with it and without it, and the report on both.
 
-    python -m bench.proof [--trace relative:seconds=60,lengths=0.25,rps=0.7] [--rounds 10] [--temperature 0]
+    python -m bench.proof [--trace relative:seconds=60,lengths=0.25,rps=0.7] [--rounds 10 --first-seed 0]
+                          [--temperature 0]
                           [--target DIR --draft DIR] [--policy FILE --prices FILE] [--out DIR]
 
 The target is the twin of the embedded one unless named: a model that is expensive enough for drafting to have a
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trace", default=TRACE)
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--first-seed", type=int, default=0, help="of the first round; to add rounds to others")
     parser.add_argument("--temperature", type=float, default=0.0)
     parser.add_argument("--target", help="by default the twin")
     parser.add_argument("--draft", default=DRAFT)
@@ -57,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     workload = Workload(
         trace=options.trace,
         rounds=options.rounds,
+        first_seed=options.first_seed,
         temperature=options.temperature,
         policy=options.policy,
         shares=shares,
@@ -67,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with_, without = (options.out / name for name in ("with.json", "without.json"))
     for recording, path in zip(recordings, (with_, without), strict=True):
         save(recording, path)
-    facts = sources.from_files(with_, without, options.prices, options.policy)
+    facts = sources.from_files([with_], [without], options.prices, options.policy)
     (options.out / "report.html").write_text(page.html(facts, TITLE))
     (options.out / "report.json").write_text(json.dumps(page.json(facts), indent=1) + "\n")
     print("\n".join(sentences(facts)))

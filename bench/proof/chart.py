@@ -13,7 +13,8 @@ from bench.replay.recording import Event
 WIDTH, HEIGHT = 720, 210
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 14, 26
 ROW = 30
-LABELS = 130  # room for names at the left of rows
+LABELS = 150  # room for names at the left of rows
+NAME = 16  # characters that fit it
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,7 @@ def in_rows(rows: Sequence[tuple[str, Interval, Interval, float | None]], *, hig
         height=TOP + ROW * len(rows) + BOTTOM,
         rows=[
             Row(
-                words=name,
+                words=name if len(name) <= NAME else f"{name[: NAME - 1]}…",
                 y=TOP + ROW * (index + 0.5),
                 ours=_whisker(ours, x),
                 theirs=_whisker(theirs, x),

@@ -35,7 +35,7 @@ def _of_comparison(facts: Facts, ours: Recording, theirs: Recording | None) -> I
 
 def general(facts: Facts, prices: Prices | None) -> Iterator[str]:
     """Of every source."""
-    if not facts.has_baseline:
+    if not facts.has_baseline and not facts.arms:
         yield "There is no baseline without speculation: nothing can be said about what it gains."
     for one in facts.classes:
         if one.requests < FEW:

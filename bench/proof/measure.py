@@ -24,13 +24,17 @@ WARM = {"model": "default", "prompt": "def main() -> None:\n", "max_tokens": 32,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """A trace for each of `rounds`, whose sides get the same requests and seeds; `shares` of the tenants."""
+    """A trace for each of `rounds`, whose sides get the same requests and seeds; `shares` of the tenants.
+
+    Seeds go on from `first_seed`.
+    """
 
     trace: str
     rounds: int
     temperature: float
     policy: Path
     shares: Mapping[str, float]
+    first_seed: int = 0
     timeout_s: float = 120.0
 
 
@@ -45,7 +49,7 @@ def measure(workload: Workload, target: str, draft: str, told: Told) -> tuple[Re
         server = asyncio.run(measured.server())
         sides = [Wishes(temperature=workload.temperature, speculation=on) for on in (True, False)]
         runs: dict[bool, dict[int, Run]] = {True: {}, False: {}}
-        for seed in range(workload.rounds):
+        for seed in range(workload.first_seed, workload.first_seed + workload.rounds):
             for wishes in sides if seed % 2 == 0 else reversed(sides):
                 run = asyncio.run(measured.once(server, replace(wishes, seed=seed), told))
                 runs[wishes.speculation][seed] = run

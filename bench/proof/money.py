@@ -109,17 +109,19 @@ def gpu_seconds(run: RecordedRun, prices: Prices | None) -> float | None:
 
 
 def _costs(statement: Statement, tokens: str) -> Compared:
-    """Of a thousand of the account's ``tokens``, by the machine's whole cost, busy or idle."""
-    mine, others = statement.accounts, statement.baseline
-    return over_runs(
-        [_per_1000(one, tokens) for one in mine],
-        None if others is None else [_per_1000(one, tokens) for one in others],
-    )
+    """Of a thousand of the account's ``tokens``, by the machine's whole cost, busy or idle, of all runs together.
+
+    A run without goodput has cost as much as the others.
+    """
+    ours = _per_1000(statement.accounts, tokens)
+    theirs = None if statement.baseline is None else _per_1000(statement.baseline, tokens)
+    apart = None if ours is None or theirs is None else ours - theirs
+    return Compared(ours=Interval(ours), theirs=Interval(theirs), difference=Interval(apart))
 
 
-def _per_1000(one: Account, tokens: str) -> float | None:
-    thousands_per_hour = 3.6 * float(getattr(one, tokens))
-    return one.cost_per_hour / thousands_per_hour if thousands_per_hour else None
+def _per_1000(accounts: Sequence[Account], tokens: str) -> float | None:
+    thousands_per_hour = 3.6 * sum(float(getattr(one, tokens)) for one in accounts)
+    return sum(one.cost_per_hour for one in accounts) / thousands_per_hour if thousands_per_hour else None
 
 
 def _gain(

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bench.proof import chart, timeline, words
 from bench.proof.sides import Compared, Facts, TenantFigures
 
-WINDOWS = 40  # of a plot over time
+WINDOWS = 30  # of a plot over time
 
 
 def html(facts: Facts, title: str) -> str:

@@ -103,7 +103,9 @@ def _limits(found: Facts, ours: Period, theirs: Period | None) -> list[str]:
         told.append(
             "The control arm has the same traffic as the treatment at the same time, if on other requests."
         )
-    if not ours.tenants:
+    if ours.tenants:
+        told.append("What each tenant used is counted in whole hours, of which the period may have parts.")
+    else:
         told.append("What each tenant used is not known (--url): figures are of all together.")
     return told
 
@@ -200,12 +202,16 @@ def _counts(period: Period, name: str | None) -> TenantCounts:
 
 
 def _per_1000(period: Period, name: str | None, amount: float | None) -> float | None:
-    """A tenant's part of an amount, by the tokens served to it, for a thousand of its output tokens."""
+    """A tenant's part of an amount, by the tokens served to it, for a thousand of its output tokens.
+
+    Usage is of whole hours, so it tells only the tenant's share of what the verifiers counted in the period.
+    """
     mine, everyone = _counts(period, name), _counts(period, None)
     served, all_served = (one.prompt_tokens + one.output_tokens for one in (mine, everyone))
-    if amount is None or not mine.output_tokens or not all_served:
+    tokens = period.counted.get("committed", 0.0)
+    if amount is None or not mine.output_tokens or not all_served or not tokens:
         return None
-    return 1_000 * amount * served / all_served / mine.output_tokens
+    return 1_000 * amount * served / all_served / (tokens * mine.output_tokens / everyone.output_tokens)
 
 
 def _gpu_s(period: Period, prices: Prices | None) -> float | None:

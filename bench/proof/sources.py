@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,14 +19,27 @@ from shared.policy import load_policy
 from shared.yaml_file import YamlFile
 
 
-def from_files(ours: Path, theirs: Path | None, prices: Path | None, policy: Path | None) -> Facts:
-    """What `adaserve replay --save` wrote, with speculation and without. Raises ConfigurationError."""
-    mine = load(ours)
-    others = None if theirs is None else load(theirs)
+def from_files(ours: Sequence[Path], theirs: Sequence[Path], prices: Path | None, policy: Path | None) -> Facts:
+    """What `adaserve replay --save` wrote, with speculation and, where there is one, without; the runs of several
+    files count together. Raises ConfigurationError."""
+    mine = together(ours)
+    others = together(theirs) if theirs else None
     if mine.system == "plain" and others is not None and others.system != "plain":
-        raise ConfigurationError(f"{ours} is the one without speculation: give it as --baseline")
+        raise ConfigurationError(f"{ours[0]} is the one without speculation: give it as --baseline")
     priced = None if prices is None else prices_for(mine, others, prices)
     return replayed.facts(mine, others, priced, objectives_of(policy))
+
+
+def together(paths: Sequence[Path]) -> Recording:
+    """The runs of all files, which must be of the same trace on the same system. Raises ConfigurationError."""
+    first, *others = (load(path) for path in paths)
+    for path, other in zip(paths[1:], others, strict=True):
+        for name in ("trace", "model", "system", "temperature"):
+            if getattr(other, name) != getattr(first, name):
+                raise ConfigurationError(
+                    f"{path}: {name} {getattr(other, name)!r}, but {getattr(first, name)!r} in {paths[0]}"
+                )
+    return first.model_copy(update={"runs": [run for one in (first, *others) for run in one.runs]})
 
 
 def objectives_of(policy: Path | None) -> dict[str, float]:

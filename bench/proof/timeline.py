@@ -12,7 +12,8 @@ from bench.replay.recording import Event, RecordedRun, ServerSample
 from bench.replay.series import SWITCH
 from shared.signals import ARMS
 
-LEAST_TOKENS = 10  # drafted in a window, below which an acceptance is chance
+LEAST_TOKENS = 5  # in a window, below which their ratio is chance
+NOT_TOLD = "reason not told"
 HALF = 0.5  # of the verifiers
 
 
@@ -87,32 +88,37 @@ def _ratios(
 
 
 def bands(samples: Sequence[ServerSample]) -> list[Band]:
-    """Where most verifiers did not speculate. The reason is the one whose switches were counted as it began."""
+    """Where most verifiers did not speculate. The reason is that of the last switch counted before.
+
+    A verifier counts its switches as they happen and tells its mode a moment later.
+    """
     found: list[Band] = []
     open_band: Band | None = None
-    before: ServerSample | None = None
+    reason = NOT_TOLD
+    counted: Mapping[str, float] = {}
     for sample in samples:
+        reason = _grown(counted, sample.values) or reason
+        counted = {**counted, **sample.values}
         is_off = sample.values.get("speculative", 1.0) < HALF
-        if is_off and open_band is None:
-            open_band = Band(sample.at_s, sample.at_s, _reason(before, sample))
-        elif open_band is not None:
+        if open_band is not None:
             open_band = replace(open_band, to_s=sample.at_s)
             if not is_off:
                 found.append(open_band)
                 open_band = None
-        before = sample
+        elif is_off:
+            open_band = Band(sample.at_s, sample.at_s, reason)
     return found + ([open_band] if open_band is not None else [])
 
 
-def _reason(before: ServerSample | None, after: ServerSample) -> str:
-    earlier = before.values if before is not None else {}
+def _grown(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """The reason of whose switches most were counted in between, "" for none."""
     grown = {
-        name.removeprefix(SWITCH): value - earlier.get(name, 0.0)
-        for name, value in after.values.items()
+        name.removeprefix(SWITCH): value - before.get(name, 0.0)
+        for name, value in after.items()
         if name.startswith(SWITCH)
     }
     likeliest = max(grown, key=lambda name: grown[name], default="")
-    return likeliest if grown.get(likeliest, 0.0) > 0 else "not told"
+    return likeliest if grown.get(likeliest, 0.0) > 0 else ""
 
 
 def arms_of(runs: Sequence[RecordedRun]) -> tuple[list[Arm], Interval]:

@@ -40,21 +40,30 @@ def sentences(facts: Facts) -> list[str]:
 
 
 def on_promises(facts: Facts) -> str:
-    """Attainment of all classes together."""
-    total = facts.total
-    found = total.attainment
+    """Attainment of all classes together; without a baseline that of a rollout's arms."""
+    found = facts.total.attainment
     if found.ours.value is None:
         return "No request had a target, so nothing can be said about promises kept."
-    start = f"Of {total.requests:,} requests with a promised response time, {spread(found.ours, '%')} kept it"
-    if found.theirs.value is None:
-        return f"{start}; how many would have without speculation was not measured."
-    start += f" with speculation and {spread(found.theirs, '%')} without"
-    apart = _points(found.difference)
-    if found.difference.is_above:
-        return f"{start}: {apart} more."
-    if found.difference.is_below:
-        return f"{start}: {apart} fewer, so here speculation does harm."
-    return f"{start}; the difference of {apart} is within what chance explains."
+    requests = f"{facts.total.requests:,} requests with a promised response time"
+    if found.theirs.value is not None:
+        sides = f"{spread(found.ours, '%')} kept it with speculation and {spread(found.theirs, '%')} without"
+        return f"Of {requests}, {sides}{_verdict(found.difference)}"
+    if facts.arms:
+        treated, control = facts.arms
+        both = f"{treated.total + control.total:,} requests of a rollout"
+        kept = [spread(arm.attainment, "%") for arm in (treated, control)]
+        sides = f"{kept[0]} kept their promise with speculation and {kept[1]} without"
+        return f"Of {both}, {sides}{_verdict(facts.arms_apart)}"
+    return f"Of {requests}, {spread(found.ours, '%')} kept it; how many would have without was not measured."
+
+
+def _verdict(difference: Interval) -> str:
+    apart = _points(difference)
+    if difference.is_above:
+        return f": {apart} more."
+    if difference.is_below:
+        return f": {apart} fewer, so here speculation does harm."
+    return f"; the difference of {apart} is within what chance explains."
 
 
 def _points(difference: Interval) -> str:

@@ -74,10 +74,12 @@ SERIES: Mapping[str, Series] = {
 class Readings:
     """What several services have counted since the first reading, and what their gauges say now.
 
-    A counter that fell was that of a service that has started anew: all of it counts.
+    A counter that fell was that of a service that has started anew: all of it counts. So it does of a counter
+    that appears in a service that was read before: it had not counted anything.
     """
 
     def __init__(self) -> None:
+        self._read: set[str] = set()
         self._last: dict[tuple[str, str], float] = {}
         self._counted: dict[str, float] = {}
 
@@ -93,10 +95,11 @@ class Readings:
                     gauges.setdefault(name, []).append(value)
                 else:
                     self._add(service, name, value)
+            self._read.add(service)
         return {**self._counted, **{name: mean(values) for name, values in gauges.items()}}
 
     def _add(self, service: str, name: str, value: float) -> None:
-        before = self._last.get((service, name), value)
+        before = self._last.get((service, name), 0.0 if service in self._read else value)
         self._last[service, name] = value
         grown = value - before if value >= before else value
         self._counted[name] = self._counted.get(name, 0.0) + grown

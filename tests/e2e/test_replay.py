@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from bench import rivals
 from bench.introduction import Replayed
 from bench.local import LocalStack
+from bench.replay.recording import load
 from cli.main import app
 from tests.effort import heavy
 
@@ -24,7 +26,7 @@ def judged(stack: LocalStack) -> tuple[int, int]:
     return found["met"], found["missed"]
 
 
-def test_a_replays_figures_equal_the_servers_own(stack: LocalStack) -> None:
+def test_a_replays_figures_equal_the_servers_own(stack: LocalStack, tmp_path: Path) -> None:
     met, missed = judged(stack)
     result = CliRunner().invoke(
         app,
@@ -33,6 +35,7 @@ def test_a_replays_figures_equal_the_servers_own(stack: LocalStack) -> None:
             *("--zero-load-ms", str(stack.zero_load_ms())),
             *("--metrics", f"http://127.0.0.1:{stack.ports['drafter']}/metrics"),
             *("--metrics", f"http://127.0.0.1:{stack.ports['verifier']}/metrics"),
+            *("--save", str(tmp_path / "replay.json")),
         ],
     )
     assert result.exit_code == 0, result.output
@@ -50,6 +53,18 @@ def test_a_replays_figures_equal_the_servers_own(stack: LocalStack) -> None:
     assert tokens is None or tokens >= 1.0  # None where a busy machine made every step a plain one
     assert report["time_share"]["verification"] > 0
     assert report["ttft_ms"]["p50"] <= report["replay"]["seen_by_client"]["ttft_ms"]["p50"]
+    _is_reported(tmp_path, report)
+
+
+def _is_reported(folder: Path, report: Any) -> None:
+    """The saved replay gives the same figures, and counted the verifier's own tokens."""
+    (run,) = load(folder / "replay.json").runs
+    assert run.samples[-1].values["committed"] == sum(one.tokens for one in run.requests)
+    options = ["--replay", str(folder / "replay.json"), "--out", str(folder / "report.html"), "--json"]
+    figures = json.loads(CliRunner().invoke(app, ["report", *options]).stdout)
+    assert figures["total"]["attainment"]["ours"]["value"] == pytest.approx(report["attainment"]["mean"], abs=1e-3)
+    assert figures["work"]["target_s"] > 0
+    assert (folder / "report.html").exists()
 
 
 @heavy

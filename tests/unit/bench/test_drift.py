@@ -28,7 +28,7 @@ def test_the_verdict_tells_times_from_what_was_done() -> None:
     assert GOOD.lines() == [
         "seen in the metrics, accepted below half of expected: after 0.5 s",
         "speculation stopped by itself: after 2.0 s, acceptance_collapse",
-        "speculation resumed by itself: after 11.5 s of healing",
+        "speculating, and gaining half of what it did: after 11.5 s of healing",
         "1 switches in all",
         "20 answers, 0 other than those of plain decoding, goal 0",
         "alert DraftDrift: after 5.0 s",

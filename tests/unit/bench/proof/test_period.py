@@ -44,9 +44,11 @@ def test_a_period_stands_beside_another_one() -> None:
     assert found.tokens_per_pass.value == 2.0
     assert found.net_saving_per_1000.value == pytest.approx(1_000 * 1_000 / 10_100)
     a, _, everyone = found.tenants
-    assert a.gpu_s_per_1000.ours.value == pytest.approx(1_000 * (2 * 1_000 + 10) * 4_000 / 6_000 / 3_000)
+    assert a.gpu_s_per_1000.ours.value == pytest.approx(
+        1_000 * (2 * 1_000 + 10) * 4_000 / 6_000 / (10_100 * 3 / 4)
+    )
     assert everyone.cost_per_1000 is not None
-    assert everyone.cost_per_1000.ours.value == pytest.approx(1_000 * 4 / 4_000)
+    assert everyone.cost_per_1000.ours.value == pytest.approx(1_000 * 4 / 10_100)
     assert "no gain to tell" in words.sentences(found)[2]
     assert "different traffic" in " ".join(found.limits)
     assert "today" in page.html(found, "a")
@@ -57,6 +59,8 @@ def test_a_period_alone_compares_the_arms_of_its_rollout() -> None:
     alone = Period(start=0, end=60, classes={"c": ClassCounts(140, 60)}, counted=counted)
     found = period.facts(alone, None, None, {})
     assert found.arms_apart.is_above
+    assert "without: 40.0 points" in words.sentences(found)[0]
+    assert "no baseline" not in " ".join(found.limits)
     assert "The rollout" in page.html(found, "a")
     assert found.work.target_s is None
     assert found.tenants[-1].gpu_s_per_1000.ours.value is None

@@ -69,6 +69,15 @@ def test_tenants_bear_their_part_and_the_gain_pays_the_introduction_back() -> No
     assert acme.payback_days == pytest.approx(240 / gain / 24)
 
 
+def test_a_run_without_goodput_makes_goodput_dearer() -> None:
+    whole, none = run([True] * 5), run([False] * 5, seed=1)
+    everyone = facts(recording(whole, none), None).tenants[-1]
+    assert everyone.cost_per_1000 is not None
+    assert everyone.cost_per_1000_goodput is not None
+    cost, goodput = everyone.cost_per_1000.ours.value, everyone.cost_per_1000_goodput.ours.value
+    assert goodput == pytest.approx(2 * cost)  # type: ignore[operator]
+
+
 def test_gpus_that_only_drafting_needs_are_no_cost_of_the_baseline() -> None:
     dear = PRICES.model_copy(update={"drafter_gpus": 1})
     cheap, expensive = (facts(prices=one).tenants[0] for one in (PRICES, dear))
@@ -99,7 +108,7 @@ def test_the_opening_is_honest_where_it_does_not_pay() -> None:
 def test_the_opening_without_baseline_prices_or_services_figures() -> None:
     bare = recording(run([True]).model_copy(update={"samples": []}))
     promises, work, money = words.sentences(facts(bare, None, None))
-    assert "how many would have without speculation was not measured" in promises
+    assert "how many would have without was not measured" in promises
     assert "was not measured" in work
     assert money.startswith("Without prices")
     assert "no gain to tell" in words.sentences(facts(OURS, None))[2]
@@ -208,11 +217,55 @@ def test_files_swapped_and_tenants_without_prices_are_refused(tmp_path: Path) ->
     prices = tmp_path / "prices.yaml"
     prices.write_text("{currency: EUR, gpu_hour: 1.0, gpus: 1, tenants: {b: {per_million_tokens: 1.0}}}")
     with pytest.raises(ConfigurationError, match="give it as --baseline"):
-        from_files(tmp_path / "off.json", tmp_path / "on.json", None, None)
+        from_files([tmp_path / "off.json"], [tmp_path / "on.json"], None, None)
     with pytest.raises(PolicyError, match="no prices for the replay's tenant 'acme'"):
-        from_files(tmp_path / "on.json", None, prices, None)
+        from_files([tmp_path / "on.json"], [], prices, None)
     prices.write_text("{currency: EUR, gpu_hour: 1.0, gpus: 1, tenants: {acme: {per_million_tokens: 1.0}}}")
-    assert from_files(tmp_path / "on.json", tmp_path / "off.json", prices, None).currency == "EUR"
+    assert from_files([tmp_path / "on.json"], [tmp_path / "off.json"], prices, None).currency == "EUR"
     save(recording(run([True]).model_copy(update={"requests": [request(0.0)]})), tmp_path / "on.json")
     with pytest.raises(PolicyError, match="arrive at once"):
-        from_files(tmp_path / "on.json", None, prices, None)
+        from_files([tmp_path / "on.json"], [], prices, None)
+
+
+def test_runs_of_several_files_count_together_where_they_are_of_one_trace(tmp_path: Path) -> None:
+    one, other = tmp_path / "a.json", tmp_path / "b.json"
+    save(OURS, one)
+    save(OURS, other)
+    assert from_files([one, other], [], None, None).runs == 2
+    save(THEIRS, other)
+    with pytest.raises(ConfigurationError, match=r"b.json: system 'plain', but 'speculation' in .*a.json"):
+        from_files([one, other], [], None, None)
+
+
+def varied(seeds: int, more: int, target_s: float) -> Recording:
+    """Runs whose attainment differs, and whose machine time does."""
+    runs = [
+        run([True] * (2 + seed + more) + [False] * (5 - seed - more), seed=seed, target_s=target_s + (-1) ** seed)
+        for seed in range(seeds)
+    ]
+    return recording(*runs, system="speculation" if more else "plain")
+
+
+def test_runs_that_differ_widen_the_interval_and_the_pairs_narrow_it_again() -> None:
+    found = facts(varied(4, 1, 10.0), varied(4, 0, 10.0), None)
+    kept = found.total.attainment
+    assert kept.ours.low is not None
+    assert kept.ours.low < kept.ours.value  # type: ignore[operator]
+    assert kept.difference.value == pytest.approx(100 / 7)
+    assert "the same within noise" in words.sentences(found)[1]
+
+
+def test_more_machine_time_in_every_run_is_said_to_be_more() -> None:
+    found = facts(varied(3, 1, 14.0), varied(3, 0, 10.0), None)
+    assert found.net_saving_per_1000.is_below
+    assert "all in all it took" in words.sentences(found)[1]
+    assert "more machine time" in words.sentences(found)[1]
+
+
+def test_failures_count_as_missed_and_are_told() -> None:
+    broken = run([True]).requests[0].model_copy(update={"failure": "timeout", "tokens": 0})
+    ours = recording(run([True] * 3).model_copy(update={"requests": [broken, *run([True] * 3).requests[1:]]}))
+    found = facts(ours, OURS, None)
+    assert found.failed == (1, 0)
+    assert "1 requests failed, 0 without speculation; they count as missed." in found.limits
+    assert found.total.attainment.ours.value == pytest.approx(200 / 3)

@@ -6,7 +6,17 @@ import pytest
 
 from bench.proof import chart
 from bench.proof.intervals import Interval
-from bench.proof.timeline import Band, Line, acceptance, arms_of, bands, calibration, kept_promises, windowed
+from bench.proof.timeline import (
+    NOT_TOLD,
+    Band,
+    Line,
+    acceptance,
+    arms_of,
+    bands,
+    calibration,
+    kept_promises,
+    windowed,
+)
 from bench.replay.counters import parse
 from bench.replay.recording import Event, ServerSample
 from bench.replay.series import SERIES, Readings
@@ -33,14 +43,17 @@ def test_ratios_are_those_of_each_window_and_few_tokens_leave_a_gap() -> None:
 def test_bands_tell_when_nobody_speculated_and_why() -> None:
     found = bands(
         [
-            sample(0, speculative=1, switch_acceptance_collapse=0),
-            sample(2, speculative=0, switch_acceptance_collapse=1),
-            sample(4, speculative=0, switch_acceptance_collapse=1),
-            sample(6, speculative=1, switch_acceptance_collapse=1),
-            sample(8, speculative=0, switch_acceptance_collapse=1),
+            sample(0, speculative=1),
+            sample(2, speculative=0),
+            sample(4, speculative=1),
+            sample(5, speculative=1, switch_acceptance_collapse=1, switch_no_drafter=0),
+            sample(6, speculative=0, switch_acceptance_collapse=1, switch_no_drafter=0),
+            sample(7, speculative=0, switch_acceptance_collapse=2),
+            sample(8, speculative=1, switch_acceptance_collapse=2),
+            sample(9, speculative=0, switch_acceptance_collapse=2, switch_no_drafter=1),
         ]
     )
-    assert found == [Band(2, 6, "acceptance_collapse"), Band(8, 8, "not told")]
+    assert found == [Band(2, 4, NOT_TOLD), Band(6, 8, "acceptance_collapse"), Band(9, 9, "no_drafter")]
     assert bands([]) == []
 
 
@@ -77,6 +90,12 @@ def test_counters_begin_at_the_first_reading_and_survive_a_service_that_starts_a
     found = readings.take({"a": parse(text(15, 0.2)), "b": parse(text(100, 0.4))})
     assert found == {"steps_bare": 5, "calibration_error": pytest.approx(0.3)}
     assert readings.take({"a": parse(text(2, 0.2)), "b": parse(text(101, 0.2))})["steps_bare"] == 8
+
+
+def test_a_counter_that_appears_later_has_counted_from_nothing() -> None:
+    readings = Readings()
+    readings.take({"a": parse("")})
+    assert readings.take({"a": parse(text(3, 0.1))})["steps_bare"] == 3
 
 
 def test_series_are_asked_for_in_promql() -> None:
@@ -132,3 +151,5 @@ def test_rows_put_values_on_one_scale() -> None:
     assert row.ours is not None
     assert row.ours.low < row.ours.at < row.ours.high < (row.objective or 0)
     assert plot.words == "a: 50 with, nothing without"
+    (long,) = chart.in_rows([("c" * 40, Interval(1.0), Interval(), None)]).rows
+    assert long.words == "c" * 15 + "…"
