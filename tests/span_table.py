@@ -97,7 +97,6 @@ ATTRIBUTES: Mapping[str, Mapping[str, Check]] = {
         s.NUM_SELECTED: COUNT,
         s.NUM_SLO_NODES: COUNT,
         s.NUM_THROUGHPUT_NODES: COUNT,
-        s.NUM_EXPECTED: COUNT,
         s.DEPTH: number(0, 64),
         s.BUDGET: number(1, 10_000),
         s.BUDGET_SHARE: number(0.0001, 1),

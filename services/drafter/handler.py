@@ -110,12 +110,10 @@ def _describe(message: DraftRequest, drafted: Drafted, row: int, wait_ms: float)
 
 def _describe_batch(reply: CandidateTrees, wait_ms: float) -> Attributes:
     return {
-        signals.RING: reply.ring,
         signals.STEP: reply.step,
         signals.NUM_ROWS: len(reply.request),
         signals.NUM_NODES: len(reply.tokens),
         signals.DEPTH: reply.depth,
-        signals.WIDTH: reply.width,
         signals.HOP_WAIT_MS: wait_ms,
     }
 

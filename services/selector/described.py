@@ -29,7 +29,6 @@ def row(message: CandidateTrees, decision: Decision, index: int, wait_ms: float)
         signals.NUM_SELECTED: end - start,
         signals.NUM_SLO_NODES: num_slo_nodes,
         signals.NUM_THROUGHPUT_NODES: end - start - num_slo_nodes,
-        signals.NUM_EXPECTED: tree.expected_tokens,
         signals.DEPTH: int(tree.depths().max(initial=0)),
         signals.BUDGET: decision.budget_used,
         signals.BUDGET_SHARE: (1 + end - start) / max(1, decision.budget_used),
@@ -43,13 +42,11 @@ def batch(message: CandidateTrees, decision: Decision, wait_ms: float) -> Attrib
     selection = decision.selection
     num_slo_nodes = int(np.count_nonzero(selection.phase == SLO_PHASE))
     return {
-        signals.RING: message.ring,
         signals.STEP: message.step,
         signals.NUM_ROWS: len(message.request),
         signals.NUM_NODES: len(message.tokens),
         signals.NUM_SELECTED: selection.num_nodes,
         signals.NUM_SLO_NODES: num_slo_nodes,
-        signals.NUM_THROUGHPUT_NODES: selection.num_nodes - num_slo_nodes,
         signals.BUDGET: decision.budget_used,
         signals.DEPTH: decision.depth,
         signals.WIDTH: decision.width,

@@ -182,6 +182,7 @@ class Traces:
             outcome = "missed" if heard is None else "speculative"
         if heard is not None:
             verified = {**told, **forward.told, **ending.batch, signals.HOP_WAIT_MS: heard.wait_ms}
+            verified[signals.NUM_EXPECTED] = ending.walk.tree.expected_tokens
             self._telemetry.child(
                 heard.traceparent, signals.VERIFIER_VERIFY, forward.start_ns, forward.end_ns, verified
             )
@@ -205,13 +206,12 @@ class Traces:
 
 
 def _gained(ending: _Ending) -> dict[str, float]:
-    row, tree = ending.settlement.row, ending.walk.tree
+    row = ending.settlement.row
     return {
         signals.POSITION: row.start,
         signals.COMMITTED_TOKENS: row.end - row.start,
-        signals.NUM_NODES: len(tree),
+        signals.NUM_NODES: len(ending.walk.tree),
         signals.NUM_ACCEPTED: ending.settlement.num_accepted,
-        signals.NUM_EXPECTED: tree.expected_tokens,
     }
 
 
