@@ -255,6 +255,7 @@ class TableRing:
             url, self.keys, "drafter", DRAFTER, lambda: {"token_map": "map", "model": "draft", "load": 0}
         )
         described.beat()
+        described._client.close()  # it is not started, so nobody stops it
         client.persist(self.keys.heartbeat("drafter", DRAFTER))
         streams = [self.keys.draft(DRAFTER), self.bus.verify_stream, self.keys.tokens(GATEWAY)]
         keep_alive(client, [OwnedStream(stream) for stream in streams])

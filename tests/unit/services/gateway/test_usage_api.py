@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from services.gateway import usage_report
 from services.gateway.errors import ApiError
+from services.gateway.tasks import end
 from shared.usage import MEASURES, Period, Usage
 from tests.unit.services.gateway.conftest import Served
 from tests.unit.services.gateway.fake_verifier import Reply
@@ -152,7 +153,7 @@ async def test_a_running_request_is_told_so_far(served: Served) -> None:
     found = (await served.http.get(f"/admin/requests/{key[-32:]}")).json()
     assert (found["status"], found["verdict"], found["is_partial"]) == ("queued", "none", True)
     assert found["explanation"][0] == "The request waits in its queue; so far: 0 tokens, class best_effort."
-    asking.cancel()
+    await end([asking])
 
 
 @pytest.mark.parametrize("name", ["0" * 32, "nobody"])
