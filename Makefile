@@ -9,13 +9,14 @@ empty  :=
 comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
 DECIDING := $(addprefix bench/,introduction.py report.py simulator/economics.py simulator/tenancy.py traces.py) \
-  $(addprefix services/gateway/,delivery.py expectation.py feasibility.py members.py padding.py ramp.py \
-    rate_limits.py relayed.py terms.py told.py) \
+  $(addprefix services/gateway/,attainment.py delivery.py expectation.py feasibility.py iterations.py members.py \
+    padding.py ramp.py rate_limits.py relayed.py terms.py told.py) \
   $(addprefix services/drafter/,draft.py expansion.py guide.py level_time.py) \
-  $(addprefix services/selector/,control.py cost_aware.py decision.py paper.py policy.py pricing.py ranking.py \
-    selection.py) \
+  $(addprefix services/selector/,control.py cost_aware.py decision.py inspection.py paper.py policy.py pricing.py \
+    ranking.py selection.py) \
   $(addprefix services/verifier/,acceptance.py adjustment.py ask.py batch.py departure.py generation.py governor.py \
-    labels.py overhead.py pace.py ring.py sampling.py scheduler.py stopping.py typical.py watch.py)
+    inspection.py labels.py live.py overhead.py pace.py ring.py sampling.py scheduler.py stopping.py typical.py \
+    watch.py)
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 BRISK     := tests/unit tests/conformance tests/fuzz  # side by side

@@ -25,6 +25,7 @@ NUM_DEPTHS = MAX_AXIS["depth"]
 NO_STEP = 0
 """`step` of an iteration that no trees came for; the ring counts from 1."""
 
+SUM = Integer(0, 2**63 - 1)  # of what hints say, which may be anything
 WAITING, PREFILLING, DECODING = 0, 1, 2
 STATES = ("waiting", "prefilling", "decoding")
 
@@ -109,13 +110,13 @@ class LiveVerifier(Message):
     kv_total: int = declared(Integer())
     steps_per_s: float = declared(Number())
     tokens_per_s: float = declared(Number())
-    budget_used: int = declared(Integer())
-    slo_nodes: int = declared(Integer())
-    throughput_nodes: int = declared(Integer())
-    selected: int = declared(Integer())
-    accepted: int = declared(Integer())
+    budget_used: int = declared(SUM)
+    slo_nodes: int = declared(SUM)
+    throughput_nodes: int = declared(SUM)
+    selected: int = declared(SUM)
+    accepted: int = declared(SUM)
     expected_accepted: float = declared(Number())
-    realised_accepted: int = declared(Integer())
+    realised_accepted: int = declared(SUM)
     calibration_error: float | None = declared(Maybe(Number()))
     drafter: str | None = declared(Maybe(Text()))
 

@@ -110,9 +110,10 @@ class Bus:
         entries = await self._execute("XREVRANGE", self.keys.audit, "+", "-", "COUNT", limit)
         return [dict(fields).get(b"event", b"") for _, fields in reversed(entries)]
 
-    async def inspected(self, request: str, after: str | None) -> list[tuple[str, inspect_store.Inspected]]:
-        """What has been told of its iterations after an entry, oldest first. Raises BusUnavailable."""
-        return inspect_store.entries(await self._execute(*inspect_store.read(self.keys, request, after)))
+    async def inspected(self, request: str, after: str | None) -> list[Any]:
+        """What was told of its iterations after an entry, for `inspect_store.entries`. Raises BusUnavailable."""
+        found: list[Any] = await self._execute(*inspect_store.read(self.keys, request, after))
+        return found
 
     async def read(self, commands: Sequence[Command]) -> list[Any]:
         """Commands in one write that may be repeated; their replies in order. Raises BusUnavailable."""

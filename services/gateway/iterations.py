@@ -46,10 +46,10 @@ def _iteration(step: InspectedStep, tree: InspectedTree | None, spell: Spell) ->
         "position": step.position,
         "mode": step.mode,
         "step": step.step,
-        "tpot_target_ms": _ms(step.tpot_target_ms),
-        "tpot_ms": _ms(step.tpot_ms),
+        "tpot_target_ms": _rounded(step.tpot_target_ms),
+        "tpot_ms": _rounded(step.tpot_ms),
         **(_UNTOLD | _UNTOLD_MS if tree is None else _told(tree)),
-        "verify_ms": _ms(step.verify_ms),
+        "verify_ms": _rounded(step.verify_ms),
         "nodes": _path(step, spell) if tree is None else _nodes(step, tree, spell),
         "own": _own(step, spell),
     }
@@ -57,14 +57,14 @@ def _iteration(step: InspectedStep, tree: InspectedTree | None, spell: Spell) ->
 
 def _told(tree: InspectedTree) -> Json:
     return {
-        "need": None if tree.need is None else round(tree.need, 3),
+        "need": _rounded(tree.need),
         "budget": tree.budget,
         "rows": tree.rows,
         "depth": tree.depth,
         "width": tree.width,
-        "draft_ms": _ms(tree.draft_ms),
-        "select_ms": _ms(tree.select_ms),
-        "predicted_ms": _ms(tree.predicted_ms),
+        "draft_ms": _rounded(tree.draft_ms),
+        "select_ms": _rounded(tree.select_ms),
+        "predicted_ms": _rounded(tree.predicted_ms),
     }
 
 
@@ -94,7 +94,7 @@ def _node(token: int, parent: int, probability: float, phase: str | None, accept
         "parent": parent,
         "token": token,
         "text": spell(token),
-        "p": round(probability, 6),
+        "p": round(min(max(probability, 0.0), 1.0), 6),
         "phase": phase,
         "accepted": accepted,
     }
@@ -113,5 +113,5 @@ def _own(step: InspectedStep, spell: Spell) -> Json | None:
     return {"token": token, "text": spell(token)}
 
 
-def _ms(value: float | None) -> float | None:
+def _rounded(value: float | None) -> float | None:
     return round(value, 3) if value is not None and math.isfinite(value) else None

@@ -12,6 +12,8 @@ import pytest
 from bench.local import LocalStack
 from tests.e2e.test_ring import ask, tokens, until
 
+TARGET_MS = 1009.0  # of no other request
+
 pytestmark = pytest.mark.timeout(120)
 
 
@@ -50,35 +52,34 @@ def test_an_inspected_stream_tells_the_whole_story_of_its_tokens(stack: LocalSta
     drafted = [iteration for iteration in iterations if iteration["nodes"]]
     assert all(iteration["tpot_target_ms"] == 400 for iteration in iterations)
     assert all(iteration["need"] is not None and iteration["rows"] >= 1 for iteration in drafted)
-    assert all(0 < iteration["verify_ms"] and 0 < iteration["draft_ms"] for iteration in drafted)
+    assert all(iteration["verify_ms"] > 0 and iteration["draft_ms"] > 0 for iteration in drafted)
 
-    middle = len(iterations) // 2
     later = stack.get(f"/v1/streams/{stream}/inspect?after={told['cursor']}")
     assert (later["iterations"], later["cursor"]) == ([], told["cursor"])
-    assert middle > 0
     assert stack.get(f"/admin/streams/{stream}/inspect") == told
 
 
 def test_the_live_view_shows_a_request_while_it_runs(stack: LocalStack) -> None:
-    body = ask(2, max_tokens=400, ignore_eos=True, adaserve={"slo": {"tpot_ms": 1000}})
+    body = ask(2, max_tokens=400, ignore_eos=True, adaserve={"slo": {"tpot_ms": TARGET_MS}})
     asking = threading.Thread(target=stack.complete, args=(body,))
     asking.start()
-    found: list[dict[str, Any]] = []
+    live: dict[str, Any] = {}
+    shown: list[dict[str, Any]] = []
 
     def shows_it() -> bool:
-        found.append(stack.get("/admin/live"))
-        return any(one["output_tokens"] > 1 for one in found[-1]["requests"])
+        live.update(stack.get("/admin/live"))
+        shown[:] = [each for each in live["requests"] if each["tpot_target_ms"] == TARGET_MS]
+        return bool(shown) and shown[0]["output_tokens"] > 1
 
     until(shows_it, 30.0, "the request is not shown")
     asking.join()
-    live = found[-1]
-    [one] = live["requests"]
-    assert (one["class"], one["state"], one["tpot_target_ms"]) == ("custom", "decoding", 1000.0)
+    [one] = shown
+    assert (one["tenant"], one["class"], one["state"]) == ("default", "custom", "decoding")
     assert one["slack_ms"] > 0
     [verifier] = [each for each in live["verifiers"] if each["name"] == one["verifier"]]
-    assert verifier["running"] == 1
+    assert verifier["running"] >= 1
     assert verifier["steps_per_s"] > 0
     assert verifier["drafter"] in {each["name"] for each in live["drafters"]}
     assert live["redis"]["used_bytes"] > 0
-    [custom] = stack.get("/admin/live")["classes"]
-    assert (custom["name"], custom["requests"] >= 1) == ("custom", True)
+    ended = {each["name"]: each["requests"] for each in stack.get("/admin/live")["classes"]}
+    assert ended["custom"] >= 1

@@ -86,6 +86,7 @@ class Campaign:
             "metadata": {"note": word, word: "key"},
             "return_token_ids": True,
             "stream": chance.random() < 0.6,
+            "adaserve": {"inspect": chance.random() < 0.3},
         }
 
     async def visit(self, number: int) -> None:
@@ -162,8 +163,8 @@ class Campaign:
         others = [request for owner, request in self.streams[-50:] if owner != tenant]
         if not others:
             return
-        for method in ("GET", "DELETE"):
-            answer = await ask(self.port, method, f"/v1/streams/{chance.choice(others)}", None, headers)
+        for method, rest in (("GET", ""), ("GET", "/inspect"), ("DELETE", "")):
+            answer = await ask(self.port, method, f"/v1/streams/{chance.choice(others)}{rest}", None, headers)
             await answer.head()
             self._look(json.dumps(await answer.body()), number)
             answer.leave()
@@ -299,7 +300,7 @@ def standing() -> Iterator[tuple[Cell, Redis, Collector]]:
         policy = Path(folder) / "policy.yaml"
         policy.write_text(POLICY)
         options = {kind: {"LOG_LEVEL": "DEBUG"} for kind in ("verifier", "drafter", "selector", "gateway")}
-        options["gateway"]["POLICY_FILE"] = str(policy)
+        options["gateway"] |= {"POLICY_FILE": str(policy), "MAX_INSPECTED": str(2 * AT_ONCE)}
         environment = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": received.endpoint,
             "OTEL_TRACES_SAMPLER": "always_on",

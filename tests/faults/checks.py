@@ -22,6 +22,8 @@ POISON_DEATHS = 3
 def check_prefix(client: Client, models: Sequence[TableModel]) -> None:
     """Every token follows from those before it, by one of the verifiers' models."""
     request = client.request
+    if client.has_odd_flags:
+        raise Violation(f"{request.request}: not every token says where it comes from")
     for index in range(client.num_checked, len(client.tokens)):
         context = [*request.prompt.tolist(), *client.tokens[:index]]
         drawn = {_draw(model, request, context) for model in models}

@@ -41,6 +41,7 @@ class Client:
     tokens: list[int] = field(default_factory=list)
     before: list[int] = field(default_factory=list)  # by earlier connections to the same request
     logprobs: bytes = b""  # entries of the tokens, perhaps of some more
+    has_odd_flags: bool = False  # not one for each token, or some that were not asked for
     num_checked: int = 0  # of the tokens
     ends: list[str] = field(default_factory=list)
     error: str = ""
@@ -78,10 +79,15 @@ class Client:
             self.tokens, self.logprobs, self.num_checked = [], b"", 0
         self.request = request
 
-    def take(self, piece: Piece, logprobs: bytes) -> None:
-        """An event; ``logprobs`` are those of all tokens so far, by its connection, and perhaps of some more."""
+    def take(self, piece: Piece, logprobs: bytes, drafted: list[bool | None] | None) -> None:
+        """An event; ``logprobs`` are those of all tokens so far, by its connection, and perhaps of some more.
+
+        ``drafted`` says where the event's tokens come from, if the request is inspected.
+        """
         self.tokens += piece.tokens
         self.logprobs = logprobs
+        num_flags = None if drafted is None else len(drafted)
+        self.has_odd_flags |= num_flags != (len(piece.tokens) if self.request.inspect else None)
 
     def cut(self) -> None:
         """Its gateway is gone, and has said nothing."""

@@ -78,7 +78,16 @@ class TableSubmission(Submission):
 
     def __init__(self, gateway: GatewayProcess, parts: Parts, resumption: Resumption) -> None:
         nothing: Any = None
-        super().__init__(parts, nothing, resumption, nothing, nothing, model="table", limits=lambda: nothing)
+        super().__init__(
+            parts,
+            nothing,
+            resumption,
+            nothing,
+            nothing,
+            model="table",
+            limits=lambda: nothing,
+            max_inspected=1,
+        )
         self._gateway = gateway
 
     async def _prepare(self, choice: Choice, asked: Asked) -> Completion:
@@ -148,7 +157,7 @@ class GatewayProcess:
         try:
             async for piece in completion.pieces(1e9):
                 if piece is not None:
-                    client.take(piece, bytes(completion._delivery.logprobs))
+                    client.take(piece, bytes(completion._delivery.logprobs), completion.drafted(piece))
             client.ends.append(str(completion.finish_reason))
         except ApiError as error:
             client.failed(error)

@@ -123,6 +123,7 @@ class Run:
             seed=chance.randrange(1000),
             tier=chance.randrange(4),
         )
+        asked = replace(asked, inspect=asked.seed % 3 == 0)
         return replace(asked, **DEMANDS) if asked.seed % 2 else asked
 
     def living(self, kind: type) -> list[Any]:

@@ -87,7 +87,7 @@ class Member(Reply):
 
 
 class LiveRequest(Reply):
-    """`slack_ms` is how long it takes until the next token is late, negative where it is; null without a target."""
+    """`slack_ms`: how long it takes until the next token is late, negative where it is; null without a target."""
 
     id: str
     tenant: str

@@ -10,6 +10,7 @@ import pytest
 from redis import Redis
 
 from shared.errors import BusUnavailable
+from shared.functions import Command
 from shared.messages import ControlEvent
 from shared.streams import Entry, GroupReader, HintReader, OwnedStream, hint, keep_alive, send
 from shared.telemetry import Telemetry, configure
@@ -25,6 +26,7 @@ class Echo:
         self.slices = slices
         self.seen: list[str] = []
         self.before_answer: Callable[[], None] = lambda: None
+        self.notes: list[Command] = []
 
     @property
     def has_background_work(self) -> bool:
@@ -33,7 +35,7 @@ class Echo:
     def handle(self, message: ControlEvent) -> Sequence[Outgoing]:
         self.seen.append(f"{message.subject}/{message.kind}")
         self.before_answer()
-        return [Outgoing(self.target, message, "00-trace")] if self.target else []
+        return [Outgoing(self.target, message, "00-trace", self.notes)] if self.target else []
 
     def background(self) -> None:
         self.slices -= 1
@@ -125,6 +127,20 @@ def test_an_answer_without_reader_is_counted(
     worker_of(redis_client, HintReader(redis_client, [streams[0]]), handler, telemetry).run()
     assert count_of(telemetry, 'adaserve_hints_dropped_total{reason="reader_gone"}') == 1
     assert not redis_client.exists("nobody")
+
+
+def test_notes_leave_with_the_answer_and_what_becomes_of_them_is_no_matter(
+    redis_client: Redis, telemetry: Telemetry, streams: tuple[str, str], keys: Keys
+) -> None:
+    source, target = streams
+    put(redis_client, source, ("a", "1"))
+    handler = Echo(target)
+    handler.notes = [("SADD", source, "x"), ("SADD", keys.inspect("r"), "x")]  # the first is refused
+    worker_of(redis_client, HintReader(redis_client, [source]), handler, telemetry).run()
+    assert len(HintReader(redis_client, [target]).read(None)[target]) == 1
+    assert redis_client.scard(keys.inspect("r")) == 1
+    assert count_of(telemetry, "adaserve_hints_dropped_total") == 0
+    assert count_of(telemetry, "adaserve_bus_errors_total") == 0
 
 
 def test_a_group_reader_leaves_its_group_when_the_worker_ends(

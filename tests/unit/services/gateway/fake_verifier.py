@@ -40,6 +40,7 @@ class Reply:
     error: str | None = None
     unreadable: frozenset[int] = frozenset()  # steps whose event is garbage; the journal has them all the same
     gate: asyncio.Event | None = None  # waited for before each step but the first
+    drafted: Sequence[int] = ()  # of each step's tokens, where the request is inspected
 
 
 def entries_of(request: Request, start: int, end: int) -> bytes:
@@ -153,6 +154,7 @@ class FakeVerifier:
                 stats=STATS if is_last else None,
                 error=reply.error if is_last else None,
                 logprobs=entries_of(request, start, position),
+                drafted=max(0, reply.drafted[index] - known) if request.inspect and reply.drafted else None,
             )
             row = scripts.CommitRow(
                 request=request.request,

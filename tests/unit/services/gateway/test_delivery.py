@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -202,3 +203,21 @@ def test_a_reply_that_events_have_overtaken_is_old_and_not_wrong() -> None:
         target.heal(old, 2.0, asked_at=old.position + 1)
     with pytest.raises(Behind):  # what has ended cannot have been overtaken
         target.heal(shorter(events, journal, terminal=codec.encode(events[-1])), 2.0, asked_at=old.position)
+
+
+@given(GROUPS, st.data())
+def test_whatever_is_lost_every_token_has_a_flag_that_is_right_or_unknown(
+    groups: list[list[int]], data: st.DataObject
+) -> None:
+    events, journal = chain(groups)
+    drafted = [data.draw(st.integers(0, len(group))) for group in groups]
+    events = [replace(event, drafted=count) for event, count in zip(events, drafted, strict=True)]
+    right = [place < count for group, count in zip(groups, drafted, strict=True) for place in range(len(group))]
+    mine = Delivery("r", len(PROMPT), START, drafted=[])
+    for event in data.draw(st.lists(st.sampled_from(events), max_size=2 * len(events))):
+        with suppress(Gap):
+            mine.receive(event, 1.0)
+    known = len(mine.tokens)
+    mine.heal(journal, 2.0)
+    assert mine.drafted == right[:known] + [None] * (len(right) - known)
+    assert delivery().drafted is None
