@@ -23,14 +23,17 @@ def run(page: Any, *, tokens: int = 64) -> None:
     page.get_by_role("button", name="Run", exact=True).click()
 
 
-def run_with_drafts(page: Any, tokens: int) -> None:
-    """A verifier whose drafts came too late, on a busy machine, speculates again after a second or so of work."""
-    for _ in range(6):
+def run_with_drafts(stack: LocalStack, page: Any, tokens: int) -> None:
+    """On a busy machine drafts may come too late for a while; a new drafter is trusted anew."""
+    for _ in range(4):
         run(page, tokens=tokens)
         expect(page.get_by_text(re.compile(f"^Ended .* after {tokens} tokens"))).to_be_visible()
         if number(page.locator(".provenance [data-kind=drafted] b").inner_text()):
             return
-    raise AssertionError("nothing was drafted and accepted in six runs")
+        stack.kill("drafter")
+        stack.start("drafter")
+        stack.wait_ready("drafter")
+    raise AssertionError("nothing was drafted and accepted in four runs")
 
 
 def test_the_overview_fills(stack: LocalStack, opened: Opener, shot: Keep) -> None:
@@ -51,12 +54,14 @@ def test_the_overview_fills(stack: LocalStack, opened: Opener, shot: Keep) -> No
     expect(page.locator("#view-overview .verdict")).not_to_be_empty()
 
 
-def test_the_playground_streams_tokens_by_where_they_came_from(opened: Opener, shot: Keep) -> None:
+def test_the_playground_streams_tokens_by_where_they_came_from(
+    stack: LocalStack, opened: Opener, shot: Keep
+) -> None:
     tab = opened()
     page = tab.page
     tab.open("playground")
     expect(page.locator(".slider-mark")).to_have_text("idle pace")
-    run_with_drafts(page, tokens=96)
+    run_with_drafts(stack, page, tokens=96)
     drafted, own = page.locator(f"{PROVENANCE}.drafted"), page.locator(f"{PROVENANCE}.own")
     expect(page.locator(f"{PROVENANCE}.mixed")).to_have_count(0)
     shown = page.locator(".provenance")
@@ -71,11 +76,11 @@ def test_the_playground_streams_tokens_by_where_they_came_from(opened: Opener, s
     shot(tab, "playground-light")
 
 
-def test_iterations_and_their_trees_are_walked_by_keyboard(opened: Opener) -> None:
+def test_iterations_and_their_trees_are_walked_by_keyboard(stack: LocalStack, opened: Opener) -> None:
     tab = opened()
     page = tab.page
     tab.open("playground")
-    run_with_drafts(page, tokens=64)
+    run_with_drafts(stack, page, tokens=64)
     strip = page.get_by_role("listbox", name="Iterations")
     expect(strip.get_by_role("option", selected=True)).to_have_count(1)
     strip.focus()

@@ -131,7 +131,7 @@ export class TimeChart {
 }
 
 function fromZero(_, __, max) {
-  return [0, Math.max(max ?? 0, 1e-9) * 1.12 || 1];
+  return [0, max > 0 ? max * 1.12 : 1];
 }
 
 function errorRange(_, __, max) {

@@ -1,6 +1,6 @@
 // What an iteration comes to, in names and words.
 
-import { modeName, ms, number } from "./format.js";
+import { modeName, ms, NONE, number, plural } from "./format.js";
 
 /** How many of its drafted tokens were accepted. */
 export function acceptedIn(one) {
@@ -20,15 +20,19 @@ export function summaryOf(one, index) {
 /** @returns {[string, string][]} names and what they are */
 export function factsOf(one) {
   const chosen = (phase) => one.nodes.filter((node) => node.phase === phase).length;
-  return [
-    ["Mode", modeName(one.mode)],
-    ["Tokens given", `${acceptedIn(one)} accepted${one.own ? " + 1 own" : ""}`],
-    ["Needed for the target", one.need === null ? "no target" : `${number(one.need, 2)} tokens`],
+  const given = `${acceptedIn(one)} accepted${one.own ? " + 1 own" : ""}`;
+  const tree = [
+    ["Needed for the target", one.need === null ? NONE : `${number(one.need, 2)} tokens`],
     ["Chosen", `${chosen("slo")} for the SLO, ${chosen("throughput")} for throughput`],
-    ["Budget", `${number(one.budget)} tokens, ${number(one.rows)} rows`],
-    ["Tree", one.depth ? `${one.depth} deep, ${one.width} wide` : "none"],
+    ["Budget", `${number(one.budget)} tokens, ${plural(one.rows, "row")}`],
+    ["Tree", `${one.depth} deep, ${one.width} wide`],
     ["Draft, select", `${ms(one.draft_ms)}, ${ms(one.select_ms)}`],
     ["Verify, predicted", `${ms(one.verify_ms)}, ${ms(one.predicted_ms)}`],
+  ];
+  return [
+    ["Mode", modeName(one.mode)],
+    ["Tokens given", given],
+    ...(one.depth ? tree : [["Verify", ms(one.verify_ms)]]),
     ["TPOT so far", one.tpot_target_ms ? `${ms(one.tpot_ms)} of ${ms(one.tpot_target_ms)}` : ms(one.tpot_ms)],
     ["Position", number(one.position)],
   ];

@@ -7,6 +7,7 @@ const VISIBLE_MS = 1000;
 const HIDDEN_MS = 5000;
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 15_000;
+const NO_KEY_MS = 60_000; // each try counts as a refused key: a new one is tried at once anyway
 
 /**
  * @typedef {"connecting"|"live"|"away"|"unauthorised"|"missing"|"failing"} LinkState
@@ -82,6 +83,7 @@ export class Live {
 
   pause() {
     if (this.state === "live") return document.hidden ? HIDDEN_MS : VISIBLE_MS;
+    if (this.state === "unauthorised") return NO_KEY_MS;
     if (this.state === "missing") return LONGEST_PAUSE_MS;
     const backoff = FIRST_PAUSE_MS * 2 ** Math.min(this.failures - 1, 5);
     return Math.min(LONGEST_PAUSE_MS, Math.max(backoff, this.error?.retryAfterMs ?? 0));

@@ -11,6 +11,8 @@ import { whyText } from "./verdict.js";
 import { modeChip, setMode } from "./verifiers.js";
 
 const POLL_MS = 1000;
+const HIDDEN_MS = 5000;
+const NO_KEY_MS = 60_000;
 const SAFE =
   "Switching it off is safe at any time: the target writes every token itself, answers stay the same and come slower.";
 const ORDER_COLUMNS = ["For", "Mode", "Reason", "By", "Since", ""];
@@ -110,14 +112,16 @@ class ModePage {
   async poll() {
     clearTimeout(this.timer);
     if (this.section.hidden) return;
+    let pause = document.hidden ? HIDDEN_MS : POLL_MS;
     try {
       this.take(await ask("admin/mode", { signal: AbortSignal.timeout(8000) }));
       if (!this.isRefused) this.tell(null);
     } catch (error) {
       this.tell(error);
+      pause = error.isUnauthorised ? NO_KEY_MS : HIDDEN_MS;
     }
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.poll(), document.hidden ? 5 * POLL_MS : POLL_MS);
+    this.timer = setTimeout(() => this.poll(), pause);
   }
 
   /** Show an error, or none; a refused order's stays until the next order or another error. */
