@@ -47,7 +47,7 @@ def test_prices_are_read_with_their_defaults(tmp_path: Path) -> None:
         (
             "currency",
             "curency",
-            "line 1: curency='EUR': no such field; there are currency, gpu_hour, gpus, tenants",
+            "line 1: curency='EUR': no such field; there are currency, gpu_hour, gpus, drafter_gpus, tenants",
         ),
         ("  globex", "  initech", "line 6: tenants.initech: not a tenant of the policy, which has acme, globex"),
         ("  globex: {per_million_tokens: 8}\n", "", "line 4: tenants.globex: a tenant of the policy, and without"),
