@@ -97,6 +97,7 @@ def json(facts: Facts) -> dict[str, Any]:
         "seconds": facts.seconds,
         "total": facts.total.json(),
         "classes": {one.name: one.json() for one in facts.classes},
+        "run_by_run": [asdict(one) for one in facts.run_by_run],
         "work": facts.work.json(),
         "baseline_work": facts.baseline_work and facts.baseline_work.json(),
         "tokens_per_pass": facts.tokens_per_pass.json(),

@@ -11,10 +11,11 @@ from bench.proof import limits
 from bench.proof.intervals import LEAST_RUNS, Floats, Interval, Ratio, difference, interval
 from bench.proof.kept import attainment
 from bench.proof.money import tenants
-from bench.proof.sides import ClassFigures, Compared, Facts, Latency, Work
+from bench.proof.sides import ClassFigures, Compared, Facts, Latency, RunFigures, Work
 from bench.proof.timeline import arms_of, joined
 from bench.replay.recording import RecordedRun, Recording
 from bench.report import Estimate, Outcome, duration_ms, failures, paired_difference, percentiles
+from bench.report import attainment as attained_percent
 from bench.simulator.prices import Prices
 
 Runs = Sequence[Sequence[Outcome]]
@@ -46,6 +47,7 @@ def facts(
         net_saving_per_1000=_net_saving(ours, theirs),
         tenants=tenants(ours, theirs, prices),
         currency=None if prices is None else prices.currency,
+        run_by_run=list(_run_by_run(ours, theirs)),
         arms=arms,
         arms_apart=apart,
         samples=samples,
@@ -177,6 +179,21 @@ def _machine_s_per_1000(recording: Recording) -> Iterator[float | None]:
     for run in recording.runs:
         seconds, tokens = computed(run), sum(one.tokens for one in run.requests)
         yield None if seconds is None or not tokens else 1_000 * sum(seconds) / tokens
+
+
+def _run_by_run(ours: Recording, theirs: Recording | None) -> Iterator[RunFigures]:
+    """The runs of our side, each beside the other side's of the same place."""
+    others = theirs.runs if theirs is not None else ()
+    spent = [list(_machine_s_per_1000(side)) for side in (ours, theirs) if side is not None]
+    for place, run in enumerate(ours.runs):
+        beside = others[place] if place < len(others) else None
+        yield RunFigures(
+            seed=run.seed,
+            ours=attained_percent(one.outcome for one in run.requests),
+            theirs=None if beside is None else attained_percent(one.outcome for one in beside.requests),
+            machine_s=spent[0][place],
+            their_machine_s=None if beside is None else spent[1][place],
+        )
 
 
 def _failed(runs: Runs) -> int:

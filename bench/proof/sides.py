@@ -118,6 +118,17 @@ class TenantFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunFigures:
+    """One replay: percent of the requests with a target that attained, and machine seconds for 1,000 tokens."""
+
+    seed: int
+    ours: float | None
+    theirs: float | None
+    machine_s: float | None
+    their_machine_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
     """Finished requests with a target of one arm of a rollout."""
 
@@ -144,6 +155,7 @@ class Facts:
     net_saving_per_1000: Interval  # machine seconds, the drafter's own subtracted; below 0: it costs
     tenants: Sequence[TenantFigures]
     currency: str | None = None
+    run_by_run: Sequence[RunFigures] = ()
     arms: Sequence[Arm] = ()
     arms_apart: Interval = Interval()
     samples: Sequence[ServerSample] = ()

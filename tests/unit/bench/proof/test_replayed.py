@@ -131,6 +131,9 @@ def test_three_runs_give_intervals_to_everything() -> None:
     found = facts(ours, theirs)
     assert found.net_saving_per_1000.low is not None
     assert found.seams_s == [5.0, 10.0]
+    assert [(one.seed, one.ours, one.theirs) for one in found.run_by_run] == [(n, 100.0, 80.0) for n in range(3)]
+    assert "Run by run" in page.html(found, "a")
+    assert "Run by run" not in page.html(facts(), "a")
     assert [event.at_s for event in found.events] == [1.0, 6.0, 11.0]
     assert found.samples[-1].values["target_s"] == 8 + 9 + 10
     apart = found.total.attainment.difference
