@@ -9,8 +9,8 @@ from tests.faults.canaries import problems, run
 
 @pytest.mark.timeout(300)
 def test_words_of_clients_turn_up_nowhere_else() -> None:
-    campaign, found = run(num_clients=80)
+    campaign, found = run(num_clients=48)
     assert problems(campaign, found) == []
     assert campaign.outcomes["streamed"] + campaign.outcomes["whole"] > 20
-    assert campaign.outcomes["left"] > 2
+    assert campaign.outcomes["left"] > 1
     assert sum(count for name, count in campaign.outcomes.items() if name.startswith("refused")) > 5

@@ -16,6 +16,7 @@ from shared.embedded_redis import EmbeddedRedis
 from shared.heartbeat import live_members
 from shared.streams import connect
 from shared.topics import Keys
+from tests.effort import heavy
 from tests.faults.cell import Cell, PlainDecoding, bodies, cell
 from tests.faults.load import Load
 
@@ -82,6 +83,7 @@ def test_a_verifier_hands_over_and_leaves_nothing_behind(target: Cell, client: R
     start_again(target, name)
 
 
+@heavy  # the unit tests of its process send it two signals as well
 def test_a_verifier_that_nobody_relieves_serves_on_until_a_second_signal(
     target: Cell, client: Redis, stream: Any
 ) -> None:
@@ -116,6 +118,7 @@ def test_a_worker_leaves_at_once_and_costs_no_token(target: Cell, client: Redis,
     start_again(target, name)
 
 
+@heavy
 @pytest.mark.parametrize("name", ["drafter", "selector"])
 def test_a_second_signal_ends_a_worker_before_its_read_is_over(target: Cell, name: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # two of one number may arrive as one
@@ -124,6 +127,7 @@ def test_a_second_signal_ends_a_worker_before_its_read_is_over(target: Cell, nam
     start_again(target, name)
 
 
+@heavy  # the unit tests of its process send it two signals as well
 def test_a_second_signal_cuts_the_streams_of_a_gateway(target: Cell, stream: Any) -> None:
     target.signal("gateway", signal.SIGTERM)
     while target.stack.is_ready("gateway"):
