@@ -21,10 +21,11 @@ from services.verifier.batch import Batch, Settlement, build_batch, settle_batch
 from services.verifier.bus import Claimed, VerifierBus
 from services.verifier.committer import Asked, Committer
 from services.verifier.departure import Departure
+from services.verifier.figures import Figures
 from services.verifier.generation import Generation
 from services.verifier.governor import NO_DRAFTER, Status
 from services.verifier.intake import Expired, Intake, Unservable
-from services.verifier.live import Recent, Standing, snapshot
+from services.verifier.live import Recent
 from services.verifier.overhead import Overhead
 from services.verifier.pace import Pace
 from services.verifier.prefixes import KnownPrefixes
@@ -39,7 +40,6 @@ from shared.failures import kind_of
 from shared.heartbeat import Pulse
 from shared.inference.plan import ForwardPlan
 from shared.inference.prefixes import PrefixCache
-from shared.inspection import LiveVerifier
 from shared.latency import LatencyModel
 from shared.latency_refit import Refit
 from shared.modes import Mode
@@ -113,8 +113,9 @@ class Engine:
         self.pace = Pace()
         self._telemetry = telemetry
         self._traces = Traces(telemetry)
-        self._recent = Recent()
-        self._teacher = Teacher(bus, telemetry, speculator.governor.watch.learned, self._recent.learned)
+        recent = Recent()
+        self._figures = Figures(telemetry, scheduler, speculator, recent)
+        self._teacher = Teacher(bus, telemetry, speculator.governor.watch.learned, recent.learned)
         self._clock_ms = senses.clock_ms
         self._on_time_for = senses.on_time_for
         self._pause = senses.pause
@@ -194,9 +195,8 @@ class Engine:
         if not self._scheduler.running:
             self._ask_alone()  # whoever left outside of a step, by a cancel say, still has a row at the drafter
         self._take_over()
-        self._report()
-        if self._bus.is_watched():
-            self._bus.tell_live(self._snapshot(now_ms))
+        self._note_status()
+        self._report(now_ms)
 
     def _take_over(self) -> None:
         """What dead verifiers own or have read, unless this one was away itself: then everybody looks dead."""
@@ -390,6 +390,21 @@ class Engine:
             self.status_since_ms = self._clock_ms() + self._redis_offset_ms
         self.status = status
 
+    def _report(self, now_ms: float) -> None:
+        """What Prometheus is to find, and what those who look at the cell see."""
+        poisoned, self._bus.num_poisoned = self._bus.num_poisoned, 0
+        self._telemetry.add(signals.DEAD_LETTERS, poisoned, reason="poison")
+        self._figures.report(self.status)
+        if self._bus.is_watched():
+            told = self._figures.snapshot(
+                self.status,
+                since_ms=self.status_since_ms,
+                calibration_error=self._teacher.calibration_error,
+                now_ms=now_ms,
+                redis_ms=now_ms + self._redis_offset_ms,
+            )
+            self._bus.tell_live(told)
+
     # -- the step ---------------------------------------------------------------------------------------------
     def _step(self, decoding: Sequence[Generation]) -> None:
         """One forward pass over roots, trees and prefill chunks, up to its commit."""
@@ -408,7 +423,7 @@ class Engine:
         self._prefixes.publish(batch.fed)
         self._teacher.observe(self._speculator.pair, batch)
         self._watch(batch.walks)
-        self._count(batch, settlements, ended_ms)
+        self._figures.stepped(batch, settlements, ended_ms)
         self._traces.settled(settlements, batch, forward)
         self._commit(settlements, forward.measured_ms, ended_ms)
         self._end_stuck(batch)
@@ -492,7 +507,7 @@ class Engine:
         for settlement in committed.lost:
             if settlement.finish is None:
                 self._forget(settlement.generation)
-        self._count_finished(settlements, committed.lost)
+        self._figures.committed(settlements, committed.lost)
 
     def _end_stuck(self, batch: Batch) -> None:
         """Raises BusUnavailable with the rest still here: their next step fails as this one did."""
@@ -508,51 +523,3 @@ class Engine:
         """Waiting for Redis inside a commit is not being stuck. False when the process is to stop."""
         self.pulse.tick()
         return not self._pause(seconds)
-
-    # -- figures ----------------------------------------------------------------------------------------------
-    def _count(self, batch: Batch, settlements: Sequence[Settlement], now_ms: float) -> None:
-        sizes = [len(walk.tree) for _, walk in batch.walks if len(walk.tree)]
-        num_nodes, num_accepted = sum(sizes), sum(settlement.num_accepted for settlement in settlements)
-        num_tokens = sum(s.row.end - s.row.start for s in settlements)
-        kind = "speculative" if num_nodes else "bare" if batch.walks else "prefill"
-        self._telemetry.add(signals.STEPS, kind=kind)
-        self._telemetry.record(signals.STEP_TOKENS, batch.num_tokens)
-        self._telemetry.add(signals.DRAFT_TREES, len(sizes))
-        self._telemetry.add(signals.DRAFT_TOKENS_ACCEPTED, num_accepted)
-        self._telemetry.add(signals.TOKENS_WASTED, num_nodes - num_accepted)
-        self._telemetry.add(signals.TOKENS_COMMITTED, num_tokens)
-        taken = self._speculator.taken
-        self._recent.stepped(now_ms, tokens=num_tokens, selected=num_nodes, accepted=num_accepted, taken=taken)
-
-    def _snapshot(self, now_ms: float) -> LiveVerifier:
-        standing = Standing(
-            status=self.status,
-            since_ms=self.status_since_ms,
-            drafter=self._speculator.drafter,
-            calibration_error=self._teacher.calibration_error,
-            redis_ms=now_ms + self._redis_offset_ms,
-        )
-        return snapshot(self._scheduler, self._recent, standing, now_ms)
-
-    def _count_finished(self, settlements: Sequence[Settlement], lost: Sequence[Settlement]) -> None:
-        for settlement in settlements:
-            if settlement.finish is not None and settlement not in lost:
-                self._telemetry.add(signals.REQUESTS_FINISHED, reason=settlement.finish)
-
-    def _report(self) -> None:
-        scheduler = self._scheduler
-        poisoned, self._bus.num_poisoned = self._bus.num_poisoned, 0
-        self._telemetry.add(signals.DEAD_LETTERS, poisoned, reason="poison")
-        self._telemetry.set(signals.REQUESTS, len(scheduler.decoding), state="running")
-        self._telemetry.set(signals.REQUESTS, len(scheduler.prefilling), state="prefilling")
-        self._telemetry.set(signals.REQUESTS, len(scheduler.waiting), state="waiting")
-        self._note_status()
-        is_plain = self.status.mode is not Mode.SPECULATIVE
-        self._telemetry.set(signals.MODE_SPECULATIVE, float(not is_plain))
-        for reason in signals.MODE_REASONS:
-            self._telemetry.set(
-                signals.FULL_VERIFICATION, float(is_plain and reason == self.status.reason), reason=reason
-            )
-        self._telemetry.set(signals.BREAKER_OPEN, float(self._speculator.is_open), ring="0")
-        self._telemetry.set(signals.KV_BLOCKS, scheduler.num_blocks_used, state="used")
-        self._telemetry.set(signals.KV_BLOCKS, scheduler.num_blocks, state="total")
