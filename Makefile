@@ -27,7 +27,7 @@ PROCESSES := tests/faults tests/e2e
 .DEFAULT_GOAL := help
 .PHONY: help install run test thorough check format flagship breaker optimality selection twin latency calibration \
   typical rivals breakdown keys fallback faults mutants kills storm redisfaults replacement leavers canaries noredis \
-  overload gateway chaos conformance fuzz structured tracing console report drift rules dashboards
+  overload gateway chaos conformance fuzz structured tracing console report drift rules dashboards receiver
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -157,6 +157,10 @@ rules: install  ## dashboards and the table of metrics written anew, rules check
 	$(BIN)/python -m deploy.metrics_table
 	promtool check rules --lint=all --lint-fatal deploy/k8s/files/rules/adaserve.yaml
 	promtool test rules deploy/k8s/files/rules/tests/*.yaml
+
+receiver: install  ## spans in a receiver that is not ours (Arize Phoenix, in an environment of its own), HTTP and gRPC
+	@test -x .phoenix/bin/phoenix || { $(PYTHON) -m venv .phoenix && .phoenix/bin/pip install --quiet arize-phoenix; }
+	$(BIN)/python -m tests.receiver .phoenix/bin/phoenix
 
 dashboards: install  ## every rule and panel against a real Prometheus beside a cell under load; ARGS=--keep
 	$(BIN)/python -m bench.observed $(ARGS)
