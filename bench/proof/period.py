@@ -13,6 +13,7 @@ from bench.proof.intervals import Interval, of_share, of_shares_apart
 from bench.proof.sides import ClassFigures, Compared, Facts, TenantFigures, Work
 from bench.proof.timeline import compared_arms
 from bench.replay.recording import ServerSample
+from bench.replay.series import FINISHED
 from bench.simulator.prices import Prices
 
 
@@ -144,10 +145,11 @@ def _values(ours: float | None, theirs: float | None) -> Compared:
 
 
 def work_of(period: Period) -> Work:
-    """From the verifiers' counters; a request's first token comes with its prompt."""
+    """From the verifiers' counters; a request's first token, with a target or without, comes with its prompt."""
     counted = period.counted
     tokens = counted.get("committed", 0.0)
-    after_first = max(0.0, tokens - sum(one.met + one.missed for one in period.classes.values()))
+    finished = sum(value for name, value in counted.items() if name.startswith(FINISHED))
+    after_first = max(0.0, tokens - finished)
     return Work(
         tokens=tokens,
         after_first=after_first,

@@ -46,6 +46,7 @@ def _gauge(metric: Metric, **labels: str) -> Series:
 
 
 SWITCH = "switch_"  # before the reason
+FINISHED = "finished_"  # likewise, of those that have all their tokens
 SERIES: Mapping[str, Series] = {
     "target_s": _seconds("total"),  # of the verifier: forward passes and what belongs to them
     "draft_s": _seconds("draft"),
@@ -54,6 +55,7 @@ SERIES: Mapping[str, Series] = {
     "steps_bare": _counter(signals.STEPS, kind="bare"),
     "steps_prefill": _counter(signals.STEPS, kind="prefill"),
     "committed": _counter(signals.TOKENS_COMMITTED),
+    **{f"{FINISHED}{reason}": _counter(signals.REQUESTS_FINISHED, reason=reason) for reason in ("stop", "length")},
     "selected": _counter(signals.DRAFT_TOKENS_SELECTED),
     "accepted": _counter(signals.DRAFT_TOKENS_ACCEPTED),
     "expected": _counter(signals.ACCEPTED_EXPECTED, kind="calibrated"),

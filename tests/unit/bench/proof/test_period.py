@@ -29,7 +29,14 @@ def hour(met: float, target_s: float, accepted: float, **fields: Any) -> Period:
         start=0.0,
         end=3_600.0,
         classes={"chat": ClassCounts(met, 100 - met, 10 * met, 0.9), "idle": ClassCounts()},
-        counted={"committed": 10_100.0, "accepted": accepted, "target_s": target_s, "draft_s": 10.0},
+        counted={
+            "committed": 10_100.0,
+            "finished_stop": 20.0,
+            "finished_length": 80.0,
+            "accepted": accepted,
+            "target_s": target_s,
+            "draft_s": 10.0,
+        },
         **fields,
     )
 
@@ -52,6 +59,13 @@ def test_a_period_stands_beside_another_one() -> None:
     assert "no gain to tell" in words.sentences(found)[2]
     assert "different traffic" in " ".join(found.limits)
     assert "today" in page.html(found, "a")
+
+
+def test_the_first_tokens_of_all_requests_came_with_their_prompts_whether_they_had_a_target_or_not() -> None:
+    counted = {"committed": 1_000.0, "accepted": 400.0, "finished_stop": 30.0, "finished_length": 70.0}
+    few = Period(start=0, end=60, classes={"c": ClassCounts(10, 0)}, counted=counted)
+    work = period.work_of(few)
+    assert (work.after_first, work.passes) == (900.0, 500.0)
 
 
 def test_a_period_alone_compares_the_arms_of_its_rollout() -> None:
