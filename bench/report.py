@@ -114,6 +114,18 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Estimat
     return Estimate.of(mine - other for mine, other in zip(ours, theirs, strict=True))
 
 
+def unpaired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
+    """Of at least two runs a side that have nothing to do with each other: Welch's t, degrees of freedom rounded
+    down."""
+    gap = statistics.fmean(ours) - statistics.fmean(theirs)
+    parts = [(statistics.variance(side) / len(side), len(side) - 1) for side in (ours, theirs)]
+    error2 = sum(part for part, _ in parts)
+    if error2 == 0:
+        return Estimate(gap, 0.0)
+    freedom = error2**2 / sum(part**2 / less for part, less in parts)
+    return Estimate(gap, student_t95(max(1, math.floor(freedom + 1e-9))) * math.sqrt(error2))
+
+
 def attainment(outcomes: Iterable[Outcome]) -> float | None:
     """Percent of the requests with a target that attained it; None without such requests."""
     verdicts = [outcome.attained for outcome in outcomes if outcome.has_target]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.proof.intervals import Interval
+from bench.proof.sides import Compared
 from bench.proof.timeline import Band, Line
 from bench.replay.recording import Event
 
@@ -65,11 +66,12 @@ class TimePlot:
 
 @dataclass(frozen=True, slots=True)
 class Whisker:
-    """A value with its interval along a row."""
+    """A value with its interval along a row, and the values of single runs."""
 
     at: float
     low: float
     high: float
+    runs: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,10 @@ class RowPlot:
     height: float
     rows: Sequence[Row]
     x_ticks: Sequence[Mark]
+
+    @property
+    def has_runs(self) -> bool:
+        return any(side.runs for row in self.rows for side in (row.ours, row.theirs) if side is not None)
 
 
 def ticks(low: float, high: float, wished: int = 4) -> list[float]:
@@ -171,30 +177,29 @@ def _strokes(line: Line, x: Scale, y: Scale) -> Iterator[str]:
         is_down = value is not None
 
 
-def in_rows(rows: Sequence[tuple[str, Interval, Interval, float | None]], *, high: float | None = None) -> RowPlot:
+def in_rows(rows: Sequence[tuple[str, Compared, float | None]], *, high: float | None = None) -> RowPlot:
     """Names with both sides' intervals and an objective; the scale ends at ``high``, or at the largest value."""
     ends = [
         end
-        for _, ours, theirs, _ in rows
-        for end in (ours.value, ours.high, theirs.value, theirs.high)
+        for _, one, _ in rows
+        for side in (one.ours, one.theirs)
+        for end in (side.value, side.high)
         if end is not None
     ]
     marks = ticks(0.0, max([*ends, 1e-9]) if high is None else high, 5)
     x = Scale(0.0, marks[-1], LABELS, WIDTH - RIGHT - 8)
     return RowPlot(
-        words="; ".join(
-            f"{name}: {_value(ours)} with, {_value(theirs)} without" for name, ours, theirs, _ in rows
-        ),
+        words="; ".join(f"{name}: {_value(one.ours)} with, {_value(one.theirs)} without" for name, one, _ in rows),
         height=TOP + ROW * len(rows) + BOTTOM,
         rows=[
             Row(
                 words=name if len(name) <= NAME else f"{name[: NAME - 1]}…",
                 y=TOP + ROW * (index + 0.5),
-                ours=_whisker(ours, x),
-                theirs=_whisker(theirs, x),
+                ours=_whisker(one.ours, one.our_runs, x),
+                theirs=_whisker(one.theirs, one.their_runs, x),
                 objective=None if objective is None else x.at(objective),
             )
-            for index, (name, ours, theirs, objective) in enumerate(rows)
+            for index, (name, one, objective) in enumerate(rows)
         ],
         x_ticks=[Mark(x.at(value), f"{value:g}") for value in marks],
     )
@@ -204,8 +209,10 @@ def _value(interval: Interval) -> str:
     return "nothing" if interval.value is None else f"{interval.value:.3g}"
 
 
-def _whisker(interval: Interval, x: Scale) -> Whisker | None:
+def _whisker(interval: Interval, runs: Sequence[float | None], x: Scale) -> Whisker | None:
+    """A single run is the value itself."""
     if interval.value is None:
         return None
     low, high = (interval.value if end is None else end for end in (interval.low, interval.high))
-    return Whisker(x.at(interval.value), x.at(low), x.at(high))
+    known = [x.at(one) for one in runs if one is not None] if len(runs) > 1 else []
+    return Whisker(x.at(interval.value), x.at(low), x.at(high), known)

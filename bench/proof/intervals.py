@@ -1,20 +1,21 @@
 """Ratios of sums over requests, with 95 % intervals, for one system and for the difference of two.
 
-Of three runs or more by Student's t over the runs, which also has what the machine did to each of them. Of fewer
-by a bootstrap over the requests: each run's requests are drawn anew, with replacement, from a fixed seed. It knows
-nothing of what all requests of a run share, so it is rather too narrow. Pure.
+Of three runs or more by Student's t over the runs, which also has what the machine did to each of them; a
+difference of runs that are no pairs by Welch's t. Of fewer by a bootstrap over the requests: each run's requests
+are drawn anew, with replacement, from a fixed seed. It knows nothing of what all requests of a run share, so it is
+rather too narrow. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.report import Estimate, paired_difference
+from bench.report import Estimate, paired_difference, unpaired_difference
 
 DRAWS = 2_000
 SEED = 0
@@ -30,6 +31,7 @@ class Interval:
     value: float | None = None
     low: float | None = None
     high: float | None = None
+    is_cut: bool = field(default=False, compare=False, kw_only=True)  # it would go on where the figure cannot
 
     @classmethod
     def of(cls, estimate: Estimate) -> Interval:
@@ -52,8 +54,8 @@ class Interval:
 
     def within(self, low: float, high: float) -> Interval:
         """Cut to what the figure can be: Student's t knows no limits."""
-        ends = (None if end is None else min(max(end, low), high) for end in (self.low, self.high))
-        return Interval(self.value, *ends)
+        ends = [None if end is None else min(max(end, low), high) for end in (self.low, self.high)]
+        return Interval(self.value, *ends, is_cut=ends != [self.low, self.high])
 
     @property
     def turned(self) -> Interval:
@@ -107,27 +109,45 @@ def draws(sizes: Sequence[int], seed: int = SEED, count: int = DRAWS) -> list[Fl
 
 def interval(ratio: Ratio) -> Interval:
     """Of one system."""
-    known = [one for one in ratio.of_runs() if one is not None]
+    known = _known(ratio.of_runs())
     if len(known) >= LEAST_RUNS:
         return Interval.of(Estimate.of(known))
     return _between(ratio.value, ratio.drawn(draws([len(one) for one in ratio.above])))
 
 
-def difference(ours: Ratio, theirs: Ratio) -> Interval:
-    """Ours less theirs. Runs and requests are paired where there are as many: then they were the same work."""
-    sizes, others = ([len(one) for one in side.above] for side in (ours, theirs))
-    pairs = [
-        (one, other)
-        for one, other in zip(ours.of_runs(), theirs.of_runs(), strict=False)
-        if one is not None and other is not None
-    ]
-    if sizes == others and len(pairs) >= LEAST_RUNS:
-        return Interval.of(paired_difference(*zip(*pairs, strict=True)))
+def difference(ours: Ratio, theirs: Ratio, *, paired: bool) -> Interval:
+    """Ours less theirs. ``paired``: the runs of both are pairs of the same work (bench/proof/pairs.py)."""
+    over_runs = of_runs_apart(ours.of_runs(), theirs.of_runs(), paired=paired)
+    if over_runs.low is not None:
+        return over_runs
     if ours.value is None or theirs.value is None:
         return Interval()
+    sizes, others = ([len(one) for one in side.above] for side in (ours, theirs))
     weights = draws(sizes)
-    other_weights = weights if sizes == others else draws(others, SEED + 1)
+    other_weights = weights if paired and sizes == others else draws(others, SEED + 1)
     return _between(ours.value - theirs.value, ours.drawn(weights) - theirs.drawn(other_weights))
+
+
+def of_runs_apart(ours: Sequence[float | None], theirs: Sequence[float | None], *, paired: bool) -> Interval:
+    """Ours less theirs, of figures that there is one of for each run; an interval from three runs a side on."""
+    mine, others = _both_known(ours, theirs) if paired else (_known(ours), _known(theirs))
+    if min(len(mine), len(others)) >= LEAST_RUNS:
+        return Interval.of((paired_difference if paired else unpaired_difference)(mine, others))
+    if not mine or not others:
+        return Interval()
+    return Interval(float(np.mean(mine) - np.mean(others)))
+
+
+def _known(values: Sequence[float | None]) -> list[float]:
+    return [one for one in values if one is not None]
+
+
+def _both_known(ours: Sequence[float | None], theirs: Sequence[float | None]) -> tuple[list[float], list[float]]:
+    """Of pairs, those that have both."""
+    pairs = [
+        (one, other) for one, other in zip(ours, theirs, strict=True) if one is not None and other is not None
+    ]
+    return [one for one, _ in pairs], [other for _, other in pairs]
 
 
 def _between(value: float | None, drawn: Floats) -> Interval:

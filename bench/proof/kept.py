@@ -13,18 +13,25 @@ from bench.report import Outcome
 Runs = Sequence[Sequence[Outcome]]
 
 
-def attainment(mine: Runs, others: Runs | None) -> Compared:
+def attainment(mine: Runs, others: Runs | None, *, paired: bool) -> Compared:
     """Of the requests with a target. By counts alone (Wilson, Newcombe) of fewer than three runs, and where all
     runs have the same share: 0 or 100 % of what was seen is not certain for what was not."""
     ours = _share(mine)
     if others is None:
-        return Compared(ours=ours)
+        return Compared(ours=ours, our_runs=attained(mine).of_runs())
     theirs = _share(others)
     is_repeated = min(len(mine), len(others)) >= LEAST_RUNS
-    apart = difference(attained(mine), attained(others)).within(-100.0, 100.0) if is_repeated else Interval()
+    apart = difference(attained(mine), attained(others), paired=paired) if is_repeated else Interval()
+    apart = apart.within(-100.0, 100.0)
     if apart.low == apart.high:
         apart = of_shares_apart(ours, theirs)
-    return Compared(ours=ours, theirs=theirs, difference=apart)
+    return Compared(
+        ours=ours,
+        theirs=theirs,
+        difference=apart,
+        our_runs=attained(mine).of_runs(),
+        their_runs=attained(others).of_runs(),
+    )
 
 
 def _share(runs: Runs) -> Interval:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from bench.proof.intervals import LEAST_RUNS
+from bench.proof.pairs import has_same_seeds
 from bench.proof.sides import Facts
 from bench.replay.recording import Recording
 from bench.simulator.prices import Prices
@@ -23,14 +24,33 @@ def _of_comparison(facts: Facts, ours: Recording, theirs: Recording | None) -> I
         for field, word in (("trace", "traces"), ("model", "models"), ("temperature", "temperatures")):
             if getattr(ours, field) != getattr(theirs, field):
                 yield f"The two replays have different {word}: not all that differs comes from speculation."
-        if [len(run.requests) for run in ours.runs] != [len(run.requests) for run in theirs.runs]:
-            yield "The two replays have different numbers of requests, so nothing is compared request by request."
-    if facts.runs < LEAST_RUNS:
+        if not facts.paired:
+            yield (
+                f"The two replays have different {_unlike(ours, theirs)}: their runs are no pairs, so a "
+                "difference is known no better than both sides are."
+            )
+    fewest = min(len(side.runs) for side in (ours, theirs) if side is not None)
+    if fewest < LEAST_RUNS:
         yield (
-            f"{'One run' if facts.runs == 1 else f'{facts.runs} runs'} only: intervals come from drawing requests "
+            f"{'One run' if fewest == 1 else f'{fewest} runs'} only: intervals come from drawing requests "
             "anew, and do not know what the machine did to all requests of a run. Repeat the replay with at least "
             f"{LEAST_RUNS} seeds."
         )
+    for one in facts.classes if fewest >= LEAST_RUNS else ():
+        sides = [one.attainment.our_runs, *([one.attainment.their_runs] if facts.has_baseline else [])]
+        known = min(sum(run is not None for run in side) for side in sides)
+        if known < LEAST_RUNS:
+            yield f"Class {one.name} had requests in {known} of the runs: that is too few for its intervals too."
+
+
+def _unlike(ours: Recording, theirs: Recording) -> str:
+    """What keeps their runs from being pairs."""
+    if len(ours.runs) != len(theirs.runs):
+        return f"numbers of runs ({len(ours.runs)} and {len(theirs.runs)})"
+    if not has_same_seeds(ours, theirs):
+        mine, others = (", ".join(str(run.seed) for run in side.runs) for side in (ours, theirs))
+        return f"seeds ({mine} and {others})"
+    return "traces" if ours.trace != theirs.trace else "numbers of requests"
 
 
 def general(facts: Facts, prices: Prices | None) -> Iterator[str]:

@@ -9,23 +9,25 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bench.proof.intervals import LEAST_RUNS, Interval, Ratio, difference
+from bench.proof.intervals import LEAST_RUNS, Interval, Ratio, difference, of_runs_apart
 from bench.proof.kept import attainment
 from bench.proof.sides import Compared, TenantFigures
 from bench.replay.recording import RecordedRun, Recording
-from bench.report import Estimate, Outcome, paired_difference
-from bench.simulator.economics import HOUR_MS, Account, Statement, earnings, statements
+from bench.report import Estimate, Outcome
+from bench.simulator.economics import HOUR_MS, LEAST_GAIN, Account, Statement, earnings, statements
 from bench.simulator.prices import Prices
 from bench.simulator.tenancy import Served
 
 Runs = Sequence[Sequence[Served]]
 
 
-def tenants(ours: Recording, theirs: Recording | None, prices: Prices | None) -> list[TenantFigures]:
+def tenants(
+    ours: Recording, theirs: Recording | None, prices: Prices | None, *, paired: bool
+) -> list[TenantFigures]:
     """Of every tenant that asked, and last of all together. ``prices`` must know each of them."""
     names = sorted({one.tenant for run in ours.runs for one in run.requests})
     priced = _statements(ours, theirs, prices) if prices is not None else {}
-    return [_tenant(name, ours, theirs, prices, priced.get(name)) for name in (*names, None)]
+    return [_tenant(name, ours, theirs, prices, priced.get(name), paired=paired) for name in (*names, None)]
 
 
 def _statements(ours: Recording, theirs: Recording | None, prices: Prices) -> dict[str | None, Statement]:
@@ -38,22 +40,24 @@ def _tenant(
     theirs: Recording | None,
     prices: Prices | None,
     statement: Statement | None,
+    *,
+    paired: bool,
 ) -> TenantFigures:
     mine, others = of_tenant(ours.served, name), None if theirs is None else of_tenant(theirs.served, name)
     gpu_s = [list(gpu_s_per_1000(side, name, prices)) for side in (ours, theirs) if side is not None]
+    gain = _gain(name, statement, ours, theirs, prices, paired=paired)
     return TenantFigures(
         name=name,
         requests=sum(map(len, mine)),
         tokens=sum(one.outcome.tokens for run in mine for one in run),
-        attainment=attainment(_outcomes(mine), None if others is None else _outcomes(others)),
-        gpu_s_per_1000=over_runs(gpu_s[0], gpu_s[1] if theirs else None),
+        attainment=attainment(_outcomes(mine), None if others is None else _outcomes(others), paired=paired),
+        gpu_s_per_1000=over_runs(gpu_s[0], gpu_s[1] if theirs else None, paired=paired),
         cost_per_1000=None if statement is None else _costs(statement, "tokens_per_s"),
         cost_per_1000_goodput=None if statement is None else _costs(statement, "goodput_tokens_per_s"),
-        gain_per_hour=None if statement is None or others is None or prices is None
-        else _gain(statement, mine, others, theirs, prices),
+        gain_per_hour=gain,
         introduction=None if statement is None else statement.introduction,
-        payback_days=None if statement is None else statement.payback_days,
-    )  # fmt: skip
+        payback_days=None if statement is None or gain is None else payback_days(statement.introduction, gain),
+    )
 
 
 def of_tenant(runs: Runs, name: str | None) -> list[list[Served]]:
@@ -65,25 +69,18 @@ def _outcomes(runs: Runs) -> list[list[Outcome]]:
     return [[one.outcome for one in run] for run in runs]
 
 
-def over_runs(ours: Sequence[float | None], theirs: Sequence[float | None] | None) -> Compared:
+def over_runs(ours: Sequence[float | None], theirs: Sequence[float | None] | None, *, paired: bool) -> Compared:
     """Figures that there is one of for each run: an interval from three runs on."""
-    mine = [one for one in ours if one is not None]
     if theirs is None:
-        return Compared(ours=_mean(mine))
-    pairs = [(one, other) for one, other in zip(ours, theirs, strict=False) if None not in (one, other)]
-    if not pairs:
-        return Compared(ours=_mean(mine), theirs=_mean([one for one in theirs if one is not None]))
-    left, right = ([float(pair[side] or 0.0) for pair in pairs] for side in range(2))
-    apart = paired_difference(left, right)
-    return Compared(ours=_mean(left), theirs=_mean(right), difference=_enough(apart, len(pairs)))
+        return Compared(ours=_mean(ours))
+    apart = of_runs_apart(ours, theirs, paired=paired)
+    return Compared(ours=_mean(ours), theirs=_mean(theirs), difference=apart)
 
 
-def _mean(values: Sequence[float]) -> Interval:
-    return _enough(Estimate.of(values), len(values))
-
-
-def _enough(estimate: Estimate, runs: int) -> Interval:
-    return Interval.of(estimate if runs >= LEAST_RUNS else Estimate(estimate.mean, None))
+def _mean(values: Sequence[float | None]) -> Interval:
+    known = [one for one in values if one is not None]
+    estimate = Estimate.of(known)
+    return Interval.of(estimate if len(known) >= LEAST_RUNS else Estimate(estimate.mean, None))
 
 
 def gpu_s_per_1000(recording: Recording, name: str | None, prices: Prices | None) -> Iterator[float | None]:
@@ -125,26 +122,45 @@ def _per_1000(accounts: Sequence[Account], tokens: str) -> float | None:
 
 
 def _gain(
-    statement: Statement, mine: Runs, others: Runs, theirs: Recording | None, prices: Prices
+    name: str | None,
+    statement: Statement | None,
+    ours: Recording,
+    theirs: Recording | None,
+    prices: Prices | None,
+    *,
+    paired: bool,
 ) -> Interval | None:
-    """The statement's; of fewer runs than three its interval is that of the earnings, drawn request by request."""
-    gain = statement.gain_per_hour
-    if gain is None or gain.mean is None:
+    """Margin above the baseline's, per hour. Of too few runs its interval is that of the earnings, by requests."""
+    if statement is None or statement.baseline is None or theirs is None or prices is None:
         return None
-    if len(mine) >= LEAST_RUNS:
-        return Interval.of(gain)
-    hours = [_hours(run) for run in theirs.served] if theirs is not None else []
-    sides = [
-        Ratio(
-            [np.array([earnings(one, prices.tenants[one.tenant]) for one in run]) for run in side],
-            [np.full(len(run), hour / max(1, len(run))) for run, hour in zip(side, hours, strict=True)],
-        )
-        for side in (mine, others)
-    ]
-    earned = difference(*sides)
+    mine, others = ([one.margin_per_hour for one in side] for side in (statement.accounts, statement.baseline))
+    gain = of_runs_apart(mine, others, paired=paired)
+    if gain.low is not None or gain.value is None:
+        return gain
+    earned = difference(*(_earned(name, side.served, prices) for side in (ours, theirs)), paired=paired)
     if earned.value is None or earned.low is None or earned.high is None:
-        return Interval(gain.mean)
-    return Interval(gain.mean, gain.mean + earned.low - earned.value, gain.mean + earned.high - earned.value)
+        return gain
+    return Interval(gain.value, gain.value + earned.low - earned.value, gain.value + earned.high - earned.value)
+
+
+def _earned(name: str | None, runs: Runs, prices: Prices) -> Ratio:
+    """By a tenant in an hour of the traffic of all."""
+    mine = of_tenant(runs, name)
+    return Ratio(
+        [np.array([earnings(one, prices.tenants[one.tenant]) for one in run]) for run in mine],
+        [np.full(len(run), _hours(whole) / max(1, len(run))) for run, whole in zip(mine, runs, strict=True)],
+    )
+
+
+def payback_days(introduction: float | None, gain: Interval) -> Interval | None:
+    """Until the gain has earned the introduction, soonest and latest; each None where that gain is none.
+
+    None where there is no introduction.
+    """
+    if introduction is None:
+        return None
+    ends = (gain.value, gain.high, gain.low)
+    return Interval(*(introduction / end / 24 if end is not None and end >= LEAST_GAIN else None for end in ends))
 
 
 def _hours(run: Sequence[Served]) -> float:

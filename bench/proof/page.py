@@ -31,6 +31,7 @@ def html(facts: Facts, title: str) -> str:
         classes=[*facts.classes, facts.total],
         everyone=next((one for one in facts.tenants if one.name is None), None),
         payback=payback_dates(facts),
+        is_cut=is_cut(facts),
         attainment=_rows(facts, "attainment", high=100.0),
         goodput=_rows(facts, "goodput", high=None),
         quality=quality(facts),
@@ -41,12 +42,18 @@ def html(facts: Facts, title: str) -> str:
     )
 
 
+def is_cut(facts: Facts) -> bool:
+    """Whether an interval of either side ends where it would go on if the figure could."""
+    figures = (figure for one in (*facts.classes, facts.total) for figure in (one.attainment, one.goodput))
+    return any(side.is_cut for figure in figures for side in (figure.ours, figure.theirs))
+
+
 def _rows(facts: Facts, figure: str, high: float | None) -> chart.RowPlot:
     rows = []
     for one in (*facts.classes, facts.total):
         found: Compared = getattr(one, figure)
         objective = one.objective if figure == "attainment" else None
-        rows.append((one.name, found.ours, found.theirs, objective))
+        rows.append((one.name, found, objective))
     return chart.in_rows(rows, high=high)
 
 
@@ -75,16 +82,23 @@ def payback_dates(facts: Facts) -> dict[str | None, str]:
 
 
 def _date(facts: Facts, one: TenantFigures) -> str:
+    """`2026-12-03 to 2027-01-06 (4.0 to 38 days)`; the latest day is where the gain is least."""
     days, gain = one.payback_days, one.gain_per_hour
-    if days == "never" or (gain is not None and not gain.is_above and days is not None):
-        return "not shown to pay back"
-    if not isinstance(days, float):
+    if days is None or gain is None:
         return "–"
+    if days.low is None:
+        return "not shown to pay back"
+    soonest = _day(facts, days.low)
+    if days.high is None:
+        return f"not before {soonest} ({words.number(days.low, 2)} days); a latest day is not within the interval"
+    return " to ".join(dict.fromkeys((soonest, _day(facts, days.high)))) + f" ({words.days(days)})"
+
+
+def _day(facts: Facts, days: float) -> str:
     try:
-        at = datetime.fromtimestamp(facts.made_at, UTC) + timedelta(days=days)
+        return f"{datetime.fromtimestamp(facts.made_at, UTC) + timedelta(days=days):%Y-%m-%d}"
     except OverflowError:
-        return "not in our time"
-    return f"{at:%Y-%m-%d} ({words.number(days, 2)} days)"
+        return "a day not in our time"
 
 
 def json(facts: Facts) -> dict[str, Any]:

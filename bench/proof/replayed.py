@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from bench.proof import limits
-from bench.proof.intervals import LEAST_RUNS, Floats, Interval, Ratio, difference, interval
+from bench.proof.intervals import Floats, Interval, Ratio, difference, interval, of_runs_apart
 from bench.proof.kept import attainment
 from bench.proof.money import tenants
+from bench.proof.pairs import are_pairs, in_step
 from bench.proof.sides import ClassFigures, Compared, Facts, Latency, RunFigures, Work
 from bench.proof.timeline import arms_of, joined
 from bench.replay.recording import RecordedRun, Recording
-from bench.report import Estimate, Outcome, duration_ms, failures, paired_difference, percentiles
+from bench.report import Outcome, duration_ms, failures, percentiles
 from bench.report import attainment as attained_percent
 from bench.simulator.prices import Prices
 
@@ -24,7 +25,9 @@ Runs = Sequence[Sequence[Outcome]]
 def facts(
     ours: Recording, theirs: Recording | None, prices: Prices | None, objectives: Mapping[str, float]
 ) -> Facts:
-    """``objectives`` of classes, 0 to 1. Runs are paired where both have the same."""
+    """``objectives`` of classes, 0 to 1. Runs are paired by their seeds, where both have the same."""
+    theirs = None if theirs is None else in_step(ours, theirs)
+    paired = theirs is not None and are_pairs(ours, theirs)
     sides = [_outcomes(side) for side in (ours, theirs) if side is not None]
     mine, others = sides[0], sides[1] if theirs else None
     names = sorted({one.category for run in mine for one in run if one.has_target})
@@ -36,18 +39,26 @@ def facts(
         has_baseline=theirs is not None,
         runs=len(ours.runs),
         seconds=sum(duration_ms(run) for run in mine) / 1_000,
-        total=_class("all", mine, others, None),
+        paired=paired,
+        total=_class("all", mine, others, None, paired=paired),
         classes=[
-            _class(name, _only(mine, name), others and _only(others, name), objectives.get(name), whole=sides)
+            _class(
+                name,
+                _only(mine, name),
+                others and _only(others, name),
+                objectives.get(name),
+                whole=sides,
+                paired=paired,
+            )
             for name in names
         ],
         work=work_of(ours),
         baseline_work=None if theirs is None else work_of(theirs),
         tokens_per_pass=interval(_passes(mine)),
-        net_saving_per_1000=_net_saving(ours, theirs),
-        tenants=tenants(ours, theirs, prices),
+        net_saving_per_1000=_net_saving(ours, theirs, paired=paired),
+        tenants=tenants(ours, theirs, prices, paired=paired),
         currency=None if prices is None else prices.currency,
-        run_by_run=list(_run_by_run(ours, theirs)),
+        run_by_run=list(_run_by_run(ours, theirs, paired=paired)),
         arms=arms,
         arms_apart=apart,
         samples=samples,
@@ -80,16 +91,24 @@ def _only(runs: Runs, category: str) -> list[list[Outcome]]:
 
 
 def _class(
-    name: str, mine: Runs, others: Runs | None, objective: float | None, whole: Sequence[Runs] = ()
+    name: str,
+    mine: Runs,
+    others: Runs | None,
+    objective: float | None,
+    whole: Sequence[Runs] = (),
+    *,
+    paired: bool,
 ) -> ClassFigures:
     """``whole``: both sides with all their classes, where ``mine`` and ``others`` are of one."""
     mine_whole = whole[0] if whole else mine
     return ClassFigures(
         name=name,
         requests=sum(one.has_target for run in mine for one in run),
-        attainment=attainment(mine, others),
+        attainment=attainment(mine, others, paired=paired),
         goodput=_rates(
-            goodput(mine, mine_whole), None if others is None else goodput(others, whole[-1] if whole else others)
+            goodput(mine, mine_whole),
+            None if others is None else goodput(others, whole[-1] if whole else others),
+            paired=paired,
         ),
         objective=None if objective is None else 100 * objective,
         tpot_ms=_latency(mine, others, lambda one: one.tpot_ms),
@@ -102,13 +121,19 @@ def _latency(mine: Runs, others: Runs | None, time: Callable[[Outcome], float | 
     return Latency(ours=ours, theirs=theirs)
 
 
-def _rates(ours: Ratio, theirs: Ratio | None) -> Compared:
+def _rates(ours: Ratio, theirs: Ratio | None, *, paired: bool) -> Compared:
     """Both sides, neither below 0, and their difference."""
     mine = interval(ours).within(0.0, math.inf)
     if theirs is None:
-        return Compared(ours=mine)
+        return Compared(ours=mine, our_runs=ours.of_runs())
     others = interval(theirs).within(0.0, math.inf)
-    return Compared(ours=mine, theirs=others, difference=difference(ours, theirs))
+    return Compared(
+        ours=mine,
+        theirs=others,
+        difference=difference(ours, theirs, paired=paired),
+        our_runs=ours.of_runs(),
+        their_runs=theirs.of_runs(),
+    )
 
 
 def goodput(runs: Runs, whole: Runs) -> Ratio:
@@ -161,39 +186,42 @@ def computed(run: RecordedRun) -> tuple[float, float, float] | None:
     return values["target_s"], values.get("draft_s", 0.0), values.get("select_s", 0.0)
 
 
-def _net_saving(ours: Recording, theirs: Recording | None) -> Interval:
+def _net_saving(ours: Recording, theirs: Recording | None, *, paired: bool) -> Interval:
     """Machine seconds for a thousand tokens, without speculation less with it and its drafter."""
     if theirs is None:
         return Interval()
-    mine, others = (list(_machine_s_per_1000(side)) for side in (ours, theirs))
-    pairs = [
-        (one, other) for one, other in zip(mine, others, strict=False) if one is not None and other is not None
-    ]
-    if not pairs:
-        return Interval()
-    saved = paired_difference([other for _, other in pairs], [one for one, _ in pairs])
-    return Interval.of(saved if len(pairs) >= LEAST_RUNS else Estimate(saved.mean, None))
+    mine, others = ([_machine_s(run) for run in side.runs] for side in (ours, theirs))
+    return of_runs_apart(others, mine, paired=paired)
 
 
-def _machine_s_per_1000(recording: Recording) -> Iterator[float | None]:
-    for run in recording.runs:
-        seconds, tokens = computed(run), sum(one.tokens for one in run.requests)
-        yield None if seconds is None or not tokens else 1_000 * sum(seconds) / tokens
+def _machine_s(run: RecordedRun | None) -> float | None:
+    """For a thousand tokens."""
+    if run is None:
+        return None
+    seconds, tokens = computed(run), sum(one.tokens for one in run.requests)
+    return None if seconds is None or not tokens else 1_000 * sum(seconds) / tokens
 
 
-def _run_by_run(ours: Recording, theirs: Recording | None) -> Iterator[RunFigures]:
-    """The runs of our side, each beside the other side's of the same place."""
-    others = theirs.runs if theirs is not None else ()
-    spent = [list(_machine_s_per_1000(side)) for side in (ours, theirs) if side is not None]
-    for place, run in enumerate(ours.runs):
-        beside = others[place] if place < len(others) else None
+def _run_by_run(ours: Recording, theirs: Recording | None, *, paired: bool) -> Iterator[RunFigures]:
+    """The runs of our side, each beside its pair; runs that are none after each other."""
+    others = [] if theirs is None else list(theirs.runs)
+    both: list[tuple[RecordedRun | None, RecordedRun | None]] = (
+        list(zip(ours.runs, others, strict=True))
+        if paired
+        else [*((run, None) for run in ours.runs), *((None, run) for run in others)]
+    )
+    for run, beside in both:
         yield RunFigures(
-            seed=run.seed,
-            ours=attained_percent(one.outcome for one in run.requests),
-            theirs=None if beside is None else attained_percent(one.outcome for one in beside.requests),
-            machine_s=spent[0][place],
-            their_machine_s=None if beside is None else spent[1][place],
+            seed=next(one.seed for one in (run, beside) if one is not None),
+            ours=_attained_percent(run),
+            theirs=_attained_percent(beside),
+            machine_s=_machine_s(run),
+            their_machine_s=_machine_s(beside),
         )
+
+
+def _attained_percent(run: RecordedRun | None) -> float | None:
+    return None if run is None else attained_percent(one.outcome for one in run.requests)
 
 
 def _failed(runs: Runs) -> int:

@@ -12,11 +12,16 @@ from bench.replay.recording import Event, ServerSample
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """One figure on both sides; ``theirs`` and ``difference`` are empty without a baseline."""
+    """One figure on both sides; ``theirs`` and ``difference`` are empty without a baseline.
+
+    ``our_runs`` and ``their_runs``: the same of each run, None where it has none; empty where runs are not known.
+    """
 
     ours: Interval
     theirs: Interval = Interval()
     difference: Interval = Interval()
+    our_runs: Sequence[float | None] = ()
+    their_runs: Sequence[float | None] = ()
 
     def json(self) -> dict[str, Any]:
         return {name: getattr(self, name).json() for name in ("ours", "theirs", "difference")}
@@ -107,11 +112,14 @@ class TenantFigures:
     cost_per_1000_goodput: Compared | None = None
     gain_per_hour: Interval | None = None
     introduction: float | None = None
-    payback_days: float | str | None = None
+    payback_days: Interval | None = None  # low: soonest; None for never
 
     def json(self) -> dict[str, Any]:
-        found = {name: getattr(self, name) for name in ("requests", "tokens", "introduction", "payback_days")}
-        for name in ("attainment", "gpu_s_per_1000", "cost_per_1000", "cost_per_1000_goodput", "gain_per_hour"):
+        found = {name: getattr(self, name) for name in ("requests", "tokens", "introduction")}
+        for name in (
+            "attainment", "gpu_s_per_1000", "cost_per_1000", "cost_per_1000_goodput", "gain_per_hour",
+            "payback_days",
+        ):  # fmt: skip
             value = getattr(self, name)
             found[name] = None if value is None else value.json()
         return found
@@ -146,6 +154,7 @@ class Facts:
     made_at: float
     has_baseline: bool
     runs: int
+    paired: bool = False  # the runs of both sides are pairs of the same work
     seconds: float
     total: ClassFigures
     classes: Sequence[ClassFigures]

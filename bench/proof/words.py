@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from bench.proof.intervals import Interval
-from bench.proof.sides import Facts, TenantFigures
+from bench.proof.sides import Facts, TenantFigures, Work
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -80,26 +80,29 @@ def on_work(facts: Facts) -> str:
         f"The large model gave {spread(per_pass, 'tokens')} each time it worked on a request, which spares it "
         f"{number(max(0.0, saved), 2)} % of its passes"
     )
-    net, base = facts.net_saving_per_1000, _baseline_s(facts)
-    if net.value is None or not base:
+    net = facts.net_saving_per_1000
+    mine, base = (_machine_s_per_1000(work) for work in (facts.work, facts.baseline_work))
+    if net.value is None or mine is None or base is None:
         return f"{start}; what that saves of the machine's time was not measured."
-    detail = f"{number(base)} s without, {number(base - net.value)} s with, the drafter's own included"
-    return f"{start}; {_machine_time(net, base)} ({detail})."
+    return f"{start}; all in all {_machine_time(mine, base, net)}."
 
 
-def _machine_time(net: Interval, base: float) -> str:
-    assert net.value is not None
-    more, percent = ("less", net) if net.value > 0 else ("more", net.turned)
-    words = f"{spread(percent.scaled(100 / base), '%')} {more} machine time for a thousand tokens"
+def _machine_time(mine: float, base: float, net: Interval) -> str:
+    """What was measured on both sides, and apart from it the difference, which is a mean over runs."""
+    sides = (
+        f"a thousand tokens took {number(mine)} s of the machine's time with speculation, the drafter's own "
+        f"included, and {number(base)} s without"
+    )
+    less = (net.value or 0.0) > 0
+    apart = spread(net if less else net.turned, "s") + (" less" if less else " more")
     if net.low is None:
-        return f"all in all it took {words}, measured too seldom for an interval"
+        return f"{sides}: {apart}, measured too seldom for an interval"
     if net.is_above or net.is_below:
-        return f"all in all it took {words}"
-    return "all in all the machine's time for a thousand tokens is the same within noise"
+        return f"{sides}: {apart}, on average over the runs"
+    return f"{sides}; the difference of {spread(net, 's')} is within noise"
 
 
-def _baseline_s(facts: Facts) -> float | None:
-    work = facts.baseline_work
+def _machine_s_per_1000(work: Work | None) -> float | None:
     return None if work is None else work.per_1000(work.machine_s)
 
 
@@ -126,8 +129,14 @@ def on_money(facts: Facts) -> str:
 
 
 def _payback(everyone: TenantFigures, currency: str) -> str:
-    days = everyone.payback_days
-    if not isinstance(days, float):
+    """Only of a gain that is one over its whole interval."""
+    after = everyone.payback_days
+    if after is None or after.low is None or after.high is None:
         return ""
     paid = f"the introduction of {number(everyone.introduction)} {currency}"
-    return f", so that {paid} is paid back after {number(days, 2)} days"
+    return f", so that {paid} is paid back after {days(after)}"
+
+
+def days(interval: Interval) -> str:
+    """`4.0 to 38 days`."""
+    return " to ".join(dict.fromkeys(number(end, 2) for end in (interval.low, interval.high))) + " days"

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.proof.intervals import Interval, Ratio, difference, interval, of_share, of_shares_apart
+from bench.proof.intervals import (
+    Interval,
+    Ratio,
+    difference,
+    interval,
+    of_runs_apart,
+    of_share,
+    of_shares_apart,
+)
 
 VALUES = st.lists(st.floats(0, 100), min_size=1, max_size=30)
 
@@ -43,21 +51,46 @@ def test_of_one_run_the_interval_is_about_that_of_the_normal_distribution() -> N
 
 def test_what_is_paired_differs_for_certain_where_the_same_is_added_to_each() -> None:
     base = list(np.random.default_rng(2).normal(10, 5, 50))
-    one = difference(ratio([value + 1 for value in base]), ratio(base))
+    one = difference(ratio([value + 1 for value in base]), ratio(base), paired=True)
     assert (one.low, one.high) == (pytest.approx(1), pytest.approx(1))
 
 
-def test_sides_of_different_sizes_are_not_paired() -> None:
+@pytest.mark.parametrize(("size", "paired"), [(49, True), (50, False)])
+def test_what_is_not_the_same_work_is_not_paired(size: int, paired: bool) -> None:
     base = list(np.random.default_rng(2).normal(10, 5, 50))
-    one = difference(ratio([value + 1 for value in base]), ratio(base[:-1]))
+    one = difference(ratio([value + 1 for value in base]), ratio(base[:size]), paired=paired)
     assert one.high is not None
     assert one.high - 1 > 0.5
+
+
+# Welch's t of 27.5, 21, 19, 23.6, 17 against 27.1, 22, 20.8, 23.4, 23.4, 23.5: 5.75 degrees of freedom, so 5.
+def test_runs_that_are_no_pairs_have_welchs_interval() -> None:
+    ours, theirs = [27.5, 21.0, 19.0, 23.6, 17.0], [27.1, 22.0, 20.8, 23.4, 23.4, 23.5]
+    one = of_runs_apart([*ours, None], theirs, paired=False)
+    error = math.sqrt(np.var(ours, ddof=1) / 5 + np.var(theirs, ddof=1) / 6)
+    assert one.value == pytest.approx(np.mean(ours) - np.mean(theirs))
+    assert one.high == pytest.approx(one.value + 2.57058 * error)  # type: ignore[operator]
+    assert of_runs_apart([1.0, 1.0, 1.0], [2.0, 2.0, 2.0], paired=False) == Interval(-1.0, -1.0, -1.0)
+    assert of_runs_apart([1.0, 2.0], [1.0, 2.0, 3.0], paired=False) == Interval(-0.5)
+    assert of_runs_apart([None], [1.0], paired=True) == Interval()
+
+
+def test_where_nothing_differs_about_one_unpaired_comparison_in_twenty_says_otherwise() -> None:
+    chance = np.random.default_rng(7)
+
+    def side(requests: int) -> Ratio:
+        """Five runs that differ by 20 points, whatever serves them."""
+        shares = np.clip(chance.normal(0.5, 0.2, 5), 0, 1)
+        return ratio(*(list(100.0 * (chance.random(requests) < share)) for share in shares))
+
+    found = [difference(side(60), side(61), paired=False) for _ in range(600)]
+    assert 0.02 <= sum(one.is_above or one.is_below for one in found) / len(found) <= 0.075
 
 
 def test_a_run_without_such_requests_does_not_count() -> None:
     assert interval(ratio([], [4.0, 4.0])) == Interval(4.0, 4.0, 4.0)
     assert interval(ratio([])) == Interval()
-    assert difference(ratio([]), ratio([1.0])) == Interval()
+    assert difference(ratio([]), ratio([1.0]), paired=True) == Interval()
 
 
 # Wilson's and Newcombe's own examples: 81 of 263; 56 of 70 against 48 of 80.
@@ -86,5 +119,7 @@ def test_signs_turn_and_scales_and_limits_apply_to_both_ends() -> None:
     assert one.is_below
     assert one.turned.is_above
     assert one.turned.scaled(2.0) == Interval(4.0, 2.0, 6.0)
-    assert Interval(50.0, -20.0, 120.0).within(0.0, 100.0) == Interval(50.0, 0.0, 100.0)
+    cut = Interval(50.0, -20.0, 120.0).within(0.0, 100.0)
+    assert cut == Interval(50.0, 0.0, 100.0)
+    assert (cut.is_cut, cut.within(0.0, 100.0).is_cut) == (True, False)
     assert Interval(1.0).within(0.0, 2.0).json() == {"value": 1.0, "low": None, "high": None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from bench.proof import page, replayed, words
 from bench.proof.intervals import Interval
+from bench.proof.money import payback_days
 from bench.proof.sides import Facts
 from bench.proof.sources import from_files
 from bench.replay.recording import Recording, load, save
@@ -66,7 +68,11 @@ def test_tenants_bear_their_part_and_the_gain_pays_the_introduction_back() -> No
     assert acme.gain_per_hour is not None
     assert acme.gain_per_hour.value == pytest.approx(gain)
     assert acme.gain_per_hour.is_above
-    assert acme.payback_days == pytest.approx(240 / gain / 24)
+    days = acme.payback_days
+    assert days is not None
+    assert days.value == pytest.approx(240 / gain / 24)
+    assert days.low == pytest.approx(240 / acme.gain_per_hour.high / 24)  # type: ignore[operator]
+    assert days.high == pytest.approx(240 / acme.gain_per_hour.low / 24)  # type: ignore[operator]
 
 
 def test_a_run_without_goodput_makes_goodput_dearer() -> None:
@@ -91,14 +97,15 @@ def test_the_opening_says_what_was_measured_and_no_more() -> None:
     assert promises.startswith("Of 10 requests with a promised response time, 80.0 % (49.0 to 94.3) kept it with")
     assert promises.endswith("more.")
     assert "2.00 tokens" in work
-    assert "25.0 % less machine time" in work
-    assert "the introduction of 240 EUR is paid back after" in money
+    assert "took 8.91 s of the machine's time with speculation" in work  # (8 + 1) s for 1,010 tokens
+    assert "and 11.9 s without: 2.97 s less, measured too seldom for an interval" in work
+    assert re.search(r"the introduction of 240 EUR is paid back after 0\.\d+ to 0\.\d+ days\.$", money)
 
 
 def test_the_opening_is_honest_where_it_does_not_pay() -> None:
     promises, work, money = words.sentences(facts(ours=THEIRS, theirs=OURS))
     assert "fewer, so here speculation does harm" in promises
-    assert "more machine time" in work
+    assert "2.97 s more" in work
     assert "does not pay: it loses" in money
     same = words.sentences(facts(ours=OURS, theirs=OURS))
     assert "within what chance explains" in same[0]
@@ -146,7 +153,37 @@ def test_replays_that_cannot_be_compared_are_said_to_be() -> None:
     other = recording(run([True]), system="plain", temperature=0.5)
     limits = " ".join(facts(theirs=other, prices=None).limits)
     assert "different temperatures" in limits
-    assert "different numbers of requests" in limits
+    assert "different numbers of requests: their runs are no pairs" in limits
+    far = facts(theirs=recording(run([True] * 10, seed=7), system="plain"))
+    assert "different seeds (0 and 7): their runs are no pairs" in " ".join(far.limits)
+    assert [(one.seed, one.theirs) for one in far.run_by_run] == [(0, None), (7, 100.0)]
+    elsewhere = facts(theirs=THEIRS.model_copy(update={"trace": "another"}))
+    assert "different traces: their runs are no pairs" in " ".join(elsewhere.limits)
+    few = facts(varied(4, 1, 10.0), varied(3, 0, 10.0))
+    assert "different numbers of runs (4 and 3): their runs are no pairs" in " ".join(few.limits)
+    assert few.tenants[-1].gain_per_hour is not None
+
+
+def test_a_class_that_few_runs_had_is_said_to_be() -> None:
+    rare = run([True] * 5, seed=2)
+    rare = rare.model_copy(update={"requests": [*rare.requests, request(5.0, category="rare")]})
+    found = facts(recording(run([True] * 5), run([True] * 5, seed=1), rare), None)
+    assert [one for one in found.limits if one.startswith("Class rare had requests in 1 of the runs")]
+    assert not [one for one in found.limits if one.startswith("Class chat had requests in")]
+
+
+def test_runs_are_pairs_by_their_seeds_whatever_their_order() -> None:
+    ours, theirs = varied(4, 1, 10.0), varied(4, 0, 10.0)
+    turned = theirs.model_copy(update={"runs": theirs.runs[::-1]})
+    assert facts(ours, turned).paired
+    assert facts(ours, turned).total == facts(ours, theirs).total
+    assert facts(ours, turned).run_by_run == facts(ours, theirs).run_by_run
+    others = [run.model_copy(update={"seed": run.seed + 4}) for run in theirs.runs]
+    apart = facts(ours, theirs.model_copy(update={"runs": others}))
+    assert not apart.paired
+    assert apart.total.attainment.difference.low < 0 < facts(ours, theirs).total.attainment.difference.low  # type: ignore[operator]
+    assert "known better than either side" in page.html(facts(ours, theirs), "a")
+    assert "known better than either side" not in page.html(apart, "a")
 
 
 def test_the_page_is_whole_and_shows_what_users_wrote_as_text() -> None:
@@ -167,12 +204,23 @@ def test_the_page_stands_without_baseline_and_prices() -> None:
 
 def test_payback_is_a_date_only_where_the_gain_is_clear() -> None:
     found = facts()
-    assert page.payback_dates(found)["acme"].startswith("2023-11-14 (0.0")
-    acme = replace(found.tenants[0], gain_per_hour=Interval(1.0, -1.0, 3.0))
-    assert page.payback_dates(replace(found, tenants=[acme])) == {"acme": "not shown to pay back"}
+    assert page.payback_dates(found)["acme"] == "2023-11-14 to 2023-11-15 (0.028 to 0.083 days)"
     assert page.payback_dates(facts(theirs=None))["acme"] == "–"
-    late = replace(found.tenants[0], payback_days=1e12)
-    assert page.payback_dates(replace(found, tenants=[late])) == {"acme": "not in our time"}
+
+
+@pytest.mark.parametrize(
+    ("gain", "told"),
+    [
+        (Interval(2.0, 1.0, 4.0), "2023-11-17 to 2023-11-24 (2.5 to 10 days)"),
+        (Interval(1.0, -1.0, 4.0), "not before 2023-11-17 (2.5 days); a latest day is not within the interval"),
+        (Interval(-2.0, -3.0, -1.0), "not shown to pay back"),
+        (Interval(2.0), "not shown to pay back"),
+        (Interval(1.0, 2e-6, 4.0), "2023-11-17 to a day not in our time (2.5 to 5,000,000 days)"),
+    ],
+)
+def test_payback_is_as_wide_as_the_gain(gain: Interval, told: str) -> None:
+    acme = replace(facts().tenants[0], gain_per_hour=gain, payback_days=payback_days(240.0, gain))
+    assert page.payback_dates(replace(facts(), tenants=[acme])) == {"acme": told}
 
 
 def test_figures_as_json_have_the_same_numbers() -> None:
@@ -255,14 +303,13 @@ def test_runs_that_differ_widen_the_interval_and_the_pairs_narrow_it_again() -> 
     assert kept.ours.low is not None
     assert kept.ours.low < kept.ours.value  # type: ignore[operator]
     assert kept.difference.value == pytest.approx(100 / 7)
-    assert "the same within noise" in words.sentences(found)[1]
+    assert "is within noise" in words.sentences(found)[1]
 
 
 def test_more_machine_time_in_every_run_is_said_to_be_more() -> None:
     found = facts(varied(3, 1, 14.0), varied(3, 0, 10.0), None)
     assert found.net_saving_per_1000.is_below
-    assert "all in all it took" in words.sentences(found)[1]
-    assert "more machine time" in words.sentences(found)[1]
+    assert re.search(r"\) more, on average over the runs\.$", words.sentences(found)[1])
 
 
 def test_failures_count_as_missed_and_are_told() -> None:

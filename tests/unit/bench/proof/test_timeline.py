@@ -6,6 +6,7 @@ import pytest
 
 from bench.proof import chart
 from bench.proof.intervals import Interval
+from bench.proof.sides import Compared
 from bench.proof.timeline import (
     NOT_TOLD,
     Band,
@@ -145,11 +146,16 @@ def test_lines_break_at_gaps_and_lone_points_are_dots() -> None:
 
 
 def test_rows_put_values_on_one_scale() -> None:
-    plot = chart.in_rows([("a", Interval(50.0, 40.0, 60.0), Interval(), 90.0)], high=100.0)
+    one = Compared(ours=Interval(50.0, 40.0, 60.0), our_runs=[45.0, None, 55.0])
+    plot = chart.in_rows([("a", one, 90.0)], high=100.0)
     (row,) = plot.rows
     assert row.theirs is None
     assert row.ours is not None
     assert row.ours.low < row.ours.at < row.ours.high < (row.objective or 0)
     assert plot.words == "a: 50 with, nothing without"
-    (long,) = chart.in_rows([("c" * 40, Interval(1.0), Interval(), None)]).rows
+    below, above = row.ours.runs
+    assert row.ours.low < below < row.ours.at < above < row.ours.high
+    alone = chart.in_rows([("c" * 40, Compared(ours=Interval(1.0), our_runs=[1.0]), None)])
+    assert (plot.has_runs, alone.has_runs) == (True, False)
+    (long,) = alone.rows
     assert long.words == "c" * 15 + "…"
