@@ -10,7 +10,7 @@
 --
 -- Raise VERSION with every change: a client loads its library only where it finds none or an older one.
 
-local VERSION = 13
+local VERSION = 14
 
 local GROUP = 'verifiers'
 local RETAIN_MS = 600000
@@ -201,16 +201,21 @@ local function prompt_length(state, journal)
 end
 
 -- Whether a request has kept its targets, as its gateway judges it, but for the way of the first token to the client.
--- Nil where it has none, and where its client has left.
+-- Nil where it has none, where its client has left, and where nobody knows: a first token from before the queue entry
+-- means that Redis had forgotten when that was.
 local function attained(state, num_output)
   local tpot, ttft = tonumber(state.tpot_ms or ''), tonumber(state.ttft_ms or '')
   if not (tpot or ttft) or state.finish == 'cancelled' then return nil end
   if state.finish ~= 'stop' and state.finish ~= 'length' then return false end
-  local first, last = tonumber(state.first_token_ms or ''), tonumber(state.last_token_ms or '')
-  if ttft and not (first and first - state.enqueued_ms + (tonumber(state.spent_ms or '') or 0) <= ttft) then
-    return false
+  local first, enqueued = tonumber(state.first_token_ms or ''), tonumber(state.enqueued_ms or '')
+  if ttft and not first then return false end
+  if tpot and num_output > 1 then
+    local last = tonumber(state.last_token_ms or '') or first
+    if (last - first) / (num_output - 1) > tpot then return false end
   end
-  return not tpot or num_output < 2 or (last - first) / (num_output - 1) <= tpot
+  if not ttft then return true end
+  if not enqueued or first < enqueued then return nil end
+  return first - enqueued + (tonumber(state.spent_ms or '') or 0) <= ttft
 end
 
 -- Adds to what a tenant and class have used in this hour: the numbers of shared/usage.py, in its order.
@@ -223,18 +228,34 @@ local function add_usage(prefix, at, who, counts)
 end
 
 local ACCOUNTED = { 'tenant', 'slo_class', 'prompt_tokens', 'position', 'finish', 'tpot_ms', 'ttft_ms', 'spent_ms',
-  'enqueued_ms', 'first_token_ms', 'last_token_ms', 'stats', 'earlier_stats' }
+  'enqueued_ms', 'first_token_ms', 'last_token_ms', 'stats', 'earlier_stats', 'form' }
 
-local function account(prefix, hash, journal, at)
+local function warn(what, id, failure)
+  local text = type(failure) == 'table' and failure.err or tostring(failure)
+  redis.log(redis.LOG_WARNING, 'adaserve ' .. what .. ' of ' .. id .. ': ' .. text)
+end
+
+-- Whether the prompt is to be counted here: of several choices, which share it, with the first alone.
+local function has_prompt(state)
+  return (tonumber(unpacked(state.form).index) or 0) == 0
+end
+
+
+local function account(prefix, id, hash, journal, at)
   local values, state = redis.call('HMGET', hash, unpack(ACCOUNTED)), {}
   for i, name in ipairs(ACCOUNTED) do state[name] = values[i] or nil end
   local stats, prompt = added(state.earlier_stats, state.stats), prompt_length(state, journal)
   local num_output = tonumber(state.position) - prompt
-  local met = attained(state, num_output)
+  local judged, met = pcall(attained, state, num_output)
+  if not judged then
+    warn('verdict', id, met)
+    met = nil
+  end
+  local counted = has_prompt(state) and prompt or 0
   -- Each step is a commit of its own in the journal, of whichever owner; after a reseed only the owner knows.
   local num_steps = math.max(redis.call('XLEN', journal), stats.num_steps or 0)
-  add_usage(prefix, at, (state.tenant or '') .. ':' .. (state.slo_class or ''), { 1, prompt,
-    math.min(prompt, stats.num_cached_tokens or 0), num_output, stats.num_draft_tokens or 0,
+  add_usage(prefix, at, (state.tenant or '') .. ':' .. (state.slo_class or ''), { 1, counted,
+    math.min(counted, stats.num_cached_tokens or 0), num_output, stats.num_draft_tokens or 0,
     stats.num_accepted_draft_tokens or 0, num_steps, met and 1 or 0, met == false and 1 or 0 })
 end
 
@@ -242,11 +263,8 @@ end
 -- failure to count must not undo the end.
 local function retire(prefix, id, at)
   local hash, journal = prefix .. 'request:' .. id, prefix .. 'out:' .. id
-  local ran, failure = pcall(account, prefix, hash, journal, at)
-  if not ran then
-    local text = type(failure) == 'table' and failure.err or tostring(failure)
-    redis.log(redis.LOG_WARNING, 'adaserve usage of ' .. id .. ': ' .. text)
-  end
+  local ran, failure = pcall(account, prefix, id, hash, journal, at)
+  if not ran then warn('usage', id, failure) end
   redis.call('PEXPIRE', hash, RETAIN_MS)
   redis.call('PEXPIRE', journal, RETAIN_MS)
 end
@@ -313,6 +331,9 @@ local function claimed(status, state, crashes, journal, at)
     redis.call('XRANGE', journal, '-', '+') }
 end
 
+-- What an earlier owner did towards a first token that never came from it: that time lies between two claims.
+local TOWARDS_FIRST = { 'compile_ms', 'admit_ms', 'prefill_ms', 'prefill_forward_ms', 'num_prefill_steps' }
+
 -- What a claim notes for whoever asks later why a request was slow: when it was first taken, when last before its
 -- first token, how often, how long it has lain idle since that token, and what its earlier owners have told.
 local function note_claim(hash, state, at)
@@ -329,7 +350,11 @@ local function note_claim(hash, state, at)
     note('taken_ms', at)
   end
   if state.stats and state.stats ~= '' then
-    note('earlier_stats', cmsgpack.pack(added(state.earlier_stats, state.stats)))
+    local stats = added(state.earlier_stats, state.stats)
+    if not state.first_token_ms then
+      for _, name in ipairs(TOWARDS_FIRST) do stats[name] = nil end
+    end
+    note('earlier_stats', cmsgpack.pack(stats))
     note('stats', '')
   end
   redis.call('HSET', hash, unpack(fields))
@@ -455,8 +480,7 @@ local function commit(keys, args)
       stats = num_columns > 10 and args[a + 11] }
     local ran, verdict = pcall(commit_row, args[1], keys[1], row, at)
     if not ran then
-      local text = type(verdict) == 'table' and verdict.err or tostring(verdict)
-      redis.log(redis.LOG_WARNING, 'adaserve commit of ' .. row.id .. ': ' .. text)
+      warn('commit', row.id, verdict)
       verdict = 'ERROR'
     end
     replies[#replies + 1] = verdict
@@ -569,6 +593,13 @@ local function judge_reseed(state, journal, given)
   return 'UNNEEDED'
 end
 
+-- One of the names and values from an argument on.
+local function named(args, from, name)
+  for i = from, #args, 2 do
+    if args[i] == name then return args[i + 1] end
+  end
+end
+
 -- KEYS hash, journal, released stream. ARGV prefix, id, owner ('' from a gateway), its epoch, new epoch, start (the
 -- prompt's length), position, digest, tokens from start to position, first token's time or '', position and digest
 -- of a chain in Redis that contradicts the caller's or '', log-probabilities of the tokens or '', tier, then hash
@@ -590,12 +621,17 @@ local function reseed(keys, args)
   redis.call('DEL', journal)
   if args[9] ~= '' then append(journal, args[7], args[9], args[13]) end
   if not state.epoch then
-    -- Only here: what Redis still holds, such as the gateway of a later attach, is newer than the caller's copy.
+    -- Only here: what Redis still holds, such as the gateway of a later attach, is newer than the caller's copy. Who
+    -- knows when the request was enqueued tells it among the fields, after this one.
     redis.call('HSET', hash, 'tier', args[14], 'prompt_tokens', args[6], 'enqueued_ms', at, unpack(args, 15))
   end
   redis.call('HSET', hash, 'owner', owner, 'position', args[7], 'digest', args[8], 'claimed_position', args[7],
     'crash_claims', '0')
   if args[10] ~= '' and not state.first_token_ms then redis.call('HSET', hash, 'first_token_ms', args[10]) end
+  local last = named(args, 15, 'last_token_ms')
+  if last and tonumber(last) > tonumber(state.last_token_ms or 0) then
+    redis.call('HSET', hash, 'last_token_ms', last)
+  end
   if owner ~= '' then
     redis.call('HSET', hash, 'epoch', new_epoch, 'status', 'running', 'entry_id', '')
     own(prefix, owner, id)
