@@ -25,7 +25,7 @@ class Period(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Counts of ended requests, in the order in which `scripts.lua` keeps them.
+    """Counts of ended requests, in the order in which `usage.lua` keeps them.
 
     `met` and `missed` count those with a target that were answered, or that failed or expired; a request whose
     client has left it is neither. `steps` are forward passes that brought it tokens.

@@ -195,6 +195,13 @@ def pack(*tokens: int) -> bytes:
 # ---- the library ----
 
 
+def test_the_library_has_its_parts_where_they_are_named() -> None:
+    assert LIBRARY.startswith("#!lua name=adaserve\n")
+    assert LIBRARY.index("\nlocal function warn") < LIBRARY.index("\nlocal function account")
+    assert LIBRARY.index("\nlocal function account") < LIBRARY.index("\nlocal function retire")
+    assert "\n--@" not in LIBRARY
+
+
 def test_the_library_is_loaded_when_absent_or_older_and_left_when_newer(redis_client: Redis) -> None:
     line = f"local VERSION = {library_version(LIBRARY)}"
     execute(redis_client, ("FUNCTION", "LOAD", LIBRARY.replace(line, "local VERSION = 0")))
