@@ -230,11 +230,13 @@ local function crash_claims(state, verifier)
   return count
 end
 
-local function claimed(status, state, crashes, journal, at)
-  return { status, state.body, state.position, state.digest, state.first_token_ms or '', tostring(crashes),
+local function claimed(status, state, crashes, journal, at, with_times)
+  local reply = { status, state.body, state.position, state.digest, state.first_token_ms or '', tostring(crashes),
     state.gateway, state.traceparent, state.tenant, state.tier, state.seed, state.enqueued_ms, at,
     state.form or '', state.attachment or '1', state.cost, state.weight, state.budget_ms or '',
     redis.call('XRANGE', journal, '-', '+') }
+  if with_times then reply[#reply + 1], reply[#reply + 2] = state.spent_ms or '', state.last_token_ms or '' end
+  return reply
 end
 
 -- What an earlier owner did towards a first token that never came from it: that time lies between two claims.
@@ -288,7 +290,8 @@ local function own(prefix, verifier, id)
 end
 
 -- KEYS hash, journal, own set, queue stream. ARGV prefix, id, verifier, expected owner, expected epoch, new epoch,
--- entry id ('' when the request comes from a dead owner's set).
+-- entry id ('' when the request comes from a dead owner's set), and from a caller that takes it, what the reply has
+-- at its end: the gateway's part of the time to the first token, and the last token's time.
 local function claim(keys, args)
   local hash, journal, stream = keys[1], keys[2], keys[4]
   local prefix, id, verifier, owner, epoch, new_epoch, entry = unpack(args)
@@ -300,11 +303,11 @@ local function claim(keys, args)
   end
   -- The reply to this very claim was lost: answer again, count nothing.
   if state.owner == verifier and state.epoch == new_epoch then
-    return claimed('OK', state, state.crash_claims, journal, at)
+    return claimed('OK', state, state.crash_claims, journal, at, args[8])
   end
   local verdict = judge_claim(prefix, state, verifier, owner, epoch)
   if verdict == 'POISON' then
-    return claimed('POISON', state, crash_claims(state, verifier), journal, at)
+    return claimed('POISON', state, crash_claims(state, verifier), journal, at, args[8])
   end
   if verdict ~= 'OK' then
     -- The request is terminal, owned, or queued under another entry: this entry stands for no work.
@@ -321,7 +324,7 @@ local function claim(keys, args)
   own(prefix, verifier, id)
   unqueue(prefix, id, state)
   if state.entry_id ~= entry then discard(prefix, stream, entry) end
-  return claimed('OK', state, crashes, journal, at)
+  return claimed('OK', state, crashes, journal, at, args[8])
 end
 
 -- Whether a caller that holds this epoch owns the request; the epoch of unowned requests belongs to nobody.

@@ -191,7 +191,7 @@ def claim(
     return Call(
         "adaserve_claim",
         (keys.request(request), keys.journal(request), keys.owned(verifier), stream or keys.released),
-        (keys.prefix, request, verifier, expected_owner, expected_epoch, epoch, entry_id),
+        (keys.prefix, request, verifier, expected_owner, expected_epoch, epoch, entry_id, "1"),
         parse_claim,
     )
 

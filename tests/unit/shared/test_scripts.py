@@ -782,6 +782,19 @@ def test_log_probabilities_stand_in_the_journal_beside_their_tokens(cell: Cell) 
     assert [(entry.start, entry.logprobs) for entry in entries] == [(3, b"fivesix."), (5, b"")]
 
 
+def test_a_claim_tells_the_times_that_a_restore_needs_to_those_who_take_them(cell: Cell) -> None:
+    origin = replace(ORIGIN, spent_ms=12.5)
+    call(cell.client, enqueue(cell.keys, request="r", origin=origin, position=3, digest="d3", limit=9))
+    first = cell.claim()
+    assert (first.spent_ms, first.last_token_ms) == (12.5, None)
+    cell.commit(row(3, 1))
+    again = claim(cell.keys, request="r", verifier="v.2", epoch="e2", expected_owner="v.1", expected_epoch="e1")
+    older = execute(cell.client, again.command()[:-1])
+    assert again.parse(older).last_token_ms is None
+    assert (len(older), len(execute(cell.client, again.command()))) == (19, 21)
+    assert call(cell.client, again).last_token_ms == float(cell.hash("last_token_ms") or 0)
+
+
 def test_log_probabilities_are_restored_with_their_tokens(cell: Cell) -> None:
     assert cell.reseed(pack(1, 2), logprobs=b"one.two.") is ReseedStatus.OK
     [entry] = cell.attach().journal
