@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from cli.diagnosis import Finding, Severity, diagnosed
+from cli.diagnosis.looks import diagnosed
+from cli.diagnosis.snapshot import Finding, Severity
 from cli.exits import EXIT_FAILED, one_line_errors
 from cli.keys import LOCAL, AdminKey, Json, Url
 from cli.settings import API_KEY, inherited, redis_url

@@ -14,7 +14,7 @@ import httpx
 from redis.exceptions import RedisError
 
 from cli.bus import without_password
-from cli.diagnosis import Redis, Snapshot
+from cli.diagnosis.snapshot import Redis, Snapshot
 from shared.errors import BusUnavailable
 from shared.failures import bus_errors
 from shared.heartbeat import described

@@ -23,7 +23,14 @@ from shared.records import Argument
 T = TypeVar("T")
 Command = tuple[Argument, ...]
 
-LIBRARY = Path(__file__).with_name("scripts.lua").read_text(encoding="utf-8")
+
+def _source(name: str) -> str:
+    """A file of the library, with those that it names on lines `--@ file` in their places."""
+    whole = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    return re.sub(r"^--@ (\S+)\n", lambda found: _source(found[1]), whole, flags=re.MULTILINE)
+
+
+LIBRARY = _source("scripts.lua")
 
 
 def library_version(source: str) -> int:

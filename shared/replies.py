@@ -145,6 +145,8 @@ class Claim:
     weight: float = 1.0
     budget_ms: float | None = None
     journal: tuple[JournalEntry, ...] = ()
+    spent_ms: float = 0.0
+    last_token_ms: float | None = None
 
     @property
     def tokens(self) -> bytes:
@@ -211,7 +213,8 @@ def parse_claim(reply: list[Any]) -> Claim:
     if len(reply) == 1:
         return Claim(status)
     body, position, digest, first, crashes, gateway, trace, tenant, tier, seed, enqueued, now = reply[1:13]
-    form, attachment, cost, weight, budget, journal = reply[13:]
+    form, attachment, cost, weight, budget, journal = reply[13:19]
+    spent, last = reply[19:] or (b"", b"")  # an older library tells neither
     return Claim(
         status=status,
         body=body,
@@ -232,6 +235,8 @@ def parse_claim(reply: list[Any]) -> Claim:
         weight=float(weight),
         budget_ms=_time(budget),
         journal=_journal(journal),
+        spent_ms=_time(spent) or 0.0,
+        last_token_ms=_time(last),
     )
 
 

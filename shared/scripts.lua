@@ -8,16 +8,16 @@
 -- caller, nor are `abandoned` and the hour's usage, which only some rows of a commit touch; they are legal on a
 -- cluster too, because the prefix carries the hash tag of the declared keys, so that all of them are in one slot.
 --
--- Raise VERSION with every change: a client loads its library only where it finds none or an older one.
+-- Raise VERSION with every change, also of the parts that stand where a line names them (--@): a client loads its
+-- library only where it finds none or an older one.
 
-local VERSION = 13
+local VERSION = 14
 
 local GROUP = 'verifiers'
 local RETAIN_MS = 600000
 local POISON_AT = 3
 local TOKENS_MAXLEN = 10000
 local CALIBRATION_TTL_S = 86400
-local USAGE_TTL_S = 90 * 86400
 local GONE_GATEWAY_MS = 30000
 local MAX_OVERDUE = 64
 local UNOWNED_EPOCH = '0'
@@ -158,95 +158,19 @@ local function append(journal, stop, tokens, logprobs)
   redis.call(unpack(command))
 end
 
--- The hour of a time in UTC, `yyyymmddhh`: days to a date by Howard Hinnant's algorithm, as Lua here has no os.date.
-local function hour_of(at_ms)
-  local floor = math.floor
-  local hours = floor(at_ms / 3600000)
-  local days = floor(hours / 24) + 719468
-  local era = floor(days / 146097)
-  local of_era = days - era * 146097
-  local year = floor((of_era - floor(of_era / 1460) + floor(of_era / 36524) - floor(of_era / 146096)) / 365)
-  local of_year = of_era - (365 * year + floor(year / 4) - floor(year / 100))
-  local from_march = floor((5 * of_year + 2) / 153)
-  local day = of_year - floor((153 * from_march + 2) / 5) + 1
-  local month = from_march < 10 and from_march + 3 or from_march - 9
-  if month <= 2 then year = year + 1 end
-  return string.format('%04d%02d%02d%02d', year + era * 400, month, day, hours % 24)
+local function warn(what, id, failure)
+  local text = type(failure) == 'table' and failure.err or tostring(failure)
+  redis.log(redis.LOG_WARNING, 'adaserve ' .. what .. ' of ' .. id .. ': ' .. text)
 end
 
--- What an owner has told of its work; what cannot be read counts as nothing.
-local function unpacked(packed)
-  if not packed or packed == '' then return {} end
-  local ran, stats = pcall(cmsgpack.unpack, packed)
-  return ran and type(stats) == 'table' and stats or {}
-end
-
--- The figures of a request's owners together. How long it waited, and what of the prompt was cached, the first knows.
-local ONLY_OF_THE_FIRST = { queue_ms = true, num_cached_tokens = true }
-local function added(earlier, later)
-  local sum = unpacked(earlier)
-  for name, value in pairs(unpacked(later)) do
-    if not (sum[name] and ONLY_OF_THE_FIRST[name]) and type(value) == 'number' then
-      sum[name] = (sum[name] or 0) + value
-    end
-  end
-  return sum
-end
-
--- Where the prompt ends. The journal tells it of a request that an older library has enqueued.
-local function prompt_length(state, journal)
-  if state.prompt_tokens then return tonumber(state.prompt_tokens) end
-  local first = redis.call('XRANGE', journal, '-', '+', 'COUNT', 1)[1]
-  return first and tonumber(string.match(first[1], '^%d+')) - #first[2][2] / 4 or tonumber(state.position)
-end
-
--- Whether a request has kept its targets, as its gateway judges it, but for the way of the first token to the client.
--- Nil where it has none, and where its client has left.
-local function attained(state, num_output)
-  local tpot, ttft = tonumber(state.tpot_ms or ''), tonumber(state.ttft_ms or '')
-  if not (tpot or ttft) or state.finish == 'cancelled' then return nil end
-  if state.finish ~= 'stop' and state.finish ~= 'length' then return false end
-  local first, last = tonumber(state.first_token_ms or ''), tonumber(state.last_token_ms or '')
-  if ttft and not (first and first - state.enqueued_ms + (tonumber(state.spent_ms or '') or 0) <= ttft) then
-    return false
-  end
-  return not tpot or num_output < 2 or (last - first) / (num_output - 1) <= tpot
-end
-
--- Adds to what a tenant and class have used in this hour: the numbers of shared/usage.py, in its order.
-local function add_usage(prefix, at, who, counts)
-  local key, sums = prefix .. 'usage:' .. hour_of(tonumber(at)), {}
-  for number in string.gmatch(redis.call('HGET', key, who) or '', '%S+') do sums[#sums + 1] = number end
-  for i, count in ipairs(counts) do sums[i] = string.format('%.0f', tonumber(sums[i] or 0) + count) end
-  redis.call('HSET', key, who, table.concat(sums, ' '))
-  redis.call('EXPIRE', key, USAGE_TTL_S)
-end
-
-local ACCOUNTED = { 'tenant', 'slo_class', 'prompt_tokens', 'position', 'finish', 'tpot_ms', 'ttft_ms', 'spent_ms',
-  'enqueued_ms', 'first_token_ms', 'last_token_ms', 'stats', 'earlier_stats' }
-
-local function account(prefix, hash, journal, at)
-  local values, state = redis.call('HMGET', hash, unpack(ACCOUNTED)), {}
-  for i, name in ipairs(ACCOUNTED) do state[name] = values[i] or nil end
-  local stats, prompt = added(state.earlier_stats, state.stats), prompt_length(state, journal)
-  local num_output = tonumber(state.position) - prompt
-  local met = attained(state, num_output)
-  -- Each step is a commit of its own in the journal, of whichever owner; after a reseed only the owner knows.
-  local num_steps = math.max(redis.call('XLEN', journal), stats.num_steps or 0)
-  add_usage(prefix, at, (state.tenant or '') .. ':' .. (state.slo_class or ''), { 1, prompt,
-    math.min(prompt, stats.num_cached_tokens or 0), num_output, stats.num_draft_tokens or 0,
-    stats.num_accepted_draft_tokens or 0, num_steps, met and 1 or 0, met == false and 1 or 0 })
-end
+--@ usage.lua
 
 -- A request has just become terminal, whichever way: it is counted, here and nowhere else, and goes in a while. A
 -- failure to count must not undo the end.
 local function retire(prefix, id, at)
   local hash, journal = prefix .. 'request:' .. id, prefix .. 'out:' .. id
-  local ran, failure = pcall(account, prefix, hash, journal, at)
-  if not ran then
-    local text = type(failure) == 'table' and failure.err or tostring(failure)
-    redis.log(redis.LOG_WARNING, 'adaserve usage of ' .. id .. ': ' .. text)
-  end
+  local ran, failure = pcall(account, prefix, id, hash, journal, at)
+  if not ran then warn('usage', id, failure) end
   redis.call('PEXPIRE', hash, RETAIN_MS)
   redis.call('PEXPIRE', journal, RETAIN_MS)
 end
@@ -306,12 +230,17 @@ local function crash_claims(state, verifier)
   return count
 end
 
-local function claimed(status, state, crashes, journal, at)
-  return { status, state.body, state.position, state.digest, state.first_token_ms or '', tostring(crashes),
+local function claimed(status, state, crashes, journal, at, with_times)
+  local reply = { status, state.body, state.position, state.digest, state.first_token_ms or '', tostring(crashes),
     state.gateway, state.traceparent, state.tenant, state.tier, state.seed, state.enqueued_ms, at,
     state.form or '', state.attachment or '1', state.cost, state.weight, state.budget_ms or '',
     redis.call('XRANGE', journal, '-', '+') }
+  if with_times then reply[#reply + 1], reply[#reply + 2] = state.spent_ms or '', state.last_token_ms or '' end
+  return reply
 end
+
+-- What an earlier owner did towards a first token that never came from it: that time lies between two claims.
+local TOWARDS_FIRST = { 'compile_ms', 'admit_ms', 'prefill_ms', 'prefill_forward_ms', 'num_prefill_steps' }
 
 -- What a claim notes for whoever asks later why a request was slow: when it was first taken, when last before its
 -- first token, how often, how long it has lain idle since that token, and what its earlier owners have told.
@@ -329,7 +258,11 @@ local function note_claim(hash, state, at)
     note('taken_ms', at)
   end
   if state.stats and state.stats ~= '' then
-    note('earlier_stats', cmsgpack.pack(added(state.earlier_stats, state.stats)))
+    local stats = added(state.earlier_stats, state.stats)
+    if not state.first_token_ms then
+      for _, name in ipairs(TOWARDS_FIRST) do stats[name] = nil end
+    end
+    note('earlier_stats', cmsgpack.pack(stats))
     note('stats', '')
   end
   redis.call('HSET', hash, unpack(fields))
@@ -357,7 +290,8 @@ local function own(prefix, verifier, id)
 end
 
 -- KEYS hash, journal, own set, queue stream. ARGV prefix, id, verifier, expected owner, expected epoch, new epoch,
--- entry id ('' when the request comes from a dead owner's set).
+-- entry id ('' when the request comes from a dead owner's set), and from a caller that takes it, what the reply has
+-- at its end: the gateway's part of the time to the first token, and the last token's time.
 local function claim(keys, args)
   local hash, journal, stream = keys[1], keys[2], keys[4]
   local prefix, id, verifier, owner, epoch, new_epoch, entry = unpack(args)
@@ -369,11 +303,11 @@ local function claim(keys, args)
   end
   -- The reply to this very claim was lost: answer again, count nothing.
   if state.owner == verifier and state.epoch == new_epoch then
-    return claimed('OK', state, state.crash_claims, journal, at)
+    return claimed('OK', state, state.crash_claims, journal, at, args[8])
   end
   local verdict = judge_claim(prefix, state, verifier, owner, epoch)
   if verdict == 'POISON' then
-    return claimed('POISON', state, crash_claims(state, verifier), journal, at)
+    return claimed('POISON', state, crash_claims(state, verifier), journal, at, args[8])
   end
   if verdict ~= 'OK' then
     -- The request is terminal, owned, or queued under another entry: this entry stands for no work.
@@ -390,7 +324,7 @@ local function claim(keys, args)
   own(prefix, verifier, id)
   unqueue(prefix, id, state)
   if state.entry_id ~= entry then discard(prefix, stream, entry) end
-  return claimed('OK', state, crashes, journal, at)
+  return claimed('OK', state, crashes, journal, at, args[8])
 end
 
 -- Whether a caller that holds this epoch owns the request; the epoch of unowned requests belongs to nobody.
@@ -455,8 +389,7 @@ local function commit(keys, args)
       stats = num_columns > 10 and args[a + 11] }
     local ran, verdict = pcall(commit_row, args[1], keys[1], row, at)
     if not ran then
-      local text = type(verdict) == 'table' and verdict.err or tostring(verdict)
-      redis.log(redis.LOG_WARNING, 'adaserve commit of ' .. row.id .. ': ' .. text)
+      warn('commit', row.id, verdict)
       verdict = 'ERROR'
     end
     replies[#replies + 1] = verdict
@@ -569,6 +502,13 @@ local function judge_reseed(state, journal, given)
   return 'UNNEEDED'
 end
 
+-- One of the names and values from an argument on.
+local function named(args, from, name)
+  for i = from, #args, 2 do
+    if args[i] == name then return args[i + 1] end
+  end
+end
+
 -- KEYS hash, journal, released stream. ARGV prefix, id, owner ('' from a gateway), its epoch, new epoch, start (the
 -- prompt's length), position, digest, tokens from start to position, first token's time or '', position and digest
 -- of a chain in Redis that contradicts the caller's or '', log-probabilities of the tokens or '', tier, then hash
@@ -590,12 +530,17 @@ local function reseed(keys, args)
   redis.call('DEL', journal)
   if args[9] ~= '' then append(journal, args[7], args[9], args[13]) end
   if not state.epoch then
-    -- Only here: what Redis still holds, such as the gateway of a later attach, is newer than the caller's copy.
+    -- Only here: what Redis still holds, such as the gateway of a later attach, is newer than the caller's copy. Who
+    -- knows when the request was enqueued tells it among the fields, after this one.
     redis.call('HSET', hash, 'tier', args[14], 'prompt_tokens', args[6], 'enqueued_ms', at, unpack(args, 15))
   end
   redis.call('HSET', hash, 'owner', owner, 'position', args[7], 'digest', args[8], 'claimed_position', args[7],
     'crash_claims', '0')
   if args[10] ~= '' and not state.first_token_ms then redis.call('HSET', hash, 'first_token_ms', args[10]) end
+  local last = named(args, 15, 'last_token_ms')
+  if last and tonumber(last) > tonumber(state.last_token_ms or 0) then
+    redis.call('HSET', hash, 'last_token_ms', last)
+  end
   if owner ~= '' then
     redis.call('HSET', hash, 'epoch', new_epoch, 'status', 'running', 'entry_id', '')
     own(prefix, owner, id)

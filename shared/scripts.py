@@ -191,7 +191,7 @@ def claim(
     return Call(
         "adaserve_claim",
         (keys.request(request), keys.journal(request), keys.owned(verifier), stream or keys.released),
-        (keys.prefix, request, verifier, expected_owner, expected_epoch, epoch, entry_id),
+        (keys.prefix, request, verifier, expected_owner, expected_epoch, epoch, entry_id, "1"),
         parse_claim,
     )
 
@@ -305,6 +305,8 @@ def reseed(
     tokens: bytes,
     logprobs: bytes = b"",
     first_token_ms: float | None = None,
+    last_token_ms: float | None = None,
+    enqueued_ms: float | None = None,
     owner: str = "",
     owner_epoch: str = "",
     epoch: str = "",
@@ -314,7 +316,8 @@ def reseed(
 
     `logprobs` are the entries of the same tokens, or nothing.
 
-    `start` is the prompt's length. A gateway passes no owner: the request then goes to `requests:released`, or
+    `start` is the prompt's length; the times are Redis' clock, None where they are not known: a missing hash then
+    counts as enqueued now. A gateway passes no owner: the request then goes to `requests:released`, or
     without tokens into its tier's queue, however full that is. A verifier still at work on it is fenced; so a
     gateway leaves a live owner the time to be first. The live owner passes itself, the epoch it holds and a new
     one, and goes on under the new one. `contradiction` also replaces an equally long or longer chain that differs
@@ -325,10 +328,15 @@ def reseed(
     conflict = ("", "") if contradiction is None else (contradiction.position, contradiction.digest)
     first = "" if first_token_ms is None else f"{first_token_ms:.3f}"
     chain = (start, position, digest, tokens, first, *conflict, logprobs)
+    known = {
+        "enqueued_ms": enqueued_ms,
+        "last_token_ms": last_token_ms,
+    }  # older libraries keep them too
+    times = [item for name, ms in known.items() if ms is not None for item in (name, f"{ms:.3f}")]
     return Call(
         "adaserve_reseed",
         (keys.request(request), keys.journal(request), keys.released),
-        (keys.prefix, request, owner, owner_epoch, epoch, *chain, origin.tier, *origin.fields()),
+        (keys.prefix, request, owner, owner_epoch, epoch, *chain, origin.tier, *origin.fields(), *times),
         parse_reseeded,
     )
 

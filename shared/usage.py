@@ -25,7 +25,7 @@ class Period(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Counts of ended requests, in the order in which `scripts.lua` keeps them.
+    """Counts of ended requests, in the order in which `usage.lua` keeps them.
 
     `met` and `missed` count those with a target that were answered, or that failed or expired; a request whose
     client has left it is neither. `steps` are forward passes that brought it tokens.
@@ -58,21 +58,23 @@ def hours(since: datetime, until: datetime) -> list[str]:
     return [f"{first + timedelta(hours=number):%Y%m%d%H}" for number in range(count)]
 
 
-def entries(hour: str, stored: Mapping[bytes, bytes]) -> Iterator[tuple[Row, Usage]]:
-    """One hour's hash: who used how much in it. What a later release counts besides is left out."""
+def entries(hour: str, stored: Mapping[bytes, bytes], of: str | None = None) -> Iterator[tuple[Row, Usage]]:
+    """One hour's hash: who used how much in it, of one tenant or all. What a later release counts besides is left
+    out."""
     start = datetime.strptime(hour, "%Y%m%d%H").replace(tzinfo=UTC)
     for who, counts in stored.items():
         tenant, _, slo_class = text(who).rpartition(":")
+        if of not in (None, tenant):
+            continue
         numbers = [int(count) for count in counts.split()][: len(MEASURES)]
         yield (start, tenant, slo_class), Usage(*numbers)
 
 
-def add(rows: dict[Row, Usage], found: Iterable[tuple[Row, Usage]], by: Period, tenant: str | None = None) -> None:
-    """To the rows of hours or days, of one tenant or all."""
-    for (start, who, slo_class), usage in found:
-        if tenant in (None, who):
-            row = (start if by is Period.HOUR else start.replace(hour=0), who, slo_class)
-            rows[row] = rows.get(row, Usage()) + usage
+def add(rows: dict[Row, Usage], found: Iterable[tuple[Row, Usage]], by: Period) -> None:
+    """To the rows of hours or days."""
+    for (start, tenant, slo_class), usage in found:
+        row = (start if by is Period.HOUR else start.replace(hour=0), tenant, slo_class)
+        rows[row] = rows.get(row, Usage()) + usage
 
 
 def total(rows: Iterable[Usage]) -> Usage:

@@ -175,13 +175,12 @@ class Bus:
         found: Any = await self._execute("HGETALL", self.keys.arms(since_ms))
         return {text(name): int(count) for name, count in found.items()}
 
-    async def usage(self, hours: Sequence[str]) -> AsyncIterator[tuple[str, dict[bytes, bytes]]]:
-        """What was used in these hours, some of them at a time. Raises BusUnavailable."""
+    async def usage(self, hours: Sequence[str]) -> AsyncIterator[dict[str, dict[bytes, bytes]]]:
+        """What was used in each of these hours, some of them at a time. Raises BusUnavailable."""
         for first in range(0, len(hours), USAGE_HOURS):
             some = hours[first : first + USAGE_HOURS]
             found = await self.read([("HGETALL", self.keys.usage(hour)) for hour in some])
-            for hour, held in zip(some, found, strict=True):
-                yield hour, held
+            yield dict(zip(some, found, strict=True))
 
     async def history(self, request: str) -> list[Any]:
         """The values of `history.FIELDS`, None for those that are not there. Raises BusUnavailable."""

@@ -36,10 +36,16 @@ def explained(history: History) -> list[str]:
     for name, miss, describe in (("TTFT", ttft(history), _ttft_part), ("TPOT", tpot(history), _tpot_part)):
         target_ms = history.ttft_target_ms if name == "TTFT" else history.tpot_target_ms
         if miss is None:
-            told += [f"It has no {name}: too few tokens were committed."] if math.isfinite(target_ms) else []
+            told += [_untold(name, history)] if math.isfinite(target_ms) else []
         else:
             told += _target(name, miss, history, describe)
     return told + _speculation(history) + _caveats(history)
+
+
+def _untold(name: str, history: History) -> str:
+    if name == "TTFT" and history.is_beginning_lost:
+        return "Its TTFT is not known: Redis had forgotten when it came."
+    return f"It has no {name}: too few tokens were committed."
 
 
 def _end(history: History) -> list[str]:
@@ -54,7 +60,8 @@ def _end(history: History) -> list[str]:
     }
     if history.finish in ended:
         return [f"{ended[history.finish]}: {who}."]
-    verdicts = {"met": "It met its targets", "missed": "It missed its targets", "none": "It had no target to meet"}
+    none = "Whether it met its targets is not known" if history.has_target else "It had no target to meet"
+    verdicts = {"met": "It met its targets", "missed": "It missed its targets", "none": none}
     return [f"{verdicts[history.verdict]}: {who}."]
 
 
@@ -200,7 +207,7 @@ def _caveats(history: History) -> list[str]:
         told.append(f"Passes took {abs(error):.0%} {word} than predicted, so budgets were too {size}.")
     if history.takeovers:
         told.append("It changed verifiers: what the earlier ones did in their last steps may be missing here.")
-    elif not history.has_ended:
+    elif history.is_partial and history.claimed_ms is not None:
         told.append("The verifier's figures may be up to 16 steps old.")
     return told
 

@@ -52,7 +52,7 @@ from shared.telemetry import Telemetry
 from shared.tokenizer import Tokenizer
 from shared.topics import Keys
 from shared.tracing import Attribute
-from shared.usage import Row, Usage, add, entries, hours
+from shared.usage import Row, Usage, hours
 
 logger = logging.getLogger(__name__)
 
@@ -220,15 +220,14 @@ class Gateway:
         }
 
     async def usage(self, asked: usage_report.Wanted) -> dict[Row, Usage]:
-        """Of the period that is asked for, in order of time. Raises ApiError 503, and 400 where it is too much."""
+        """Of the period that is asked for. Raises ApiError 503, and 400 where it is too much."""
         rows: dict[Row, Usage] = {}
         try:
-            async for hour, held in self._bus.usage(hours(asked.since, asked.until)):
-                add(rows, entries(hour, held), asked.by, asked.tenant)
-                usage_report.check_size(len(rows), asked.by)
+            async for stored in self._bus.usage(hours(asked.since, asked.until)):
+                await asyncio.to_thread(usage_report.collect, rows, stored, asked)
         except BusUnavailable:
             raise admission.unavailable("usage cannot be read: the message bus does not answer") from None
-        return dict(sorted(rows.items()))
+        return rows
 
     async def history(self, stream: str) -> History:
         """Of a request, by its id or its completion's. Raises ApiError 404 and 503."""

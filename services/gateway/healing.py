@@ -86,6 +86,8 @@ class Healing:
         delivery = stream.delivery
         if delivery.end is not None:
             return  # Redis may forget it now
+        if stream.enqueued_ms is None:
+            stream.enqueued_ms = journal.enqueued_ms
         if journal.status == "DETACHED":
             stream.put(delivery.receive(terminal(delivery.request, "detached"), self._now_ms()))
             return
@@ -124,6 +126,8 @@ class Healing:
             tokens=np.array(delivery.tokens, "<u4").tobytes(),
             logprobs=bytes(delivery.logprobs),
             first_token_ms=delivery.first_ms,
+            last_token_ms=delivery.last_ms,
+            enqueued_ms=stream.queued_at(self._now_ms()),
             contradiction=contradiction,
         )
         answer = await self._bus.call(call)

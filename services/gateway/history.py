@@ -58,10 +58,15 @@ class History:
 
     @property
     def ttft_ms(self) -> float | None:
-        """From the arrival at the gateway to the first commit."""
-        if self.first_token_ms is None:
+        """From the arrival at the gateway to the first commit; None also where it is not known any more."""
+        if self.first_token_ms is None or self.is_beginning_lost:
             return None
-        return max(0.0, self.first_token_ms - self.enqueued_ms) + self.spent_ms
+        return self.first_token_ms - self.enqueued_ms + self.spent_ms
+
+    @property
+    def is_beginning_lost(self) -> bool:
+        """Whether Redis had forgotten when the request came, and whoever restored it could not tell."""
+        return self.first_token_ms is not None and self.first_token_ms < self.enqueued_ms
 
     @property
     def generation_ms(self) -> float:
@@ -81,21 +86,27 @@ class History:
 
     @property
     def verdict(self) -> str:
-        """`met`, `missed`, or `none`: no target, not ended, or left by its client."""
+        """`met`, `missed`, or `none`: no target, not ended, left by its client, or not known."""
         if not self.has_target or not self.has_ended or self.finish == "cancelled":
             return "none"
         if self.finish not in ("stop", "length"):
             return "missed"
-        ttft = math.inf if self.ttft_ms is None else self.ttft_ms
+        # A lost beginning is no miss, but nor is it a hit.
+        ttft, ttft_target = (math.inf if self.ttft_ms is None else self.ttft_ms), self.ttft_target_ms
         is_met = slo_rules.attained(
-            tpot=self.tpot_ms, tpot_target=self.tpot_target_ms, ttft=ttft, ttft_target=self.ttft_target_ms
+            tpot=self.tpot_ms,
+            tpot_target=self.tpot_target_ms,
+            ttft=ttft,
+            ttft_target=math.inf if self.is_beginning_lost else ttft_target,
         )
-        return "met" if is_met else "missed"
+        if not is_met:
+            return "missed"
+        return "none" if self.is_beginning_lost and math.isfinite(ttft_target) else "met"
 
     @property
     def is_partial(self) -> bool:
-        """Whether verifiers know more than is here, or did."""
-        return not self.has_ended or self.takeovers > 0
+        """Whether verifiers know more than is here, or did: only who finishes a request tells all of it."""
+        return self.status != "finished" or self.takeovers > 0
 
     def stat(self, name: str) -> float:
         """0 for what nobody has told."""

@@ -29,6 +29,7 @@ class OpenStream:
         self.delivery = delivery
         self.origin = origin
         self.start = delivery.position
+        self.enqueued_ms: float | None = None  # Redis clock, once Redis has told it
         self.is_attached = False
         self.is_open = True
         self.is_left = False  # by this gateway: the request goes on for whoever takes it up elsewhere
@@ -40,7 +41,7 @@ class OpenStream:
         self._items: deque[Delta | ApiError] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._check_after_s = FIRST_CHECK_S
-        self._heard = clock()
+        self._opened = self._heard = clock()
         self._missed: float | None = None  # since when Redis has held less than was delivered
 
     async def next(self, timeout_s: float) -> Delta | None:
@@ -109,6 +110,12 @@ class OpenStream:
         self._heard = now
         self._check_after_s = min(LAST_CHECK_S, 2 * self._check_after_s)
         return True
+
+    def queued_at(self, redis_ms: float) -> float:
+        """When it was enqueued, by Redis' clock, which is at `redis_ms`: as told, or when this gateway did it."""
+        if self.enqueued_ms is not None:
+            return self.enqueued_ms
+        return redis_ms - (self._clock() - self._opened) * 1_000
 
     def found(self) -> None:
         """Redis holds all that was delivered."""

@@ -13,7 +13,7 @@ from services.gateway.errors import invalid
 from shared import timestamps
 from shared.errors import ConfigurationError
 from shared.modes import MAX_NAME
-from shared.usage import MEASURES, Period, Row, Usage, total
+from shared.usage import MEASURES, Period, Row, Usage, add, entries, total
 
 MAX_DAYS = 92
 MAX_ROWS = 100_000
@@ -46,6 +46,13 @@ def wanted(since: str | None, until: str | None, by: Period, tenant: str | None,
     return Wanted(first, first - HOUR * ((first - end) // HOUR), by, tenant)
 
 
+def collect(rows: dict[Row, Usage], stored: Mapping[str, Mapping[bytes, bytes]], asked: Wanted) -> None:
+    """Adds what Redis holds of some hours: work for a thread. Raises ApiError 400 as `check_size` does."""
+    for hour, held in stored.items():
+        add(rows, entries(hour, held, asked.tenant), asked.by)
+        check_size(len(rows), asked.by)
+
+
 def check_size(num_rows: int, by: Period) -> None:
     """Raises ApiError 400 for more rows than are told at a time."""
     if num_rows > MAX_ROWS:
@@ -54,7 +61,7 @@ def check_size(num_rows: int, by: Period) -> None:
 
 
 def in_json(asked: Wanted, rows: Mapping[Row, Usage]) -> dict[str, Any]:
-    """The answer's JSON."""
+    """The answer's JSON, in order of time."""
     return {
         "object": "usage",
         "since": _iso(asked.since),
@@ -62,7 +69,7 @@ def in_json(asked: Wanted, rows: Mapping[Row, Usage]) -> dict[str, Any]:
         "by": asked.by.value,
         "rows": [
             {"start": _iso(start), "tenant": tenant, "class": slo_class, **asdict(usage)}
-            for (start, tenant, slo_class), usage in rows.items()
+            for (start, tenant, slo_class), usage in sorted(rows.items())
         ],
         "totals": asdict(total(rows.values())),
     }
@@ -73,7 +80,7 @@ def in_csv(rows: Mapping[Row, Usage]) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(HEAD)
-    for (start, tenant, slo_class), usage in rows.items():
+    for (start, tenant, slo_class), usage in sorted(rows.items()):
         writer.writerow([_iso(start), tenant, slo_class, *asdict(usage).values()])
     return text.getvalue()
 

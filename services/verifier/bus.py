@@ -301,6 +301,8 @@ class VerifierBus:
         tokens: bytes,
         logprobs: bytes,
         first_token_ms: float | None,
+        last_token_ms: float | None,
+        enqueued_ms: float,
     ) -> tuple[Reseeded, str]:
         """Restore a journal that Redis has lost; returns the answer and the new epoch. Raises BusUnavailable."""
         fresh = new_epoch()
@@ -316,6 +318,8 @@ class VerifierBus:
                 tokens=tokens,
                 logprobs=logprobs,
                 first_token_ms=first_token_ms,
+                last_token_ms=last_token_ms,
+                enqueued_ms=enqueued_ms,
                 owner=self.verifier,
                 owner_epoch=epoch,
                 epoch=fresh,

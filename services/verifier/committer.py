@@ -49,6 +49,8 @@ class CommitBus(Protocol):
         tokens: bytes,
         logprobs: bytes,
         first_token_ms: float | None,
+        last_token_ms: float | None,
+        enqueued_ms: float,
     ) -> tuple[Reseeded, str]: ...
 
 
@@ -112,6 +114,8 @@ class Committer:
                 generation = settlement.generation
                 if generation.first_token_ms is None:
                     generation.first_token_ms = answer.time_ms
+                if settlement.row.tokens:
+                    generation.last_token_ms = answer.time_ms
             elif status is CommitStatus.ERROR:
                 again.append(settlement)
             elif status in (CommitStatus.MISSING, CommitStatus.BEHIND):
@@ -147,6 +151,8 @@ class Committer:
             tokens=tokens,
             logprobs=logprobs,
             first_token_ms=generation.first_token_ms,
+            last_token_ms=generation.last_token_ms,
+            enqueued_ms=generation.enqueued_ms,
         )
         if answer.status is not ReseedStatus.OK:
             return False

@@ -51,6 +51,7 @@ class Generation:
     prefix: Prefix | None = None  # names of its KV, where there is a prefix cache
     enqueued_ms: float = 0.0  # Redis clock
     first_token_ms: float | None = None  # Redis clock
+    last_token_ms: float | None = None  # Redis clock
     tokens: list[int] = field(default_factory=list)
     logprobs: bytearray = field(default_factory=bytearray)  # an entry for each output token, if asked for
     digest: bytes = digests.EMPTY

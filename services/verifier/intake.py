@@ -80,6 +80,7 @@ class Intake:
                 slo_class=request.slo_class,
                 tpot_ms=request.tpot_ms,
                 ttft_ms=request.ttft_ms,
+                spent_ms=claim.spent_ms,
             ),
             epoch=claimed.epoch,
             rules=StopRules.of(request, self._eos_token_ids),
@@ -89,6 +90,7 @@ class Intake:
             prefix=None if self._prefixes is None else self._prefixes.new_prefix(request.tenant),
             enqueued_ms=claim.enqueued_ms,
             first_token_ms=claim.first_token_ms,
+            last_token_ms=claim.last_token_ms,
         )
         generation.tally.queue_ms = claim.queued_ms
         self._replay(generation, np.frombuffer(claim.tokens, "<u4").tolist(), claim.logprobs)

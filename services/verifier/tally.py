@@ -3,7 +3,7 @@
 The verifier keeps running totals. A request notes where they stood at its first step here; what they have grown by
 since is where its time went, so that all of it together costs a request a few additions a step.
 
-Every figure may be added to those of other verifiers that served the same request (shared/scripts.lua does), but
+Every figure may be added to those of other verifiers that served the same request (shared/usage.lua does), but
 for the time in the queue and the cached tokens of the prompt, which the first one knows.
 """
 

@@ -73,7 +73,7 @@ class Ledger:
         self._starts[arguments[1]] = int(arguments[6])
 
     def _claimed(self, _names: Words, arguments: Words, reply: Any) -> None:
-        _, request, verifier, owner, _, epoch, _ = arguments
+        _, request, verifier, owner, _, epoch, *_ = arguments
         status = text(reply[0])
         self.counts[f"claim {status}"] += 1
         if status != "OK":

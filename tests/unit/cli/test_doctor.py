@@ -11,7 +11,9 @@ import pytest
 from redis import Redis as Client
 from typer.testing import CliRunner
 
-from cli.diagnosis import MODE_REMEDIES, Finding, Redis, Severity, Snapshot, diagnosed
+from cli.diagnosis.looks import diagnosed
+from cli.diagnosis.snapshot import Finding, Redis, Severity, Snapshot
+from cli.diagnosis.speculation import MODE_REMEDIES
 from cli.main import app
 from services.verifier.governor import NO_DRAFTER, RING
 from services.verifier.watch import Reason

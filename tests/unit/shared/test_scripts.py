@@ -195,6 +195,13 @@ def pack(*tokens: int) -> bytes:
 # ---- the library ----
 
 
+def test_the_library_has_its_parts_where_they_are_named() -> None:
+    assert LIBRARY.startswith("#!lua name=adaserve\n")
+    assert LIBRARY.index("\nlocal function warn") < LIBRARY.index("\nlocal function account")
+    assert LIBRARY.index("\nlocal function account") < LIBRARY.index("\nlocal function retire")
+    assert "\n--@" not in LIBRARY
+
+
 def test_the_library_is_loaded_when_absent_or_older_and_left_when_newer(redis_client: Redis) -> None:
     line = f"local VERSION = {library_version(LIBRARY)}"
     execute(redis_client, ("FUNCTION", "LOAD", LIBRARY.replace(line, "local VERSION = 0")))
@@ -773,6 +780,19 @@ def test_log_probabilities_stand_in_the_journal_beside_their_tokens(cell: Cell) 
     assert (found.tokens, found.logprobs) == (pack(5, 6, 7), b"fivesix.")
     entries = cell.attach().journal
     assert [(entry.start, entry.logprobs) for entry in entries] == [(3, b"fivesix."), (5, b"")]
+
+
+def test_a_claim_tells_the_times_that_a_restore_needs_to_those_who_take_them(cell: Cell) -> None:
+    origin = replace(ORIGIN, spent_ms=12.5)
+    call(cell.client, enqueue(cell.keys, request="r", origin=origin, position=3, digest="d3", limit=9))
+    first = cell.claim()
+    assert (first.spent_ms, first.last_token_ms) == (12.5, None)
+    cell.commit(row(3, 1))
+    again = claim(cell.keys, request="r", verifier="v.2", epoch="e2", expected_owner="v.1", expected_epoch="e1")
+    older = execute(cell.client, again.command()[:-1])
+    assert again.parse(older).last_token_ms is None
+    assert (len(older), len(execute(cell.client, again.command()))) == (19, 21)
+    assert call(cell.client, again).last_token_ms == float(cell.hash("last_token_ms") or 0)
 
 
 def test_log_probabilities_are_restored_with_their_tokens(cell: Cell) -> None:

@@ -10,9 +10,11 @@ import msgpack
 import pytest
 from redis import Redis
 
+from services.gateway.form import Form
 from shared.functions import LIBRARY, execute
 from shared.records import CommitRow, Origin
-from shared.scripts import Terminal, call, cancel, claim, commit, enqueue, release, reseed
+from shared.replies import Reseeded
+from shared.scripts import Call, Terminal, call, cancel, claim, commit, enqueue, release, reseed
 from shared.topics import Keys
 from shared.usage import Period, Row, Usage, add, entries, hours, total
 from tests.used import usage_of
@@ -160,13 +162,12 @@ def test_the_figures_of_all_owners_are_added_up_and_the_first_knows_what_was_cac
     assert served.used == Usage(1, PROMPT, 1, 6, 8, 2, 3, 1, 0)
 
 
-def test_what_was_restored_after_redis_forgot_is_counted_as_its_owner_tells(served: Served) -> None:
-    served.commit(3)
-    served.client.flushall()
-    restored = reseed(
+def restored(served: Served, origin: Origin = ORIGIN, **times: float) -> Call[Reseeded]:
+    """Its owner has put it back with three tokens."""
+    return reseed(
         served.keys,
         request="r",
-        origin=ORIGIN,
+        origin=origin,
         start=PROMPT,
         position=8,
         digest="d8",
@@ -174,10 +175,80 @@ def test_what_was_restored_after_redis_forgot_is_counted_as_its_owner_tells(serv
         owner="v.1",
         owner_epoch="e1",
         epoch="e2",
+        **times,
     )
-    assert call(served.client, restored).status == "OK"
+
+
+def test_what_was_restored_after_redis_forgot_is_counted_as_its_owner_tells(served: Served) -> None:
+    served.commit(3)
+    served.client.flushall()
+    assert call(served.client, restored(served)).status == "OK"
     served.commit(1, "e2", finish="stop", num_steps=4)
     assert (served.used.prompt_tokens, served.used.output_tokens, served.used.steps) == (PROMPT, 4, 4)
+
+
+ENQUEUED_MS = 1e12
+
+
+@pytest.mark.parametrize(
+    ("ttft_ms", "span_ms", "verdict"),
+    [(470.0, 60.0, (1, 0)), (60_000.0, 60.0, (0, 1)), (470.0, 81.0, (0, 1))],
+)
+def test_a_restored_request_is_judged_by_its_own_times(
+    served: Served, ttft_ms: float, span_ms: float, verdict: tuple[int, int]
+) -> None:
+    """Also where it ends without another token."""
+    served.commit(3)
+    served.client.flushall()
+    first_ms = ENQUEUED_MS + ttft_ms
+    times = {
+        "enqueued_ms": ENQUEUED_MS,
+        "first_token_ms": first_ms,
+        "last_token_ms": first_ms + span_ms,
+    }
+    call(served.client, restored(served, **times))
+    served.commit(0, "e2", finish="stop")
+    assert (served.used.requests, served.used.output_tokens) == (1, 3)
+    assert (served.used.met, served.used.missed) == verdict
+
+
+def test_where_redis_lost_the_last_commits_the_later_time_counts(served: Served) -> None:
+    served.commit(1)
+    last_ms = float(served.hash("last_token_ms")) + 1_000
+    call(served.client, restored(served, last_token_ms=last_ms))
+    assert float(served.hash("last_token_ms")) == last_ms
+    call(served.client, restored(served, last_token_ms=1.0))
+    assert float(served.hash("last_token_ms")) == last_ms
+
+
+@pytest.mark.parametrize(("num_tokens", "tpot_ms", "missed"), [(0, 40.0, 0), (1, 40.0, 1), (1, 1e15, 0)])
+def test_what_an_older_release_restored_is_billed_without_a_guess(
+    served: Served, num_tokens: int, tpot_ms: float, missed: int
+) -> None:
+    """It tells neither when the request was enqueued nor its last token's time."""
+    served.commit(3)
+    served.client.flushall()
+    call(served.client, restored(served, replace(ORIGIN, tpot_ms=tpot_ms), first_token_ms=ENQUEUED_MS))
+    served.commit(num_tokens, "e2", finish="stop")
+    assert served.used == Usage(1, PROMPT, 0, 3 + num_tokens, steps=1 + num_tokens, missed=missed)
+
+
+def test_a_verdict_that_cannot_be_had_does_not_undo_the_bill(redis_client: Redis, keys: Keys) -> None:
+    served = Served(redis_client, keys, replace(ORIGIN, ttft_ms=float("inf")))
+    served.commit(3)
+    served.client.hdel(keys.request("r"), "first_token_ms", "last_token_ms")
+    served.commit(0, finish="stop")
+    assert served.used == Usage(1, PROMPT, 0, 3, steps=1)
+
+
+@pytest.mark.parametrize(("index", "prompt", "cached"), [(0, PROMPT, 2), (1, 0, 0)])
+def test_the_prompt_counts_with_the_first_of_its_choices(
+    redis_client: Redis, keys: Keys, index: int, prompt: int, cached: int
+) -> None:
+    form = Form(endpoint="chat", model="m", created=0, index=index)
+    served = Served(redis_client, keys, replace(ORIGIN, form=form.pack()))
+    served.commit(2, finish="stop", num_cached_tokens=2)
+    assert served.used == Usage(1, prompt, cached, 2, steps=1, met=1)
 
 
 def test_a_hash_of_an_older_release_is_counted_by_its_journal(served: Served) -> None:
@@ -248,9 +319,15 @@ def test_rows_are_summed_by_hour_or_day_of_one_tenant_or_all() -> None:
         (day, "globex", "batch"): Usage(*[2] * 9),
     }
     by_hour: dict[Row, Usage] = {}
-    add(by_hour, found, Period.HOUR, "globex")
+    for name in ("2026112822", "2026112823"):
+        add(by_hour, entries(name, stored, "globex"), Period.HOUR)
     assert list(by_hour) == [(hour, "globex", "batch"), (hour + timedelta(hours=1), "globex", "batch")]
     assert total(by_hour.values()) == Usage(*[2] * 9)
+
+
+def test_what_others_have_used_is_not_even_read() -> None:
+    stored = {b"acme:chatbot": b"no number", b"acme:b:batch": b"1", b"b:batch": b"2"}
+    assert [used.requests for _, used in entries("2026112822", stored, "b")] == [2]
 
 
 def test_what_an_earlier_release_did_not_count_is_nothing() -> None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
+import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis import Redis
 
 from services.gateway import causes
 from services.gateway.explanation import HELP, WHY_BARE, explained
 from services.gateway.history import FIELDS, History, unpack
 from services.verifier.governor import NO_DRAFTER, OPERATOR, RING
 from services.verifier.watch import Reason
+from shared.records import Origin
+from shared.scripts import call, claim, enqueue, release
+from shared.topics import Keys
 from tests.unit.services.gateway.histories import CALM, history, later, slower
 
 PLAIN = {"num_spec_steps": 0.0, "num_draft_tokens": 0.0, "num_accepted_draft_tokens": 0.0}
@@ -153,6 +159,73 @@ def test_what_is_uncertain_is_said() -> None:
     told = explained(history({"predicted_ms": 1_200.0, "num_late_steps": 60.0}))
     assert "Passes took 100% longer than predicted, so budgets were too large." in told
     assert "In 59% of its steps the budget could not hold what its target needed." in told
+
+
+@pytest.mark.parametrize("finish", ["cancelled", "expired"])
+def test_of_one_that_was_ended_from_outside_the_last_steps_may_be_missing(finish: str) -> None:
+    account = history(status="cancelled", finish=finish)
+    assert account.is_partial
+    assert "up to 16 steps old" in explained(account)[-1]
+    assert "steps old" not in " ".join(explained(history(status="cancelled", finish=finish, claimed_ms=None)))
+    assert not history().is_partial
+
+
+def test_of_one_whose_beginning_redis_has_forgotten_no_ttft_is_made_up() -> None:
+    lost = history(enqueued_ms=61_000.0)
+    assert (lost.ttft_ms, lost.verdict) == (None, "none")
+    told = explained(lost)
+    assert told[0].startswith("Whether it met its targets is not known")
+    assert "Its TTFT is not known: Redis had forgotten when it came." in told
+    assert history(enqueued_ms=61_000.0, tpot_target_ms=1.0).verdict == "missed"
+    assert history(enqueued_ms=61_000.0, ttft_target_ms=float("inf")).verdict == "met"
+
+
+stage = st.floats(0.0, 1_000.0)
+stages = st.fixed_dictionaries(dict.fromkeys(["compile_ms", "admit_ms", "turns_ms", "prompt_ms"], stage))
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(waited_ms=stage, owners=st.lists(stages, min_size=1, max_size=4), idle_ms=stage)
+def test_who_changes_verifiers_before_its_first_token_is_told_no_time_twice(
+    redis_client: Redis, waited_ms: float, owners: list[dict[str, float]], idle_ms: float
+) -> None:
+    """Of the true lengths of all stages, no part is longer than what happened, and they add up."""
+    keys, request = Keys("causes"), uuid.uuid4().hex
+    origin = Origin(body=b"", tenant="acme", tier=0, seed=1, gateway="", traceparent=None)
+    call(redis_client, enqueue(keys, request=request, origin=origin, position=5, digest="d5", limit=99))
+    at_ms = claimed_ms = 1_000.0 + waited_ms
+    taken_ms = claimed_ms
+    for number, owner in enumerate(owners):
+        taken_ms = at_ms
+        call(redis_client, claim(keys, request=request, verifier="v.1", epoch=f"e{number}"))
+        at_ms += sum(owner.values())
+        told = {name: owner[name] for name in ("compile_ms", "admit_ms")}
+        told |= {"prefill_forward_ms": owner["prompt_ms"], "num_prefill_steps": 1.0}
+        if number < len(owners) - 1:
+            at_ms += idle_ms
+            command = release(keys, request=request, verifier="v.1", epoch=f"e{number}", stats=msgpack.packb(told))
+            call(redis_client, command)
+    told["prefill_ms"] = owner["turns_ms"] + owner["prompt_ms"]
+    times = {"enqueued_ms": 1_000.0, "claimed_ms": claimed_ms, "taken_ms": taken_ms, "first_token_ms": at_ms}
+    mapping: dict[str, Any] = {**times, "stats": msgpack.packb(told)}
+    redis_client.hset(keys.request(request), mapping=mapping)
+    found: Any = redis_client.hmget(keys.request(request), *FIELDS)
+    account = unpack(request, found)
+    assert account is not None
+    miss = causes.ttft(account)
+    assert miss is not None
+    happened = {
+        "queue": waited_ms,
+        "moved": taken_ms - claimed_ms,
+        "schema": owner["compile_ms"],
+        "room": owner["admit_ms"],
+        "turns": owner["turns_ms"],
+        "prompt": owner["prompt_ms"],
+    }
+    parts = {part.name: part.ms for part in miss.parts}
+    assert sum(parts.values()) == pytest.approx(at_ms - 1_000.0, abs=1e-3)
+    for name, ms in parts.items():
+        assert ms <= happened.get(name, 0.0) + 1e-3, name
 
 
 def test_every_part_has_a_remedy_and_every_reason_its_words() -> None:

@@ -45,6 +45,8 @@ async def test_openai_client_gets_every_choice_with_its_own_seed(served: Served)
         "total_tokens": prompt + 6,
         "prompt_tokens_details": {"cached_tokens": 0},
     }
+    counted = (await served.http.get("/admin/usage")).json()["totals"]
+    assert (counted["requests"], counted["prompt_tokens"], counted["output_tokens"]) == (3, prompt, 6)
 
 
 async def test_streamed_chunks_carry_their_index_and_end_once(served: Served) -> None:

@@ -53,6 +53,25 @@ async def test_a_request_in_flight_survives_flushall_without_its_verifier(served
     assert 'adaserve_restored_total{status="OK"}' in metrics
 
 
+async def test_a_restored_request_keeps_its_times(served: Served) -> None:
+    gate = asyncio.Event()
+    call, request = await asked(served, gate)
+    await asyncio.sleep(0.1)
+    names = ("enqueued_ms", "first_token_ms", "last_token_ms")
+    before = [float(ms) for ms in served.redis.hmget(served.keys.request(request), *names)]
+    gate2 = asyncio.Event()
+    served.answers(Reply(TOKENS, gate=gate2))
+    served.redis.flushall()
+    await served.until(lambda: len(served.verifier.requests) == 2)
+    after = [float(ms) for ms in served.redis.hmget(served.keys.request(request), *names)]
+    assert after == pytest.approx(before, abs=50.0)
+    assert after[1:] == pytest.approx(before[1:], abs=1e-2)
+    served.answers(Reply(TOKENS))
+    gate.set()
+    gate2.set()
+    assert tokens_of(await call) == WHOLE
+
+
 async def test_a_queued_request_is_queued_again(served: Served) -> None:
     await served.verifier.stop()
     call = asyncio.create_task(served.http.post("/v1/completions", json={**PROMPT, "stream": False}))

@@ -34,6 +34,16 @@ async def test_nothing_in_time_is_none(stream: OpenStream) -> None:
     assert await stream.next(-1.0) is None
 
 
+def test_when_it_was_enqueued_is_what_redis_told_or_when_it_was_opened(stream: OpenStream) -> None:
+    now_s = 0.0
+    origin = stream.origin
+    stream = OpenStream(Delivery("r", 0, bytes(8)), origin, lambda: now_s)
+    now_s = 2.0
+    assert stream.queued_at(10_000.0) == 8_000.0
+    stream.enqueued_ms = 5_000.0
+    assert stream.queued_at(10_000.0) == 5_000.0
+
+
 async def test_a_cancelled_reader_loses_nothing(stream: OpenStream) -> None:
     reading = asyncio.create_task(stream.next(float("inf")))
     await asyncio.sleep(0)

@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -111,6 +112,23 @@ def test_whole_hours_are_told() -> None:
     )
     whole = usage_report.wanted("2026-11-01", "2026-11-02T00:00:00Z", Period.DAY, "acme", NOW)
     assert (whole.since, whole.until) == (datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC))
+
+
+async def test_rows_are_read_and_summed_up_beside_the_loop_that_serves(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await complete(served)
+    threads = set()
+
+    def noted(*given: Any) -> None:
+        threads.add(threading.get_ident())
+        collect(*given)
+
+    collect = usage_report.collect
+    monkeypatch.setattr(usage_report, "collect", noted)
+    assert (await served.http.get("/admin/usage")).json()["totals"]["requests"] == 1
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 def test_too_many_rows_are_refused() -> None:

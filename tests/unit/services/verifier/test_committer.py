@@ -34,6 +34,7 @@ class Scripted:
         self.answers, self.reseeds = list(answers), list(reseeds)
         self.given_up: list[str] = []
         self.sent: list[tuple[list[str], Asked | None]] = []
+        self.restored: list[dict[str, Any]] = []
 
     def commit(
         self, rows: Sequence[CommitRow], asked: Asked | None, inspected: Sequence[Inspected] = ()
@@ -47,7 +48,8 @@ class Scripted:
     def give_up(self, request: str, *_: Any) -> None:
         self.given_up.append(request)
 
-    def reseed(self, request: str, *_: Any, **__: Any) -> tuple[Reseeded, str]:
+    def reseed(self, request: str, *_: Any, **told: Any) -> tuple[Reseeded, str]:
+        self.restored.append(told)
         answer = self.reseeds.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -95,6 +97,18 @@ def test_the_first_commit_dates_the_first_token(telemetry: Telemetry) -> None:
     committed, pauses = run(Scripted([OK, SAME]), rows, telemetry)
     assert [row.generation.first_token_ms for row in rows] == [5000.0, 5000.0]
     assert (committed.lost, pauses) == ([], [])
+
+
+def test_a_request_is_restored_with_its_times(telemetry: Telemetry) -> None:
+    [row] = settlements(1)
+    row.generation.enqueued_ms = 4000.0
+    for answer in ([OK], [MISSING], [OK]):
+        bus = Scripted(answer, [OK], reseeds=[ReseedStatus.OK])
+        run(bus, [row], telemetry)
+        for told in bus.restored:
+            times = {name: ms for name, ms in told.items() if name.endswith("_ms")}
+            assert times == {"enqueued_ms": 4000.0, "first_token_ms": 5000.0, "last_token_ms": 5000.0}
+            assert answer == [MISSING]
 
 
 def test_after_a_connection_error_the_commit_alone_is_repeated(telemetry: Telemetry) -> None:

@@ -331,12 +331,16 @@ def test_redis_forgetting_everything_between_steps_is_repaired(build: Any) -> No
     ring = build()
     asked = request(1, max_tokens=30)
     ring.submit(asked)
+    hash_key, journal = ring.keys.request(asked.request), ring.keys.journal(asked.request)
+    ring.client.hset(hash_key, "spent_ms", "12.500")
     ring.turn(6)
     done = len(ring.scheduler.running[0].tokens) - 3
     assert 0 < done < 30
-    hash_key, journal = ring.keys.request(asked.request), ring.keys.journal(asked.request)
+    kept = ("enqueued_ms", "first_token_ms", "spent_ms")
+    times = ring.client.hmget(hash_key, *kept)
     ring.client.delete(hash_key, journal)
     ring.run()
+    assert ring.client.hmget(hash_key, *kept) == times
     entries = ring.client.xrange(journal)
     tokens = [token for _, fields in entries for token in np.frombuffer(fields[b"tokens"], "<u4").tolist()]
     assert tokens == plain(ring.model, asked)

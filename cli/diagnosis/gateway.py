@@ -1,0 +1,79 @@
+"""Whether the gateway answers, opens to the keys given, and has the policy it is meant to have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cli.diagnosis.snapshot import Finding, Severity, Snapshot
+
+
+def gateway(snapshot: Snapshot) -> Iterator[Finding]:
+    """Whether it answers, and would serve."""
+    if snapshot.gateway_error:
+        yield Finding(
+            Severity.PROBLEM,
+            "gateway",
+            f"no gateway at {snapshot.url}: {snapshot.gateway_error}",
+            "no client gets an answer here",
+            "start it, or name the right --url",
+        )
+        return
+    live, ready = snapshot.statuses.get("/live"), snapshot.statuses.get("/ready")
+    if live != 200:
+        yield Finding(
+            Severity.PROBLEM,
+            "gateway",
+            f"/live answers {live}",
+            "the process cannot do its work any more",
+            "restart it; its log says which part has ended",
+        )
+    elif ready != 200:
+        yield Finding(
+            Severity.PROBLEM,
+            "gateway",
+            f"/ready answers {ready}",
+            "requests are refused: Redis takes no writes, no verifier lives, or the gateway drains",
+            "see the findings about Redis and verifiers",
+        )
+    else:
+        yield Finding(Severity.FINE, "gateway", f"{snapshot.url} answers and is ready")
+
+
+def keys(snapshot: Snapshot) -> Iterator[Finding]:
+    """Whether the keys that were given are good."""
+    if snapshot.gateway_error:
+        return
+    refused = {
+        401: "asks for a key, or for another one",
+        403: "says that this key has not the scope, or the tenant",
+    }
+    for path, name in (("/v1/models", "--api-key (ADASERVE_API_KEY)"), ("/admin/mode", "--admin-key")):
+        status = snapshot.statuses.get(path)
+        if status in refused:
+            yield Finding(
+                Severity.PROBLEM if path == "/v1/models" else Severity.UNKNOWN,
+                "keys",
+                f"{path} {refused[status]}",
+                "without a good one nothing more can be looked at there",
+                f"give {name}; `adaserve keys list` shows which are good",
+            )
+        elif status == 200:
+            yield Finding(Severity.FINE, "keys", f"{path} opens")
+
+
+def policy(snapshot: Snapshot) -> Iterator[Finding]:
+    """Whether the policy in force is the one in its file."""
+    told = snapshot.answers.get("/admin/slo")
+    if told is None:
+        return
+    error = told["policy"]["error"]
+    if error is not None:
+        yield Finding(
+            Severity.PROBLEM,
+            "policy",
+            f"the policy file was refused: {error['message']}",
+            "the one before it is still in force",
+            "adaserve policy check FILE, and mend it",
+        )
+    else:
+        yield Finding(Severity.FINE, "policy", f"{told['policy']['file'] or 'none; every request is as it asks'}")

@@ -1,0 +1,24 @@
+"""All questions, and what comes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from cli.diagnosis.gateway import gateway, keys, policy
+from cli.diagnosis.members import members, pair
+from cli.diagnosis.server import queues, redis
+from cli.diagnosis.snapshot import Finding, Severity, Snapshot
+from cli.diagnosis.speculation import live, modes
+from cli.diagnosis.surroundings import clocks, machine, traces
+
+
+def diagnosed(snapshot: Snapshot) -> list[Finding]:
+    """All findings, the worst first."""
+    found = [finding for look in LOOKS for finding in look(snapshot)]
+    order = list(Severity)
+    return sorted(found, key=lambda finding: order.index(finding.severity))
+
+
+LOOKS: tuple[Callable[[Snapshot], Iterator[Finding]], ...] = (
+    gateway, keys, redis, members, pair, modes, live, queues, policy, clocks, traces, machine,
+)  # fmt: skip

@@ -1,0 +1,85 @@
+"""Who lives, and whether they fit each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cli.diagnosis.snapshot import Finding, Severity, Snapshot
+
+
+def members(snapshot: Snapshot) -> Iterator[Finding]:
+    """Whether of each kind one lives, and all heartbeats are on time."""
+    if snapshot.redis is None:
+        yield from _verifiers_seen_by_the_gateway(snapshot)
+        return
+    losses = {
+        "verifier": (Severity.PROBLEM, "nothing is served"),
+        "drafter": (Severity.WARNING, "requests are decoded without speculation, so tight targets are missed"),
+        "selector": (Severity.WARNING, "no trees are selected, so requests are decoded without speculation"),
+    }
+    for kind, (severity, why) in losses.items():
+        known = snapshot.redis.members.get(kind, {})
+        live = [name for name, about in known.items() if about is not None]
+        if not live:
+            yield Finding(severity, f"{kind}s", f"no {kind} lives", why, "start one; its log says why it ended")
+        else:
+            yield Finding(Severity.FINE, f"{kind}s", f"{', '.join(sorted(live))}")
+        late = sorted(set(known) - set(live))
+        if late and live:
+            yield Finding(
+                Severity.WARNING,
+                f"{kind}s",
+                f"{', '.join(late)} has no heartbeat",
+                "it is dead, or its machine has stopped it for more than a second",
+                "if it still runs, give it more CPU: others take over what it owns",
+            )
+
+
+def _verifiers_seen_by_the_gateway(snapshot: Snapshot) -> Iterator[Finding]:
+    modes = snapshot.answers.get("/admin/mode")
+    if modes is None:
+        return
+    if not modes["verifiers"]:
+        yield Finding(
+            Severity.PROBLEM,
+            "verifiers",
+            "the gateway sees no verifier with its token map",
+            "nothing is served",
+            "start one with the same target model",
+        )
+    else:
+        yield Finding(Severity.FINE, "verifiers", ", ".join(sorted(modes["verifiers"])))
+
+
+def pair(snapshot: Snapshot) -> Iterator[Finding]:
+    """Whether drafters and verifiers have the same token ids."""
+    if snapshot.redis is None:
+        return
+    maps = {
+        kind: {
+            about["token_map"]
+            for about in snapshot.redis.members.get(kind, {}).values()
+            if about is not None and "token_map" in about
+        }
+        for kind in ("verifier", "drafter")
+    }
+    if not maps["verifier"] or not maps["drafter"]:
+        return
+    if len(maps["verifier"]) > 1:
+        yield Finding(
+            Severity.PROBLEM,
+            "models",
+            "verifiers have different token maps",
+            "a request's tokens would mean something else on the other one",
+            "give all verifiers of the cell the same target",
+        )
+    if strange := maps["drafter"] - maps["verifier"]:
+        yield Finding(
+            Severity.PROBLEM if strange == maps["drafter"] else Severity.WARNING,
+            "models",
+            "a drafter's token map is no verifier's",
+            "verifiers do not use it",
+            "give it a draft model with the target's tokenizer",
+        )
+    elif len(maps["verifier"]) == 1:
+        yield Finding(Severity.FINE, "models", "drafters and verifiers have the same token map")
