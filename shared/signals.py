@@ -488,10 +488,18 @@ STREAM_ENTRIES = _gauge(
     stream=(*(f"requests_{tier}" for tier in range(4)), "released", "dead", "select", "control"),
 )
 QUEUE_REQUESTS = _gauge(
-    "gateway", "queue_requests", "{request}", "Requests that no verifier has claimed yet", tier=TIERS
+    "gateway",
+    "queue_requests",
+    "{request}",
+    "Requests that wait for a verifier, those that one gave back among them",
+    tier=TIERS,
 )
 QUEUE_OLDEST = _gauge(
-    "gateway", "queue_oldest", "s", "How long the oldest of them has waited; 0 where nobody waits", tier=TIERS
+    "gateway",
+    "queue_oldest",
+    "s",
+    "How long the oldest of them has waited, since it came or since its last token; 0 where nobody waits",
+    tier=TIERS,
 )
 OPEN_STREAMS = _gauge("gateway", "open_streams", "{stream}", "Requests the gateway is delivering")
 SLO_CLASSES = Named(("best_effort", "custom"))  # and the policy's
