@@ -168,11 +168,15 @@ class Counter(Metric):
     def exposed(self) -> str:
         return super().exposed + "_total"
 
-    def zeros(self) -> Iterator[dict[str, str]]:
-        """Labels of the series that begin at 0, so that the first increase is seen; not of many or `Named`."""
-        if any(isinstance(values, Named) for values in self.labels.values()):
+    def zeros(self, **known: Sequence[str]) -> Iterator[dict[str, str]]:
+        """Labels of the series that begin at 0, so that the first increase is seen; not of many or `Named`.
+
+        Of labels that are ``known`` only with these values.
+        """
+        labels = {**self.labels, **known}
+        if any(isinstance(values, Named) for values in labels.values()):
             return
-        series = [dict(zip(self.labels, values, strict=True)) for values in product(*self.labels.values())]
+        series = [dict(zip(labels, values, strict=True)) for values in product(*labels.values())]
         yield from series if len(series) <= MAX_ZEROS else ()
 
 
