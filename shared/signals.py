@@ -168,11 +168,15 @@ class Counter(Metric):
     def exposed(self) -> str:
         return super().exposed + "_total"
 
-    def zeros(self) -> Iterator[dict[str, str]]:
-        """Labels of the series that begin at 0, so that the first increase is seen; not of many or `Named`."""
-        if any(isinstance(values, Named) for values in self.labels.values()):
+    def zeros(self, **known: Sequence[str]) -> Iterator[dict[str, str]]:
+        """Labels of the series that begin at 0, so that the first increase is seen; not of many or `Named`.
+
+        Of labels that are ``known`` only with these values.
+        """
+        labels = {**self.labels, **known}
+        if any(isinstance(values, Named) for values in labels.values()):
             return
-        series = [dict(zip(self.labels, values, strict=True)) for values in product(*self.labels.values())]
+        series = [dict(zip(labels, values, strict=True)) for values in product(*labels.values())]
         yield from series if len(series) <= MAX_ZEROS else ()
 
 
@@ -488,10 +492,18 @@ STREAM_ENTRIES = _gauge(
     stream=(*(f"requests_{tier}" for tier in range(4)), "released", "dead", "select", "control"),
 )
 QUEUE_REQUESTS = _gauge(
-    "gateway", "queue_requests", "{request}", "Requests that no verifier has claimed yet", tier=TIERS
+    "gateway",
+    "queue_requests",
+    "{request}",
+    "Requests that wait for a verifier, those that one gave back among them",
+    tier=TIERS,
 )
 QUEUE_OLDEST = _gauge(
-    "gateway", "queue_oldest", "s", "How long the oldest of them has waited; 0 where nobody waits", tier=TIERS
+    "gateway",
+    "queue_oldest",
+    "s",
+    "How long the oldest of them has waited, since it came or since its last token; 0 where nobody waits",
+    tier=TIERS,
 )
 OPEN_STREAMS = _gauge("gateway", "open_streams", "{stream}", "Requests the gateway is delivering")
 SLO_CLASSES = Named(("best_effort", "custom"))  # and the policy's

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, get_args
 
-from services.gateway import admission
+from services.gateway import admission, waiting
 from services.gateway.attainment import Attainment, Tally
 from services.gateway.bus import Bus
 from shared.errors import BusUnavailable, UnreadableMessage
@@ -22,24 +22,22 @@ from shared.inspect_store import read_live
 from shared.inspection import MAX_LIVE, STATES, LiveVerifier
 from shared.policy import Policy
 from shared.replies import text
-from shared.topics import NUM_TIERS, WATCHED_TTL_S, Keys, Kind
+from shared.topics import WATCHED_TTL_S, Keys, Kind
 
 Json = dict[str, Any]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-_OF_TIER = 4  # commands
 _SUMS = ("budget_used", "slo_nodes", "throughput_nodes", "accepted", "selected")
 _COUNTS = ("running", "waiting", "prefilling", "kv_used", "kv_total")
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Replies of the first look: Redis' clock, members by kind, memory, and each tier's queue."""
+    """Replies of the first look: Redis' clock, members by kind, and memory."""
 
     now_ms: float
     members: Mapping[Kind, list[str]]
     memory: Json
-    queues: Sequence[Sequence[Any]]
 
 
 class LiveView:
@@ -67,7 +65,8 @@ class LiveView:
     async def _snapshot(self) -> Json:
         keys = self._bus.keys
         found = _found(await self._bus.read(_first_look(keys)))
-        beats, lives, enqueued = await self._second_look(keys, found)
+        beats, lives = await self._second_look(keys, found)
+        queues = await waiting.look(self._bus)
         members = {
             kind: {name: about for name in names if (about := described(beats[kind, name])) is not None}
             for kind, names in found.members.items()
@@ -84,26 +83,27 @@ class LiveView:
             ],
             **{f"{kind}s": [{"name": name} for name in members[kind]] for kind in KINDS if kind != "verifier"},
             "requests": _requests(told),
-            "queue": {"tiers": [_tier(tier, found, enqueued[tier]) for tier in range(NUM_TIERS)]},
+            "queue": {
+                "tiers": [
+                    {"tier": tier, "waiting": queue.num_requests, "oldest_s": round(queue.oldest_s, 3)}
+                    for tier, queue in enumerate(queues)
+                ]
+            },
             "redis": {
                 "used_bytes": int(found.memory.get("used_memory", 0)),
                 "max_bytes": int(found.memory.get("maxmemory", 0)),
             },
         }
 
-    async def _second_look(
-        self, keys: Keys, found: Found
-    ) -> tuple[dict[tuple[Kind, str], Any], dict[str, Any], list[Any]]:
-        """Heartbeats, what verifiers tell, and since when the first of each waiting list has waited."""
+    async def _second_look(self, keys: Keys, found: Found) -> tuple[dict[tuple[Kind, str], Any], dict[str, Any]]:
+        """Heartbeats, and what verifiers tell."""
         everybody = [(kind, name) for kind in KINDS for name in found.members[kind]]
         verifiers = found.members["verifier"]
         commands: list[Command] = [("GET", keys.heartbeat(kind, name)) for kind, name in everybody]
         commands += [("GET", keys.live(name)) for name in verifiers]
-        commands += [("HGET", keys.request(_first(queue)), "enqueued_ms") for queue in found.queues]
         replies = await self._bus.read(commands)
         beats = dict(zip(everybody, replies, strict=False))
-        lives = dict(zip(verifiers, replies[len(everybody) :], strict=False))
-        return beats, lives, replies[len(everybody) + len(verifiers) :]
+        return beats, dict(zip(verifiers, replies[len(everybody) :], strict=True))
 
     def _classes(self) -> list[Json]:
         policy, now_s = self._policy(), self._clock()
@@ -124,42 +124,17 @@ class LiveView:
 def _first_look(keys: Keys) -> list[Command]:
     commands: list[Command] = [("TIME",), ("SET", keys.watched, 1, "EX", WATCHED_TTL_S), ("INFO", "memory")]
     commands += [("SMEMBERS", keys.members(kind)) for kind in KINDS]
-    for tier in range(NUM_TIERS):
-        stream, waiting = keys.requests(tier), keys.waiting(tier)
-        commands += [("XLEN", stream), ("ZCARD", waiting)]
-        commands += [("XRANGE", stream, "-", "+", "COUNT", 1), ("ZRANGE", waiting, 0, 0)]
     return commands
 
 
 def _found(replies: Sequence[Any]) -> Found:
     clock, _, memory, *rest = replies
     members = {kind: sorted(map(text, rest[place])) for place, kind in enumerate(KINDS)}
-    queues = rest[len(KINDS) :]
     return Found(
         now_ms=float(clock[0]) * 1e3 + float(clock[1]) / 1e3,
         members=members,
         memory=memory,
-        queues=[queues[start : start + _OF_TIER] for start in range(0, len(queues), _OF_TIER)],
     )
-
-
-def _first(queue: Sequence[Any]) -> str:
-    """The request that is first in the tier's waiting list, "" without one."""
-    waiting = queue[3]
-    return text(waiting[0]) if waiting else ""
-
-
-def _tier(tier: int, found: Found, enqueued: Any) -> Json:
-    """The oldest is the stream's first entry, or the first in the list: others there may have waited longer."""
-    in_stream, in_list, entries, _ = found.queues[tier]
-    since = [float(text(entries[0][0]).partition("-")[0])] if entries else []
-    since += [float(enqueued)] if enqueued else []
-    oldest_ms = found.now_ms - min(since, default=found.now_ms)
-    return {
-        "tier": tier,
-        "waiting": int(in_stream) + int(in_list),
-        "oldest_s": round(max(0.0, oldest_ms) / 1_000, 3),
-    }
 
 
 def _readable(body: Any) -> LiveVerifier | None:

@@ -16,6 +16,8 @@ from shared.telemetry import Telemetry
 
 MAX_BODY_BYTES = 1 << 20
 CLIENT_CLOSED = 499
+SERVED = ("/v1/chat/completions", "/v1/completions")
+FAILURES = ("500", "502", "503", "504")
 FOLDERS = ("/v1/streams", "/v1/models", "/admin", "/console")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
@@ -32,6 +34,8 @@ class RequestContext:
         self._app = app
         self._telemetry = telemetry
         self._is_draining = is_draining
+        for labels in HTTP_REQUESTS.zeros(route=SERVED, status=FAILURES):  # or the first would go unseen
+            telemetry.add(HTTP_REQUESTS, 0, **labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -131,8 +131,9 @@ class PolicySource:
 
     def _begin(self, service_class: str) -> None:
         """Its counters at 0, or Prometheus would not see the first miss as an increase."""
-        for met in ("true", "false"):
-            self._telemetry.add(signals.SLO_REQUESTS, 0, slo_class=service_class, met=met)
+        for counter in (signals.SLO_REQUESTS, signals.SLO_MISSED, signals.GOODPUT_TOKENS):
+            for labels in counter.zeros(slo_class=(service_class,)):
+                self._telemetry.add(counter, 0, **labels)
 
     def _refuse(self, error: PolicyError, digest: str | None) -> None:
         self._error = {"message": str(error), "digest": digest, "at_ms": round(1_000 * self._clock())}

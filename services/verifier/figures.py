@@ -28,24 +28,30 @@ class Figures:
         self._recent = recent
 
     def stepped(self, batch: Batch, settlements: Sequence[Settlement], now_ms: float) -> None:
-        """A forward pass and what it brought; counted before the commit, which may be repeated."""
+        """A forward pass and what it verified; its tokens count when they are committed."""
         sizes = [len(walk.tree) for _, walk in batch.walks if len(walk.tree)]
         num_nodes, num_accepted = sum(sizes), sum(settlement.num_accepted for settlement in settlements)
-        num_tokens = sum(settlement.row.end - settlement.row.start for settlement in settlements)
         kind = "speculative" if num_nodes else "bare" if batch.walks else "prefill"
         self._telemetry.add(signals.STEPS, kind=kind)
         self._telemetry.record(signals.STEP_TOKENS, batch.num_tokens)
         self._telemetry.add(signals.DRAFT_TREES, len(sizes))
         self._telemetry.add(signals.DRAFT_TOKENS_ACCEPTED, num_accepted)
         self._telemetry.add(signals.TOKENS_WASTED, num_nodes - num_accepted)
-        self._telemetry.add(signals.TOKENS_COMMITTED, num_tokens)
         taken = self._speculator.taken
-        self._recent.stepped(now_ms, tokens=num_tokens, selected=num_nodes, accepted=num_accepted, taken=taken)
+        self._recent.stepped(now_ms, selected=num_nodes, accepted=num_accepted, taken=taken)
 
     def committed(self, settlements: Sequence[Settlement], lost: Sequence[Settlement]) -> None:
-        """Which requests have ended here; not those that another verifier has."""
-        for settlement in settlements:
-            if settlement.finish is not None and settlement not in lost:
+        """The tokens and the ends of rows that Redis took, each once, also where only a repetition was answered.
+
+        Not of those that were ``lost``: cancelled, given up, or another verifier's.
+        """
+        gone = {settlement.generation for settlement in lost}
+        taken = [settlement for settlement in settlements if settlement.generation not in gone]
+        num_tokens = sum(settlement.row.end - settlement.row.start for settlement in taken)
+        self._telemetry.add(signals.TOKENS_COMMITTED, num_tokens)
+        self._recent.committed(num_tokens)
+        for settlement in taken:
+            if settlement.finish is not None:
                 self._telemetry.add(signals.REQUESTS_FINISHED, reason=settlement.finish)
 
     def report(self, status: Status) -> None:

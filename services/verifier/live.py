@@ -57,13 +57,10 @@ class Recent:
         self._seconds: deque[tuple[int, Sums]] = deque(maxlen=WINDOW_S)
         self._first_ms: float | None = None
 
-    def stepped(
-        self, now_ms: float, *, tokens: int, selected: int, accepted: int, taken: SelectedTrees | None
-    ) -> None:
-        """A step: tokens committed, nodes verified and accepted, the reply that its trees were taken from."""
+    def stepped(self, now_ms: float, *, selected: int, accepted: int, taken: SelectedTrees | None) -> None:
+        """A step: nodes verified and accepted, the reply that its trees were taken from."""
         sums = self._at(now_ms)
         sums.num_steps += 1
-        sums.num_tokens += tokens
         sums.selected += selected
         sums.accepted += accepted
         if taken is not None:
@@ -71,6 +68,11 @@ class Recent:
             sums.budget_used += taken.budget_used
             sums.slo_nodes += num_slo
             sums.throughput_nodes += len(taken.phase) - num_slo
+
+    def committed(self, num_tokens: int) -> None:
+        """Tokens that the last step has brought."""
+        if self._seconds:
+            self._seconds[-1][1].num_tokens += num_tokens
 
     def learned(self, lesson: Lesson) -> None:
         """What walks have said about the draft; counted with the last step."""

@@ -54,6 +54,32 @@ def test_the_overview_fills(stack: LocalStack, opened: Opener, shot: Keep) -> No
     expect(page.locator("#view-overview .verdict")).not_to_be_empty()
 
 
+def test_the_overview_claims_no_more_than_it_has_seen(opened: Opener) -> None:
+    tab = opened()
+    tab.open()
+
+    def told(**chat: Any) -> tuple[str, str]:
+        batch = {"name": "batch", "objective": None, "requests": 500, "attainment": 0.0}
+        snapshot = {
+            "classes": [{"name": "chat", "objective": 0.9, **chat}, batch],
+            "verifiers": [{"name": "v", "mode": "speculative", "mode_reason": "", "calibration_error": 0.1}],
+            "drafters": [{}],
+            "selectors": [{}],
+            "queue": {"tiers": []},
+            "redis": {"used_bytes": 0, "max_bytes": 0},
+        }
+        script = "async (told) => (await import('/console/verdict.js')).verdict(told)"
+        found = tab.page.evaluate(script, snapshot)
+        return found["level"], found["title"]
+
+    assert told(requests=0, attainment=None) == ("idle", "Nothing to report")
+    assert told(requests=500, attainment=1.0, objective=None) == ("idle", "Nothing to report")
+    assert told(requests=1, attainment=0.0) == ("idle", "Too few requests to say")
+    assert told(requests=19, attainment=1.0) == ("idle", "Too few requests to say")
+    assert told(requests=20, attainment=0.9) == ("ok", "Every objective is met at this gateway")
+    assert told(requests=20, attainment=0.85) == ("bad", "One thing is wrong")
+
+
 def test_the_playground_streams_tokens_by_where_they_came_from(
     stack: LocalStack, opened: Opener, shot: Keep
 ) -> None:

@@ -3,7 +3,7 @@
 import { fillCells, tableCard } from "./cards.js";
 import { el, icon, row, setText, setVars } from "./dom.js";
 import { ms, number, percent } from "./format.js";
-import { isMissed } from "./verdict.js";
+import { standing } from "./verdict.js";
 
 const CLASS_COLUMNS = ["Class", "Attainment", "Objective", "TPOT target", "Requests", "Goodput"];
 
@@ -29,7 +29,7 @@ function createClass(one) {
 
 function updateClass(node, one) {
   const [state, shown, bar] = node.children[1].firstChild.children;
-  const level = one.attainment === null ? "idle" : isMissed(one) ? "bad" : "ok";
+  const level = standing(one);
   if (state.dataset.level !== level) {
     state.dataset.level = level;
     state.replaceChildren(

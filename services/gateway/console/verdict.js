@@ -1,11 +1,13 @@
 // Is everything all right? What a snapshot says, in words, worst first.
+// Of promises it knows what this gateway has seen.
 
 import { bytes, modeName, ms, number, percent, span } from "./format.js";
 
 const REDIS_FULL = 0.95;
 const REDIS_BUSY = 0.8;
 const OLD_QUEUE_S = 5;
-const DRIFT = 0.15; // mean distance between a promised and a realised probability
+const DRIFT = 0.1; // calibration error; as of `adaserve doctor` and the alert AdaServeCalibrationOff
+const ENOUGH = 20; // requests with a target; fewer are no evidence, as for the alerts
 
 /** Why a verifier decodes as it does; words of the server that are not known here are shown as they are. */
 const REASONS = {
@@ -32,7 +34,7 @@ export function whyText(mode, reason) {
 /**
  * @typedef {{level: "bad"|"warn"|"ok", text: string}} Finding
  * @param {Object} snapshot of /admin/live
- * @returns {{level: "bad"|"warn"|"ok", title: string, findings: Finding[]}}
+ * @returns {{level: "bad"|"warn"|"ok"|"idle", title: string, findings: Finding[]}} idle: nothing to say
  */
 export function verdict(snapshot) {
   const findings = [
@@ -42,12 +44,18 @@ export function verdict(snapshot) {
     ...queues(snapshot.queue.tiers),
     ...redis(snapshot.redis),
   ].sort((a, b) => (a.level === b.level ? 0 : a.level === "bad" ? -1 : 1));
-  const worst = findings[0]?.level ?? "ok";
-  return { level: worst, title: titles(worst, findings), findings };
+  if (!findings.length) return { ...whenNothingIsWrong(snapshot.classes), findings };
+  return { level: findings[0].level, title: titles(findings), findings };
 }
 
-function titles(worst, findings) {
-  if (worst === "ok") return "Every promise is kept";
+function whenNothingIsWrong(classes) {
+  const promised = classes.filter((one) => one.objective !== null);
+  if (!promised.some((one) => one.requests)) return { level: "idle", title: "Nothing to report" };
+  if (!promised.every((one) => standing(one) === "ok")) return { level: "idle", title: "Too few requests to say" };
+  return { level: "ok", title: "Every objective is met at this gateway" };
+}
+
+function titles(findings) {
   const wrong = findings.filter((finding) => finding.level === "bad").length;
   const more = findings.length - wrong;
   if (!wrong) return more === 1 ? "Working, with one thing to look at" : `Working, with ${more} things to look at`;
@@ -68,16 +76,17 @@ function members(snapshot) {
 
 function promises(classes) {
   return classes
-    .filter((one) => isMissed(one))
+    .filter((one) => standing(one) === "bad")
     .map((one) => ({
       level: "bad",
-      text: `Class ${one.name} keeps ${percent(one.attainment)} of its promise; ${percent(one.objective)} is the objective.`,
+      text: `Class ${one.name} keeps ${percent(one.attainment)} of its promises at this gateway; ${percent(one.objective)} is the objective.`,
     }));
 }
 
-/** Whether a class falls short of its objective. */
-export function isMissed(one) {
-  return one.objective !== null && one.attainment !== null && one.attainment < one.objective;
+/** Whether a class meets its objective, "ok" or "bad"; "idle" where it has none, or too few requests to tell. */
+export function standing(one) {
+  if (one.objective === null || one.requests < ENOUGH) return "idle";
+  return one.attainment < one.objective ? "bad" : "ok";
 }
 
 function verifier(one) {

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from cli import diagnosis
 from deploy.dashboards.__main__ import DASHBOARDS
+from services.gateway.static_files import CONSOLE
 from shared import signals, telemetry
 from tests.unit.deploy.promql import ROOT, RULES, complaints, labels_of_records, rules
 
@@ -72,6 +74,17 @@ def test_the_panels_that_the_runbook_names_are_there() -> None:
 def test_every_alert_is_seen_to_fire() -> None:
     tested = "".join(path.read_text(encoding="utf-8") for path in TESTS)
     assert [alert["alert"] for alert in ALERTS if f'alertname="{alert["alert"]}", ' not in tested] == []
+
+
+def test_the_alerts_the_doctor_and_the_console_draw_the_same_lines() -> None:
+    verdict = (CONSOLE / "verdict.js").read_text(encoding="utf-8")
+    [drift], [enough] = (
+        re.findall(rf"^const {name} = ([\d.]+);", verdict, re.MULTILINE) for name in ("DRIFT", "ENOUGH")
+    )
+    exprs = {alert["alert"]: alert["expr"] for alert in ALERTS}
+    assert float(drift) == diagnosis.CALIBRATION_OFF
+    assert f'adaserve_calibration_error{{kind="calibrated"}}) > {drift}' in exprs["AdaServeCalibrationOff"]
+    assert exprs["AdaServeSloBurnFast"].endswith(f">= {enough}")
 
 
 @needs_promtool

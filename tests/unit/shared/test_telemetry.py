@@ -172,6 +172,7 @@ def test_no_counter_begins_with_more_than_a_few_series() -> None:
     assert max(len(list(counter.zeros())) for counter in counters) == signals.MAX_ZEROS
     assert not list(signals.HTTP_REQUESTS.zeros())
     assert not list(signals.SLO_REQUESTS.zeros())
+    assert len(list(signals.SLO_REQUESTS.zeros(slo_class=("chat",)))) == 2
 
 
 def test_a_hop_is_the_time_between_two_clocks_and_never_negative(quiet: Telemetry) -> None:

@@ -105,6 +105,13 @@ async def test_metrics_ride_beside_usage(served: Served) -> None:
     assert metrics["slo"]["met"] is (metrics["slo"]["tpot_ms"] <= 40)
 
 
+async def test_errors_of_the_server_are_counted_from_zero(served: Served) -> None:
+    metrics = (await served.http.get("/metrics")).text.splitlines()
+    for route in ("/v1/completions", "/v1/chat/completions"):
+        for status in (500, 502, 503, 504):
+            assert f'adaserve_http_requests_total{{route="{route}",status="{status}"}} 0.0' in metrics
+
+
 async def test_attainment_and_goodput_are_counted_by_class(served: Served) -> None:
     usage = [
         (await served.http.post("/v1/chat/completions", json={**CHAT, "adaserve": {"slo": slo}})).json()["usage"]

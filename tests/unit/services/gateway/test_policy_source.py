@@ -78,6 +78,20 @@ def file(tmp_path: Path, telemetry: Telemetry) -> File:
     return File(tmp_path / "policy.yaml", telemetry)
 
 
+def zeros(file: File, service_class: str) -> int:
+    lines = file.telemetry.prometheus().decode().splitlines()
+    counters = ("adaserve_slo_requests", "adaserve_slo_missed", "adaserve_goodput_tokens")
+    told = [line for line in lines if line.startswith(counters) and f'slo_class="{service_class}"' in line]
+    return len([line for line in told if line.endswith(" 0.0")])
+
+
+def test_what_a_class_promises_is_counted_from_zero(file: File) -> None:
+    assert (zeros(file, "chat"), zeros(file, "agents")) == (2 + 4 + 1, 0)
+    file.path.write_text(text(50).replace("\ntenants", "\n  agents: {tpot_ms: 9}\ntenants"))
+    file.look()
+    assert zeros(file, "agents") == 2 + 4 + 1
+
+
 def overwritten(path: Path, content: str) -> None:
     path.write_text(content)
 

@@ -156,7 +156,8 @@ def test_of_many_requests_the_least_slack_is_told_and_only_so_many() -> None:
 def test_what_is_older_than_the_window_does_not_count() -> None:
     recent = Recent()
     for second in range(3 * WINDOW_S):
-        recent.stepped(1000.0 * second, tokens=2, selected=3, accepted=1, taken=None)
+        recent.stepped(1000.0 * second, selected=3, accepted=1, taken=None)
+        recent.committed(2)
     sums, window_s = recent.sums(1000.0 * (3 * WINDOW_S - 1))
     assert (sums.num_steps, sums.num_tokens, sums.selected, window_s) == (
         WINDOW_S,
@@ -172,7 +173,7 @@ def test_what_is_older_than_the_window_does_not_count() -> None:
 def test_a_young_verifier_has_a_short_window(age_ms: float, window_s: float) -> None:
     recent = Recent()
     assert recent.sums(5.0)[1] == WINDOW_S
-    recent.stepped(5.0, tokens=1, selected=0, accepted=0, taken=None)
+    recent.stepped(5.0, selected=0, accepted=0, taken=None)
     assert recent.sums(5.0 + age_ms)[1] == window_s
 
 
@@ -182,6 +183,6 @@ def test_sums_of_lying_hints_still_fit() -> None:
     object.__setattr__(taken, "budget_used", most)
     object.__setattr__(taken, "phase", np.zeros(3, np.uint8))
     for _ in range(3):
-        recent.stepped(5.0, tokens=1, selected=3, accepted=0, taken=taken)
+        recent.stepped(5.0, selected=3, accepted=0, taken=taken)
     live = snapshot(Scheduler(BlockPool(8), max_running=1, prefill_chunk=8), recent, standing(), 5.0)
     assert (live.budget_used, live.slo_nodes) == (3 * most, 9)
