@@ -164,3 +164,17 @@ async def test_a_trusted_client_has_its_trace_also_when_it_comes_back(
         (await ask(served, "kind", **{"idempotency-key": "k", **headers})).raise_for_status()
     await served.until(lambda: len(collector.spans) == 2)
     assert {span.trace_id for span in collector.spans} == {TRACE}
+
+
+@pytest.mark.parametrize("options", [{"refuse_unreachable": False, "trace_missed_per_s": 0.001}])
+async def test_a_tenant_that_misses_every_time_does_not_fill_the_receiver(
+    collector: Collector, served: Served, options: dict[str, Any]
+) -> None:
+    for _ in range(3):
+        (await ask(served, "strict")).raise_for_status()
+    await ask(served, "watched")
+    await served.until(lambda: len(collector.spans) == 6)
+    classes = [span.attributes.get(signals.SLO_CLASS) for span in collector.spans]
+    assert (classes.count("strict"), classes.count("watched")) == (1, 1)
+    metrics = (await served.http.get("/metrics")).text
+    assert "adaserve_traces_left_out_total 2.0" in metrics
