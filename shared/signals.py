@@ -534,6 +534,12 @@ SLO_MISSED = _counter(
     slo_class=SLO_CLASSES,
     reason=("tpot", "ttft", "both", "failed"),
 )
+TRACES_LEFT_OUT = _counter(
+    "gateway",
+    "traces_left_out",
+    "{request}",
+    "Requests that missed or failed and were neither sampled nor told after the fact: too many in a second",
+)
 SLO_OBJECTIVE = _gauge(
     "gateway",
     "slo_objective",

@@ -187,4 +187,5 @@ class OpenSpan:
             return
         span.attributes.update(attributes or {})
         status = _UNSET if error is None else Status(StatusCode.ERROR, error)
-        span.tracer.export(span, now_ns() if end_ns is None else end_ns, status)
+        end_ns = now_ns() if end_ns is None else end_ns
+        span.tracer.export(span, max(span.start_ns, end_ns), status)  # a wall clock may be set back

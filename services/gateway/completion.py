@@ -327,15 +327,12 @@ class Completion:
         if is_over:
             self._measure(account, met)
         if is_over and self._parts.tracing.keeps_missed and (met is False or self._has_failed):
-            request_span.keep(self._span, self._parts.telemetry, account.stats, self._moments)
+            moments = request_span.Moments(self._queued_ns, self._first_ns)
+            allowance = self._parts.tracing.allowance
+            request_span.keep(self._span, self._parts.telemetry, account.stats, moments, allowance)
         if self._span.is_recorded:
             self._describe(account, met, error)
         self._span.end(error=error)
-
-    @property
-    def _moments(self) -> request_span.Moments:
-        committed_ns = int((self._delivery.first_ms or 0.0) * 1e6)
-        return request_span.Moments(self._queued_ns, committed_ns, self._first_ns)
 
     def _describe(self, account: Account, met: bool | None, error: str | None) -> None:
         self._span.set(request_span.asked(self.request, self.form, self._parts.tracing))

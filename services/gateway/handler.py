@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from services.gateway import admission, history, idempotency, slo, stream_ids, tenancy, usage_report
+from services.gateway.allowance import Allowance
 from services.gateway.answer import Answer
 from services.gateway.audit import Audit
 from services.gateway.authentication import Authenticator
@@ -414,4 +415,5 @@ def _tracing(settings: GatewaySettings) -> Tracing:
     server: dict[str, Attribute] = {signals.SERVER_ADDRESS: settings.http_host}
     if settings.http_port:
         server[signals.SERVER_PORT] = settings.http_port
-    return Tracing(settings.trust_traceparent, settings.trace_missed, server)
+    allowance = Allowance(settings.trace_missed_per_s, time.monotonic)
+    return Tracing(settings.trust_traceparent, settings.trace_missed, allowance, server)

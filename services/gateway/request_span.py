@@ -7,10 +7,12 @@ client wrote is among them: no prompt, no stop string, no user.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.gateway.accounts import Account
+from services.gateway.allowance import Allowance
 from services.gateway.errors import ApiError
 from services.gateway.form import Form
 from services.gateway.terms import Terms
@@ -22,23 +24,27 @@ from shared.tracing import Attribute, Attributes
 OPERATIONS = {"chat": "chat", "completions": "text_completion"}
 ROUTES = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 MS = 1_000_000  # in ns
+MISSED_PER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Tracing:
-    """What the operator wants traced: whether a client's word counts, whether missed targets are always told."""
+    """What the operator wants traced: whether a client's word counts, and how often a miss is told."""
 
     trusts_clients: bool = False
     keeps_missed: bool = True
+    allowance: Allowance = field(default_factory=lambda: Allowance(MISSED_PER_S, time.monotonic))
     server: Attributes = field(default_factory=dict)  # where this gateway listens
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Wall clock in ns, 0 for what has not been: queued, first token committed, first token arrived here."""
+    """This gateway's wall clock in ns, 0 for what has not been: queued, first token arrived here.
+
+    Not when Redis says that it was committed: two machines' clocks would make spans that end before they start.
+    """
 
     queued_ns: int = 0
-    committed_ns: int = 0
     arrived_ns: int = 0
 
 
@@ -115,22 +121,44 @@ def _work(stats: Mapping[str, float]) -> dict[str, Attribute]:
     }
 
 
-def keep(span: OpenSpan, telemetry: Telemetry, stats: Mapping[str, float], moments: Moments) -> None:
-    """Record a request that was not sampled, after the fact, with what the gateway alone knows of its way."""
-    if span.is_recorded or not span.keep():
+def keep(
+    span: OpenSpan, telemetry: Telemetry, stats: Mapping[str, float], moments: Moments, allowance: Allowance
+) -> None:
+    """Record a request that was not sampled, after the fact, with what the gateway alone knows of its way.
+
+    Beyond the allowance it is only counted.
+    """
+    if span.is_recorded or not span.start_ns:
         return
+    if not allowance.take():
+        telemetry.add(signals.TRACES_LEFT_OUT)
+        return
+    span.keep()
     span.set({signals.AFTER_THE_FACT: True})
     if not moments.queued_ns or "queue_ms" not in stats:
         return
-    claimed_ns = moments.queued_ns + int(stats["queue_ms"] * MS)
-    claimed_ns = min(claimed_ns, moments.committed_ns or claimed_ns)  # a take-over has been claimed again
+    queued_ns, claimed_ns, arrived_ns = _in_order(span.start_ns, moments, stats["queue_ms"])
     queued = {signals.QUEUE_MS: stats["queue_ms"], signals.AFTER_THE_FACT: True}
-    telemetry.child(span.traceparent, signals.VERIFIER_QUEUE, moments.queued_ns, claimed_ns, queued)
-    if moments.committed_ns:
+    telemetry.child(span.traceparent, signals.VERIFIER_QUEUE, queued_ns, claimed_ns, queued)
+    if moments.arrived_ns:
         known = {signals.AFTER_THE_FACT: True}
-        telemetry.child(span.traceparent, signals.VERIFIER_PREFILL, claimed_ns, moments.committed_ns, known)
+        telemetry.child(span.traceparent, signals.VERIFIER_PREFILL, claimed_ns, arrived_ns, known)
+
+
+def _in_order(start_ns: int, moments: Moments, queue_ms: float) -> tuple[int, int, int]:
+    """Queued, claimed and arrived, none before the one before it or the span's start, none in the future.
+
+    The wait is the verifier's figure, and may have begun before the gateway heard that the request is queued.
+    """
+    end_ns = max(start_ns, now_ns())
+    queued_ns = min(max(start_ns, moments.queued_ns), end_ns)
+    arrived_ns = min(max(queued_ns, moments.arrived_ns or end_ns), end_ns)
+    claimed_ns = min(queued_ns + max(0, int(queue_ms * MS)), arrived_ns)
+    return queued_ns, claimed_ns, arrived_ns
 
 
 def delivered(span: OpenSpan, telemetry: Telemetry, arrived_ns: int, waits: Attributes) -> None:
     """From the first token's arrival until now."""
-    telemetry.child(span.traceparent, signals.GATEWAY_DELIVER, arrived_ns, now_ns(), waits)
+    end_ns = max(span.start_ns, now_ns())
+    start_ns = min(max(span.start_ns, arrived_ns), end_ns)
+    telemetry.child(span.traceparent, signals.GATEWAY_DELIVER, start_ns, end_ns, waits)

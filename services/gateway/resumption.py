@@ -15,6 +15,7 @@ from services.gateway.stored import Stored
 from shared import signals
 from shared.errors import BusUnavailable, UnreadableMessage
 from shared.replies import Cancelled
+from shared.telemetry import OpenSpan
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -75,7 +76,7 @@ class Resumption:
             self._parts,
             digest=await digest_of(stored.request.prompt.tolist()),
             arrived=time.monotonic(),
-            span=self._parts.telemetry.request(traceparent, signals.GATEWAY_REQUEST, link=stored.traceparent),
+            span=self._span(traceparent, stored),
             traceparent=stored.traceparent,
             cost=stored.cost,
             weight=stored.weight,
@@ -88,6 +89,16 @@ class Resumption:
         )
         await opened(completion, completion.join())
         return completion
+
+    def _span(self, traceparent: str | None, stored: Stored) -> OpenSpan:
+        """The die was thrown at the request's beginning: whoever comes back does not throw it again."""
+        return self._parts.telemetry.request(
+            traceparent,
+            signals.GATEWAY_REQUEST,
+            share=0.0,
+            trusts=self._parts.tracing.trusts_clients,
+            link=stored.traceparent,
+        )
 
 
 async def opened(completion: Completion, opening: Awaitable[T]) -> T:

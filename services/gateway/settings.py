@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from services.gateway.request_span import MISSED_PER_S
 from shared.messages import MAX_CONTEXT
 from shared.settings import Name, Port, ServiceSettings
 
@@ -54,6 +55,9 @@ class GatewaySettings(ServiceSettings):
     trace_missed: bool = Field(
         default=True,
         description="a span for each request that missed its SLO or failed, though it was not sampled",
+    )
+    trace_missed_per_s: float = Field(
+        default=MISSED_PER_S, gt=0, le=10_000, description="so many of those, of this gateway; the rest is counted"
     )
     admin_key: str | None = Field(
         default=None,

@@ -138,3 +138,43 @@ async def test_a_trusted_client_has_its_trace(
     (await ask(served, "kind", traceparent=f"00-{TRACE}-{PARENT}-01")).raise_for_status()
     await served.until(lambda: len(collector.spans) == 2)
     assert {span.trace_id for span in collector.spans} == {TRACE}
+
+
+async def test_whoever_comes_back_is_sampled_only_where_the_request_is(
+    collector: Collector, served: Served
+) -> None:
+    client = f"00-{TRACE}-{PARENT}-01"
+    for headers in ({}, {"traceparent": client}, {}, {"traceparent": client}):
+        (await ask(served, "kind", **{"idempotency-key": "k", **headers})).raise_for_status()
+    for _ in range(2):
+        (await ask(served, "watched", **{"idempotency-key": "w"})).raise_for_status()
+    await served.until(lambda: len(collector.spans) == 4)
+    roots = [span for span in collector.spans if span.name == signals.GATEWAY_REQUEST]
+    first, again = sorted(roots, key=lambda span: len(span.links))
+    assert {span.attributes[signals.SLO_CLASS] for span in roots} == {"watched"}
+    assert (first.links, again.links) == ((), ((first.trace_id, first.span_id),))
+    assert len(served.verifier.requests) == 2
+
+
+@pytest.mark.parametrize("options", [{"refuse_unreachable": False, "trust_traceparent": True}])
+async def test_a_trusted_client_has_its_trace_also_when_it_comes_back(
+    collector: Collector, served: Served, options: dict[str, Any]
+) -> None:
+    for headers in ({}, {"traceparent": f"00-{TRACE}-{PARENT}-01"}):
+        (await ask(served, "kind", **{"idempotency-key": "k", **headers})).raise_for_status()
+    await served.until(lambda: len(collector.spans) == 2)
+    assert {span.trace_id for span in collector.spans} == {TRACE}
+
+
+@pytest.mark.parametrize("options", [{"refuse_unreachable": False, "trace_missed_per_s": 0.001}])
+async def test_a_tenant_that_misses_every_time_does_not_fill_the_receiver(
+    collector: Collector, served: Served, options: dict[str, Any]
+) -> None:
+    for _ in range(3):
+        (await ask(served, "strict")).raise_for_status()
+    await ask(served, "watched")
+    await served.until(lambda: len(collector.spans) == 6)
+    classes = [span.attributes.get(signals.SLO_CLASS) for span in collector.spans]
+    assert (classes.count("strict"), classes.count("watched")) == (1, 1)
+    metrics = (await served.http.get("/metrics")).text
+    assert "adaserve_traces_left_out_total 2.0" in metrics
