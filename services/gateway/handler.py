@@ -107,6 +107,7 @@ class Gateway:
             admin_key=settings.admin_key,
             is_local=is_loopback(settings.http_host),
             is_unsafe=settings.unsafe_open_bind,
+            allowed_hosts=settings.host_names,
         )
         self.prompts = Prompts(tokenizer)
         self._resumption = Resumption(parts)

@@ -66,6 +66,17 @@ class GatewaySettings(ServiceSettings):
     unsafe_open_bind: bool = Field(
         default=False, description="listen beyond loopback although nobody is asked for a key"
     )
+    allowed_hosts: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_., -]*$",
+        max_length=4096,
+        description="names that it may be asked by on loopback while it asks for no key, with commas between",
+    )
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """Names in `allowed_hosts`, in lower case."""
+        return frozenset(name.strip().lower() for name in self.allowed_hosts.split(",") if name.strip())
 
     @property
     def model_id(self) -> str:
