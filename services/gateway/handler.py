@@ -111,7 +111,7 @@ class Gateway:
         )
         self.prompts = Prompts(tokenizer)
         self._resumption = Resumption(parts)
-        self.inspection = Inspection(self._bus, self._resumption, self.prompts, tokenizer)
+        self.inspection = Inspection(self._bus, self._resumption, tokenizer)
         self.live = LiveView(self._bus, parts.attainment, lambda: self.policies.current)
         self._schemas = SchemaCheck(settings.target)
         self._submission = self._new_submission(parts)

@@ -44,7 +44,10 @@ class GatewaySettings(ServiceSettings):
     padding: bool = Field(default=False, description="pads all streams whose requests do not say otherwise")
     padding_bytes: int = Field(default=256, ge=16, le=16_384, description="of which a padded event is a multiple")
     max_inspected: int = Field(
-        default=8, ge=0, le=1024, description="requests of the cell that may be inspected at a time"
+        default=8,
+        ge=0,
+        le=128,
+        description="requests of the cell that may be inspected at a time; eight times as many are kept",
     )
     drain_s: int = Field(default=30, ge=0, le=3600, description="how long open streams may go on after SIGTERM")
     trust_traceparent: bool = Field(
