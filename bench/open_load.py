@@ -78,7 +78,7 @@ async def probe(port: int, every_s: float) -> list[float]:
         while True:
             await asyncio.sleep(every_s)
             sent = time.monotonic()
-            await _exchange(port, b"GET /live HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n")
+            await _exchange(port, b"GET /live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
             took.append(time.monotonic() - sent)
     return took
 
@@ -87,7 +87,7 @@ def _request(ask: Ask) -> bytes:
     content = json.dumps({"model": "default", **ask.body}).encode()
     head = (
         "POST /v1/completions HTTP/1.1",
-        "host: gateway",
+        "host: localhost",
         "connection: close",
         "content-type: application/json",
         f"x-adaserve-tenant: {ask.tenant}",

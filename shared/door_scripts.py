@@ -1,4 +1,5 @@
-"""Functions behind the gateways' door as typed calls: API keys, and how many requests a tenant has under way.
+"""Functions behind the gateways' door as typed calls: API keys, how many requests a tenant has under way, and
+which of them are inspected.
 
 Pure builders and reply parsers, like `shared.scripts`. Every call may be repeated after a lost reply.
 """
@@ -12,7 +13,7 @@ from typing import Any
 from shared.functions import Call
 from shared.records import Argument
 from shared.replies import text
-from shared.topics import RUNNING_LEASE_MS, Keys
+from shared.topics import INSPECT_TTL_S, RUNNING_LEASE_MS, Keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,16 @@ def hold(
 def let_go(keys: Keys, *, tenant: str, requests: Sequence[str]) -> Call[None]:
     """Counts them no more."""
     return Call("adaserve_let_go", (keys.running(tenant),), (keys.prefix, *requests), lambda _: None)
+
+
+def open_inspected(keys: Keys, *, tenant: str, requests: Sequence[str], limit: int) -> Call[None]:
+    """Makes the streams of a tenant's inspected requests; of all tenants no more than `limit` are kept."""
+    return Call(
+        "adaserve_open_inspected",
+        (keys.inspected,),
+        (keys.prefix, limit, INSPECT_TTL_S, tenant, *requests),
+        lambda _: None,
+    )
 
 
 def read_keys(keys: Keys, *, known_version: str) -> Call[KeyRecords | None]:

@@ -14,33 +14,36 @@ from shared.topics import INSPECT_MAXLEN, INSPECT_TTL_S, LIVE_TTL_S, Keys
 Inspected = InspectedTree | InspectedStep
 
 KINDS: Mapping[str, type[Inspected]] = {"tree": InspectedTree, "step": InspectedStep}
-SPARE = 128  # entries above the bound, which Redis keeps by whole blocks
+PAGE = 64  # entries that are read at a time: 32 iterations, which are less than a megabyte of JSON
 
 
 def note(keys: Keys, request: str, message: Inspected) -> tuple[Command, Command]:
-    """Appends one half of an iteration, and lets the stream live on."""
+    """Appends one half of an iteration, and lets the stream live on, where there is one.
+
+    Gateways make them, so that they can bound how many there are (`door_scripts.open_inspected`).
+    """
     stream, kind = keys.inspect(request), "tree" if isinstance(message, InspectedTree) else "step"
     return (
-        ("XADD", stream, "MAXLEN", "~", INSPECT_MAXLEN, "*", kind, codec.encode(message)),
+        ("XADD", stream, "NOMKSTREAM", "MAXLEN", "~", INSPECT_MAXLEN, "*", kind, codec.encode(message)),
         ("EXPIRE", stream, INSPECT_TTL_S),
     )
 
 
 def read(keys: Keys, request: str, after: str | None) -> Command:
-    """The last entries after an id, newest first."""
+    """The first PAGE entries after an id."""
     start = "-" if after is None else f"({after}"
-    return ("XREVRANGE", keys.inspect(request), "+", start, "COUNT", INSPECT_MAXLEN + SPARE)
+    return ("XRANGE", keys.inspect(request), start, "+", "COUNT", PAGE)
 
 
 def entries(reply: Iterable[Any]) -> list[tuple[str, Inspected]]:
-    """Of `read`'s reply, oldest first, with their ids; what cannot be read is left out."""
+    """Of `read`'s reply with their ids; what cannot be read is left out."""
     found = []
     for entry_id, fields in reply:
         try:
             found.append((entry_id.decode(), _message(fields)))
         except UnreadableMessage:
             continue
-    return found[::-1]
+    return found
 
 
 def _message(fields: Mapping[bytes, bytes]) -> Inspected:

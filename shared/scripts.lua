@@ -624,6 +624,42 @@ local function let_go(keys, args)
   return 'OK'
 end
 
+-- KEYS inspected. ARGV prefix, limit, life in s, tenant, requests. Makes the streams that their iterations are told in;
+-- whoever tells makes none. So there are never more of them than `limit`: the oldest goes of the tenant that has most.
+local function open_inspected(keys, args)
+  local prefix, limit, life_s, tenant = args[1], tonumber(args[2]), args[3], args[4]
+  local function stream_of(member) return prefix .. 'inspect:' .. string.match(member, '^[^:]*') end
+  for i = 5, #args do
+    local member = args[i] .. ':' .. tenant
+    redis.call('ZADD', keys[1], 'NX', now(), member)
+    if redis.call('EXISTS', stream_of(member)) == 0 then
+      redis.call('XADD', stream_of(member), 'MAXLEN', 0, '*', 'opened', '')
+      redis.call('EXPIRE', stream_of(member), life_s)
+    end
+  end
+  local kept, count = {}, {}
+  for _, member in ipairs(redis.call('ZRANGE', keys[1], 0, -1)) do
+    if redis.call('EXISTS', stream_of(member)) == 1 then
+      local owner = string.match(member, ':(.*)$')
+      kept[#kept + 1] = { member = member, owner = owner }
+      count[owner] = (count[owner] or 0) + 1
+    else
+      redis.call('ZREM', keys[1], member)
+    end
+  end
+  while #kept > limit do
+    local oldest = 1
+    for place, one in ipairs(kept) do
+      if count[one.owner] > count[kept[oldest].owner] then oldest = place end
+    end
+    local gone = table.remove(kept, oldest)
+    count[gone.owner] = count[gone.owner] - 1
+    redis.call('UNLINK', stream_of(gone.member))
+    redis.call('ZREM', keys[1], gone.member)
+  end
+  return 'OK'
+end
+
 -- KEYS api keys, version. ARGV prefix, the version that the caller knows. Nil where that is the present one, else the
 -- present one ('' for none) and all records.
 local function read_keys(keys, args)
@@ -668,5 +704,6 @@ redis.register_function('adaserve_forget_verifier', forget_verifier)
 redis.register_function('adaserve_add_labels', add_labels)
 redis.register_function('adaserve_hold', hold)
 redis.register_function { function_name = 'adaserve_let_go', callback = let_go, flags = { 'allow-oom' } }
+redis.register_function('adaserve_open_inspected', open_inspected)
 redis.register_function { function_name = 'adaserve_read_keys', callback = read_keys, flags = { 'no-writes' } }
 redis.register_function('adaserve_write_keys', write_keys)

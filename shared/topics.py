@@ -48,9 +48,9 @@ CONTROL_MAXLEN = 1_024
 AUDIT_MAXLEN = 10_000
 """What operators did lately; for longer, keep the gateways' log."""
 INSPECT_MAXLEN = 1_024
-"""Two entries an iteration: the last 512 of an inspected request."""
+"""Two entries an iteration: the last 512 of an inspected request, 1.9 MB at most."""
 INSPECT_TTL_S = 600
-"""As long after the last iteration as the request itself may be read."""
+"""As long after the last iteration as the request itself may be read, unless newer ones need the room."""
 LIVE_TTL_S = 5
 """A verifier that has stopped telling is not shown as if it went on."""
 WATCHED_TTL_S = 10
@@ -208,6 +208,11 @@ class Keys:
     def inspect(self, request: str) -> str:
         """Stream of an inspected request's iterations (shared.inspection); INSPECT_TTL_S after the last entry."""
         return f"{self.prefix}inspect:{request}"
+
+    @property
+    def inspected(self) -> str:
+        """Sorted set: `<request>:<tenant>` of all such streams, by when they were made."""
+        return f"{self.prefix}inspected"
 
     @property
     def watched(self) -> str:

@@ -44,8 +44,8 @@ class Crowd:
 
     def request(self, place: int) -> bytes:
         content = json.dumps({**self.body, "seed": place}).encode()
-        head = "POST /v1/completions HTTP/1.1\r\nhost: load\r\ncontent-type: application/json\r\ncontent-length: "
-        return f"{head}{len(content)}\r\n\r\n".encode() + content
+        head = "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        return f"{head}content-length: {len(content)}\r\n\r\n".encode() + content
 
 
 class Stream(asyncio.Protocol):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services.gateway import origins
 from services.gateway.errors import ApiError
 from services.gateway.key_ring import KeyRing
 from services.gateway.static_files import PREFIX
@@ -42,10 +43,14 @@ class Caller:
     tenant: str | None = None
 
 
+_UNASKED = (Caller(OPEN_DOOR), Caller(OPEN_OPERATOR))
+
+
 class Authenticator:
     """Asks for a key wherever any is known or the gateway can be reached from other machines.
 
-    Without a key of its own, /admin is open on loopback only: whoever is there can read the gateway's memory.
+    Without a key of its own, /admin is open on loopback only: whoever is there can read the gateway's memory. What
+    comes in without a key must not come from a foreign web page (services.gateway.origins).
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class Authenticator:
         admin_key: str | None,
         is_local: bool,
         is_unsafe: bool,
+        allowed_hosts: Collection[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ring = ring
@@ -63,6 +69,7 @@ class Authenticator:
         self._admin_key = admin_key
         self._is_local = is_local
         self._is_unsafe = is_unsafe
+        self._allowed_hosts = allowed_hosts
         self._clock = clock
 
     @property
@@ -70,14 +77,19 @@ class Authenticator:
         """Whether the gateway may listen where it is told to: not beyond loopback while nobody has a key."""
         return self._is_local or self._is_unsafe or bool(self._ring.keys) or self._admin_key is not None
 
-    def caller(self, path: str, authorization: str) -> Caller:
+    def caller(self, path: str, headers: Headers) -> Caller:
         """Raises ApiError 401 and 403."""
+        authorization = headers.get("authorization", "")
         scope = KeyScope.ADMIN if path == ADMIN or path.startswith(f"{ADMIN}/") else KeyScope.INFERENCE
         try:
-            return self._operator(authorization) if scope is KeyScope.ADMIN else self._user(authorization)
+            is_admin = scope is KeyScope.ADMIN
+            caller = self._operator(authorization) if is_admin else self._user(authorization)
         except Refused as refused:
             self._telemetry.add(signals.AUTH_FAILURES, reason=refused.reason)
             raise
+        if caller in _UNASKED and self._is_local:
+            origins.check(headers, self._allowed_hosts)
+        return caller
 
     def _user(self, authorization: str) -> Caller:
         if not self._ring.keys and (self._is_local or self._is_unsafe):
@@ -133,7 +145,7 @@ class Authentication:
         if scope["type"] == "http" and not _is_open(scope["path"]):
             headers = Headers(scope=scope)
             try:
-                caller = self._authenticator.caller(scope["path"], headers.get("authorization", ""))
+                caller = self._authenticator.caller(scope["path"], headers)
                 scope = _entered(scope, caller, headers.get(TENANT_HEADER))
             except ApiError as error:
                 await error.response()(scope, receive, send)

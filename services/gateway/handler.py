@@ -108,10 +108,11 @@ class Gateway:
             admin_key=settings.admin_key,
             is_local=is_loopback(settings.http_host),
             is_unsafe=settings.unsafe_open_bind,
+            allowed_hosts=settings.host_names,
         )
         self.prompts = Prompts(tokenizer)
         self._resumption = Resumption(parts)
-        self.inspection = Inspection(self._bus, self._resumption, self.prompts, tokenizer)
+        self.inspection = Inspection(self._bus, self._resumption, tokenizer)
         self.live = LiveView(self._bus, parts.attainment, lambda: self.policies.current)
         self._schemas = SchemaCheck(settings.target)
         self._submission = self._new_submission(parts)

@@ -13,7 +13,6 @@ from shared.tree import ROOT
 Json = dict[str, Any]
 Spell = Callable[[int], str]
 
-MAX_ITERATIONS = 512
 _UNTOLD = {"need": None, "budget": 0, "rows": 0, "depth": 0, "width": 0}
 _UNTOLD_MS = {"draft_ms": 0.0, "select_ms": 0.0, "predicted_ms": 0.0}
 
@@ -21,7 +20,7 @@ _UNTOLD_MS = {"draft_ms": 0.0, "select_ms": 0.0, "predicted_ms": 0.0}
 def joined(
     entries: Iterable[tuple[str, InspectedTree | InspectedStep]], spell: Spell
 ) -> tuple[list[Json], str | None]:
-    """The last MAX_ITERATIONS of them, oldest first, and the id of the last entry that was used, None for none.
+    """All of them, oldest first, and the id of the last entry that was used, None for none.
 
     ``entries`` as they stand in the stream, where a tree comes before its step. A step that begins where an
     earlier one did, or before it, was taken again by another verifier: what those drew was not committed.
@@ -37,8 +36,7 @@ def joined(
         while steps and steps[-1].position >= told.position:
             steps.pop()
         steps.append(told)
-    last = steps[-MAX_ITERATIONS:]
-    return [_iteration(step, trees.get((step.position, step.step)), spell) for step in last], cursor
+    return [_iteration(step, trees.get((step.position, step.step)), spell) for step in steps], cursor
 
 
 def _iteration(step: InspectedStep, tree: InspectedTree | None, spell: Spell) -> Json:

@@ -18,7 +18,7 @@ from services.gateway.leases import Leases
 from services.gateway.rate_limits import FIELDS, LimitReached, Standing, Unit, Window
 from services.gateway.shared_counts import Spending, Together
 from services.gateway.tasks import end, vital
-from shared import signals
+from shared import door_scripts, signals
 from shared.errors import BusUnavailable
 from shared.policy import Policy, Tenant
 from shared.telemetry import Telemetry
@@ -26,6 +26,7 @@ from shared.telemetry import Telemetry
 logger = logging.getLogger(__name__)
 
 INSPECTED = ":inspected"  # in the place of a tenant, none of which has a colon in its name
+KEPT_EACH = 8  # streams of iterations that are kept for each request that may be inspected at a time
 AGAIN_S = 1.0  # what a client is told to wait for a place
 LAST_WORDS_S = 1.0  # for what is given back when the gateway stops
 
@@ -41,6 +42,7 @@ class Quotas:
         policy: Callable[[], Policy | None],
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._bus = bus
         together = Together(telemetry)
         self.spending = Spending(url, bus.keys, together)
         self.leases = Leases(bus, together, self.later)
@@ -73,6 +75,14 @@ class Quotas:
         if is_inspected:
             found.keep_inspected(request)
         return found
+
+    async def open_inspected(self, tenant: str, requests: Sequence[str], limit: int) -> None:
+        """The streams that their iterations are told in. Without Redis nothing will be told."""
+        call = door_scripts.open_inspected(self._bus.keys, tenant=tenant, requests=requests, limit=limit)
+        try:
+            await self._bus.call(call)
+        except BusUnavailable as error:
+            logger.info("nothing will be told of inspected requests: %s", error)
 
     def refused(self, field: str) -> None:
         """Count it."""
@@ -172,10 +182,14 @@ class Grant:
             self._quotas.leases.keep(self._tenant, request)
 
     async def inspect(self, requests: Sequence[str], limit: int) -> None:
-        """Places among the requests of the cell that are inspected, whoever's they are. Raises ApiError 429."""
+        """Places among the requests of the cell that are inspected, whoever's they are. Raises ApiError 429.
+
+        Their iterations push out the oldest of those that are kept, of the tenant that has most of them.
+        """
         if not await self._quotas.leases.take(INSPECTED, requests, limit):
             raise rate_limits.too_many_inspected(limit, AGAIN_S)
         self._inspected.update(requests)
+        await self._quotas.open_inspected(self._tenant, requests, KEPT_EACH * limit)
 
     def keep_inspected(self, request: str) -> None:
         """A place for an inspected request that runs."""

@@ -45,7 +45,10 @@ class GatewaySettings(ServiceSettings):
     padding: bool = Field(default=False, description="pads all streams whose requests do not say otherwise")
     padding_bytes: int = Field(default=256, ge=16, le=16_384, description="of which a padded event is a multiple")
     max_inspected: int = Field(
-        default=8, ge=0, le=1024, description="requests of the cell that may be inspected at a time"
+        default=8,
+        ge=0,
+        le=128,
+        description="requests of the cell that may be inspected at a time; eight times as many are kept",
     )
     drain_s: int = Field(default=30, ge=0, le=3600, description="how long open streams may go on after SIGTERM")
     trust_traceparent: bool = Field(
@@ -70,6 +73,17 @@ class GatewaySettings(ServiceSettings):
     unsafe_open_bind: bool = Field(
         default=False, description="listen beyond loopback although nobody is asked for a key"
     )
+    allowed_hosts: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_., -]*$",
+        max_length=4096,
+        description="names that it may be asked by on loopback while it asks for no key, with commas between",
+    )
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """Names in `allowed_hosts`, in lower case."""
+        return frozenset(name.strip().lower() for name in self.allowed_hosts.split(",") if name.strip())
 
     @property
     def model_id(self) -> str:

@@ -34,8 +34,11 @@ def test_an_inspected_stream_tells_the_whole_story_of_its_tokens(stack: LocalSta
     assert len(flags) == len(ids)
     assert {True, False} == set(flags)
 
-    told = stack.get(f"/v1/streams/{stream}/inspect")
+    first = told = stack.get(f"/v1/streams/{stream}/inspect")
     iterations = told["iterations"]
+    while told["more"]:
+        told = stack.get(f"/v1/streams/{stream}/inspect?after={told['cursor']}")
+        iterations += told["iterations"]
     assert (told["id"], told["object"]) == (stream, "inspect")
     told_flags, text, position = [], "", iterations[0]["position"]
     for iteration in iterations:
@@ -56,7 +59,7 @@ def test_an_inspected_stream_tells_the_whole_story_of_its_tokens(stack: LocalSta
 
     later = stack.get(f"/v1/streams/{stream}/inspect?after={told['cursor']}")
     assert (later["iterations"], later["cursor"]) == ([], told["cursor"])
-    assert stack.get(f"/admin/streams/{stream}/inspect") == told
+    assert stack.get(f"/admin/streams/{stream}/inspect")["cursor"] == first["cursor"]
 
 
 def test_the_live_view_shows_a_request_while_it_runs(stack: LocalStack) -> None:

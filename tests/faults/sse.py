@@ -67,7 +67,12 @@ async def ask(
     """Send a request; its answer is still to be read. Raises OSError."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     content = b"" if body is None else json.dumps(body).encode()
-    sent = {"host": "cell", "content-type": "application/json", "content-length": len(content), **(headers or {})}
+    sent = {
+        "host": "localhost",
+        "content-type": "application/json",
+        "content-length": len(content),
+        **(headers or {}),
+    }
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in sent.items()), "", ""]
     writer.write("\r\n".join(lines).encode() + content)
     await writer.drain()

@@ -77,6 +77,7 @@ export class Iterations {
       if (this.id !== id) return false;
       this.cursor = found.cursor ?? this.cursor;
       this.take(found.iterations);
+      if (found.more) return await this.look(id);
     } catch (error) {
       return !error.isMissing && !error.isUnauthorised;
     }

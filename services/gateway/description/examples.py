@@ -147,6 +147,7 @@ INSPECTED: Json = {
     "id": REQUEST,
     "object": "inspect",
     "cursor": "1790000000123-0",
+    "more": False,
     "iterations": [
         {
             "position": 9,

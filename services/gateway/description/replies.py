@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.inspect_store import PAGE
+
 REQUEST_ID = "[0-9a-f]{32}"
 Milliseconds = float
 FinishReason = Literal["stop", "length"]
@@ -311,12 +313,13 @@ class Iteration(Reply):
 
 
 class Inspected(Reply):
-    """Iterations after the cursor that was given, oldest first; `cursor` is for the next look."""
+    """A page of iterations after the cursor that was given, oldest first; `cursor` is for the next look."""
 
     id: str = Field(pattern=f"^{REQUEST_ID}$")
     object: Literal["inspect"]
     cursor: str = Field(pattern="^[0-9]+-[0-9]+$")
-    iterations: list[Iteration] = Field(max_length=512)
+    more: bool = Field(description="whether to look again at once, for what is there already")
+    iterations: list[Iteration] = Field(max_length=PAGE)
 
 
 class Tokens(Reply):

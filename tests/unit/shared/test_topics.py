@@ -38,6 +38,7 @@ def names_of(keys: Keys, member: str) -> list[str]:
         keys.spent,
         keys.incarnation,
         keys.inspect(member),
+        keys.inspected,
         keys.members("verifier"),
         keys.heartbeat("verifier", member),
     ]
@@ -75,6 +76,7 @@ def test_names_are_those_of_the_protocol() -> None:
         "{eu-1}:spent",
         "{eu-1}:incarnation",
         "{eu-1}:inspect:x.1",
+        "{eu-1}:inspected",
         "{eu-1}:verifiers",
         "{eu-1}:heartbeat:verifier:x.1",
     ]

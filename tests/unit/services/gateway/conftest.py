@@ -112,7 +112,7 @@ async def front(
     gateway = Gateway(settings, "gateway.test", tokenizer, telemetry)
     await gateway.start()
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(create_app(gateway)), base_url="http://x"
+        transport=httpx.ASGITransport(create_app(gateway)), base_url="http://localhost"
     ) as client:
         yield client
     await gateway.stop()

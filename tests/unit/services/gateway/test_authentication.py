@@ -13,9 +13,11 @@ import httpx
 import openai
 import pytest
 import pytest_asyncio
+from starlette.datastructures import Headers
 from typer.testing import CliRunner
 
 from cli.main import app
+from services.gateway import origins
 from services.gateway.authentication import OPEN_DOOR, OPEN_OPERATOR, STATIC_OPERATOR, Authenticator, Caller
 from services.gateway.errors import ApiError
 from services.gateway.keys_api import MAX_NOTE
@@ -378,6 +380,10 @@ def door(telemetry: Telemetry, *keys: ApiKey, **settings: Any) -> Authenticator:
     return Authenticator(Ring(*keys), telemetry, **chosen)  # type: ignore[arg-type]
 
 
+def said(authorization: str) -> Headers:
+    return Headers({"host": "localhost:8000", "authorization": authorization})
+
+
 KEY = ApiKey(
     id="k",
     tenant="acme",
@@ -390,15 +396,16 @@ KEY = ApiKey(
 
 def test_without_keys_only_loopback_is_open(telemetry: Telemetry) -> None:
     local, unsafe = door(telemetry), door(telemetry, is_local=False, is_unsafe=True)
-    assert local.caller("/v1/models", "") == Caller(OPEN_DOOR)
-    assert local.caller("/admin/mode", "") == Caller(OPEN_OPERATOR)
-    assert unsafe.caller("/v1/models", "Bearer none") == Caller(OPEN_DOOR)
+    assert local.caller("/v1/models", said("")) == Caller(OPEN_DOOR)
+    assert local.caller("/admin/mode", said("")) == Caller(OPEN_OPERATOR)
+    assert unsafe.caller("/v1/models", said("Bearer none")) == Caller(OPEN_DOOR)
+    assert unsafe.caller("/v1/models", Headers({"host": "anything"})) == Caller(OPEN_DOOR)
     with pytest.raises(ApiError, match="ADASERVE_ADMIN_KEY"):
-        unsafe.caller("/admin/mode", "")
+        unsafe.caller("/admin/mode", said(""))
     beyond = door(telemetry, is_local=False, admin_key=ADMIN)
     with pytest.raises(ApiError, match="API key is needed"):
-        beyond.caller("/v1/models", "")
-    assert beyond.caller("/admin/keys", f"bearer  {ADMIN} ") == Caller(STATIC_OPERATOR)
+        beyond.caller("/v1/models", said(""))
+    assert beyond.caller("/admin/keys", said(f"bearer  {ADMIN} ")) == Caller(STATIC_OPERATOR)
 
 
 @pytest.mark.parametrize(
@@ -418,8 +425,8 @@ def test_beyond_loopback_it_needs_keys(telemetry: Telemetry, keys: Any, settings
 def test_keys_are_asked_for_on_loopback_too_once_there_are_any(telemetry: Telemetry) -> None:
     for settings in ({}, {"is_local": False, "is_unsafe": True}):
         with pytest.raises(ApiError, match="API key is needed"):
-            door(telemetry, KEY, **settings).caller("/v1/models", "")
-        assert door(telemetry, KEY, **settings).caller("/v1/models", "Bearer sk-k-s") == Caller("k", "acme")
+            door(telemetry, KEY, **settings).caller("/v1/models", said(""))
+        assert door(telemetry, KEY, **settings).caller("/v1/models", said("Bearer sk-k-s")) == Caller("k", "acme")
 
 
 async def test_without_a_policy_a_keys_tenant_is_its_own(served: Served, key: str) -> None:
@@ -445,3 +452,71 @@ async def test_a_running_stream_goes_on_when_its_key_is_revoked(served: Served, 
     await served.http.delete(f"/admin/keys/{key.split('-')[1]}", headers=bearer(ADMIN))
     gate.set()
     assert (await running).status_code == 200
+
+
+REBOUND = {"host": "evil.example:8000"}
+FOREIGN = {"origin": "http://evil.example"}
+HOST, ORIGIN = (403, "host_not_allowed"), (403, "origin_not_allowed")
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/streams/x/inspect", "/admin/mode", "/admin/keys", "/nowhere"])
+class TestWhileNobodyIsAsked:
+    @pytest.fixture
+    def options(self) -> dict[str, Any]:
+        return {"allowed_hosts": "AI.example, other.example"}
+
+    async def test_a_page_that_calls_this_machine_its_own_is_refused(self, served: Served, path: str) -> None:
+        answer = await served.http.get(path, headers=REBOUND)
+        assert refusal(answer) == HOST
+        assert "ADASERVE_ALLOWED_HOSTS" in answer.json()["error"]["message"]
+        assert answer.headers["x-request-id"]
+
+    async def test_a_request_from_a_foreign_page_is_refused(self, served: Served, path: str) -> None:
+        assert refusal(await served.http.post(path, headers=FOREIGN)) == ORIGIN
+        assert refusal(await served.http.post(path, headers={"sec-fetch-site": "cross-site"})) == ORIGIN
+
+    async def test_a_key_opens_it_to_any_name(self, served: Served, path: str) -> None:
+        both = bearer((await make(served.http, scopes=["inference", "admin"]))["key"])
+        assert (await served.http.get(path, headers={**both, **REBOUND})).status_code in (200, 404)
+        assert (await served.http.get(path, headers={**both, **FOREIGN})).status_code in (200, 404)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "localhost"},
+        {"host": "LocalHost:1", "origin": "http://localhost:1", "sec-fetch-site": "same-origin"},
+        {"host": "127.0.0.1:8000"},
+        {"host": "[::1]:8000", "origin": "http://[::1]:8000"},
+        {"host": "ai.example"},
+        {"host": "127.0.0.1:8000", "origin": "https://ai.example"},
+    ],
+)
+def test_own_and_allowed_names_are_let_in(headers: dict[str, str]) -> None:
+    origins.check(Headers(headers), {"ai.example"})
+
+
+@pytest.mark.parametrize("host", ["", "ai.example.evil", "localhost.evil", "192.0.2.1", "[::2]", "[", "x:y:z"])
+def test_no_other_name_is_let_in(host: str) -> None:
+    with pytest.raises(ApiError, match="Host"):
+        origins.check(Headers({"host": host}), {"ai.example"})
+
+
+@pytest.mark.parametrize("origin", ["null", "", "http://localhost:3000", "https://ai.example.evil", "http://["])
+def test_no_page_of_another_server_or_port_is_let_in(origin: str) -> None:
+    with pytest.raises(ApiError, match="Origin"):
+        origins.check(Headers({"host": "localhost:8000", "origin": origin}), {"ai.example"})
+
+
+async def test_what_is_always_open_is_asked_by_any_name(served: Served) -> None:
+    for path in ("/live", "/ready", "/metrics", "/version", "/"):
+        assert (await served.http.get(path, headers=REBOUND | FOREIGN)).status_code == 200
+
+
+async def test_no_body_is_taken_for_json_that_is_not_said_to_be(served: Served) -> None:
+    """What a foreign page can send without asking first (Fetch standard, simple requests)."""
+    for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        for path in ("/v1/completions", "/admin/keys"):
+            headers = {"content-type": content_type}
+            answer = await served.http.post(path, content=b"{}", headers=headers | bearer(ADMIN))
+            assert refusal(answer) == (415, "unsupported_media_type")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
+import time
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
+from services.gateway import inspection
 from services.gateway.app import VERSION
 from services.gateway.description.document import document
-from shared.inspect_store import note
+from services.gateway.quotas import KEPT_EACH
+from shared.inspect_store import PAGE, note
 from shared.inspection import InspectedStep, InspectedTree
 from shared.topics import INSPECT_TTL_S
 from tests.conformance.described import Described
@@ -145,6 +149,58 @@ async def test_both_halves_of_an_iteration_are_told_as_one(served: Served) -> No
     DESCRIBED.check_answer("get", path, wrong)
 
 
+async def pages(served: Served, request: str) -> list[dict[str, Any]]:
+    """All that there is, as a client reads it."""
+    found = [(await served.http.get(f"/v1/streams/{request}/inspect")).json()]
+    while found[-1]["more"]:
+        answer = await served.http.get(f"/v1/streams/{request}/inspect", params={"after": found[-1]["cursor"]})
+        DESCRIBED.check_answer("get", "/v1/streams/{stream}/inspect", answer)
+        found.append(answer.json())
+    return found
+
+
+async def test_many_iterations_are_told_a_page_at_a_time(served: Served) -> None:
+    request = await inspected(served)
+    for position in range(PAGE + 3):
+        halves = (dataclasses.replace(half, position=position) for half in (TREE, STEP))
+        tell(served, request, *halves)
+    found = await pages(served, request)
+    assert [len(page["iterations"]) for page in found] == [PAGE // 2, PAGE // 2, 3]
+    told = [iteration for page in found for iteration in page["iterations"]]
+    assert [one["position"] for one in told] == list(range(PAGE + 3))
+    assert all(one["need"] == TREE.need for one in told)  # no page parts a tree from its step
+
+
+async def test_a_page_without_a_step_leads_on(served: Served) -> None:
+    request = await inspected(served)
+    tell(served, request, *[TREE] * PAGE, STEP)
+    assert [len(page["iterations"]) for page in await pages(served, request)] == [0, 1]
+
+
+async def test_a_look_reads_nothing_before_its_turn(served: Served) -> None:
+    request = await inspected(served)
+    async with served.gateway.inspection._turns.turn("somebody"):
+        looks = [
+            asyncio.create_task(served.http.get(f"/v1/streams/{request}/inspect", params={"after": after}))
+            for after in ("0-0", "0-1")
+        ]
+        await served.until(lambda: len(served.gateway.inspection._turns._waiting.get("default", ())) == 2)
+        tell(served, request, TREE, STEP)
+    assert [len((await look).json()["iterations"]) for look in looks] == [1, 1]
+
+
+async def test_after_a_look_there_is_a_pause_in_proportion(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = await inspected(served)
+    tell(served, request, TREE, STEP)
+    monkeypatch.setattr(served.gateway.inspection, "_told", lambda *_: time.sleep(0.02) or "{}")
+    monkeypatch.setattr(inspection, "REST", 10)
+    began = time.monotonic()
+    assert (await served.http.get(f"/v1/streams/{request}/inspect")).status_code == 200
+    assert time.monotonic() - began > 0.22
+
+
 async def key(served: Served, tenant: str, *scopes: str) -> dict[str, str]:
     made = await served.http.post("/admin/keys", json={"tenant": tenant, "scopes": scopes})
     headers = {"authorization": f"Bearer {made.json()['key']}"}
@@ -192,3 +248,14 @@ class TestWithOnePlace:
         assert (await first).status_code == 200
         await served.until(lambda: not served.redis.exists(served.keys.running(":inspected")))
         assert (await served.http.post("/v1/completions", json=COMPLETION)).status_code == 200
+
+    async def test_iterations_of_so_many_requests_are_kept_and_no_more(self, served: Served) -> None:
+        requests = []
+        for _ in range(KEPT_EACH + 2):
+            await served.until(lambda: not served.redis.exists(served.keys.running(":inspected")))
+            requests.append(await inspected(served))
+        kept = served.redis.keys(served.keys.inspect("*"))
+        assert sorted(kept) == sorted(served.keys.inspect(name).encode() for name in requests[2:])
+        tell(served, requests[0], TREE, STEP)  # it runs on, and nobody has room for what it brings
+        assert not served.redis.exists(served.keys.inspect(requests[0]))
+        assert (await served.http.get(f"/v1/streams/{requests[0]}/inspect")).json()["iterations"] == []

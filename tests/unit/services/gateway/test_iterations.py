@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from services.gateway.iterations import MAX_ITERATIONS, joined
+from services.gateway.iterations import joined
 from tests.unit.services.gateway.test_inspection import STEP, TREE
 
 
@@ -66,11 +66,6 @@ def test_what_another_verifier_drew_again_stands_once() -> None:
         (8, "speculative"),
     ]
     assert cursor == "5-0"
-
-
-def test_only_the_last_are_told() -> None:
-    iterations, _ = told(*(at(position) for position in range(MAX_ITERATIONS + 3)))
-    assert [iterations[0]["position"], len(iterations)] == [3, MAX_ITERATIONS]
 
 
 def test_no_number_is_beyond_what_json_holds() -> None:

@@ -27,7 +27,8 @@ def unread_stream(served: Served, body: dict[str, Any]) -> socket.socket:
     client.connect((address.hostname, address.port))
     content = json.dumps({"model": "tiny", "stream": True, "return_token_ids": True, **body}).encode()
     head = (
-        b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+        b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        b"content-length: %d\r\n\r\n"
     )
     client.sendall(head % len(content) + content)
     return client

@@ -68,7 +68,7 @@ async def test_no_path_leads_out_of_the_console(served: Served) -> None:
     address = served.http.base_url
     for path in ELSEWHERE:
         reader, writer = await asyncio.open_connection(address.host, address.port)
-        writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+        writer.write(f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode())
         answer = await reader.read()
         writer.close()
         assert answer.startswith(b"HTTP/1.1 404 "), path

@@ -12,14 +12,24 @@ from services.verifier.governor import Status
 from services.verifier.live import WINDOW_S, Recent, Standing, slack_ms, snapshot
 from services.verifier.scheduler import Scheduler
 from shared import codec
+from shared.door_scripts import open_inspected
+from shared.functions import call
 from shared.inference.blocks import BlockPool
 from shared.inspect_store import entries, read, read_live
 from shared.inspection import MAX_LIVE, InspectedTree
-from shared.messages import SelectedTrees, TokenEvent
+from shared.messages import Request, SelectedTrees, TokenEvent
 from shared.modes import Mode
 from shared.streams import parse_streams
 from tests.requests import generation, request
 from tests.ring import GATEWAY, VERIFIER, TableRing, plain
+
+
+def submit(ring: TableRing, asked: Request) -> None:
+    """As a gateway does."""
+    if asked.inspect:
+        names = [asked.request]
+        call(ring.client, open_inspected(ring.keys, tenant=asked.tenant, requests=names, limit=8))
+    ring.submit(asked)
 
 
 def told(ring: TableRing, number: int) -> list[tuple[str, Any]]:
@@ -52,7 +62,7 @@ def test_the_iterations_are_the_answer_token_by_token(build: Any) -> None:
         for number in range(1, 4)
     ]
     for one in asked:
-        ring.submit(one)
+        submit(ring, one)
     delivered = ring.run()
     assert not told(ring, 3)
     for number, one in enumerate(asked[:2], start=1):
@@ -75,7 +85,7 @@ def test_iterations_without_trees_are_told_too(build: Any) -> None:
     ring = build()
     ring.order(Mode.FULL_VERIFICATION)
     asked = request(1, inspect=True)
-    ring.submit(asked)
+    submit(ring, asked)
     ring.run()
     found = iterations(ring, 1)
     assert tokens_of(found) == plain(ring.model, asked)
@@ -87,7 +97,7 @@ def test_a_reply_that_lies_about_its_trees_is_told_as_it_was(build: Any) -> None
     """The selector's half may be missing or of another tree: the verifier's own half tells the tokens."""
     ring = build(noise=0.3)
     asked = request(1, max_tokens=24, inspect=True)
-    ring.submit(asked)
+    submit(ring, asked)
     ring.run()
     halves = [(name, half) for name, half in told(ring, 1) if not isinstance(half, InspectedTree)]
     assert tokens_of(joined(halves, str)[0]) == plain(ring.model, asked)
