@@ -152,8 +152,10 @@ class Telemetry:
     def _bounded(self, metric: Metric, labels: Mapping[str, str]) -> Mapping[str, str]:
         if labels.keys() != metric.labels.keys():
             raise ValueError(f"{metric.name} takes the labels {sorted(metric.labels)}, not {sorted(labels)}")
+        # Plain strings: a member of an enumeration would be a series of its own beside the one of its value.
+        plain = {name: str(value) for name, value in labels.items()}
         return {
-            name: value if self._is_kept(metric, name, value) else signals.OTHER for name, value in labels.items()
+            name: value if self._is_kept(metric, name, value) else signals.OTHER for name, value in plain.items()
         }
 
     def _is_kept(self, metric: Metric, label: str, value: str) -> bool:

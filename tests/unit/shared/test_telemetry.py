@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.verifier.watch import Reason
 from shared import signals, telemetry
 from shared.telemetry import Telemetry
 from shared.tracing import span_context
@@ -165,6 +166,15 @@ def test_a_service_says_what_it_is_and_its_counters_begin_at_zero(quiet: Telemet
     assert 'adaserve_dead_letters_total{reason="poison"} 0.0' in lines
     assert 'adaserve_draft_edges_total{depth="8",outcome="rejected"} 0.0' in lines
     assert not [line for line in lines if line.startswith(("adaserve_http_requests", "adaserve_slo_requests"))]
+
+
+def test_a_member_of_an_enumeration_is_counted_where_its_value_is(quiet: Telemetry) -> None:
+    quiet.add(signals.MODE_SWITCHES, reason=Reason.COLLAPSE)
+    quiet.add(signals.MODE_SWITCHES, reason="acceptance_collapse")
+    lines = quiet.prometheus().decode().splitlines()
+    assert [line for line in lines if 'reason="acceptance_collapse"' in line and "mode_switches" in line] == [
+        'adaserve_mode_switches_total{reason="acceptance_collapse"} 2.0'
+    ]
 
 
 def test_no_counter_begins_with_more_than_a_few_series() -> None:
