@@ -10,7 +10,8 @@ plain decoding. ``--out`` gets `drift.json`, which `adaserve report --replay` pl
 `prometheus` is on the PATH, it scrapes the services and evaluates the alerts of ``--rules`` that are about drafts,
 without waiting as long as they would (``for``).
 
-Exit code 0 when it switched by itself and came back, and no answer differed.
+Exit code 0 when it switched by itself, an alert held (where there is a Prometheus), it came back, and no answer
+differed.
 """
 
 from __future__ import annotations

@@ -128,7 +128,9 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        return self.stopped_s is not None and self.back_s is not None and self.different == 0
+        """Whether it stopped, was told of where somebody could, came back, and no answer differed."""
+        is_told = self.alerts is None or any(at_s is not None for at_s in self.alerts.values())
+        return self.stopped_s is not None and is_told and self.back_s is not None and self.different == 0
 
     def lines(self) -> list[str]:
         """For people."""

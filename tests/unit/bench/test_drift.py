@@ -40,6 +40,7 @@ def test_it_does_not_hold_where_something_stayed_away() -> None:
     assert not replace(GOOD, stopped_s=None).holds
     assert not replace(GOOD, back_s=None).holds
     assert not replace(GOOD, different=1).holds
+    assert not replace(GOOD, alerts={"DraftDrift": None}).holds
     assert "not evaluated" in replace(GOOD, alerts=None).lines()[-1]
 
 
