@@ -12,7 +12,7 @@ DECIDING := $(addprefix bench/,introduction.py report.py simulator/economics.py 
   $(addprefix bench/proof/,chart.py intervals.py kept.py limits.py money.py pairs.py period.py replayed.py sides.py \
     timeline.py words.py) \
   $(addprefix services/gateway/,allowance.py attainment.py causes.py delivery.py expectation.py explanation.py \
-    feasibility.py history.py iterations.py members.py padding.py ramp.py rate_limits.py relayed.py terms.py told.py \
+    feasibility.py history.py iterations.py looks.py members.py padding.py ramp.py rate_limits.py relayed.py terms.py told.py \
     usage_report.py) \
   $(addprefix services/drafter/,draft.py expansion.py guide.py level_time.py) \
   $(addprefix services/selector/,control.py cost_aware.py decision.py inspection.py paper.py policy.py pricing.py \

@@ -14,6 +14,7 @@ from services.gateway import ramp
 from services.gateway.authentication import Caller
 from services.gateway.errors import invalid
 from services.gateway.handler import Gateway
+from services.gateway.looks import Looks
 from shared.errors import ConfigurationError
 from shared.modes import MAX_NAME, MAX_REASON, Mode, Order, scope
 from shared.rollout import MAX_STEPS
@@ -102,6 +103,7 @@ def add_admin(app: FastAPI, gateway: Gateway) -> None:
 
 def _add_looks(app: FastAPI, gateway: Gateway) -> None:
     """What runs now, and what an inspected request was given."""
+    looks = Looks()
 
     @app.get("/admin/live")
     async def live() -> dict[str, Any]:
@@ -111,7 +113,7 @@ def _add_looks(app: FastAPI, gateway: Gateway) -> None:
     async def inspect(stream: str, request: Request, after: str | None = None) -> Response:
         caller: Caller = request.state.caller
         told = await gateway.inspection.iterations(None, stream, after)
-        if after is None:  # once, not with every look at what came since
+        if looks.is_new(caller.key_id, stream, time.monotonic()):
             await gateway.audit.record(
                 "stream.inspect", who=caller.key_id, after={"stream": stream}, request_id=request.state.request_id
             )
