@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cli import diagnosis
+from cli.diagnosis import speculation
 from deploy.dashboards.__main__ import DASHBOARDS
 from services.gateway.static_files import CONSOLE
 from shared import signals, telemetry
@@ -82,7 +82,7 @@ def test_the_alerts_the_doctor_and_the_console_draw_the_same_lines() -> None:
         re.findall(rf"^const {name} = ([\d.]+);", verdict, re.MULTILINE) for name in ("DRIFT", "ENOUGH")
     )
     exprs = {alert["alert"]: alert["expr"] for alert in ALERTS}
-    assert float(drift) == diagnosis.CALIBRATION_OFF
+    assert float(drift) == speculation.CALIBRATION_OFF
     assert f'adaserve_calibration_error{{kind="calibrated"}}) > {drift}' in exprs["AdaServeCalibrationOff"]
     assert exprs["AdaServeSloBurnFast"].endswith(f">= {enough}")
 
