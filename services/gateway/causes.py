@@ -13,12 +13,16 @@ passes of its own prompt), `prompt` (those passes), `unexplained`.
 The miss is then shared out. The floor (`machine`, `prompt`) is what has to be done in any case: of the miss it has
 what exceeds the target all by itself. The rest of the miss is shared by the other parts in proportion to their
 length, as a millisecond of any of them is as good as one of another. So the shares add up to the miss.
+
+A floor above the target comes first, whatever its share: nothing else could make up for it. And where even a pass
+of one token takes longer than the target, only speculation can meet it: trees withheld from most steps come before
+all.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from services.gateway.history import History
@@ -29,6 +33,7 @@ WITHHELD = (
 )  # fmt: skip
 MIN_SPEC_STEPS = 4  # fewer tell nothing of what a step with a tree brings
 LEAST_WITHHELD = 0.05  # share of the steps
+MOST = 0.5  # likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """One target: what was, what was promised, and the parts of what was, longest share first."""
+    """One target: what was, what was promised, and the parts of what was: decisive ones, then by their shares."""
 
     actual_ms: float
     target_ms: float
@@ -62,19 +67,37 @@ def tpot(history: History) -> Miss | None:
     """None below two tokens."""
     if history.output_tokens < 2 or history.generation_ms <= 0:
         return None
-    return _miss(history.tpot_ms, history.tpot_target_ms, _decoding(history), history.output_tokens - 1, "machine")
+    first = ("unspeculated",) if needs_speculation(history) and is_mostly_withheld(history) else ()
+    parts, per = _decoding(history), history.output_tokens - 1
+    return _miss(history.tpot_ms, history.tpot_target_ms, parts, per, floor="machine", first=first)
 
 
 def ttft(history: History) -> Miss | None:
     """None before the first token."""
     if history.ttft_ms is None:
         return None
-    return _miss(history.ttft_ms, history.ttft_target_ms, _beginning(history), 1, "prompt")
+    return _miss(history.ttft_ms, history.ttft_target_ms, _beginning(history), 1, floor="prompt")
+
+
+def needs_speculation(history: History) -> bool:
+    """Whether its TPOT target is below what a pass of one token takes here: plain decoding can never meet it."""
+    return alone_step_ms(history) > history.tpot_target_ms
+
+
+def alone_step_ms(history: History) -> float:
+    """What one of its passes would take for one token alone; 0 where that is not known."""
+    return history.stat("alone_ms") / max(1.0, history.stat("num_steps") - 1)
 
 
 def withheld_steps(history: History) -> dict[str, int]:
     """Steps from which trees were withheld by somebody else's doing, by why."""
     return {why: count for why, count in history.bare_reasons.items() if why in WITHHELD}
+
+
+def is_mostly_withheld(history: History) -> bool:
+    """Whether most steps were without trees by somebody else's doing."""
+    num_withheld = sum(withheld_steps(history).values())
+    return num_withheld > 0 and num_withheld >= MOST * history.stat("num_steps")
 
 
 def _decoding(history: History) -> dict[str, float]:
@@ -137,11 +160,25 @@ def _fitted(parts: Mapping[str, float], whole_ms: float) -> dict[str, float]:
     return {**fitted, "unexplained": max(0.0, whole_ms - known)}
 
 
-def _miss(actual_ms: float, target_ms: float, parts: Mapping[str, float], per: int, floor: str) -> Miss:
+def _miss(
+    actual_ms: float,
+    target_ms: float,
+    parts: Mapping[str, float],
+    per: int,
+    *,
+    floor: str,
+    first: Collection[str] = (),
+) -> Miss:
+    """Of the parts `first` come before the others, then the floor where it is above the target by itself."""
     per_token = {name: ms / per for name, ms in parts.items()}
     excess = actual_ms - target_ms if math.isfinite(target_ms) else 0.0
     own = max(0.0, min(excess, per_token[floor] - target_ms))
     others = sum(ms for name, ms in per_token.items() if name != floor)
     rate = max(0.0, excess - own) / others if others > 0 else 0.0
     found = [Part(name, ms, own if name == floor else rate * ms) for name, ms in per_token.items() if ms > 0]
-    return Miss(actual_ms, target_ms, tuple(sorted(found, key=lambda part: (-part.share_ms, -part.ms))))
+    leading = {*first, floor} if own > 0 else {*first}
+
+    def rank(part: Part) -> tuple[bool, bool, float, float]:
+        return part.name not in leading, part.name == floor and bool(leading), -part.share_ms, -part.ms
+
+    return Miss(actual_ms, target_ms, tuple(sorted(found, key=rank)))

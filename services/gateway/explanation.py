@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from services.gateway.causes import Miss, Part, tpot, ttft, withheld_steps
+from services.gateway.causes import (
+    MIN_SPEC_STEPS,
+    MOST,
+    Miss,
+    Part,
+    alone_step_ms,
+    is_mostly_withheld,
+    needs_speculation,
+    tpot,
+    ttft,
+    withheld_steps,
+)
 from services.gateway.history import History
 
 LEAST_SHARE = 0.03  # of a miss; smaller ones are told together
@@ -49,19 +60,20 @@ def _untold(name: str, history: History) -> str:
 
 
 def _end(history: History) -> list[str]:
-    who = f"{history.output_tokens} tokens, class {history.slo_class or 'unknown'}"
+    who = f"{_count(history.output_tokens, 'token')}, class {history.slo_class or 'unknown'}"
+    targets = "targets" if history.has_both_targets else "target"
     if not history.has_ended:
         state = "waits in its queue" if history.status == "queued" else "is being served"
         return [f"The request {state}; so far: {who}."]
     ended = {
-        "cancelled": "Its client left, so it has neither met nor missed its targets",
-        "expired": "Its client's deadline was over before it could begin, so it has missed its targets",
-        "error": "It failed and went to the dead letters, so it has missed its targets",
+        "cancelled": f"Its client left, so it has neither met nor missed its {targets}",
+        "expired": f"Its client's deadline was over before it could begin, so it has missed its {targets}",
+        "error": f"It failed and went to the dead letters, so it has missed its {targets}",
     }
     if history.finish in ended:
         return [f"{ended[history.finish]}: {who}."]
-    none = "Whether it met its targets is not known" if history.has_target else "It had no target to meet"
-    verdicts = {"met": "It met its targets", "missed": "It missed its targets", "none": none}
+    none = f"Whether it met its {targets} is not known" if history.has_target else "It had no target to meet"
+    verdicts = {"met": f"It met its {targets}", "missed": f"It missed its {targets}", "none": none}
     return [f"{verdicts[history.verdict]}: {who}."]
 
 
@@ -72,7 +84,7 @@ def _target(name: str, miss: Miss, history: History, describe: Callable[[Part, H
     if not miss.is_missed:
         return [
             f"{name} was {_ms(miss.actual_ms)} against a target of {_ms(miss.target_ms)}: "
-            f"{_ms(-miss.excess_ms)}{unit} of room were left."
+            f"{_ms(-miss.excess_ms)}{unit} to spare."
         ]
     told = [
         f"{name} was {_ms(miss.actual_ms)} against a target of {_ms(miss.target_ms)}: "
@@ -80,16 +92,47 @@ def _target(name: str, miss: Miss, history: History, describe: Callable[[Part, H
     ]
     notable = [part for part in miss.parts if part.share_ms >= LEAST_SHARE * miss.excess_ms]
     named = [part for part in notable if part.name != "unexplained"]
+    told += _without_speculation([part.name for part in named], history) if name == "TPOT" else []
     told += [f"Of these, {_ms(part.share_ms)}: {describe(part, history)}." for part in named]
     rest_ms = miss.excess_ms - sum(part.share_ms for part in named)
     if rest_ms > LEAST_SHARE * miss.excess_ms:
         told.append(f"The rest, {_ms(rest_ms)}, is not explained{FIRST_COMMIT if name == 'TTFT' else ''}.")
-    return told + ([f"What helps: {_help(named[0].name, history)}."] if named else [])
+    helps = _helps(name, [part.name for part in named], history)
+    return told + ([f"What helps: {'; then '.join(helps)}."] if helps else [])
 
 
-def _help(cause: str, history: History) -> str:
-    is_plain = cause == "machine" and not history.stat("num_spec_steps")
-    return "speculation; why it had none is told below" if is_plain else HELP[cause]
+def _without_speculation(named: list[str], history: History) -> list[str]:
+    """What no share of the time tells: a target that needs speculation, and what kept that from the request."""
+    told, num_steps = [], history.stat("num_steps")
+    if needs_speculation(history) and history.stat("num_spec_steps") < MOST * num_steps:
+        alone_ms = _ms(alone_step_ms(history))
+        told.append(f"Even alone a pass takes {alone_ms} here: this target cannot be had without speculation.")
+    if is_mostly_withheld(history) and "unspeculated" not in named:
+        withheld = withheld_steps(history)
+        steps = f"{sum(withheld.values())} of its {num_steps:.0f} steps"
+        told.append(f"Speculation was withheld from {steps}: {_why(withheld)}.")
+    return told
+
+
+def _helps(target: str, named: list[str], history: History) -> list[str]:
+    """First what ends the lack of speculation, where that decides; then what helps the first of the causes."""
+    others = [HELP[name] for name in named if name != "unspeculated"][:1]
+    if target == "TTFT":
+        return others
+    needs, is_withheld = needs_speculation(history), is_mostly_withheld(history)
+    if named[:1] == ["unspeculated"] or (needs and is_withheld):
+        return [_lift(withheld_steps(history), history)]
+    if not history.stat("num_spec_steps") and (needs or named[:1] == ["machine"]):
+        return [_lift(history.bare_reasons, history)]
+    is_unmeasured = is_withheld and history.stat("num_spec_steps") < MIN_SPEC_STEPS
+    return [_lift(withheld_steps(history), history), *others] if is_unmeasured else others
+
+
+def _lift(reasons: Mapping[str, int], history: History) -> str:
+    """What ends the most frequent of the reasons that can be ended."""
+    known = [why for why in sorted(reasons, key=lambda why: -reasons[why]) if why in LIFTS]
+    lift = LIFTS[known[0]] if known else "speculation; `adaserve mode` says what objects to it"
+    return lift.format(slo_class=history.slo_class or "NAME", tenant=history.tenant or "NAME")
 
 
 def _longest(miss: Miss, history: History, describe: Callable[[Part, History], str]) -> list[str]:
@@ -119,7 +162,7 @@ def _tpot_part(part: Part, history: History) -> str:
 
 
 def _machine(history: History, num_steps: float) -> str:
-    alone_ms = history.stat("alone_ms") / num_steps
+    alone_ms = alone_step_ms(history)
     gained = (history.output_tokens - 1) / num_steps
     why = _why_so_few(history.stat("num_spec_steps") / num_steps)
     return f"even alone a pass takes {_ms(alone_ms)} here, and a pass brought {gained:.2f} tokens: {why}"
@@ -163,7 +206,6 @@ HELP = {
     "preempted": "more KV memory, or fewer requests at a time",
     "moved": "finding out why verifiers went: see their logs and the supervisor's",
     "bookkeeping": "more CPU for the verifier: its threads may be over-subscribed",
-    "unspeculated": "bringing speculation back: `adaserve mode` says what objects to it",
     "gateway": "more CPU for the gateway",
     "queue": "one more verifier, a higher tier for this class, or admission that refuses sooner",
     "schema": "a simpler schema, or one that has been used before",
@@ -172,13 +214,33 @@ HELP = {
     "prompt": "a shorter prompt, or a beginning that is shared with earlier ones",
 }
 
+_WATCH = "a draft model that fits this target: trials go on by themselves (`adaserve mode`)"
+
+LIFTS = {
+    "operator": "withdrawing the order, `adaserve mode auto --class {slo_class}`, or without a class or with "
+    "`--tenant {tenant}` where the order is for those (`adaserve mode` lists them)",
+    "no_drafter": "a running drafter with this target's token ids (`adaserve doctor`, the drafter's log)",
+    "ring_deadline": "a drafter and a selector that answer in time (`adaserve doctor`, their logs)",
+    "no_reply": "a drafter and a selector that answer in time (`adaserve doctor`, their logs)",
+    "acceptance_collapse": _WATCH,
+    "calibration_drift": _WATCH,
+    "latency_prediction": "nothing by hand: step times are learnt anew, and trials go on (`adaserve mode`)",
+    "watch": _WATCH,
+    "not_wanted": "a client that lets it be speculated on: no `adaserve.speculation.enabled: false`",
+    "resting": "a larger target, a smaller load, or a cheaper draft model",
+    "not_selected": "a larger target, a smaller load, or one more verifier",
+    "drafter_behind": "a faster drafter, or one more",
+}
+"""Of why a step was bare, what ends it; of the rest nobody can end anything."""
+
 
 def _speculation(history: History) -> list[str]:
     num_steps, num_spec = history.stat("num_steps"), history.stat("num_spec_steps")
     if not num_steps:
         return []
     if not num_spec:
-        return [f"None of its {num_steps:.0f} steps was speculative: {_why(history.bare_reasons)}."]
+        steps = "Its only step was not" if num_steps == 1 else f"None of its {num_steps:.0f} steps was"
+        return [f"{steps} speculative: {_why(history.bare_reasons)}."]
     drafted, accepted = history.stat("num_draft_tokens"), history.stat("num_accepted_draft_tokens")
     told = [
         f"{num_spec:.0f} of its {num_steps:.0f} steps verified trees of {drafted / num_spec:.1f} tokens, of which "
@@ -193,7 +255,7 @@ def _speculation(history: History) -> list[str]:
     return told
 
 
-def _why(reasons: dict[str, int]) -> str:
+def _why(reasons: Mapping[str, int]) -> str:
     ranked = sorted(reasons.items(), key=lambda item: -item[1])
     return "; ".join(f"{WHY_BARE.get(why, why)} ({count})" for why, count in ranked) or "nobody has told why"
 
@@ -210,6 +272,10 @@ def _caveats(history: History) -> list[str]:
     elif history.is_partial and history.claimed_ms is not None:
         told.append("The verifier's figures may be up to 16 steps old.")
     return told
+
+
+def _count(number: float, noun: str) -> str:
+    return f"{number:.0f} {noun}" if number == 1 else f"{number:.0f} {noun}s"
 
 
 def _times(count: float) -> str:

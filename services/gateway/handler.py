@@ -233,11 +233,13 @@ class Gateway:
 
     async def history(self, stream: str) -> History:
         """Of a request, by its id or its completion's. Raises ApiError 404 and 503."""
-        request = stream_ids.request_of(stream)
         try:
+            request = stream_ids.request_of(stream)
             found = history.unpack(request, await self._bus.history(request))
         except BusUnavailable:
             raise admission.unavailable("the message bus does not answer") from None
+        except ApiError:  # what can be no request's id
+            found = None
         if found is None:
             raise ApiError(
                 404,
@@ -271,16 +273,18 @@ class Gateway:
             raise invalid("tenant", f"{tenant!r} is not in the policy; there are {known}")
 
     def check_scope(self, tenant: str | None, slo_class: str | None) -> None:
-        """Raises ApiError 400 for an order that would protect nobody, for its name is in no policy."""
+        """Raises ApiError 400 for an order that would protect nobody, for its name is in no policy.
+
+        Without a policy tenants may have any name, but the only classes are those that need none.
+        """
         policy = self.policies.current
-        if policy is None:
-            return
         if tenant is not None:
             self.check_tenant(tenant, [Scope.INFERENCE])
-        if slo_class is not None and slo_class not in {slo.BEST_EFFORT, slo.CUSTOM, *policy.classes}:
-            raise invalid(
-                "class", f"{slo_class!r} is not in the policy; there are {', '.join(list(policy.classes)[:20])}"
-            )
+        classes = [] if policy is None else list(policy.classes)
+        if slo_class is not None and slo_class not in {slo.BEST_EFFORT, slo.CUSTOM, *classes}:
+            known = ", ".join([*classes[:20], slo.BEST_EFFORT, slo.CUSTOM])
+            where = "is not in the policy" if policy is not None else "is no class, for there is no policy"
+            raise invalid("class", f"{slo_class!r} {where}; there are {known}")
 
     def promises(self) -> dict[str, Any]:
         """The policy in force and what its classes promise now, to tenants with schedules of their own apart."""

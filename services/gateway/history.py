@@ -85,6 +85,10 @@ class History:
         return math.isfinite(self.tpot_target_ms) or math.isfinite(self.ttft_target_ms)
 
     @property
+    def has_both_targets(self) -> bool:
+        return math.isfinite(self.tpot_target_ms) and math.isfinite(self.ttft_target_ms)
+
+    @property
     def verdict(self) -> str:
         """`met`, `missed`, or `none`: no target, not ended, left by its client, or not known."""
         if not self.has_target or not self.has_ended or self.finish == "cancelled":

@@ -384,7 +384,10 @@ class Engine:
             return
         if status.mode is not self.status.mode:
             reason = status.reason or self.status.reason
-            logger.warning("verification mode is now %s (%s)", status.mode, reason or "nothing objects")
+            if status.mode is Mode.SPECULATIVE:
+                logger.info("speculation is on (was: %s)", self.status.reason)
+            else:
+                logger.warning("speculation is off: %s", reason)
             self._telemetry.add(signals.MODE_SWITCHES, reason=reason)
             self._traces.switched(Status(status.mode, reason), self._scheduler.running)
             self.status_since_ms = self._clock_ms() + self._redis_offset_ms

@@ -51,4 +51,4 @@ def test_a_request_that_speculated_and_met_its_target_is_told_its_room(stack: Lo
     assert found["verdict"] == "met"
     assert found["steps"]["speculative"] > 0
     assert found["speculation"]["drafted_tokens"] > 0
-    assert any("of room were left" in sentence for sentence in found["explanation"])
+    assert any("to spare" in sentence for sentence in found["explanation"])

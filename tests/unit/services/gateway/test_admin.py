@@ -45,13 +45,23 @@ async def test_an_order_is_stored_with_reason_and_wakes_the_verifiers(served: Se
 
 async def test_auto_withdraws_an_order(served: Served) -> None:
     await put(served, {"mode": "speculative", "tenant": "acme"})
-    await put(served, {"mode": "full_verification", "class": "exact"})
-    assert set(stored(served)) == {b"tenant:acme", b"class:exact"}
+    await put(served, {"mode": "full_verification", "class": "custom"})
+    assert set(stored(served)) == {b"tenant:acme", b"class:custom"}
     await put(served, {"mode": "auto", "tenant": "acme"})
     shown = (await served.http.get("/admin/mode", headers=HEADERS)).json()
-    assert set(shown["orders"]) == {"class:exact"}
+    assert set(shown["orders"]) == {"class:custom"}
     assert set(shown["verifiers"])  # the fake verifier, which tells no mode
     assert next(iter(shown["verifiers"].values())).keys() == {"mode", "reason", "since_ms"}
+
+
+async def test_without_a_policy_only_the_classes_that_need_none_can_be_named_and_any_tenant(
+    served: Served,
+) -> None:
+    answer = await put(served, {"mode": "full_verification", "class": "typo"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "class")
+    assert "'typo' is no class, for there is no policy; there are best_effort, custom" in answer.text
+    for scope in ({"class": "best_effort"}, {"class": "custom"}, {"tenant": "anybody"}):
+        assert (await put(served, {"mode": "full_verification", **scope})).status_code == 200
 
 
 async def test_an_order_that_would_protect_nobody_is_refused(served: Served) -> None:
@@ -108,11 +118,11 @@ async def adaserve_mode(served: Served, *arguments: str, key: str = KEY) -> Any:
 
 
 async def test_the_command_sets_and_shows_modes(served: Served) -> None:
-    done = await adaserve_mode(served, "full_verification", "--class", "exact", "--reason", "legal texts")
+    done = await adaserve_mode(served, "full_verification", "--class", "custom", "--reason", "legal texts")
     assert done.exit_code == 0
-    assert "class:exact" in done.stdout
+    assert "class:custom" in done.stdout
     shown = await adaserve_mode(served, "--json")
-    assert json.loads(shown.stdout)["orders"]["class:exact"]["reason"] == "legal texts"
+    assert json.loads(shown.stdout)["orders"]["class:custom"]["reason"] == "legal texts"
     people = await adaserve_mode(served)
     assert "full_verification" in people.stdout
     assert "verifier" in people.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from services.gateway import causes
-from services.gateway.explanation import HELP, WHY_BARE, explained
+from services.gateway.explanation import HELP, LIFTS, WHY_BARE, explained
 from services.gateway.history import FIELDS, History, unpack
 from services.verifier.governor import NO_DRAFTER, OPERATOR, RING
 from services.verifier.watch import Reason
@@ -123,8 +124,8 @@ def test_whatever_a_verifier_tells_adds_up(
 def test_a_request_that_met_its_targets_is_told_how_much_room_there_was() -> None:
     assert explained(history())[:3] == [
         "It met its targets: 201 tokens, class chatbot.",
-        "TTFT was 120 ms against a target of 500 ms: 380 ms of room were left.",
-        "TPOT was 20.0 ms against a target of 30.0 ms: 10.0 ms a token of room were left.",
+        "TTFT was 120 ms against a target of 500 ms: 380 ms to spare.",
+        "TPOT was 20.0 ms against a target of 30.0 ms: 10.0 ms a token to spare.",
     ]
 
 
@@ -136,6 +137,81 @@ def test_a_miss_is_told_with_its_shares_and_what_helps() -> None:
     helps = "a faster or nearer drafter and selector, or a lower depth (docs/protocol.md, the ring)"
     assert f"What helps: {helps}." in told
     assert told[-1] == "101 of its 101 steps verified trees of 4.0 tokens, of which 1.00 were accepted on average."
+
+
+def without_trees(target_ms: float, **reasons: float) -> History:
+    """24 tokens of 8 ms in 24 steps, of which passes alone are 4.4 ms and the loop's own work the rest."""
+    stats = {
+        **dict.fromkeys(CALM, 0.0),
+        "num_steps": 24.0,
+        "span_ms": 184.0,
+        "forward_ms": 101.2,
+        "predicted_ms": 101.2,
+        "alone_ms": 101.2,
+        "bare_first_step": 1.0,
+        **{f"bare_{why}": count for why, count in reasons.items()},
+    }
+    odd = {"output_tokens": 24, "last_token_ms": 1_115.0 + 184.0, "ttft_target_ms": math.inf}
+    return history(stats, tpot_target_ms=target_ms, **odd)
+
+
+@pytest.mark.parametrize(
+    ("target_ms", "reasons", "withheld", "helps"),
+    [
+        (
+            3.0,
+            {"operator": 23.0},
+            "an operator's order (23)",
+            "withdrawing the order, `adaserve mode auto --class chatbot`",
+        ),
+        (
+            6.0,
+            {"operator": 23.0},
+            "an operator's order (23)",
+            "withdrawing the order, `adaserve mode auto --class chatbot`",
+        ),
+        (3.0, {"no_drafter": 23.0}, "there was no drafter (23)", "a running drafter"),
+        (3.0, {"not_wanted": 23.0}, None, "a client that lets it be speculated on"),
+        (3.0, {}, None, "speculation"),
+    ],
+)
+def test_a_lack_of_speculation_is_told_before_what_could_not_make_up_for_it(
+    target_ms: float, reasons: dict[str, float], withheld: str | None, helps: str
+) -> None:
+    told = explained(without_trees(target_ms, **reasons))
+    (help_told,) = [sentence for sentence in told if sentence.startswith("What helps")]
+    assert help_told.startswith(f"What helps: {helps}")
+    cannot = "Even alone a pass takes 4.4 ms here: this target cannot be had without speculation."
+    assert (cannot in told) == (target_ms < 4.4)
+    first = f"Speculation was withheld from 23 of its 24 steps: {withheld}."
+    assert (first in told) == (withheld is not None)
+    of_these = next(number for number, sentence in enumerate(told) if sentence.startswith("Of these"))
+    assert all(told.index(sentence) < of_these for sentence in (cannot, first) if sentence in told)
+    assert ("more CPU" in help_told) == (target_ms > 4.4)
+
+
+def test_a_target_below_a_pass_alone_is_not_blamed_on_smaller_parts() -> None:
+    miss = causes.tpot(without_trees(3.0, operator=23.0))
+    assert miss is not None
+    assert [part.name for part in miss.parts] == ["machine", "bookkeeping"]
+
+
+def test_trees_withheld_from_most_steps_come_first_where_only_they_could_meet_the_target() -> None:
+    stats = {"num_spec_steps": 21.0, "num_accepted_draft_tokens": 21.0, "bare_operator": 80.0, "ring_ms": 10.0}
+    account = history(stats, tpot_target_ms=15.0)
+    miss = causes.tpot(account)
+    assert miss is not None
+    assert miss.parts[0].name == "unspeculated"
+    assert any(sentence.startswith("What helps: withdrawing the order") for sentence in explained(account))
+
+
+def test_one_is_told_as_one() -> None:
+    account = history({"num_steps": 1.0, "num_spec_steps": 0.0, "bare_first_step": 1.0}, output_tokens=1)
+    told = explained(account)
+    assert told[0].endswith(": 1 token, class chatbot.")
+    assert "Its only step was not speculative: the first step never has a tree (1)." in told
+    assert explained(history(ttft_target_ms=math.inf))[0].startswith("It met its target:")
+    assert explained(history(ttft_target_ms=1.0, tpot_target_ms=math.inf))[0].startswith("It missed its target:")
 
 
 @pytest.mark.parametrize(
@@ -230,7 +306,8 @@ def test_who_changes_verifiers_before_its_first_token_is_told_no_time_twice(
 
 def test_every_part_has_a_remedy_and_every_reason_its_words() -> None:
     parts = {part.name for account, _ in [*TPOT.values(), *TTFT.values()] for part in _parts(account)}
-    assert parts - {"unexplained"} == set(HELP)
+    assert parts - {"unexplained", "unspeculated"} == set(HELP)
+    assert set(causes.WITHHELD) <= set(LIFTS) <= set(WHY_BARE)
     assert {OPERATOR, NO_DRAFTER, RING, *Reason} <= set(causes.WITHHELD) <= set(WHY_BARE)
 
 

@@ -177,7 +177,7 @@ async def test_a_running_request_is_told_so_far(served: Served) -> None:
 @pytest.mark.parametrize("name", ["0" * 32, "nobody"])
 async def test_one_that_is_not_there_any_more_is_said_to_be_gone(front: httpx.AsyncClient, name: str) -> None:
     answer = await front.get(f"/admin/requests/{name}")
-    assert answer.status_code == 404
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "request_not_found")
     assert "ended more than ten minutes ago" in answer.json()["error"]["message"]
 
 

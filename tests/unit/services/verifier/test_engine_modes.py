@@ -40,6 +40,24 @@ def test_full_verification_counts_from_the_next_step_on_and_changes_no_token(bui
     check(ring, [asked])
 
 
+def test_the_log_warns_when_speculation_goes_and_tells_when_it_is_back(
+    build: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="services.verifier.engine")
+    ring = build(noise=0.3)
+    ring.submit(request(1, **LONG))
+    ring.turn(5)
+    ring.order(Mode.FULL_VERIFICATION)
+    ring.turn(5)
+    ring.order(Mode.AUTO)
+    ring.turn(5)
+    told = [(record.levelname, record.getMessage()) for record in caplog.records if "speculation is" in record.msg]
+    assert told[-2:] == [
+        ("WARNING", "speculation is off: operator"),
+        ("INFO", "speculation is on (was: operator)"),
+    ]
+
+
 def test_a_wake_up_that_was_lost_costs_a_second_at_most(build: Any) -> None:
     ring = build(noise=0.3)
     ring.submit(request(1, **LONG))
