@@ -5,10 +5,11 @@ Requests are not known one by one: attainment has intervals from its counts, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bench.proof import limits
+from bench.proof.coverage import Coverage
 from bench.proof.intervals import Interval, of_share, of_shares_apart
 from bench.proof.sides import ClassFigures, Compared, Facts, TenantFigures, Work
 from bench.proof.timeline import compared_arms
@@ -50,7 +51,10 @@ class TenantCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """``counted`` by the names of bench/replay/series.py; ``start`` and ``end`` in seconds since 1970."""
+    """``counted`` by the names of bench/replay/series.py; ``start`` and ``end`` in seconds since 1970.
+
+    Counts are of what is ``covered``, all of it for None.
+    """
 
     start: float
     end: float
@@ -58,10 +62,23 @@ class Period:
     counted: Mapping[str, float]
     samples: Sequence[ServerSample] = ()
     tenants: Mapping[str, TenantCounts] = field(default_factory=dict)
+    covered: Coverage | None = None
 
     @property
     def seconds(self) -> float:
-        return self.end - self.start
+        """That the counts are of, and so the price."""
+        return self.end - self.start if self.covered is None else self.covered.seconds
+
+    @property
+    def everyone(self) -> TenantCounts:
+        """What the metrics counted of all tenants together; they do not count prompts."""
+        judged = sum(self.classes.values(), ClassCounts())
+        return TenantCounts(
+            requests=judged.met + judged.missed,
+            output_tokens=self.counted.get("committed", 0.0),
+            met=judged.met,
+            missed=judged.missed,
+        )
 
 
 def facts(ours: Period, theirs: Period | None, prices: Prices | None, source: Mapping[str, str]) -> Facts:
@@ -89,12 +106,22 @@ def facts(ours: Period, theirs: Period | None, prices: Prices | None, source: Ma
         arms=arms,
         arms_apart=apart,
         samples=ours.samples,
+        coverage=" ".join(_coverage(ours, theirs)),
     )
     return replace(found, limits=[*_limits(found, ours, theirs), *limits.general(found, prices)])
 
 
+def _coverage(ours: Period, theirs: Period | None) -> Iterator[str]:
+    """What a reader must know of periods that there are not samples of all along."""
+    for period, which in ((ours, "the period"), (theirs, "the period beside it")):
+        covered = None if period is None else period.covered
+        if covered is not None and not covered.is_whole:
+            yield f"Of {which} Prometheus knows {covered.words}; only these are counted and priced."
+
+
 def _limits(found: Facts, ours: Period, theirs: Period | None) -> list[str]:
-    told = ["Counts over a period do not tell how much they scatter: only attainment has intervals."]
+    told = list(_coverage(ours, theirs))
+    told.append("Counts over a period do not tell how much they scatter: only attainment has intervals.")
     if theirs is not None:
         told.append(
             "The two periods had different traffic. What differs between them need not come from speculation; "
@@ -105,7 +132,10 @@ def _limits(found: Facts, ours: Period, theirs: Period | None) -> list[str]:
             "The control arm has the same traffic as the treatment at the same time, if on other requests."
         )
     if ours.tenants:
-        told.append("What each tenant used is counted in whole hours, of which the period may have parts.")
+        told.append(
+            "What each tenant used is counted in whole hours, of which the period may have parts: each has its "
+            "share of them of the tokens and requests that Prometheus counted in the period."
+        )
     else:
         told.append("What each tenant used is not known (--url): figures are of all together.")
     return told
@@ -189,31 +219,50 @@ def _tenant(name: str | None, ours: Period, theirs: Period | None, prices: Price
 
 
 def _counts(period: Period, name: str | None) -> TenantCounts:
-    """Of a tenant. Of all from the metrics where usage is not known."""
-    if name is not None:
-        return period.tenants.get(name, TenantCounts())
-    if period.tenants:
-        return sum(period.tenants.values(), TenantCounts())
-    everyone = _all(period)
+    """Of a tenant its share of what the metrics counted in the period; of all what they counted."""
+    if name is None:
+        return period.everyone
+    return in_period(period.tenants.get(name, TenantCounts()), _used(period), period.everyone)
+
+
+def _used(period: Period) -> TenantCounts:
+    return sum(period.tenants.values(), TenantCounts())
+
+
+def in_period(mine: TenantCounts, used: TenantCounts, counted: TenantCounts) -> TenantCounts:
+    """Usage is of whole hours: a tenant's part of it, of what was ``counted`` in the period.
+
+    Requests by those with a target, tokens by those of the output.
+    """
+    requests = _ratio(counted.met + counted.missed, used.met + used.missed)
+    tokens = _ratio(counted.output_tokens, used.output_tokens)
     return TenantCounts(
-        requests=everyone.met + everyone.missed,
-        output_tokens=period.counted.get("committed", 0.0),
-        met=everyone.met,
-        missed=everyone.missed,
+        requests=requests * mine.requests,
+        prompt_tokens=tokens * mine.prompt_tokens,
+        output_tokens=tokens * mine.output_tokens,
+        met=requests * mine.met,
+        missed=requests * mine.missed,
     )
 
 
-def _per_1000(period: Period, name: str | None, amount: float | None) -> float | None:
-    """A tenant's part of an amount, by the tokens served to it, for a thousand of its output tokens.
+def _ratio(above: float, below: float) -> float:
+    return above / below if below else 0.0
 
-    Usage is of whole hours, so it tells only the tenant's share of what the verifiers counted in the period.
-    """
-    mine, everyone = _counts(period, name), _counts(period, None)
-    served, all_served = (one.prompt_tokens + one.output_tokens for one in (mine, everyone))
-    tokens = period.counted.get("committed", 0.0)
-    if amount is None or not mine.output_tokens or not all_served or not tokens:
+
+def _per_1000(period: Period, name: str | None, amount: float | None) -> float | None:
+    """A tenant's part of an amount, by the tokens served to it, for a thousand of its output tokens."""
+    tokens = _counts(period, name).output_tokens
+    if amount is None or not tokens:
         return None
-    return 1_000 * amount * served / all_served / (tokens * mine.output_tokens / everyone.output_tokens)
+    return 1_000 * amount * _served_share(period, name) / tokens
+
+
+def _served_share(period: Period, name: str | None) -> float:
+    """Of prompt and output tokens."""
+    if name is None:
+        return 1.0
+    mine, used = period.tenants.get(name, TenantCounts()), _used(period)
+    return _ratio(mine.prompt_tokens + mine.output_tokens, used.prompt_tokens + used.output_tokens)
 
 
 def _gpu_s(period: Period, prices: Prices | None) -> float | None:
