@@ -115,7 +115,7 @@ class Prometheus:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise NoHistory(f"no Prometheus at {self._url}: {error}") from None
         except ValueError:
-            raise NoHistory(f"{self._url} does not answer as Prometheus does ({response.status_code})") from None
+            raise NoHistory(_refusal(self._url, None, response.status_code)) from None
         if not isinstance(answer, dict) or answer.get("status") != "success":
             raise NoHistory(_refusal(self._url, answer, response.status_code))
         self._told()
