@@ -50,3 +50,11 @@ def test_another_service_is_no_prometheus_and_one_line_says_so(tmp_path: Path) -
     assert (code, printed) == (1, "")
     words = "does not answer as Prometheus does (404); is it the address of another service?"
     assert told == f"adaserve: {gateway.url} {words}\n"
+
+
+def test_metrics_are_given_one_by_one() -> None:
+    found = CliRunner().invoke(
+        app, ["replay", "--metrics", "http://a/metrics", "http://b/metrics", "--trace", "t.csv"]
+    )
+    assert found.exit_code == 2
+    assert "--metrics takes one address: give it before each" in found.stderr
