@@ -13,6 +13,7 @@ from bench.proof.coverage import Coverage
 from bench.proof.intervals import Interval, of_share, of_shares_apart
 from bench.proof.sides import ClassFigures, Compared, Facts, TenantFigures, Work
 from bench.proof.timeline import compared_arms
+from bench.proof.used import TenantCounts, in_period, ratio
 from bench.replay.recording import ServerSample
 from bench.replay.series import FINISHED
 from bench.simulator.prices import Prices
@@ -31,22 +32,6 @@ class ClassCounts:
         return ClassCounts(
             self.met + other.met, self.missed + other.missed, self.goodput_tokens + other.goodput_tokens
         )
-
-
-@dataclass(frozen=True, slots=True)
-class TenantCounts:
-    """Of `GET /admin/usage`."""
-
-    requests: float = 0.0
-    prompt_tokens: float = 0.0
-    output_tokens: float = 0.0
-    met: float = 0.0
-    missed: float = 0.0
-
-    def __add__(self, other: TenantCounts) -> TenantCounts:
-        mine, theirs = ((one.requests, one.prompt_tokens, one.output_tokens, one.met, one.missed)
-                        for one in (self, other))  # fmt: skip
-        return TenantCounts(*(left + right for left, right in zip(mine, theirs, strict=True)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,32 +206,13 @@ def _tenant(name: str | None, ours: Period, theirs: Period | None, prices: Price
 def _counts(period: Period, name: str | None) -> TenantCounts:
     """Of a tenant its share of what the metrics counted in the period; of all what they counted."""
     if name is None:
-        return period.everyone
+        requests = in_period(_used(period), _used(period), period.everyone).requests
+        return replace(period.everyone, requests=requests) if period.tenants else period.everyone
     return in_period(period.tenants.get(name, TenantCounts()), _used(period), period.everyone)
 
 
 def _used(period: Period) -> TenantCounts:
     return sum(period.tenants.values(), TenantCounts())
-
-
-def in_period(mine: TenantCounts, used: TenantCounts, counted: TenantCounts) -> TenantCounts:
-    """Usage is of whole hours: a tenant's part of it, of what was ``counted`` in the period.
-
-    Requests by those with a target, tokens by those of the output.
-    """
-    requests = _ratio(counted.met + counted.missed, used.met + used.missed)
-    tokens = _ratio(counted.output_tokens, used.output_tokens)
-    return TenantCounts(
-        requests=requests * mine.requests,
-        prompt_tokens=tokens * mine.prompt_tokens,
-        output_tokens=tokens * mine.output_tokens,
-        met=requests * mine.met,
-        missed=requests * mine.missed,
-    )
-
-
-def _ratio(above: float, below: float) -> float:
-    return above / below if below else 0.0
 
 
 def _per_1000(period: Period, name: str | None, amount: float | None) -> float | None:
@@ -262,7 +228,7 @@ def _served_share(period: Period, name: str | None) -> float:
     if name is None:
         return 1.0
     mine, used = period.tenants.get(name, TenantCounts()), _used(period)
-    return _ratio(mine.prompt_tokens + mine.output_tokens, used.prompt_tokens + used.output_tokens)
+    return ratio(mine.prompt_tokens + mine.output_tokens, used.prompt_tokens + used.output_tokens)
 
 
 def _gpu_s(period: Period, prices: Prices | None) -> float | None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.proof import period, replayed
-from bench.proof.period import Period, TenantCounts
+from bench.proof.period import Period
 from bench.proof.prometheus import QUESTIONS, Prometheus
 from bench.proof.sides import Facts
+from bench.proof.used import TenantCounts
 from bench.proof.when import clock
 from bench.replay.recording import Recording, load
 from bench.simulator.prices import Prices

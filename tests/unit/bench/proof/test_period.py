@@ -13,10 +13,11 @@ import pytest
 
 from bench.proof import page, period, words
 from bench.proof.coverage import Coverage, in_words
-from bench.proof.period import ClassCounts, Period, TenantCounts
+from bench.proof.period import ClassCounts, Period
 from bench.proof.prometheus import NoHistory, Prometheus
 from bench.proof.sides import Facts
 from bench.proof.sources import from_prometheus
+from bench.proof.used import TenantCounts
 from bench.proof.when import moment
 from bench.simulator.prices import Prices
 from shared.errors import ConfigurationError, PolicyError
@@ -68,7 +69,8 @@ def test_a_period_stands_beside_another_one() -> None:
 def test_what_each_tenant_used_in_whole_hours_is_brought_to_what_the_period_counted() -> None:
     usage = {"a": TenantCounts(300, 20_000, 60_000, 150, 50), "b": TenantCounts(100, 10_000, 20_200, 0, 0)}
     a, b, everyone = period.facts(hour(90, 1_000, 0, tenants=usage), None, PRICES, {}).tenants
-    assert (everyone.requests, everyone.tokens) == (100, 10_100)
+    assert (a.requests, b.requests, everyone.requests) == (150, 50, 200)  # half of them with a target
+    assert everyone.tokens == 10_100
     assert everyone.attainment.ours.value == 90.0
     assert (a.attainment.ours.value, b.attainment.ours.value) == (75.0, None)
     assert a.tokens + b.tokens == pytest.approx(10_100)
