@@ -9,8 +9,8 @@ empty  :=
 comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
 DECIDING := $(addprefix bench/,introduction.py report.py simulator/economics.py simulator/tenancy.py traces.py) \
-  $(addprefix bench/proof/,chart.py intervals.py kept.py limits.py money.py pairs.py period.py replayed.py sides.py \
-    timeline.py words.py) \
+  $(addprefix bench/proof/,chart.py coverage.py intervals.py kept.py limits.py money.py pairs.py period.py replayed.py \
+    sides.py timeline.py used.py words.py) \
   $(addprefix services/gateway/,allowance.py attainment.py causes.py delivery.py expectation.py explanation.py \
     feasibility.py history.py iterations.py looks.py members.py padding.py ramp.py rate_limits.py relayed.py terms.py told.py \
     usage_report.py) \

@@ -82,7 +82,10 @@ def report(
     prometheus: Annotated[
         str | None, typer.Option(help="A Prometheus server that scrapes the services, instead of a replay.")
     ] = None,
-    since: Annotated[str, typer.Option(help="Of Prometheus: 24h ago, or a date and time in UTC.")] = "24h",
+    since: Annotated[
+        str | None,
+        typer.Option(help="Of Prometheus: 24h ago, or a date and time in UTC.", show_default="24h"),
+    ] = None,
     until: Annotated[str | None, typer.Option(help="Its end.", show_default="now")] = None,
     baseline_since: Annotated[
         str | None, typer.Option(help="A period without speculation to compare with.")

@@ -163,7 +163,10 @@ def replay(
     max_open: Annotated[int, typer.Option(min=1, max=65_536, help="Most requests open at a time.")] = 1024,
     metrics: Annotated[
         list[str] | None,
-        typer.Option(help="/metrics of the other services: shares of their time, and what --save keeps of them."),
+        typer.Option(
+            help="Address, with its path /metrics, of another service, once for each: for shares of their time "
+            "and what --save keeps of them."
+        ),
     ] = None,
     save: Annotated[
         Path | None, typer.Option(help="Where the whole replay goes, for `adaserve report --replay`.")

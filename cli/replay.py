@@ -57,6 +57,10 @@ async def run(choices: Choices, console: Console) -> int:
 
     Raises an AdaServeError for what keeps it from starting.
     """
+    if choices.more_goodput and choices.more_goodput[0].startswith("http"):
+        raise ConfigurationError(
+            f"unexpected argument {choices.more_goodput[0]!r}; --metrics takes one address: give it before each"
+        )
     if choices.more_goodput and not choices.goodput:
         raise ConfigurationError(f"unexpected argument {choices.more_goodput[0]!r}; targets go after --goodput")
     targets = parse_goodput([*choices.goodput, *choices.more_goodput])

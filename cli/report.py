@@ -18,6 +18,8 @@ from bench.proof.when import moment
 from cli import admin
 from shared.errors import ConfigurationError
 
+DEFAULT_SINCE = "24h"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
@@ -26,7 +28,7 @@ class Choices:
     replay: Sequence[Path]
     baseline: Sequence[Path]
     prometheus: str | None
-    since: str
+    since: str | None
     until: str | None
     baseline_since: str | None
     baseline_until: str | None
@@ -45,6 +47,8 @@ def run(choices: Choices, console: Console) -> None:
         raise ConfigurationError("give either --replay or --prometheus")
     if choices.baseline and not choices.replay:
         raise ConfigurationError("--baseline goes with --replay; with --prometheus it is --baseline-since")
+    if choices.replay:
+        _check_replay(choices)
     if not choices.out.parent.is_dir():
         raise ConfigurationError(f"--out {choices.out}: there is no such folder")
     facts = _of_replay(choices, console) if choices.replay else _of_period(choices, console)
@@ -58,6 +62,18 @@ def run(choices: Choices, console: Console) -> None:
     console.print(f"wrote {choices.out}", soft_wrap=True)
 
 
+def _check_replay(choices: Choices) -> None:
+    """Nothing of a period goes with files, and no file counts twice. Raises ConfigurationError."""
+    for name in ("since", "until", "baseline_since", "baseline_until", "url"):
+        if getattr(choices, name) is not None:
+            raise ConfigurationError(f"--{name.replace('_', '-')} goes with --prometheus, not with --replay")
+    seen: set[Path] = set()
+    for path in (*choices.replay, *choices.baseline):
+        if path.resolve() in seen:
+            raise ConfigurationError(f"{path} is given twice: it would be compared with itself or counted twice")
+        seen.add(path.resolve())
+
+
 def _of_replay(choices: Choices, console: Console) -> Facts:
     with console.status("computing intervals"):
         return sources.from_files(choices.replay, choices.baseline, choices.prices, choices.policy)
@@ -68,12 +84,14 @@ def _of_period(choices: Choices, console: Console) -> Facts:
     if choices.baseline_until is not None and choices.baseline_since is None:
         raise ConfigurationError("--baseline-until goes with --baseline-since")
     now = time.time()
-    ours = _span(choices.since, choices.until, now, "")
+    since = choices.since or DEFAULT_SINCE
+    ours = _span(since, choices.until, now, "")
     theirs = None
     if choices.baseline_since is not None:
-        theirs = _span(choices.baseline_since, choices.baseline_until or choices.since, now, "baseline-")
+        theirs = _span(choices.baseline_since, choices.baseline_until or since, now, "baseline-")
     usage = None if choices.url is None else lambda since, until: _usage(choices, since, until)
-    with Progress(console=console, transient=True) as progress:
+    # where it is no terminal, what is transient would leave an empty line
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("asking Prometheus", total=None)
         return sources.from_prometheus(
             choices.prometheus,

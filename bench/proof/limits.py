@@ -33,7 +33,8 @@ def _of_comparison(facts: Facts, ours: Recording, theirs: Recording | None) -> I
     if fewest < LEAST_RUNS:
         yield (
             f"{'One run' if fewest == 1 else f'{fewest} runs'} only: intervals come from drawing requests "
-            "anew, and do not know what the machine did to all requests of a run. Repeat the replay with at least "
+            "anew, and do not know what the machine did to all requests of a run. Tokens per second have none: "
+            "a run's length is noise that so few runs do not show. Repeat the replay with at least "
             f"{LEAST_RUNS} seeds."
         )
     for one in facts.classes if fewest >= LEAST_RUNS else ():

@@ -109,6 +109,7 @@ def json(facts: Facts) -> dict[str, Any]:
         "made_at": facts.made_at,
         "runs": facts.runs,
         "seconds": facts.seconds,
+        "coverage": facts.coverage,
         "total": facts.total.json(),
         "classes": {one.name: one.json() for one in facts.classes},
         "run_by_run": [asdict(one) for one in facts.run_by_run],

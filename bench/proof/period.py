@@ -5,13 +5,15 @@ Requests are not known one by one: attainment has intervals from its counts, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bench.proof import limits
+from bench.proof.coverage import Coverage
 from bench.proof.intervals import Interval, of_share, of_shares_apart
 from bench.proof.sides import ClassFigures, Compared, Facts, TenantFigures, Work
 from bench.proof.timeline import compared_arms
+from bench.proof.used import TenantCounts, in_period, ratio
 from bench.replay.recording import ServerSample
 from bench.replay.series import FINISHED
 from bench.simulator.prices import Prices
@@ -32,25 +34,12 @@ class ClassCounts:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class TenantCounts:
-    """Of `GET /admin/usage`."""
-
-    requests: float = 0.0
-    prompt_tokens: float = 0.0
-    output_tokens: float = 0.0
-    met: float = 0.0
-    missed: float = 0.0
-
-    def __add__(self, other: TenantCounts) -> TenantCounts:
-        mine, theirs = ((one.requests, one.prompt_tokens, one.output_tokens, one.met, one.missed)
-                        for one in (self, other))  # fmt: skip
-        return TenantCounts(*(left + right for left, right in zip(mine, theirs, strict=True)))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """``counted`` by the names of bench/replay/series.py; ``start`` and ``end`` in seconds since 1970."""
+    """``counted`` by the names of bench/replay/series.py; ``start`` and ``end`` in seconds since 1970.
+
+    Counts are of what is ``covered``, all of it for None.
+    """
 
     start: float
     end: float
@@ -58,10 +47,23 @@ class Period:
     counted: Mapping[str, float]
     samples: Sequence[ServerSample] = ()
     tenants: Mapping[str, TenantCounts] = field(default_factory=dict)
+    covered: Coverage | None = None
 
     @property
     def seconds(self) -> float:
-        return self.end - self.start
+        """That the counts are of, and so the price."""
+        return self.end - self.start if self.covered is None else self.covered.seconds
+
+    @property
+    def everyone(self) -> TenantCounts:
+        """What the metrics counted of all tenants together; they do not count prompts."""
+        judged = sum(self.classes.values(), ClassCounts())
+        return TenantCounts(
+            requests=judged.met + judged.missed,
+            output_tokens=self.counted.get("committed", 0.0),
+            met=judged.met,
+            missed=judged.missed,
+        )
 
 
 def facts(ours: Period, theirs: Period | None, prices: Prices | None, source: Mapping[str, str]) -> Facts:
@@ -89,12 +91,22 @@ def facts(ours: Period, theirs: Period | None, prices: Prices | None, source: Ma
         arms=arms,
         arms_apart=apart,
         samples=ours.samples,
+        coverage=" ".join(_coverage(ours, theirs)),
     )
     return replace(found, limits=[*_limits(found, ours, theirs), *limits.general(found, prices)])
 
 
+def _coverage(ours: Period, theirs: Period | None) -> Iterator[str]:
+    """What a reader must know of periods that there are not samples of all along."""
+    for period, which in ((ours, "the period"), (theirs, "the period beside it")):
+        covered = None if period is None else period.covered
+        if covered is not None and not covered.is_whole:
+            yield f"Of {which} Prometheus knows {covered.words}; only these are counted and priced."
+
+
 def _limits(found: Facts, ours: Period, theirs: Period | None) -> list[str]:
-    told = ["Counts over a period do not tell how much they scatter: only attainment has intervals."]
+    told = list(_coverage(ours, theirs))
+    told.append("Counts over a period do not tell how much they scatter: only attainment has intervals.")
     if theirs is not None:
         told.append(
             "The two periods had different traffic. What differs between them need not come from speculation; "
@@ -105,7 +117,10 @@ def _limits(found: Facts, ours: Period, theirs: Period | None) -> list[str]:
             "The control arm has the same traffic as the treatment at the same time, if on other requests."
         )
     if ours.tenants:
-        told.append("What each tenant used is counted in whole hours, of which the period may have parts.")
+        told.append(
+            "What each tenant used is counted in whole hours, of which the period may have parts: each has its "
+            "share of them of the tokens and requests that Prometheus counted in the period."
+        )
     else:
         told.append("What each tenant used is not known (--url): figures are of all together.")
     return told
@@ -189,31 +204,31 @@ def _tenant(name: str | None, ours: Period, theirs: Period | None, prices: Price
 
 
 def _counts(period: Period, name: str | None) -> TenantCounts:
-    """Of a tenant. Of all from the metrics where usage is not known."""
-    if name is not None:
-        return period.tenants.get(name, TenantCounts())
-    if period.tenants:
-        return sum(period.tenants.values(), TenantCounts())
-    everyone = _all(period)
-    return TenantCounts(
-        requests=everyone.met + everyone.missed,
-        output_tokens=period.counted.get("committed", 0.0),
-        met=everyone.met,
-        missed=everyone.missed,
-    )
+    """Of a tenant its share of what the metrics counted in the period; of all what they counted."""
+    if name is None:
+        requests = in_period(_used(period), _used(period), period.everyone).requests
+        return replace(period.everyone, requests=requests) if period.tenants else period.everyone
+    return in_period(period.tenants.get(name, TenantCounts()), _used(period), period.everyone)
+
+
+def _used(period: Period) -> TenantCounts:
+    return sum(period.tenants.values(), TenantCounts())
 
 
 def _per_1000(period: Period, name: str | None, amount: float | None) -> float | None:
-    """A tenant's part of an amount, by the tokens served to it, for a thousand of its output tokens.
-
-    Usage is of whole hours, so it tells only the tenant's share of what the verifiers counted in the period.
-    """
-    mine, everyone = _counts(period, name), _counts(period, None)
-    served, all_served = (one.prompt_tokens + one.output_tokens for one in (mine, everyone))
-    tokens = period.counted.get("committed", 0.0)
-    if amount is None or not mine.output_tokens or not all_served or not tokens:
+    """A tenant's part of an amount, by the tokens served to it, for a thousand of its output tokens."""
+    tokens = _counts(period, name).output_tokens
+    if amount is None or not tokens:
         return None
-    return 1_000 * amount * served / all_served / (tokens * mine.output_tokens / everyone.output_tokens)
+    return 1_000 * amount * _served_share(period, name) / tokens
+
+
+def _served_share(period: Period, name: str | None) -> float:
+    """Of prompt and output tokens."""
+    if name is None:
+        return 1.0
+    mine, used = period.tenants.get(name, TenantCounts()), _used(period)
+    return ratio(mine.prompt_tokens + mine.output_tokens, used.prompt_tokens + used.output_tokens)
 
 
 def _gpu_s(period: Period, prices: Prices | None) -> float | None:

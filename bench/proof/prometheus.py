@@ -8,7 +8,9 @@ from typing import Any
 
 import httpx
 
+from bench.proof.coverage import LEAST_SHARE, Coverage
 from bench.proof.period import ClassCounts, Period
+from bench.proof.when import clock
 from bench.replay.recording import ServerSample
 from bench.replay.series import SERIES, Series
 from shared import signals
@@ -17,6 +19,8 @@ from shared.errors import AdaServeError
 TIMEOUT_S = 30.0
 STEPS = 240  # points of a plot over time
 LEAST_STEP_S = 60.0  # several scrapes
+COVERAGE_POINTS = 10_000  # Prometheus gives no more than 11,000
+LEAST_COVERAGE_STEP_S = 5.0
 
 
 class NoHistory(AdaServeError):
@@ -32,20 +36,35 @@ class Prometheus:
         self._told = told
 
     def period(self, start: float, end: float) -> Period:
-        """Raises NoHistory, also where no request with a target has finished in it."""
+        """Raises NoHistory, also where it has next to no samples of it or no request with a target finished."""
         seconds = max(1, round(end - start))
+        covered = self._covered(start, end)
         classes = self._classes(seconds, end)
         if not classes:
-            raise NoHistory(f"{self._url} knows of no requests with a target in {seconds} s; does it scrape them?")
+            raise NoHistory(
+                f"{self._url} knows of no requests with a target from {clock(start)} to {clock(end)} UTC; "
+                "does it scrape the gateway?"
+            )
         counted = {
             name: value
             for name, series in SERIES.items()
             if not series.is_gauge
             and (value := self._number(f"sum(increase({series.selector}[{seconds}s]))", end)) is not None
         }
-        return Period(
-            start=start, end=end, classes=classes, counted=counted, samples=list(self._samples(start, end))
-        )
+        samples = list(self._samples(start, end))
+        return Period(start=start, end=end, classes=classes, counted=counted, samples=samples, covered=covered)
+
+    def _covered(self, start: float, end: float) -> Coverage:
+        step = max(LEAST_COVERAGE_STEP_S, math.ceil((end - start) / COVERAGE_POINTS))
+        points = [at for at, _ in self._range(f"count({signals.INFO.name})", start, end, step)]
+        found = Coverage.of(points, step, start, end)
+        if found.share < LEAST_SHARE:
+            since = f"; give a period from {clock(found.first)} UTC on" if points else ""
+            raise NoHistory(
+                f"{self._url} has samples of AdaServe for {found.words} from {clock(start)} to {clock(end)} UTC: "
+                f"too few to report on{since}"
+            )
+        return found
 
     def _classes(self, seconds: int, end: float) -> dict[str, ClassCounts]:
         name = f"{signals.SLO_REQUESTS.name}_total"
@@ -96,15 +115,21 @@ class Prometheus:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise NoHistory(f"no Prometheus at {self._url}: {error}") from None
         except ValueError:
-            raise NoHistory(f"{self._url} does not answer as Prometheus does ({response.status_code})") from None
+            raise NoHistory(_refusal(self._url, None, response.status_code)) from None
         if not isinstance(answer, dict) or answer.get("status") != "success":
-            said = answer.get("error", answer) if isinstance(answer, dict) else answer
-            raise NoHistory(f"{self._url}: {str(said)[:300]}")
+            raise NoHistory(_refusal(self._url, answer, response.status_code))
         self._told()
         return list(answer["data"]["result"])
 
 
-QUESTIONS = 3 + sum(1 if series.is_gauge else 2 for series in SERIES.values())  # of a period
+QUESTIONS = 4 + sum(1 if series.is_gauge else 2 for series in SERIES.values())  # of a period
+
+
+def _refusal(url: str, answer: Any, status: int) -> str:
+    """Prometheus says in a string what it refuses; anything else is another server."""
+    if isinstance(answer, dict) and isinstance(answer.get("error"), str):
+        return f"{url}: {answer['error'][:300]}"
+    return f"{url} does not answer as Prometheus does ({status}); is it the address of another service?"
 
 
 def _over_time(series: Series, step: float) -> str:

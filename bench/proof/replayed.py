@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from bench.proof import limits
-from bench.proof.intervals import Floats, Interval, Ratio, difference, interval, of_runs_apart
+from bench.proof.intervals import LEAST_RUNS, Floats, Interval, Ratio, interval, of_runs_apart
 from bench.proof.kept import attainment
 from bench.proof.money import tenants
 from bench.proof.pairs import are_pairs, in_step
@@ -122,18 +122,30 @@ def _latency(mine: Runs, others: Runs | None, time: Callable[[Outcome], float | 
 
 
 def _rates(ours: Ratio, theirs: Ratio | None, *, paired: bool) -> Compared:
-    """Both sides, neither below 0, and their difference."""
-    mine = interval(ours).within(0.0, math.inf)
+    """Both sides, neither below 0, and their difference; with intervals over runs only.
+
+    Drawing requests anew leaves a run as long as it was, so where both sides have the same tokens it would take
+    what the machine did to the runs' lengths for a certain difference.
+    """
+    mine = _over_runs(ours)
     if theirs is None:
         return Compared(ours=mine, our_runs=ours.of_runs())
-    others = interval(theirs).within(0.0, math.inf)
+    others = _over_runs(theirs)
+    apart = of_runs_apart(ours.of_runs(), theirs.of_runs(), paired=paired)
+    if apart.low is None and mine.value is not None and others.value is not None:
+        apart = Interval(mine.value - others.value)
     return Compared(
         ours=mine,
         theirs=others,
-        difference=difference(ours, theirs, paired=paired),
+        difference=apart,
         our_runs=ours.of_runs(),
         their_runs=theirs.of_runs(),
     )
+
+
+def _over_runs(ratio: Ratio) -> Interval:
+    known = [one for one in ratio.of_runs() if one is not None]
+    return interval(ratio).within(0.0, math.inf) if len(known) >= LEAST_RUNS else Interval(ratio.value)
 
 
 def goodput(runs: Runs, whole: Runs) -> Ratio:

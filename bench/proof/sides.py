@@ -171,4 +171,5 @@ class Facts:
     events: Sequence[Event] = ()
     seams_s: Sequence[float] = ()  # where one run ends and the next begins
     failed: tuple[int, int | None] = (0, None)
+    coverage: str = ""  # of the periods, in words; empty where there are samples all along
     limits: Sequence[str] = field(default_factory=tuple)

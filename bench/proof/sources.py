@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bench.proof import period, replayed
-from bench.proof.period import Period, TenantCounts
+from bench.proof.period import Period
 from bench.proof.prometheus import QUESTIONS, Prometheus
 from bench.proof.sides import Facts
+from bench.proof.used import TenantCounts
+from bench.proof.when import clock
 from bench.replay.recording import Recording, load
 from bench.simulator.prices import Prices
 from shared.errors import ConfigurationError, PolicyError
@@ -60,15 +62,18 @@ def prices_for(ours: Recording, theirs: Recording | None, path: Path) -> Prices:
     prices = read_prices(path)
     for recording in (ours, theirs):
         for run in recording.runs if recording is not None else ():
-            for one in run.requests:
-                if one.tenant not in prices.tenants:
-                    raise PolicyError(
-                        f"{path}: no prices for the replay's tenant {one.tenant!r}; "
-                        f"there are {', '.join(prices.tenants)}"
-                    )
+            _check_priced((one.tenant for one in run.requests), prices, path, "replay")
             if run.requests[0].arrival_ms == run.requests[-1].arrival_ms:
                 raise PolicyError("all requests arrive at once; earnings per hour need a duration")
     return prices
+
+
+def _check_priced(tenants: Iterable[str], prices: Prices, path: Path, whose: str) -> None:
+    for tenant in tenants:
+        if tenant not in prices.tenants:
+            raise PolicyError(
+                f"{path}: no prices for the {whose}'s tenant {tenant!r}; there are {', '.join(prices.tenants)}"
+            )
 
 
 Span = tuple[float, float]  # seconds since 1970
@@ -98,18 +103,21 @@ def from_prometheus(
     priced = None if prices is None else read_prices(prices)
     history = Prometheus(url, answered)
     periods = [_with_usage(history.period(*span), usage) for span in spans]
+    if prices is not None and priced is not None:
+        _check_priced((name for one in periods for name in one.tenants), priced, prices, "usage")
     source = {"period": _span(ours), **({} if theirs is None else {"beside": _span(theirs)})}
     return period.facts(periods[0], periods[1] if theirs else None, priced, source)
 
 
 def _span(span: Span) -> str:
-    return " to ".join(datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M") for at in span)
+    return " to ".join(clock(at) for at in span)
 
 
 def _with_usage(found: Period, usage: Usage | None) -> Period:
     if usage is None:
         return found
-    since, until = (datetime.fromtimestamp(at, UTC).isoformat() for at in (found.start, found.end))
+    known = (found.start, found.end) if found.covered is None else (found.covered.first, found.covered.last)
+    since, until = (datetime.fromtimestamp(at, UTC).isoformat() for at in known)
     tenants: dict[str, TenantCounts] = {}
     for row in usage(since, until).get("rows", ()):
         counted = {name: float(row.get(name) or 0) for name in TenantCounts.__dataclass_fields__}

@@ -1,4 +1,4 @@
-"""Times as people give them: `24h` ago, or a date. Pure."""
+"""Times as people give them: `24h` ago, or a date; and as a report tells them. Pure."""
 
 from __future__ import annotations
 
@@ -25,3 +25,8 @@ def moment(text: str, now: float, option: str) -> float:
             f"{option} {text!r}: neither a time ago such as 24h or 7d, nor a date such as 2026-01-31T08:00"
         ) from None
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+def clock(at: float) -> str:
+    """`2026-01-31 08:00`, UTC, of seconds since 1970."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M")

@@ -36,7 +36,8 @@ def spread(interval: Interval, unit: str = "") -> str:
 
 def sentences(facts: Facts) -> list[str]:
     """On promises, on work and on money."""
-    return [on_promises(facts), on_work(facts), on_money(facts)]
+    promises = " ".join(part for part in (facts.coverage, on_promises(facts)) if part)
+    return [promises, on_work(facts), on_money(facts)]
 
 
 def on_promises(facts: Facts) -> str:

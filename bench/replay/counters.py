@@ -95,9 +95,12 @@ async def scrape(client: httpx.AsyncClient, url: str) -> Samples:
     """Raises NoMetrics."""
     try:
         response = await client.get(url)
-        return parse(response.raise_for_status().text)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise NoMetrics(f"{url} cannot be read: {error}") from None
+        raise NoMetrics(f"{url} cannot be read: {error or type(error).__name__}") from None
+    if response.is_success:
+        return parse(response.text)
+    path = "" if url.endswith("/metrics") else f"; the path /metrics is needed: {url.rstrip('/')}/metrics"
+    raise NoMetrics(f"{url} answers {response.status_code}, not with metrics{path}")
 
 
 async def settled(client: httpx.AsyncClient, url: str, before: Tally, judged: int) -> Tally:

@@ -20,7 +20,17 @@ from typer.testing import CliRunner
 
 from bench.prompts import source_text
 from bench.replay.client import complete
-from bench.replay.counters import NoMetrics, Tally, busy_seconds, parse, settled, shares, tally_of_gateway, total
+from bench.replay.counters import (
+    NoMetrics,
+    Tally,
+    busy_seconds,
+    parse,
+    scrape,
+    settled,
+    shares,
+    tally_of_gateway,
+    total,
+)
 from bench.replay.goodput import Targets, parse_goodput
 from bench.replay.open_loop import NOT_SENT, send_all
 from bench.replay.outcomes import by_client, by_server
@@ -289,6 +299,28 @@ def test_time_shares_are_of_the_time_between_two_readings() -> None:
 def test_text_that_is_no_metrics_is_refused() -> None:
     with pytest.raises(NoMetrics):
         parse("<html>{")
+
+
+class Refusing(httpx.AsyncBaseTransport):
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(404 if request.url.path == "/" else 503, request=request)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        (
+            "http://here:9101",
+            "http://here:9101 answers 404, not with metrics; the path /metrics is needed: http://here:9101/metrics",
+        ),
+        ("http://here:9101/metrics", "http://here:9101/metrics answers 503, not with metrics"),
+    ],
+)
+async def test_an_address_without_metrics_is_one_line_that_names_the_path(url: str, told: str) -> None:
+    async with httpx.AsyncClient(transport=Refusing()) as client:
+        with pytest.raises(NoMetrics) as refused:
+            await scrape(client, url)
+    assert str(refused.value) == told
 
 
 # ---- a whole replay ----------------------------------------------------------------------------------------

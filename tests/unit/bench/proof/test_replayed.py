@@ -75,6 +75,20 @@ def test_tenants_bear_their_part_and_the_gain_pays_the_introduction_back() -> No
     assert days.high == pytest.approx(240 / acme.gain_per_hour.low / 24)  # type: ignore[operator]
 
 
+def test_the_length_of_a_single_run_is_no_proof_of_a_difference_in_tokens_per_second() -> None:
+    longer = run([True] * 10)
+    last = longer.requests[-1]
+    slow = last.model_copy(update={"last_ms": last.last_ms + 9})
+    theirs = recording(longer.model_copy(update={"requests": [*longer.requests[:-1], slow]}), system="plain")
+    found = facts(recording(run([True] * 10)), theirs, None)
+    goodput = found.total.goodput
+    assert goodput.difference.value == pytest.approx(1_010 / 10.001 - 1_010 / 10.010)
+    assert [one.low for one in (goodput.ours, goodput.theirs, goodput.difference)] == [None] * 3
+    assert "Tokens per second have none" in " ".join(found.limits)
+    runs = [run([True] * 5, seed=seed) for seed in range(3)]
+    assert facts(recording(*runs), recording(*runs, system="plain")).total.goodput.difference.low == 0.0
+
+
 def test_a_run_without_goodput_makes_goodput_dearer() -> None:
     whole, none = run([True] * 5), run([False] * 5, seed=1)
     everyone = facts(recording(whole, none), None).tenants[-1]
