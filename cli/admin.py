@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from cli.completion import error_message
+from cli.settings import presented
 from shared.errors import AdaServeError
 
 TIMEOUT_S = 5.0
@@ -37,7 +38,7 @@ def ask_text(url: str, admin_key: str | None, path: str, **params: str | int) ->
 def _answer(
     url: str, admin_key: str | None, method: str, path: str, body: Any, params: Mapping[str, str | int]
 ) -> httpx.Response:
-    headers = {"authorization": f"Bearer {admin_key}"} if admin_key else {}
+    headers = presented(admin_key, None)
     try:
         with httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False, headers=headers) as client:
             response = client.request(method, path, json=body, params=params)

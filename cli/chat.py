@@ -88,7 +88,7 @@ class Chat:
                 self._answer(line)
         except (BadCommand, AdaServeError) as error:
             self.failed = True
-            self._say(str(error), "red")
+            self._say(f"adaserve: {error}", "red")
         except KeyboardInterrupt:
             self.aside.print()
             self._say("left off; it is not part of the conversation")

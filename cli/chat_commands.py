@@ -75,7 +75,7 @@ def obeyed(talk: Talk, line: str) -> tuple[Talk, str]:
 def _slo(question: Question, value: str) -> tuple[Question, str]:
     if value in ("", "off"):
         return replace(question, tpot_ms=None, slo_class=None), "no target of your own"
-    if value[0].isdigit():
+    if value[0].isdigit() or value[0] in "-+.":
         tpot_ms = _number("/slo", value.removesuffix("ms").strip(), 0.001, 3.6e6)
         return replace(question, tpot_ms=tpot_ms, slo_class=None), f"{tpot_ms:g} ms for each token"
     return replace(question, tpot_ms=None, slo_class=value), f"class {value}"
@@ -84,7 +84,7 @@ def _slo(question: Question, value: str) -> tuple[Question, str]:
 def _seed(question: Question, value: str) -> tuple[Question, str]:
     if value in ("", "off"):
         return replace(question, seed=None), "any seed"
-    seed = int(_number("/seed", value, 0, 2**63 - 1))
+    seed = _whole("/seed", value, -(2**63), 2**64 - 1)
     return replace(question, seed=seed), f"seed {seed}"
 
 
@@ -98,7 +98,7 @@ def _temperature(question: Question, value: str) -> tuple[Question, str]:
 def _tokens(question: Question, value: str) -> tuple[Question, str]:
     if value in ("", "off"):
         return replace(question, max_tokens=None), "answers as long as the server lets them"
-    tokens = int(_number("/tokens", value, 1, 1 << 20))
+    tokens = _whole("/tokens", value, 1, 1 << 20)
     return replace(question, max_tokens=tokens), f"at most {tokens} tokens"
 
 
@@ -114,7 +114,17 @@ def _number(name: str, value: str, low: float, high: float) -> float:
     except ValueError:
         number = float("nan")
     if not low <= number <= high:
-        raise BadCommand(f"{name} {value}: must be a number from {low:g} to {high:g}")
+        raise BadCommand(f"{name} {value}: must be a number from {low:g} to {high:,.10g}")
+    return number
+
+
+def _whole(name: str, value: str, low: int, high: int) -> int:
+    try:
+        number = int(value)
+    except ValueError:
+        number = low - 1
+    if not low <= number <= high:
+        raise BadCommand(f"{name} {value}: must be a whole number from {low} to {high}")
     return number
 
 

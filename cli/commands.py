@@ -21,7 +21,7 @@ def chat(
         int | None, typer.Option(min=1, help="Most tokens of an answer.", show_default="the server's")
     ] = None,
     temperature: Annotated[float | None, typer.Option(min=0, max=2, help="0 is greedy.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same tokens.")] = None,
+    seed: Annotated[int | None, typer.Option(min=-(2**63), max=2**64 - 1, help="Same seed, same tokens.")] = None,
     tpot_ms: Annotated[float | None, typer.Option(min=0.001, help="Target time per output token.")] = None,
     slo_class: Annotated[str | None, typer.Option("--class", help="A class of the policy instead.")] = None,
     speculation: Annotated[
@@ -43,14 +43,14 @@ def chat(
         slo_class=slo_class,
         speculation=speculation,
     )
-    choices = Choices(
-        url=url,
-        question=question,
-        system=system,
-        headers=presented(api_key, tenant),
-        admin_key=admin_key,
-    )
     with one_line_errors():
+        choices = Choices(
+            url=url,
+            question=question,
+            system=system,
+            headers=presented(api_key, tenant),
+            admin_key=admin_key,
+        )
         code = run(choices)
     raise typer.Exit(code)
 

@@ -52,7 +52,7 @@ class Question:
         """The JSON of its POST."""
         ours: dict[str, Any] = {"speculation": {"enabled": self.speculation}}
         slo = {"tpot_ms": self.tpot_ms, "class": self.slo_class}
-        if any(slo.values()):
+        if any(value is not None for value in slo.values()):
             ours["slo"] = {name: value for name, value in slo.items() if value is not None}
         if self.inspect:
             ours["inspect"] = True
@@ -79,8 +79,9 @@ class Chunk:
 
 @dataclass(slots=True)
 class Answer:
-    """What has arrived: text, finish reason, and after the last event usage and metrics (docs/api.md)."""
+    """What has arrived: its id, text, finish reason, and after the last event usage and metrics (docs/api.md)."""
 
+    id: str | None = None
     text: str = ""
     finish_reason: str | None = None
     usage: dict[str, Any] = field(default_factory=dict)
@@ -134,6 +135,7 @@ async def _events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
 def _take(event: dict[str, Any], answer: Answer) -> Chunk:
     if "error" in event:
         raise CompletionFailed(str(event["error"].get("message", event["error"])))
+    answer.id = event.get("id") or answer.id
     answer.usage = event.get("usage") or answer.usage
     answer.metrics = event.get("metrics") or answer.metrics
     for choice in event.get("choices", ())[:1]:
@@ -171,7 +173,7 @@ def context_of(url: str, headers: Mapping[str, str]) -> int | None:
 
 
 def summary(answer: Answer) -> str:
-    """One line: tokens, first token, pace against the target, what speculation gave."""
+    """One line: tokens, first token, pace against the target, what speculation gave, the id for `adaserve why`."""
     metrics, slo = answer.metrics, answer.metrics.get("slo") or {}
     speculative = metrics.get("speculative_decoding") or {}
     parts = [f"{answer.usage.get('completion_tokens', '?')} tokens ({answer.finish_reason})"]
@@ -184,6 +186,8 @@ def summary(answer: Answer) -> str:
         parts.append(f"{length:.2f} tokens per verification")
     if (rate := speculative.get("draft_acceptance_rate")) is not None:
         parts.append(f"{rate:.0%} of the verified draft tokens accepted")
+    if answer.id is not None:
+        parts.append(answer.id)
     return " · ".join(parts)
 
 

@@ -11,9 +11,11 @@ import typer
 from cli.diagnosis.looks import diagnosed
 from cli.diagnosis.snapshot import Finding, Severity
 from cli.exits import EXIT_FAILED, one_line_errors
-from cli.keys import LOCAL, AdminKey, Json, Url
+from cli.keys import LOCAL, AdminKey, Url
+from cli.options import AsTenant
+from cli.plurals import counted
 from cli.settings import API_KEY, inherited, redis_url
-from shared.settings import PREFIX
+from shared.settings import EXIT_CONFIGURATION, PREFIX
 
 MARKS = {
     Severity.PROBLEM: "PROBLEM",
@@ -26,12 +28,13 @@ MARKS = {
 def doctor(
     url: Url = LOCAL,
     api_key: Annotated[str | None, typer.Option(envvar=API_KEY, help="Where the gateway asks for one.")] = None,
+    tenant: AsTenant = None,
     admin_key: AdminKey = None,
     redis: Annotated[
         str | None, typer.Option(help="Look at Redis as well.", show_default="REDIS_URL, else it is not looked at")
     ] = None,
     cell: Annotated[str, typer.Option(envvar=f"{PREFIX}CELL", help="Hash tag of all keys.")] = "default",
-    as_json: Json = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The findings as one object.")] = False,
 ) -> None:
     """Look a deployment over. Exit code 0: no problem, 1: problems, 2: it could not be looked at."""
     from cli.examination import examined  # its HTTP client costs every command a tenth of a second
@@ -41,6 +44,7 @@ def doctor(
         snapshot = examined(
             url,
             api_key=api_key,
+            tenant=tenant,
             admin_key=admin_key,
             redis_url=redis or redis_url(environment),
             cell=cell,
@@ -52,6 +56,8 @@ def doctor(
     else:
         for line in finding_lines(found):
             typer.echo(line)
+    if not snapshot.could_be_looked_at:
+        raise typer.Exit(EXIT_CONFIGURATION)
     raise typer.Exit(EXIT_FAILED if any(one.severity is Severity.PROBLEM for one in found) else 0)
 
 
@@ -63,4 +69,5 @@ def finding_lines(found: list[Finding]) -> list[str]:
         if finding.remedy:
             lines += [f"{'':<8}   why it matters: {finding.why}", f"{'':<8}   what to do: {finding.remedy}"]
     counts = {severity: sum(one.severity is severity for one in found) for severity in Severity}
-    return [*lines, f"{counts[Severity.PROBLEM]} problems, {counts[Severity.WARNING]} warnings"]
+    named = ((Severity.PROBLEM, "problem"), (Severity.WARNING, "warning"))
+    return [*lines, ", ".join(counted(counts[severity], name) for severity, name in named)]

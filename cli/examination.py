@@ -14,8 +14,10 @@ import httpx
 from redis.exceptions import RedisError
 
 from cli.bus import without_password
+from cli.completion import error_code
 from cli.diagnosis.snapshot import Redis, Snapshot
-from shared.errors import BusUnavailable
+from cli.settings import presented
+from shared.errors import BusUnavailable, ConfigurationError
 from shared.failures import bus_errors
 from shared.heartbeat import described
 from shared.replies import text
@@ -37,14 +39,15 @@ def examined(
     url: str,
     *,
     api_key: str | None,
+    tenant: str | None,
     admin_key: str | None,
     redis_url: str | None,
     cell: str,
     environment: Mapping[str, str],
 ) -> Snapshot:
-    """Takes about a second. Raises ConfigurationError for what is no cell."""
+    """Takes about a second. Raises ConfigurationError for what is no cell, no URL of Redis or no key."""
     keys = Keys(cell)
-    answered = _ask_gateway(url, api_key, admin_key)
+    answered = _ask_gateway(url, api_key, tenant, admin_key)
     redis: Redis | None = None
     redis_error = None
     if redis_url is not None:
@@ -52,6 +55,9 @@ def examined(
     endpoints = [environment[name] for name in OTLP if environment.get(name)][:1]
     return Snapshot(
         url=url,
+        cell=cell,
+        tenant=tenant,
+        has_key=bool(api_key or admin_key),
         redis=redis,
         redis_error=redis_error,
         otlp={endpoint: _reach(endpoint) for endpoint in endpoints},
@@ -62,23 +68,27 @@ def examined(
     )
 
 
-def _ask_gateway(url: str, api_key: str | None, admin_key: str | None) -> dict[str, Any]:
+def _ask_gateway(url: str, api_key: str | None, tenant: str | None, admin_key: str | None) -> dict[str, Any]:
     statuses: dict[str, int] = {}
     answers: dict[str, Any] = {}
     clock_s: float | None = None
-    given = dict.fromkeys(OPEN_PATHS, None) | dict.fromkeys(KEYED_PATHS, api_key or admin_key)
-    given |= dict.fromkeys(ADMIN_PATHS, admin_key)
+    codes: dict[str, str | None] = {}
+    given = dict.fromkeys(OPEN_PATHS, presented(None, None))
+    given |= dict.fromkeys(KEYED_PATHS, presented(api_key or admin_key, tenant))
+    given |= dict.fromkeys(ADMIN_PATHS, presented(admin_key, None))
     try:
         with httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False) as client:
-            for path, key in given.items():
-                response = client.get(path, headers={"authorization": f"Bearer {key}"} if key else {})
+            for path, headers in given.items():
+                response = client.get(path, headers=headers)
                 statuses[path] = response.status_code
                 clock_s = _date(response) or clock_s
                 if response.is_success and path not in OPEN_PATHS:
                     answers[path] = response.json()
+                elif response.is_client_error:
+                    codes[path] = error_code(response.content)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         return {"gateway_error": _one_line(error)}
-    return {"statuses": statuses, "answers": answers, "gateway_clock_s": clock_s}
+    return {"statuses": statuses, "codes": codes, "answers": answers, "gateway_clock_s": clock_s}
 
 
 def _date(response: httpx.Response) -> float | None:
@@ -90,7 +100,10 @@ def _date(response: httpx.Response) -> float | None:
 
 
 def _ask_redis(url: str, keys: Keys) -> tuple[Redis | None, str | None]:
-    client = connect(url)
+    try:
+        client = connect(url)
+    except ValueError as error:  # redis-py's, before it has asked anybody
+        raise ConfigurationError(f"{without_password(url)} is no URL of a Redis: {_one_line(error)}") from None
     try:
         with bus_errors():
             before = _waiting(client, keys)

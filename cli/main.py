@@ -79,7 +79,7 @@ def complete(
     max_tokens: Annotated[int, typer.Option(help="Most tokens to generate.")] = 64,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same tokens.")] = None,
-    tpot_ms: Annotated[float | None, typer.Option(help="Target time per output token.")] = None,
+    tpot_ms: Annotated[float | None, typer.Option(min=0.001, help="Target time per output token.")] = None,
     speculation: Annotated[
         bool, typer.Option(help="--no-speculation decodes plainly; the tokens are the same.")
     ] = True,
@@ -185,6 +185,8 @@ def replay(
     """Send a trace's requests at its times to a running gateway; report attainment, goodput and latencies."""
     from cli.replay import Choices, run
 
+    with one_line_errors():
+        headers = presented(api_key, tenant)
     choices = Choices(
         trace=trace,
         url=url,
@@ -201,7 +203,7 @@ def replay(
         timeout_s=timeout,
         max_open=max_open,
         metrics_urls=metrics or (),
-        headers=presented(api_key, tenant),
+        headers=headers,
         as_json=as_json,
         save=save,
         policy=policy,

@@ -34,13 +34,20 @@ def lines(modes: dict[str, Any]) -> list[str]:
     """For people: what is ordered, and what every verifier does."""
     orders = modes["orders"] or {"cell": {"mode": "auto", "reason": "", "by": "", "at_ms": 0}}
     told = [
-        f"ordered  {place:<24} {order['mode']:<18} {order['reason']}{_by(order)}"
+        f"ordered  {place:<24} {_words(order['mode'], order['reason'] + _by(order))}"
         for place, order in orders.items()
     ]
     return told + [
-        f"verifier {member:<24} {now['mode'] or '?':<18} {now['reason'] or ''}{_since(now['since_ms'])}"
+        f"verifier {member:<24} {_words(now['mode'] or '?', (now['reason'] or '') + _since(now['since_ms']))}"
         for member, now in modes["verifiers"].items()
     ]
+
+
+def _words(mode: str, about: str) -> str:
+    """Without a reason there is no gap where it would stand."""
+    if about.startswith((",", " ")):
+        return mode + about
+    return f"{mode:<18} {about}".rstrip()
 
 
 def _by(order: dict[str, Any]) -> str:

@@ -24,7 +24,10 @@ _RUNTIME = {
 
 
 def presented(api_key: str | None, tenant: str | None) -> dict[str, str]:
-    """The headers that say who asks."""
+    """The headers that say who asks. Raises ConfigurationError for what no header can hold."""
+    for name, value in (("the key", api_key), ("the tenant", tenant)):
+        if value is not None and not (value.isascii() and value.isprintable()):
+            raise ConfigurationError(f"{name} has characters other than printable ASCII; no header can hold it")
     named = {} if tenant is None else {"x-adaserve-tenant": tenant}
     return named | ({"authorization": f"Bearer {api_key}"} if api_key else {})
 

@@ -20,6 +20,7 @@ from cli.top_view import view
 
 REFUSALS = (401, 403, 404)  # waiting does not help against these
 SPARE_LINES = 22  # of a terminal, for everything but requests
+WAKING_S, AGAIN_S = 2.5, 0.6  # a verifier looks once a second whether somebody watches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ def run(choices: Choices, console: Console) -> None:
         if choices.as_json:
             _lines(choices)
         elif choices.once or not console.is_terminal:
-            console.print(view(_asked(choices), requests=10))
+            console.print(view(_woken(choices), requests=10, width=console.width))
         else:
             _watch(choices, console)
     except KeyboardInterrupt:
@@ -50,13 +51,29 @@ def _asked(choices: Choices) -> dict[str, Any]:
     return admin.ask(choices.url, choices.admin_key, "GET", "/admin/live")
 
 
+def _woken(choices: Choices) -> dict[str, Any]:
+    """Verifiers tell nothing until somebody looks, so the first look may find no figures."""
+    snapshot = _asked(choices)
+    deadline = time.monotonic() + WAKING_S
+    while not _is_told(snapshot) and time.monotonic() < deadline:
+        time.sleep(AGAIN_S)
+        snapshot = _asked(choices)
+    return snapshot
+
+
+def _is_told(snapshot: dict[str, Any]) -> bool:
+    return all(one.get("running", 0) is not None for one in snapshot.get("verifiers") or ())
+
+
 def _lines(choices: Choices) -> None:
     """An object a line."""
+    snapshot = _woken(choices)
     while True:
-        print(json.dumps(_asked(choices)), flush=True)  # noqa: T201 - the command's output
+        print(json.dumps(snapshot), flush=True)  # noqa: T201 - the command's output
         if choices.once:
             return
         time.sleep(choices.every_s)
+        snapshot = _asked(choices)
 
 
 def _watch(choices: Choices, console: Console) -> None:
@@ -72,7 +89,9 @@ def _watch(choices: Choices, console: Console) -> None:
                     raise
                 trouble = f"{error}; asking again"
             room = max(3, console.size.height - SPARE_LINES)
-            shown = view(snapshot, requests=room, trouble=trouble) if snapshot else Text(trouble)
+            shown = (
+                view(snapshot, requests=room, width=console.width, trouble=trouble) if snapshot else Text(trouble)
+            )
             live.update(shown, refresh=True)
             if pressed(choices.every_s) in ("q", "Q"):
                 return

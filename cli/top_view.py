@@ -6,35 +6,66 @@ A figure that a gateway of another version does not tell is left out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cli.plurals import counted
+
 NONE = "–"
 MEBIBYTE = 1 << 20
 LATE, WARN, GOOD = "bold red", "yellow", "green"
 
+GAP = 3  # between two columns: each one's padding, and the box
+
 Json = Mapping[str, Any]
+Row = Sequence[str | Text]
 
 
-def view(snapshot: Json, *, requests: int, trouble: str = "") -> RenderableType:
-    """Everything, with the ``requests`` that have the least slack; ``trouble`` is said above it."""
+class Column(NamedTuple):
+    """A heading; the higher ``spare``, the sooner it goes where room is short, 0 never."""
+
+    name: str
+    spare: int = 0
+
+
+CLASS_COLUMNS = (
+    Column("class"), Column("objective", 1), Column("kept"), Column("requests", 2), Column("target ms", 3),
+    Column("goodput tok/s", 4),
+)  # fmt: skip
+VERIFIER_COLUMNS = (
+    Column("verifier"), Column("mode"), Column("run / wait", 2), Column("KV", 4), Column("steps/s", 5),
+    Column("tok/s", 1), Column("SLO + rest", 6), Column("accepted", 3), Column("calib. error", 7),
+)  # fmt: skip
+QUEUE_COLUMNS = (Column("tier"), Column("waiting"), Column("oldest s"))
+REQUEST_COLUMNS = (
+    Column("request"), Column("tenant", 3), Column("class", 4), Column("state", 5), Column("tokens", 6),
+    Column("ms/token", 1), Column("target", 2), Column("slack ms"),
+)  # fmt: skip
+
+
+def view(snapshot: Json, *, requests: int, width: int, trouble: str = "") -> RenderableType:
+    """Everything, with the ``requests`` that have the least slack; ``trouble`` is said above it.
+
+    Columns that ``width`` has no room for are left out, the least needed first.
+    """
     parts: list[RenderableType] = [Text(trouble, LATE)] if trouble else []
-    parts += [headline(snapshot), classes(snapshot), verifiers(snapshot)]
-    waiting = queues(snapshot)
+    parts += [headline(snapshot), classes(snapshot, width), verifiers(snapshot, width)]
+    waiting = queues(snapshot, width)
     if waiting is not None:
         parts.append(waiting)
-    shown = slack(snapshot, requests)
+    shown = slack(snapshot, requests, width)
     return Group(*parts, *([shown] if shown is not None else []))
 
 
 def headline(snapshot: Json) -> Text:
     """Who is there, and what Redis holds."""
     counts = [
-        f"{len(snapshot.get(kind) or ())} {kind}" for kind in ("gateways", "selectors", "drafters", "verifiers")
+        counted(len(snapshot.get(f"{kind}s") or ()), kind)
+        for kind in ("gateway", "selector", "drafter", "verifier")
     ]
     redis = snapshot.get("redis") or {}
     memory = f"Redis {number(_mebibytes(redis.get('used_bytes')))} MiB"
@@ -43,15 +74,13 @@ def headline(snapshot: Json) -> Text:
     return Text(" · ".join([f"cell {snapshot.get('cell', '?')}", *counts, memory]))
 
 
-def classes(snapshot: Json) -> Table:
+def classes(snapshot: Json, width: int) -> Table:
     """Of this gateway's last five minutes."""
-    table = _table(
-        "class", "objective", "kept", "requests", "target ms", "goodput tok/s", title="promises, last 5 minutes"
-    )
+    rows: list[Row] = []
     for one in snapshot.get("classes") or ():
         objective, kept = one.get("objective"), one.get("attainment")
         style = "" if objective is None or kept is None else (GOOD if kept >= objective else LATE)
-        table.add_row(
+        row = (
             str(one.get("name")),
             percent(objective),
             Text(percent(kept), style),
@@ -59,17 +88,17 @@ def classes(snapshot: Json) -> Table:
             number(one.get("tpot_ms")),
             number(one.get("goodput_tokens_per_s")),
         )
-    return table
+        rows.append(row)
+    return _table(CLASS_COLUMNS, rows, title="promises, last 5 minutes", width=width)
 
 
-def verifiers(snapshot: Json) -> Table:
+def verifiers(snapshot: Json, width: int) -> Table:
     """Of their last ten seconds."""
-    names = ("verifier", "mode", "run / wait", "KV", "steps/s", "tok/s", "SLO + rest", "accepted", "calib. error")
-    table = _table(*names, title="verifiers, last 10 seconds")
+    rows: list[Row] = []
     for one in snapshot.get("verifiers") or ():
         mode, reason = one.get("mode") or "?", one.get("mode_reason") or ""
         words = f"{mode} ({reason})" if reason else mode
-        table.add_row(
+        row = (
             str(one.get("name")),
             Text(words, WARN if mode == "full_verification" else ""),
             f"{number(one.get('running'))} / {number(one.get('waiting'))}",
@@ -80,31 +109,29 @@ def verifiers(snapshot: Json) -> Table:
             _share(one.get("accepted"), one.get("selected")),
             number(one.get("calibration_error")),
         )
-    return table
+        rows.append(row)
+    return _table(VERIFIER_COLUMNS, rows, title="verifiers, last 10 seconds", width=width)
 
 
-def queues(snapshot: Json) -> Table | None:
+def queues(snapshot: Json, width: int) -> Table | None:
     """Tiers in which somebody waits; None where nobody does."""
     tiers = [one for one in (snapshot.get("queue") or {}).get("tiers") or () if one.get("waiting")]
     if not tiers:
         return None
-    table = _table("tier", "waiting", "oldest s", title="queues")
-    for one in tiers:
-        table.add_row(str(one.get("tier")), number(one.get("waiting")), number(one.get("oldest_s")))
-    return table
+    rows = [(str(one.get("tier")), number(one.get("waiting")), number(one.get("oldest_s"))) for one in tiers]
+    return _table(QUEUE_COLUMNS, rows, title="queues", width=width)
 
 
-def slack(snapshot: Json, count: int) -> Table | None:
+def slack(snapshot: Json, count: int, width: int) -> Table | None:
     """Running requests, the ones with the least slack first; None without any."""
     found = list(snapshot.get("requests") or ())
     if not found:
         return None
-    names = ("request", "tenant", "class", "state", "tokens", "ms/token", "target", "slack ms")
     shown = found[:count]
-    table = _table(*names, title=f"requests with the least slack, {len(shown)} of {len(found)}")
+    rows: list[Row] = []
     for one in shown:
         left = one.get("slack_ms")
-        table.add_row(
+        row = (
             str(one.get("id")),
             str(one.get("tenant")),
             str(one.get("class")),
@@ -114,14 +141,30 @@ def slack(snapshot: Json, count: int) -> Table | None:
             number(one.get("tpot_target_ms")),
             Text(number(left), LATE if left is not None and left < 0 else ""),
         )
-    return table
+        rows.append(row)
+    title = f"requests with the least slack, {len(shown)} of {len(found)}"
+    return _table(REQUEST_COLUMNS, rows, title=title, width=width)
 
 
-def _table(*names: str, title: str) -> Table:
+def _table(columns: Sequence[Column], rows: Sequence[Row], *, title: str, width: int) -> Table:
+    """The columns that there is room for; those of need 0 in any case."""
+    kept = list(range(len(columns)))
+    for place in sorted(kept, key=lambda place: columns[place].spare, reverse=True):
+        if _width(columns, rows, kept) <= width or not columns[place].spare:
+            break
+        kept.remove(place)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold")
-    for index, name in enumerate(names):
-        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
+    for place in kept:
+        table.add_column(columns[place].name, justify="right" if place else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(row[place] for place in kept))
     return table
+
+
+def _width(columns: Sequence[Column], rows: Sequence[Row], kept: Sequence[int]) -> int:
+    """In characters, with the gaps between."""
+    widest = [max(len(columns[place].name), *(len(row[place]) for row in rows), 0) for place in kept]
+    return sum(widest) + GAP * (len(kept) - 1)
 
 
 def number(value: Any) -> str:

@@ -7,26 +7,27 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
-from rich.text import Text
 
 from cli import bus, models, ports, settings
 from cli.bus import Bus
-from cli.completion import Answer, CompletionFailed, Question, stream, summary
+from cli.greeting import Place, greet
 from cli.service import Service, ServicePlan
 from cli.stack import Stack
+from cli.voice import Voice
 from shared.errors import ConfigurationError
+from shared.policy import load_policy
 from shared.settings import PREFIX, known_variables
 
 HEALTH_PORTS = {"drafter": 9101, "selector": 9102, "verifier": 9103}
 LOOPBACK = "127.0.0.1"
 ALL_INTERFACES = ("0.0.0.0", "::")  # noqa: S104  recognised here, never chosen
 DEFAULT_PORT = 8000
+OPEN_TENANT = "default"  # whose requests without a tenant are
 DRAIN_S = 10.0
 GATEWAY_DRAIN_S = 30.0  # what it takes by default (ADASERVE_DRAIN_S)
-COLORS = {"up": "bold", "gateway": "cyan", "selector": "magenta", "drafter": "yellow", "verifier": "green"}
-FIRST_PROMPT = 'class Stack:\n    """A stack of values."""\n\n    def __init__(self'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,24 +49,37 @@ def run(choices: Choices, console: Console) -> int:
     pair = choose_models(choices, environment, divided, known)
     choose_ports(choices, environment, divided)
     models.require_same_tokens(*pair)
+    api_key = environment.get(settings.API_KEY)
+    tenant = None if api_key else tenant_to_name(divided["gateway"].get(f"{PREFIX}POLICY_FILE"))
+    voice = Voice(console)
     divided["verifier"][f"{PREFIX}DRAIN_S"] = "0"  # the gateway has drained before it: nobody waits any more
     with bus.running(settings.redis_url(environment)) as redis:
-        _say(console, "up", redis.words)
+        voice.say("up", redis.words)
         for service in divided:
             divided[service][f"{PREFIX}REDIS_URL"] = redis.url
-        return asyncio.run(_up(divided, redis, console, started, environment.get(settings.API_KEY)))
+        plans = {service: _plan(service, divided[service]) for service in settings.SERVICES}
+        place = _place(plans, redis, tenant)
+        stack = Stack([Service(plan, voice.say) for plan in plans.values()], voice.say, redis.watch)
+        return asyncio.run(stack.run(lambda: greet(voice, place, started, api_key)))
 
 
-async def _up(
-    divided: Mapping[str, Mapping[str, str]], redis: Bus, console: Console, started: float, api_key: str | None
-) -> int:
-    def say(name: str, line: str) -> None:
-        _say(console, name, line)
+def tenant_to_name(policy_file: str | None) -> str | None:
+    """Whom a request without a key must name: the policy's first tenant, where none is called default.
 
-    plans = {service: _plan(service, divided[service]) for service in settings.SERVICES}
-    url = url_of(plans["gateway"].host, plans["gateway"].port)
-    stack = Stack([Service(plan, say) for plan in plans.values()], say, redis.watch)
-    return await stack.run(lambda: greet(console, url, started, api_key))
+    Raises ConfigurationError for a policy that no gateway would take.
+    """
+    tenants = load_policy(Path(policy_file)).tenants if policy_file else {}
+    return None if OPEN_TENANT in tenants else next(iter(tenants), None)
+
+
+def _place(plans: Mapping[str, ServicePlan], redis: Bus, tenant: str | None) -> Place:
+    urls = {name: url_of(plan.host, plan.port) for name, plan in plans.items()}
+    return Place(
+        url=urls["gateway"],
+        redis_url=bus.without_password(redis.url) if redis.server is None else redis.url,
+        metrics={worker: f"{urls[worker]}/metrics" for worker in HEALTH_PORTS},
+        tenant=tenant,
+    )
 
 
 def url_of(host: str, port: int) -> str:
@@ -130,50 +144,3 @@ def _drain_s(service: str, environment: Mapping[str, str]) -> float:
     value = environment.get(f"{PREFIX}DRAIN_S", "")
     own = float(value) if value.isdigit() else GATEWAY_DRAIN_S
     return DRAIN_S + (own if service == "gateway" else 0.0)
-
-
-async def greet(console: Console, url: str, started: float, api_key: str | None = None) -> None:
-    """Stream the first completion and say where to go next.
-
-    Keys and policies may refuse it, whose it is: that is no reason not to serve others.
-    """
-    _say(console, "up", f"ready after {time.monotonic() - started:.1f} s; the first completion:")
-    answer = Answer()
-    question = Question(prompt=FIRST_PROMPT, max_tokens=64, temperature=0.6, seed=1, tpot_ms=250)
-    console.print(Text(FIRST_PROMPT, style="dim"), end="")
-    first_token_s = 0.0
-    try:
-        async for piece in stream(url, question, answer, settings.presented(api_key, None)):
-            first_token_s = first_token_s or time.monotonic() - started
-            console.print(Text(piece, style="bold green"), end="", soft_wrap=True)
-    except CompletionFailed as error:
-        console.print()
-        _say(console, "up", f"it was not served: {error}")
-        console.print(Text(next_steps(url)), soft_wrap=True)
-        return
-    console.print()
-    first = (
-        f"first token {first_token_s:.1f} s after the command" if first_token_s else "the model had nothing to say"
-    )
-    _say(console, "up", f"{first} · {summary(answer)}")
-    console.print(Text(next_steps(url)), soft_wrap=True)
-
-
-def next_steps(url: str) -> str:
-    """What to type now."""
-    return f"""
-AdaServe is up at {url} (Ctrl-C drains); its console is {url}/ in a browser. Try:
-
-  curl -N {url}/v1/completions -H 'content-type: application/json' -d \\
-    '{{"prompt": "import os\\n", "max_tokens": 32, "stream": true, "adaserve": {{"slo": {{"tpot_ms": 30}}}}}}'
-
-  from openai import OpenAI
-  client = OpenAI(base_url="{url}/v1", api_key="none")
-  print(client.completions.create(model="default", prompt="import os\\n", max_tokens=32).choices[0].text)
-
-  .venv/bin/adaserve complete 'def main():' --url {url} --tpot-ms 30
-"""
-
-
-def _say(console: Console, name: str, line: str) -> None:
-    console.print(Text.assemble((f"{name:<8} | ", COLORS.get(name, "")), line), soft_wrap=True)

@@ -38,7 +38,7 @@ def usage(
     with one_line_errors():
         if as_csv and as_json:
             raise ConfigurationError("--csv: give it or --json, not both")
-        given = {"since": _moment(since), "until": _moment(until), "tenant": tenant}
+        given = {"since": _moment("--since", since), "until": _moment("--until", until), "tenant": tenant}
         params: dict[str, str | int] = {name: value for name, value in given.items() if value is not None}
         params["by"] = by.value
         if as_csv:
@@ -65,8 +65,15 @@ def _line(start: str, tenant: str, slo_class: str, counts: dict[str, int]) -> st
     return f"{start:<20} {tenant:<16} {slo_class:<16} {numbers} {per_step:>12} {met:>8}"
 
 
-def _moment(given: str | None) -> str | None:
-    """ISO 8601, also of so long ago."""
-    if given is None or not given[-1:].isalpha() or given.endswith(("Z", "z")):
-        return given
-    return timestamps.iso(round(time.time() * 1_000) - timestamps.duration_ms(given))
+def _moment(option: str, given: str | None) -> str | None:
+    """ISO 8601, also of so long ago. Raises ConfigurationError for what is neither."""
+    if given is None:
+        return None
+    try:
+        if not given[-1:].isalpha() or given.endswith(("Z", "z")):
+            return timestamps.iso(timestamps.at_ms(given))
+        return timestamps.iso(round(time.time() * 1_000) - timestamps.duration_ms(given))
+    except ConfigurationError:
+        raise ConfigurationError(
+            f"{option} {given[:64]!r} must be a date or time, such as 2027-01-31, or how long ago, such as 30d"
+        ) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from cli.diagnosis.snapshot import Finding, Severity, Snapshot
 
@@ -37,6 +37,16 @@ def gateway(snapshot: Snapshot) -> Iterator[Finding]:
         )
     else:
         yield Finding(Severity.FINE, "gateway", f"{snapshot.url} answers and is ready")
+    told = snapshot.answers.get("/admin/live")
+    served = told.get("cell") if isinstance(told, Mapping) else None
+    if served is not None and served != snapshot.cell:
+        yield Finding(
+            Severity.PROBLEM,
+            "cell",
+            f"the gateway serves the cell {served}, not {snapshot.cell}",
+            "what Redis tells here is not about what this gateway serves",
+            f"--cell {served} (ADASERVE_CELL), or the --url of a gateway of {snapshot.cell}",
+        )
 
 
 def keys(snapshot: Snapshot) -> Iterator[Finding]:
@@ -47,8 +57,18 @@ def keys(snapshot: Snapshot) -> Iterator[Finding]:
         401: "asks for a key, or for another one",
         403: "says that this key has not the scope, or the tenant",
     }
+    if _lacks_tenant(snapshot):
+        yield Finding(
+            Severity.UNKNOWN,
+            "tenant",
+            "the policy asks who asks",
+            "without a tenant of the policy /v1 opens to nobody; all else was looked at",
+            "name a tenant with --tenant",
+        )
     for path, name in (("/v1/models", "--api-key (ADASERVE_API_KEY)"), ("/admin/mode", "--admin-key")):
         status = snapshot.statuses.get(path)
+        if path == "/v1/models" and _lacks_tenant(snapshot):
+            continue
         if status in refused:
             yield Finding(
                 Severity.PROBLEM if path == "/v1/models" else Severity.UNKNOWN,
@@ -59,6 +79,12 @@ def keys(snapshot: Snapshot) -> Iterator[Finding]:
             )
         elif status == 200:
             yield Finding(Severity.FINE, "keys", f"{path} opens")
+
+
+def _lacks_tenant(snapshot: Snapshot) -> bool:
+    """Whether nothing but a tenant's name is missing."""
+    named = snapshot.has_key or snapshot.tenant is not None
+    return not named and snapshot.codes.get("/v1/models") == "unknown_tenant"
 
 
 def policy(snapshot: Snapshot) -> Iterator[Finding]:

@@ -61,7 +61,11 @@ def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
             "raise maxmemory: ten minutes of journals have to fit",
         )
     elif policy == "noeviction":
-        yield Finding(Severity.FINE, "redis memory", f"{used >> 20} MiB used of {most >> 20 or 'no limit of'} MiB")
+        yield Finding(Severity.FINE, "redis memory", _used(used, most))
+
+
+def _used(used: int, most: int) -> str:
+    return f"{used >> 20} MiB used" + (f" of {most >> 20} MiB" if most else "; maxmemory sets no limit")
 
 
 def _persistence(info: Mapping[str, Any]) -> Iterator[Finding]:
@@ -100,7 +104,11 @@ def queues(snapshot: Snapshot) -> Iterator[Finding]:
         )
     if not growing:
         waiting = sum(now for now, _ in snapshot.redis.waiting.values())
-        yield Finding(Severity.FINE, "queues", f"{waiting} requests wait, and they become no more")
+        yield Finding(
+            Severity.FINE,
+            "queues",
+            "no request waits" if not waiting else f"{waiting} wait, and they become no more",
+        )
     if snapshot.redis.dead_letters:
         yield Finding(
             Severity.WARNING,

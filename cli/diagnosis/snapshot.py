@@ -52,8 +52,12 @@ class Snapshot:
     """
 
     url: str
+    cell: str = "default"
+    tenant: str | None = None
+    has_key: bool = False  # for /v1
     gateway_error: str = ""
     statuses: Mapping[str, int] = field(default_factory=dict)
+    codes: Mapping[str, str | None] = field(default_factory=dict)  # of the answers that are errors
     answers: Mapping[str, Any] = field(default_factory=dict)
     gateway_clock_s: float | None = None
     redis_error: str | None = None
@@ -62,3 +66,8 @@ class Snapshot:
     load: float = 0.0
     cores: int = 1
     threads: int = 1
+
+    @property
+    def could_be_looked_at(self) -> bool:
+        """Whether gateway or Redis answered."""
+        return not self.gateway_error or self.redis is not None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from cli.diagnosis.snapshot import Finding, Severity, Snapshot
 
 CALIBRATION_OFF = 0.1
+MIN_JUDGED = 200  # drafted tokens accepted or rejected; of fewer the error is mostly chance
 OLDEST_S = 10.0
 HARMLESS = ("", "operator")
 
@@ -23,7 +25,7 @@ def modes(snapshot: Snapshot) -> Iterator[Finding]:
                 "modes",
                 f"{place} is ordered to {order['mode']}: {order['reason'] or 'no reason given'}",
                 "the order holds until it is withdrawn",
-                "adaserve mode auto, when it is no longer needed",
+                f"{_withdrawal(place)}, when it is no longer needed",
             )
     for name, mode in told["verifiers"].items():
         reason = mode["reason"] or ""
@@ -41,6 +43,12 @@ def modes(snapshot: Snapshot) -> Iterator[Finding]:
             )
 
 
+def _withdrawal(place: str) -> str:
+    """The command that takes back the order of a place: `cell`, `tenant:<name>` or `class:<name>`."""
+    kind, _, name = place.partition(":")
+    return f"adaserve mode auto --{kind} {name}" if name else "adaserve mode auto"
+
+
 MODE_REMEDIES = {
     "no_drafter": "start a drafter with the same token map",
     "ring_deadline": "the breaker is open: see whether drafter and selector have CPU, and their distance to Redis",
@@ -50,6 +58,13 @@ MODE_REMEDIES = {
 }
 
 
+def _judged(verifier: Mapping[str, Any]) -> int:
+    return sum(
+        int(depth.get("accepted") or 0) + int(depth.get("rejected") or 0)
+        for depth in verifier.get("acceptance_by_depth") or ()
+    )
+
+
 def live(snapshot: Snapshot) -> Iterator[Finding]:
     """What the gateway's live view of the cell says of calibration and queues."""
     told = snapshot.answers.get("/admin/live")
@@ -57,7 +72,7 @@ def live(snapshot: Snapshot) -> Iterator[Finding]:
         return
     for verifier in told.get("verifiers", ()):
         error = verifier.get("calibration_error")
-        if isinstance(error, int | float) and error > CALIBRATION_OFF:
+        if isinstance(error, int | float) and error > CALIBRATION_OFF and _judged(verifier) >= MIN_JUDGED:
             yield Finding(
                 Severity.WARNING,
                 "calibration",

@@ -91,23 +91,40 @@ def test_an_error_is_said_and_the_conversation_goes_on(gateway: FakeGateway) -> 
     gateway.prepare = once
     result = chat(gateway, "Hi\n/dance\nHi\n")
     assert (result.exit_code, result.stdout) == (1, "Hello!\n")
-    assert "no such command" in result.stderr
+    assert "adaserve: no\n" in result.stderr
+    assert "adaserve: /dance: no such command" in result.stderr
     assert len(gateway.asked[1]["messages"]) == 1  # the refused question is not part of it
 
 
 def test_modes_are_told(gateway: FakeGateway) -> None:
     gateway.pages["/admin/mode"] = lambda: json.dumps({"orders": {}, "verifiers": {}})
     result = chat(gateway, "/mode\n/mode fast\n")
-    assert "ordered  cell" in result.stderr
+    assert "ordered  cell                     auto\n" in result.stderr
     assert "/mode fast: there are auto" in result.stderr
 
 
 @pytest.mark.parametrize(
-    "line", ["/slo 0", "/slo 1e9", "/seed -1", "/temperature 3", "/tokens 0", "/speculation maybe", "/seed x"]
+    "line",
+    [
+        "/slo 0",
+        "/slo -1",
+        "/slo 1e9",
+        "/seed 1.5",
+        "/seed -9999999999999999999",
+        "/temperature 3",
+        "/tokens 0",
+        "/speculation maybe",
+        "/seed x",
+    ],
 )
 def test_bad_values_are_refused_with_their_limits(line: str) -> None:
-    with pytest.raises(BadCommand, match=line.split()[0]):
+    with pytest.raises(BadCommand, match=line.split()[0]) as refused:
         obeyed(Talk(), line)
+    assert "e+" not in str(refused.value)
+
+
+def test_a_seed_may_be_negative_as_in_the_api() -> None:
+    assert obeyed(Talk(), "/seed -7")[0].question.seed == -7
 
 
 def test_help_lists_every_command() -> None:

@@ -20,8 +20,9 @@ METRICS: dict[str, Any] = {
     "speculative_decoding": {"mean_acceptance_length": 3.25, "draft_acceptance_rate": 0.5},
     "slo": {"tpot_target_ms": 30, "tpot_ms": 8.5, "met": True},
 }
+ID = "cmpl-" + "0a" * 16
 EVENTS: list[dict[str, Any]] = [
-    {"choices": [{"text": "impo", "finish_reason": None}]},
+    {"id": ID, "choices": [{"text": "impo", "finish_reason": None}]},
     {"choices": [{"text": "rt os", "finish_reason": "length"}]},
     {"choices": [], "usage": {"completion_tokens": 2}, "metrics": METRICS},
 ]
@@ -49,7 +50,7 @@ def test_text_goes_to_stdout_and_figures_to_stderr(gateway: FakeGateway) -> None
     assert (result.exit_code, result.stdout) == (0, "import os\n")
     assert result.stderr.strip() == (
         "2 tokens (length) · first after 31 ms · 8.5 ms per token (target 30 ms: met) · "
-        "3.25 tokens per verification · 50% of the verified draft tokens accepted"
+        "3.25 tokens per verification · 50% of the verified draft tokens accepted · " + ID
     )
 
 
@@ -74,6 +75,7 @@ def test_options_reach_the_request(gateway: FakeGateway) -> None:
 def test_json_is_one_object(gateway: FakeGateway) -> None:
     printed = json.loads(complete(gateway, "--json").stdout)
     assert printed == {
+        "id": ID,
         "text": "import os",
         "finish_reason": "length",
         "usage": {"completion_tokens": 2},
@@ -104,6 +106,30 @@ def test_an_error_inside_the_stream_ends_it(gateway: FakeGateway) -> None:
 def test_a_cut_stream_is_not_taken_for_a_finished_one(gateway: FakeGateway) -> None:
     gateway.events = EVENTS[:1]
     assert "without a finish reason" in complete(gateway).stderr
+
+
+@pytest.mark.parametrize("options", [("--api-key", "schlüssel"), ("--tenant", "a\nb"), ("--tpot-ms", "0")])
+@pytest.mark.parametrize("command", [("complete", "x"), ("chat",), ("doctor",)])
+def test_what_no_request_can_hold_is_refused_before_it_is_sent(command: Any, options: Any) -> None:
+    if (command, options[0]) == (("doctor",), "--tpot-ms"):
+        return
+    result = CliRunner().invoke(app, [*command, *options], env={"COLUMNS": "200"})
+    assert (result.exit_code, "Traceback" in result.stderr) == (2, False)
+    assert "adaserve: the " in result.stderr or "--tpot-ms" in result.stderr
+
+
+@pytest.mark.parametrize("command", [("usage",), ("mode",), ("keys", "list"), ("top",), ("why", "0a" * 16)])
+def test_an_admin_key_that_no_header_can_hold_is_one_line(command: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, [*command, "--admin-key", "schlüssel"])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "the key has characters other than printable ASCII" in result.stderr
+
+
+def test_a_time_that_is_none_is_named_with_its_option() -> None:
+    result = CliRunner().invoke(app, ["usage", "--since", "yesterday"])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "--since 'yesterday' must be a date or time" in result.stderr
+    assert "such as 30d" in result.stderr
 
 
 def test_no_gateway_and_no_url_are_one_line() -> None:

@@ -81,6 +81,11 @@ def mode(mode: str, reason: str) -> Snapshot:
     return answers("/admin/mode", {"orders": {}, "verifiers": {"v.1": told}})
 
 
+def poorly_calibrated(accepted: int) -> dict[str, Any]:
+    depth = {"depth": 1, "accepted": accepted, "rejected": 10}
+    return {"name": "v.1", "calibration_error": 0.2, "acceptance_by_depth": [depth]}
+
+
 ILLS: dict[str, tuple[Snapshot, Severity, str]] = {
     "no gateway": (replace(WELL, gateway_error="refused"), Severity.PROBLEM, "no gateway at http://x: refused"),
     "not alive": (statuses(live=503), Severity.PROBLEM, "/live answers 503"),
@@ -138,7 +143,7 @@ ILLS: dict[str, tuple[Snapshot, Severity, str]] = {
         "cell is ordered to full_verification: an exercise",
     ),
     "calibration": (
-        answers("/admin/live", {"verifiers": [{"name": "v.1", "calibration_error": 0.2}]}),
+        answers("/admin/live", {"verifiers": [poorly_calibrated(900)]}),
         Severity.WARNING,
         "v.1: calibrated probabilities are off by 20%",
     ),
@@ -193,6 +198,30 @@ def test_the_url_alone_tells_what_the_gateway_knows() -> None:
     assert [one.severity for one in diagnosed(shut)].count(Severity.UNKNOWN) == 2
 
 
+def test_a_few_tokens_say_nothing_of_calibration() -> None:
+    assert ills(answers("/admin/live", {"verifiers": [poorly_calibrated(5)]})) == []
+
+
+def test_without_keys_a_tenant_may_be_all_that_is_missing() -> None:
+    shut = replace(WELL, statuses={**WELL.statuses, "/v1/models": 403}, codes={"/v1/models": "unknown_tenant"})
+    assert ills(shut) == []
+    (asked,) = [one for one in diagnosed(shut) if one.severity is Severity.UNKNOWN]
+    assert asked.remedy == "name a tenant with --tenant"
+    assert [one.subject for one in ills(replace(shut, tenant="nobody"))] == ["keys"]
+
+
+def test_the_remedy_of_an_order_names_its_place() -> None:
+    order = {"mode": "full_verification", "reason": ""}
+    for place, words in (("class:fast", "auto --class fast,"), ("tenant:acme", "auto --tenant acme,")):
+        (found,) = ills(answers("/admin/mode", {"orders": {place: order}, "verifiers": {}}))
+        assert words in found.remedy
+
+
+def test_the_gateway_of_another_cell_is_named() -> None:
+    (found,) = ills(replace(answers("/admin/live", {"cell": "blue"}), cell="green"))
+    assert found.what == "the gateway serves the cell blue, not green"
+
+
 def test_the_worst_comes_first() -> None:
     found = diagnosed(replace(ILLS["full"][0], load=99.0))
     assert [one.severity for one in found][:3] == [Severity.PROBLEM, Severity.WARNING, Severity.FINE]
@@ -241,7 +270,7 @@ def test_what_is_not_there_is_said_in_words_without_a_password() -> None:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     done = doctor("--url", f"http://127.0.0.1:{port}", "--redis", f"redis://me:secret@127.0.0.1:{port}/0")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "PROBLEM  gateway: no gateway at" in done.output
     assert "what to do: start it, or name the right REDIS_URL" in done.output
     assert "secret" not in done.output
@@ -250,3 +279,9 @@ def test_what_is_not_there_is_said_in_words_without_a_password() -> None:
 
 def test_what_is_no_cell_cannot_be_looked_at() -> None:
     assert doctor("--cell", "a b").exit_code == 2
+
+
+def test_what_is_no_url_of_redis_is_one_line() -> None:
+    done = doctor("--redis", "garbage")
+    assert (done.exit_code, done.output.count("\n")) == (2, 1)
+    assert "garbage is no URL of a Redis" in done.output

@@ -55,20 +55,31 @@ def gateway() -> Iterator[FakeGateway]:
         yield gateway
 
 
-def drawn(snapshot: dict[str, Any], **options: Any) -> str:
-    console = Console(width=160, file=io.StringIO())
-    console.print(view(snapshot, **{"requests": 3, **options}))
+def drawn(snapshot: dict[str, Any], width: int = 160, **options: Any) -> str:
+    console = Console(width=width, file=io.StringIO())
+    console.print(view(snapshot, width=width, **{"requests": 3, **options}))
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
 
 def test_all_of_the_cell_is_shown() -> None:
     text = drawn(SNAPSHOT)
-    for words in ("cell default", "1 drafters", "2 verifiers", "3.00 MiB of 64", "coding", "80.0 %", "25.0 %"):
+    for words in ("cell default", "1 drafter ·", "2 verifiers", "3.00 MiB of 64", "coding", "80.0 %", "25.0 %"):
         assert words in text
     for words in ("acceptance_collapse", "50.0 %", "3 of 5", "r2", "-50.0", "1.50"):
         assert words in text
     assert "r3" not in text
     assert "lost" in drawn(SNAPSHOT, trouble="lost")
+
+
+def test_a_narrow_terminal_has_fewer_columns_and_all_of_their_headings() -> None:
+    narrow = drawn({**SNAPSHOT, "verifiers": [{"name": "v1", "mode": "speculative", "running": 3}]}, width=40)
+    for words in ("speculative", "kept", "tok/s", "slack ms", "80.0 %"):
+        assert words in narrow
+    assert "calib. error" not in narrow
+    assert "…" not in narrow
+    wide = drawn({**SNAPSHOT, "verifiers": [{"name": "v1", "mode": "speculative", "running": 3}]}, width=110)
+    assert "calib. error" in wide
+    assert "…" not in wide
 
 
 def test_what_another_version_does_not_tell_is_left_out() -> None:
@@ -80,6 +91,18 @@ def test_what_another_version_does_not_tell_is_left_out() -> None:
 def test_without_a_terminal_it_looks_once(gateway: FakeGateway) -> None:
     result = CliRunner().invoke(app, ["top", "--url", gateway.url])
     assert (result.exit_code, "coding" in result.stdout) == (0, True)
+
+
+@pytest.mark.parametrize("options", [("--once",), ("--once", "--json"), ()])
+def test_a_cell_that_nobody_watched_is_looked_at_again(
+    gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("cli.top.AGAIN_S", 0.01)
+    silent = {**SNAPSHOT, "verifiers": [{"name": "v1", "mode": None, "running": None}]}
+    looks = iter([silent, silent, SNAPSHOT])
+    gateway.pages["/admin/live"] = lambda: json.dumps(next(looks))
+    result = CliRunner().invoke(app, ["top", "--url", gateway.url, *options])
+    assert (result.exit_code, "full_verif" in result.stdout) == (0, True)
 
 
 def test_json_is_what_the_gateway_answers(gateway: FakeGateway) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from cli import ports
+from cli.greeting import Place, greet, next_steps
 from cli.main import app
-from cli.up import Choices, choose_models, choose_ports, greet
+from cli.up import Choices, choose_models, choose_ports, tenant_to_name
+from cli.voice import Voice
 from shared.errors import ConfigurationError
 from tests.tiny_tokenizers import byte_level, save
 from tests.unit.cli import fake_gateway
@@ -68,14 +71,66 @@ def test_a_malformed_port_variable_is_one_line(value: str) -> None:
         choose_ports(choices(), {"ADASERVE_HTTP_PORT": value}, environments())
 
 
+PLACE = Place(
+    url="http://127.0.0.1:8000",
+    redis_url="redis://127.0.0.1:7777/0",
+    metrics={"drafter": "http://127.0.0.1:9101/metrics", "verifier": "http://127.0.0.1:9103/metrics"},
+    tenant="acme",
+)
+
+
 async def test_the_greeting_streams_and_says_where_to_go_next() -> None:
     output = StringIO()
+    voice = Voice(Console(file=output, width=200, highlight=False))
     with fake_gateway.running() as gateway:
         gateway.events = [{"choices": [{"text": "    return n", "finish_reason": "length"}]}]
-        await greet(Console(file=output, width=200, highlight=False), gateway.url, time.monotonic())
+        await greet(voice, replace(PLACE, url=gateway.url), time.monotonic())
         assert gateway.asked[0]["stream"] is True
+        assert gateway.headers[0]["x-adaserve-tenant"] == "acme"
     for part in ("class Stack", "return n", "first token", "curl -N", "OpenAI(base_url", "adaserve complete"):
         assert part in output.getvalue()
+
+
+def test_the_next_steps_are_whole_commands() -> None:
+    told = next_steps(PLACE)
+    pages = "--metrics http://127.0.0.1:9101/metrics --metrics http://127.0.0.1:9103/metrics"
+    assert f"--url http://127.0.0.1:8000 --tenant acme {pages}\n" in told
+    assert "doctor --url http://127.0.0.1:8000 --redis redis://127.0.0.1:7777/0 --tenant acme\n" in told
+    assert "-H 'x-adaserve-tenant: acme'" in told
+    assert "tenant" not in next_steps(replace(PLACE, tenant=None))
+
+
+def test_no_line_lands_in_streamed_text() -> None:
+    output = StringIO()
+    voice = Voice(Console(file=output, width=80))
+    with voice.streaming() as console:
+        console.print("def ", end="")
+        voice.say("gateway", "a line of its log")
+        console.print("main", end="")
+    voice.say("up", "done")
+    assert output.getvalue().splitlines() == ["def main", "gateway  | a line of its log", "up       | done"]
+
+
+def test_lines_are_not_held_back_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.voice.MAX_HELD_S", -1.0)
+    output = StringIO()
+    voice = Voice(Console(file=output, width=80))
+    with voice.streaming() as console:
+        console.print("def ", end="")
+        voice.say("gateway", "why it takes so long")
+        assert "gateway  | why it takes so long" in output.getvalue()
+
+
+def test_where_no_tenant_is_called_default_the_first_is_named(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    text = "classes: {fast: {tpot_ms: 30, objective: 0.9}}\ntenants:\n"
+    policy.write_text(text + "  acme: {classes: [fast], default: fast}\n  b: {classes: [fast], default: fast}\n")
+    assert tenant_to_name(str(policy)) == "acme"
+    policy.write_text(
+        text + "  b: {classes: [fast], default: fast}\n  default: {classes: [fast], default: fast}\n"
+    )
+    assert tenant_to_name(str(policy)) is None
+    assert tenant_to_name(None) is None
 
 
 def up(*options: str, **environment: str) -> tuple[int, str]:
