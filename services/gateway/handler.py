@@ -113,7 +113,13 @@ class Gateway:
         self.prompts = Prompts(tokenizer)
         self._resumption = Resumption(parts)
         self.inspection = Inspection(self._bus, self._resumption, tokenizer)
-        self.live = LiveView(self._bus, parts.attainment, lambda: self.policies.current)
+        self.live = LiveView(
+            self._bus,
+            parts.attainment,
+            policy=lambda: self.policies.current,
+            zero_load_ms=lambda: self.zero_load_ms,
+            is_draining=lambda: self.is_draining,
+        )
         self._schemas = SchemaCheck(settings.target)
         self._submission = self._new_submission(parts)
         self._tasks: list[asyncio.Task[None]] = []

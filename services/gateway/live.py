@@ -15,6 +15,7 @@ from typing import Any, get_args
 from services.gateway import admission, waiting
 from services.gateway.attainment import Attainment, Tally
 from services.gateway.bus import Bus
+from services.gateway.terms import tpot_ms_of
 from shared.errors import BusUnavailable, UnreadableMessage
 from shared.functions import Command
 from shared.heartbeat import described
@@ -48,11 +49,15 @@ class LiveView:
         bus: Bus,
         attainment: Attainment,
         policy: Callable[[], Policy | None],
+        zero_load_ms: Callable[[], float | None],
+        is_draining: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus = bus
         self._attainment = attainment
         self._policy = policy
+        self._zero_load_ms = zero_load_ms
+        self._is_draining = is_draining
         self._clock = clock
 
     async def snapshot(self) -> Json:
@@ -76,6 +81,7 @@ class LiveView:
             "at_ms": round(found.now_ms),
             "cell": keys.cell,
             "gateway": self._bus.gateway,
+            "draining": self._is_draining(),
             "classes": self._classes(),
             "verifiers": [
                 _of_live(name, told[name]) if name in told else _of_beat(name, about)
@@ -106,7 +112,7 @@ class LiveView:
         return beats, dict(zip(verifiers, replies[len(everybody) :], strict=True))
 
     def _classes(self) -> list[Json]:
-        policy, now_s = self._policy(), self._clock()
+        policy, now_s, zero_load_ms = self._policy(), self._clock(), self._zero_load_ms()
         promises = {} if policy is None else policy.promises(None, datetime.now(UTC))
         tallies = self._attainment.tallies(now_s)
         window_s = self._attainment.window_s(now_s)
@@ -114,7 +120,7 @@ class LiveView:
             {
                 "name": name,
                 "objective": promises[name].objective if name in promises else None,
-                "tpot_ms": promises[name].tpot_ms if name in promises else None,
+                "tpot_ms": _rounded(tpot_ms_of(promises[name], zero_load_ms)) if name in promises else None,
                 **_tally(tallies.get(name, Tally()), window_s),
             }
             for name in [*promises, *sorted(tallies.keys() - promises.keys())]

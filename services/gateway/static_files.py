@@ -16,6 +16,7 @@ from services.gateway.errors import ApiError
 CONSOLE = Path(__file__).parent / "console"
 PAGE = "index.html"
 PREFIX = "/console/"
+METHODS = ["GET", "HEAD"]  # the server leaves the body of an answer to HEAD out
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -64,7 +65,8 @@ class StaticFile:
     def response(self, known: str | None) -> Response:
         """``known``: the request's `If-None-Match`."""
         headers = {**HEADERS, "etag": self.etag}
-        if known is not None and self.etag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
+        tags = () if known is None else [tag.strip().removeprefix("W/") for tag in known.split(",")]
+        if self.etag in tags or "*" in tags:
             return Response(status_code=304, headers=headers)
         return Response(self.body, headers={**headers, "content-type": self.media_type})
 
@@ -79,11 +81,11 @@ def add_console(app: FastAPI) -> None:
     """The page, and the files that it names."""
     files = console_files()
 
-    @app.get("/", response_model=None)
+    @app.api_route("/", methods=METHODS, response_model=None)
     async def page(request: Request) -> Response:
         return files[PAGE].response(request.headers.get("if-none-match"))
 
-    @app.get(PREFIX + "{file}", response_model=None)
+    @app.api_route(PREFIX + "{file}", methods=METHODS, response_model=None)
     async def part(file: str, request: Request) -> Response:
         if file not in files:
             raise ApiError(404, f"file: the console has no {file[:64]!r}", code="not_found", param="file")

@@ -203,13 +203,13 @@ def _unmapped(service_tier: str, words: str) -> ApiError:
 
 
 def _targets(name: str, promised: ServiceClass, asked: Slo, zero_load_ms: float | None) -> Slo:
-    tpot_ms = asked.tpot_ms if math.isfinite(asked.tpot_ms) else _tpot_ms(promised, zero_load_ms)
+    tpot_ms = asked.tpot_ms if math.isfinite(asked.tpot_ms) else tpot_ms_of(promised, zero_load_ms)
     ttft_ms = asked.ttft_ms if math.isfinite(asked.ttft_ms) else promised.ttft_ms or math.inf
     return Slo(tpot_ms, ttft_ms, name)
 
 
-def _tpot_ms(promised: ServiceClass, zero_load_ms: float | None) -> float:
-    """A multiple of the zero-load latency is no target before a verifier has told what that is."""
+def tpot_ms_of(promised: ServiceClass, zero_load_ms: float | None) -> float:
+    """Infinity for none: a multiple of the zero-load latency is none before a verifier has told what that is."""
     if promised.tpot is not None:
         return promised.tpot * zero_load_ms if zero_load_ms is not None else math.inf
     return promised.tpot_ms or math.inf

@@ -27,6 +27,7 @@ classes:
   batch: {}
 tenants:
   default: {classes: [chat, batch], default: chat}
+  acme: {classes: [batch], default: batch}
 """
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [

@@ -80,6 +80,37 @@ def test_the_overview_claims_no_more_than_it_has_seen(opened: Opener) -> None:
     assert told(requests=20, attainment=0.85) == ("bad", "One thing is wrong")
 
 
+def test_a_class_without_an_objective_neither_keeps_nor_misses_it(opened: Opener) -> None:
+    tab = opened()
+    tab.open()
+    script = """async (one) => {
+      const { classTable } = await import("/console/classes.js");
+      const { node, draw } = classTable();
+      draw({ classes: [one] });
+      const state = node.querySelector(".state");
+      return [state.dataset.level, state.textContent, node.querySelector(".attained b").textContent];
+    }"""
+    custom = {"name": "custom", "objective": None, "tpot_ms": None, "requests": 500, "attainment": 0.4}
+    assert tab.page.evaluate(script, custom) == ["idle", "nothing to tell", "40.0 %"]
+    assert tab.page.evaluate(script, {**custom, "objective": 0.9})[0] == "bad"
+
+
+def test_a_tenant_that_is_named_has_its_classes_and_iterations(opened: Opener) -> None:
+    tab = opened()
+    page = tab.page
+    tab.open("playground")
+    expect(page.locator("#f-target option")).to_have_count(4)
+    page.locator(".more summary").click()
+    page.locator("#f-name").fill("acme")
+    page.keyboard.press("Tab")
+    own = ["A pace of my own", "Class batch (default)", "None: best effort"]
+    expect(page.locator("#f-target option")).to_have_text(own)
+    with page.expect_request("**/inspect*") as looked:
+        run(page)
+    assert looked.value.headers["x-adaserve-tenant"] == "acme"
+    expect(page.get_by_role("listbox", name="Iterations").get_by_role("option").first).to_be_visible()
+
+
 def test_the_playground_streams_tokens_by_where_they_came_from(
     stack: LocalStack, opened: Opener, shot: Keep
 ) -> None:
@@ -209,6 +240,11 @@ def test_usage_is_shown_and_saved(stack: LocalStack, opened: Opener, shot: Keep)
     with page.expect_download() as saved:
         page.get_by_role("button", name="CSV").click()
     assert "tenant" in saved.value.path().read_text().splitlines()[0]
+    page.locator("#u-until").fill("")
+    page.get_by_role("button", name="CSV").click()
+    expect(page.locator("#u-until")).to_be_focused()  # the browser says what is missing
+    expect(page.get_by_role("alert").filter(visible=True)).to_have_count(0)
+    page.reload()
     shot(tab, "usage-light")
 
 

@@ -1,7 +1,7 @@
 // Puts the views together: which one is shown, the state of the connection, keys and colours.
 
 import { ask, keys } from "./api.js";
-import { announce, el, setText } from "./dom.js";
+import { announce, el, onlyAscii, setText } from "./dom.js";
 import { span } from "./format.js";
 import { Live } from "./live.js";
 import { createMode } from "./mode.js";
@@ -61,8 +61,9 @@ byId("banner").append(bannerText, retry);
 let before = null;
 
 live.listen(({ state, snapshot, seenAt, nextAt, error }) => {
-  byId("link-state").dataset.state = state;
-  setText(byId("link-text"), STATES[state]);
+  const isDraining = state === "live" && snapshot.draining;
+  byId("link-state").dataset.state = isDraining ? "draining" : state;
+  setText(byId("link-text"), isDraining ? "Draining" : STATES[state]);
   if (state === before && state === "live") return;
   const isAway = state === "away" || state === "failing";
   byId("banner").hidden = !isAway;
@@ -84,6 +85,7 @@ function awayText(error, snapshot, seenAt, nextAt) {
 function openKeys() {
   byId("admin-key").value = keys.admin;
   byId("inference-key").value = keys.inference;
+  for (const id of ["admin-key", "inference-key"]) byId(id).setCustomValidity(""); // what is kept was checked
   byId("keys").showModal();
 }
 
@@ -93,6 +95,7 @@ function useKeys(admin, inference) {
   views[shown()].show();
 }
 
+for (const id of ["admin-key", "inference-key"]) onlyAscii(byId(id), "A key");
 byId("open-keys").addEventListener("click", openKeys);
 byId("keys-cancel").addEventListener("click", () => byId("keys").close());
 byId("keys-forget").addEventListener("click", () => {

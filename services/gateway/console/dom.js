@@ -46,6 +46,15 @@ export function icon(name) {
   return svg("svg", { class: "icon", "aria-hidden": "true" }, svg("use", { href: `#i-${name}` }));
 }
 
+/** Let a text field refuse what no HTTP header can carry, in words; `what` begins the sentence. */
+export function onlyAscii(input, what) {
+  const check = () => {
+    const isPlain = /^[\x21-\x7e]*$/.test(input.value.trim());
+    input.setCustomValidity(isPlain ? "" : `${what} has letters, digits and signs of ASCII only, and no blank.`);
+  };
+  input.addEventListener("input", check);
+}
+
 /** Set a node's text only where it changes, so that selections and screen readers are left in peace. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;

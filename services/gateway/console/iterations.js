@@ -46,14 +46,17 @@ export class Iterations {
 
   clear() {
     clearTimeout(this.timer);
-    Object.assign(this, { id: null, cursor: null, all: [], chosen: -1, isOwnChoice: false, loading: null });
+    Object.assign(this, { id: null, headers: {}, cursor: null, all: [], chosen: -1, isOwnChoice: false, loading: null });
     setText(this.hint, HINT);
     this.draw();
   }
 
-  /** @param {string|null} stream the request's id, as the answer's header tells it */
-  follow(stream) {
-    this.id = stream;
+  /**
+   * @param {string|null} stream the request's id, as the answer's header tells it
+   * @param {Object} headers who asked: only the same tenant may look
+   */
+  follow(stream, headers) {
+    Object.assign(this, { id: stream, headers });
     if (stream) this.timer = setTimeout(() => this.poll(), POLL_MS);
   }
 
@@ -73,7 +76,8 @@ export class Iterations {
     if (id === null) return false;
     const after = this.cursor === null ? "" : `?after=${encodeURIComponent(this.cursor)}`;
     try {
-      const found = await ask(`v1/streams/${encodeURIComponent(id)}/inspect${after}`);
+      const { headers } = this;
+      const found = await ask(`v1/streams/${encodeURIComponent(id)}/inspect${after}`, { headers });
       if (this.id !== id) return false;
       this.cursor = found.cursor ?? this.cursor;
       this.take(found.iterations);
@@ -104,8 +108,17 @@ export class Iterations {
     while (this.all.length && this.all.at(-1).position >= found[0].position) this.all.pop();
     this.all.push(...found);
     this.onMore(found);
+    const before = this.chosen;
     this.chosen = this.isOwnChoice ? Math.min(this.chosen, this.all.length - 1) : bestOf(this.all);
     this.draw();
+    if (this.chosen !== before) this.reveal();
+  }
+
+  /** Scroll the strip, and not the page, to the chosen one. */
+  reveal() {
+    const strip = this.strip.getBoundingClientRect();
+    const bar = this.strip.children[this.chosen].getBoundingClientRect();
+    this.strip.scrollLeft += Math.max(0, bar.right - strip.right) - Math.max(0, strip.left - bar.left);
   }
 
   /** Choose the iteration that a context position belongs to. */

@@ -11,6 +11,7 @@ import { whyText } from "./verdict.js";
 import { modeChip, setMode } from "./verifiers.js";
 
 const POLL_MS = 1000;
+const UNNAMED = ["best_effort", "custom"]; // classes of every cell
 const HIDDEN_MS = 5000;
 const NO_KEY_MS = 60_000;
 const SAFE =
@@ -31,7 +32,11 @@ export function createMode(section) {
   const page = new ModePage(section);
   const title = el("h1", { id: "title-mode", class: "visually-hidden", text: "Verification mode" });
   section.replaceChildren(title, page.node, page.confirm.node);
-  return { show: () => page.poll() };
+  const show = () => {
+    page.suggest();
+    return page.poll();
+  };
+  return { show };
 }
 
 class ModePage {
@@ -107,6 +112,13 @@ class ModePage {
     } catch (error) {
       this.tell(error, true);
     }
+  }
+
+  /** Names of the policy, beside which best effort and targets of one's own are classes, too. */
+  async suggest() {
+    const { classes = {}, tenants = {} } = await ask("admin/slo").catch(() => ({}));
+    const names = [...Object.keys(classes), ...UNNAMED];
+    this.scope.offer({ class: names, tenant: Object.keys(tenants) });
   }
 
   async poll() {

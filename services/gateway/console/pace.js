@@ -30,9 +30,10 @@ export class Pace {
     this.begin();
   }
 
-  begin() {
+  /** @param {number|null} [target] what is asked for, until the gateway tells what it makes of it; ms per token */
+  begin(target = null) {
     Object.assign(this, {
-      target: null,
+      target,
       started: performance.now(),
       first: null,
       firstCount: 0,

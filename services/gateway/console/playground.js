@@ -50,16 +50,16 @@ class Playground {
     );
   }
 
-  async run({ path, body, headers }) {
+  async run({ path, body, headers, tpotMs }) {
     this.abort?.abort();
     const abort = new AbortController();
     this.abort = abort;
     this.form.setBusy(true);
     for (const part of [this.answer, this.iterations, this.problem]) part.clear();
-    this.pace.begin();
+    this.pace.begin(tpotMs);
     this.say("Waiting for the first token…");
     try {
-      await this.read(await request(path, { method: "POST", body, headers, signal: abort.signal }));
+      await this.read(await request(path, { method: "POST", body, headers, signal: abort.signal }), headers);
     } catch (error) {
       if (this.abort === abort) this.fail(error);
     }
@@ -69,9 +69,9 @@ class Playground {
     await this.iterations.finish();
   }
 
-  async read(response) {
+  async read(response, headers) {
     this.pace.promise(response.headers.get("x-adaserve-slo"));
-    this.iterations.follow(response.headers.get("x-adaserve-stream"));
+    this.iterations.follow(response.headers.get("x-adaserve-stream"), headers);
     let finish = null;
     for await (const { id, data } of events(response)) {
       const choice = data.choices[0];

@@ -1,7 +1,7 @@
 // The playground's form, and the request that it makes.
 
 import { ask } from "./api.js";
-import { el, setText } from "./dom.js";
+import { el, onlyAscii, setText } from "./dom.js";
 import { Target } from "./target.js";
 
 const START = "def fibonacci(n):\n";
@@ -17,12 +17,14 @@ function field(label, control, hint = null) {
 const numberInput = (props) => el("input", { type: "number", inputmode: "decimal", ...props });
 
 /**
- * @param {(asked: {path: string, body: Object, headers: Object}) => void} run
+ * @param {(asked: {path: string, body: Object, headers: Object, tpotMs: number|null}) => void} run
  * @param {() => void} stop
  * @returns {{node: HTMLElement, setBusy: (busy: boolean) => void, refresh: () => Promise<void>}}
  */
 export function createForm(run, stop) {
   const parts = controls();
+  onlyAscii(parts.tenant, "A tenant's name");
+  parts.tenant.addEventListener("change", () => refresh(parts)); // each has classes of its own
   const go = el("button", { type: "submit", class: "primary", text: "Run" });
   const halt = el("button", { type: "button", class: "quiet", text: "Stop", disabled: true, on: { click: stop } });
   const submit = (event) => {
@@ -73,8 +75,14 @@ function fields(parts) {
     parts.target.node,
     el("div", { class: "fields pairs" }, ...figures),
     el("label", { class: "switch" }, parts.speculate, el("span", { text: "Speculation" }), same),
-    el("details", { class: "more" }, el("summary", { text: "Tenant" }), tenant),
+    tenantDetails(parts.tenant, tenant),
   ];
+}
+
+function tenantDetails(input, field) {
+  const node = el("details", { class: "more" }, el("summary", { text: "Tenant" }), field);
+  input.addEventListener("invalid", () => node.setAttribute("open", "")); // or its fault could not be shown
+  return node;
 }
 
 function shortcut() {
@@ -90,7 +98,9 @@ function shortcut() {
 
 /** What the tenant may choose from; as it was, where the gateway does not tell. */
 async function refresh(parts) {
-  const answer = await ask("v1/models", { headers: tenantHeader(parts) }).catch(() => null);
+  const headers = tenantHeader(parts);
+  const answer = await ask("v1/models", { headers }).catch(() => null);
+  if (headers["x-adaserve-tenant"] !== tenantHeader(parts)["x-adaserve-tenant"]) return; // another was named since
   if (answer?.data[0]) parts.target.offer(answer.data[0]);
 }
 
@@ -113,5 +123,6 @@ function requestOf(parts) {
     return_token_ids: true,
     adaserve: { inspect: true, speculation: { enabled: parts.speculate.checked }, ...(slo ? { slo } : {}) },
   };
-  return { path: isChat ? "v1/chat/completions" : "v1/completions", body, headers: tenantHeader(parts) };
+  const path = isChat ? "v1/chat/completions" : "v1/completions";
+  return { path, body, headers: tenantHeader(parts), tpotMs: parts.target.tpotMs };
 }

@@ -10,10 +10,13 @@ export class Scope {
   constructor(onChange) {
     const options = Object.entries(NAMES).map(([value, text]) => el("option", { value, text }));
     this.kind = el("select", { id: "scope", on: { change: () => this.changed(onChange) } }, ...options);
-    this.name = el("input", { id: "scope-name", type: "text", maxlength: "128", autocomplete: "off" });
+    this.names = { tenant: [], class: [] };
+    this.known = el("datalist", { id: "scope-names" });
+    const props = { id: "scope-name", type: "text", maxlength: "128", autocomplete: "off", list: "scope-names" };
+    this.name = el("input", props);
     this.name.addEventListener("input", onChange);
     this.label = el("label", { for: "scope-name" });
-    this.holder = el("div", { class: "field", hidden: true }, this.label, this.name);
+    this.holder = el("div", { class: "field", hidden: true }, this.label, this.name, this.known);
     const kind = el("div", { class: "field" }, el("label", { for: "scope", text: "For" }), this.kind);
     this.node = el("div", { class: "fields" }, kind, this.holder);
   }
@@ -21,7 +24,19 @@ export class Scope {
   changed(onChange) {
     this.holder.hidden = this.kind.value === "cell";
     setText(this.label, this.kind.value === "tenant" ? "Tenant" : "Class");
+    this.suggest();
     onChange();
+  }
+
+  /** @param {{tenant: string[], class: string[]}} names to suggest; any other may be typed all the same */
+  offer(names) {
+    this.names = names;
+    this.suggest();
+  }
+
+  suggest() {
+    const names = this.names[this.kind.value] ?? [];
+    this.known.replaceChildren(...names.map((name) => el("option", { value: name })));
   }
 
   get isNamed() {

@@ -90,6 +90,16 @@ export class Target {
     return chosen === "custom" ? { tpot_ms: this.tpot } : { class: chosen.slice(CLASS.length) };
   }
 
+  /** What that comes to in ms per token, null where there is no target. */
+  get tpotMs() {
+    if (this.source.value === "custom") return this.tpot;
+    return this.chosenClass()?.tpot_ms ?? null;
+  }
+
+  chosenClass() {
+    return this.offered.find((offer) => CLASS + offer.class === this.source.value);
+  }
+
   get tpot() {
     return tpotAt(Number(this.slider.value));
   }
@@ -102,7 +112,7 @@ export class Target {
   }
 
   words() {
-    const one = this.offered.find((offer) => CLASS + offer.class === this.source.value);
+    const one = this.chosenClass();
     if (one) return one.tpot_ms === null ? "This class has no target for TPOT." : `${ms(one.tpot_ms)} per token.`;
     if (this.source.value === "none") return "It gets what others leave.";
     return this.zeroLoad

@@ -38,10 +38,11 @@ class UsagePage {
     this.list = el("div", { class: "scroll" });
     const head = el("div", { class: "card-head" }, el("h2", { text: "Usage" }), this.status);
     const found = el("section", { class: "card", "aria-label": "Usage by tenant and class" }, head, this.list);
-    this.node = el("div", { class: "stack" }, this.form(), this.problem.node, found);
+    this.form = this.createForm();
+    this.node = el("div", { class: "stack" }, this.form, this.problem.node, found);
   }
 
-  form() {
+  createForm() {
     const field = (label, control) =>
       el("div", { class: "field" }, el("label", { for: control.id, text: label }), control);
     const download = { type: "button", class: "quiet", on: { click: () => this.download() } };
@@ -73,6 +74,7 @@ class UsagePage {
   }
 
   async load() {
+    if (!this.form.reportValidity()) return;
     this.problem.clear();
     setText(this.status, "Asking…");
     try {
@@ -98,6 +100,7 @@ class UsagePage {
   }
 
   async download() {
+    if (!this.form.reportValidity()) return;
     this.problem.clear();
     try {
       const response = await request(this.path("csv"));

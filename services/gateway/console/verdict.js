@@ -65,6 +65,8 @@ function titles(findings) {
 
 function members(snapshot) {
   const found = [];
+  if (snapshot.draining)
+    found.push({ level: "warn", text: "This gateway is being stopped: it takes no more requests." });
   if (!snapshot.verifiers.length) found.push({ level: "bad", text: "No verifier is alive: nothing is answered." });
   for (const [kind, list] of [
     ["drafter", snapshot.drafters],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from services.gateway.description.operation import Answer, Content, Json, Operation
 from services.gateway.static_files import HEADERS, PREFIX, TYPES
 
@@ -18,7 +20,7 @@ def _file(*media_types: str) -> Answer:
     return Answer(description="The file", content=content, headers=_HEADERS)
 
 
-BROWSING = (
+_FILES = (
     Operation(
         method="get",
         path="/",
@@ -40,4 +42,13 @@ BROWSING = (
         answers={200: _file(*TYPES.values()), 304: _UNCHANGED},
         errors=(404, 500),
     ),
+)
+BROWSING = _FILES + tuple(
+    replace(
+        operation,
+        method="head",
+        name=f"{operation.name}_head",
+        summary=f"{operation.summary}; its headers alone",
+    )
+    for operation in _FILES
 )

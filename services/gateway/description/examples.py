@@ -177,6 +177,7 @@ LIVE: Json = {
     "at_ms": 1790000000000,
     "cell": "default",
     "gateway": "gateway.5c",
+    "draining": False,
     "classes": [
         {
             "name": "chatbot",

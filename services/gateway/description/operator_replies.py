@@ -42,7 +42,7 @@ class LiveClass(Reply):
 
     name: str
     objective: float | None
-    tpot_ms: Milliseconds | None = Field(description="the target")
+    tpot_ms: Milliseconds | None = Field(description="the target; a multiple is resolved")
     requests: int = Field(ge=0)
     met: int = Field(ge=0)
     attainment: float | None = Field(ge=0, le=1)
@@ -125,6 +125,7 @@ class Live(Reply):
     at_ms: int = Field(ge=0, description="Redis' clock")
     cell: str
     gateway: str
+    draining: bool = Field(description="whether this gateway is being stopped and takes no more requests")
     classes: list[LiveClass]
     verifiers: list[LiveVerifier]
     drafters: list[Member]

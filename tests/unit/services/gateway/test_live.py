@@ -27,7 +27,8 @@ DESCRIBED = Described(document(VERSION))
 @pytest.fixture
 def policy() -> Policy | None:
     tenant = {"classes": ["chat", "batch"], "default": "chat"}
-    classes = {"chat": {"tpot_ms": 5000, "objective": 0.9}, "batch": {"tpot_ms": 4000}}
+    classes: dict[str, Any] = {"chat": {"tpot_ms": 5000, "objective": 0.9}, "batch": {"tpot_ms": 4000}}
+    classes["swift"] = {"tpot": "1.5x"}
     return Policy.model_validate({"classes": classes, "tenants": {"default": tenant}})
 
 
@@ -82,12 +83,19 @@ async def test_classes_show_what_has_ended_here(served: Served) -> None:
     await served.http.post("/v1/completions", json={"prompt": "hello"})
     missed = {"slo": {"class": "batch", "ttft_ms": 0.001}}
     await served.http.post("/v1/completions", json={"prompt": "hello", "adaserve": missed})
-    chat, batch = (await look(served))["classes"]
+    chat, batch, swift = (await look(served))["classes"]
     assert (chat["name"], chat["objective"], chat["tpot_ms"]) == ("chat", 0.9, 5000.0)
     assert (chat["requests"], chat["met"], chat["attainment"]) == (1, 1, 1.0)
     assert chat["goodput_tokens_per_s"] > 0
     assert (batch["requests"], batch["met"], batch["attainment"]) == (1, 0, 0.0)
     assert (batch["objective"], batch["goodput_tokens_per_s"]) == (None, 0.0)
+    assert swift["tpot_ms"] == 1.5 * served.verifier.about["zero_load_ms"]
+
+
+async def test_a_gateway_that_is_being_stopped_says_so(served: Served) -> None:
+    assert not (await look(served))["draining"]
+    served.gateway.drain()
+    assert (await look(served))["draining"]
 
 
 async def test_what_waits_is_counted_by_tier(served: Served) -> None:

@@ -11,9 +11,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from services.gateway.app import VERSION
+from services.gateway.description.document import document
 from services.gateway.static_files import CONSOLE, HEADERS, TYPES, console_files
+from tests.conformance.described import Described
 from tests.unit.services.gateway.conftest import Served
 
+DESCRIBED = Described(document(VERSION))
 VENDORED = {"uplot.min.js", "uplot.min.css", "inter.woff2"}
 OWN = sorted(path for path in CONSOLE.iterdir() if path.name not in VENDORED and path.suffix in {".js", ".css"})
 PAGE = (CONSOLE / "index.html").read_text()
@@ -42,11 +46,21 @@ async def test_the_page_may_ask_nobody_else_and_make_no_markup(front: httpx.Asyn
 async def test_what_is_known_is_not_sent_again(front: httpx.AsyncClient) -> None:
     for path in ("/", "/console/app.js"):
         etag = (await front.get(path)).headers["etag"]
-        for known in (etag, f"W/{etag}", f'"other", {etag}'):
+        for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
             answer = await front.get(path, headers={"if-none-match": known})
             assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", etag)
         assert (await front.get(path, headers={"if-none-match": '"other"'})).status_code == 200
     assert len({file.etag for file in console_files().values()}) == len(console_files())
+
+
+async def test_head_tells_what_get_would(served: Served) -> None:
+    for path, described in (("/", "/"), ("/console/app.js", "/console/{file}")):
+        whole, head = await served.http.get(path), await served.http.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        for name in ("content-length", "content-type", "etag", *HEADERS):
+            assert head.headers[name] == whole.headers[name]
+        DESCRIBED.check_answer("head", described, head)
+    assert (await served.http.head("/console/none.js")).status_code == 404
 
 
 ELSEWHERE = (
