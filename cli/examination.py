@@ -57,7 +57,7 @@ def examined(
         url=url,
         cell=cell,
         tenant=tenant,
-        has_key=bool(api_key or admin_key),
+        has_key=bool(api_key),
         redis=redis,
         redis_error=redis_error,
         otlp={endpoint: _reach(endpoint) for endpoint in endpoints},
@@ -102,8 +102,8 @@ def _date(response: httpx.Response) -> float | None:
 def _ask_redis(url: str, keys: Keys) -> tuple[Redis | None, str | None]:
     try:
         client = connect(url)
-    except ValueError as error:  # redis-py's, before it has asked anybody
-        raise ConfigurationError(f"{without_password(url)} is no URL of a Redis: {_one_line(error)}") from None
+    except ValueError as error:  # redis-py's, before it has asked anybody; what is no URL may hold a password
+        raise ConfigurationError(f"--redis or REDIS_URL is no URL of a Redis: {_one_line(error)}") from None
     try:
         with bus_errors():
             before = _waiting(client, keys)

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from cli.commands import chat, report, top
 from cli.doctor import doctor
-from cli.exits import EXIT_FAILED, one_line_errors
+from cli.exits import EXIT_FAILED, PlainErrors, one_line_errors
 from cli.keys import AdminKey, audit, keys_app
 from cli.options import ApiKey, AsTenant
 from cli.policy import policy_app
@@ -37,6 +37,7 @@ class System(StrEnum):
 
 
 app = typer.Typer(
+    cls=PlainErrors,
     help="Serve a language model to users with different latency targets.",
     no_args_is_help=True,
     add_completion=False,

@@ -19,17 +19,18 @@ NONE = "–"
 MEBIBYTE = 1 << 20
 LATE, WARN, GOOD = "bold red", "yellow", "green"
 
-GAP = 3  # between two columns: each one's padding, and the box
+GAP, EDGE = 3, 1  # between two columns: each one's padding, and the box; on either side: the box
 
 Json = Mapping[str, Any]
 Row = Sequence[str | Text]
 
 
 class Column(NamedTuple):
-    """A heading; the higher ``spare``, the sooner it goes where room is short, 0 never."""
+    """A heading; the higher ``spare``, the sooner it goes where room is short, 0 never. ``wraps``: may break."""
 
     name: str
     spare: int = 0
+    wraps: bool = False
 
 
 CLASS_COLUMNS = (
@@ -37,7 +38,7 @@ CLASS_COLUMNS = (
     Column("goodput tok/s", 4),
 )  # fmt: skip
 VERIFIER_COLUMNS = (
-    Column("verifier"), Column("mode"), Column("run / wait", 2), Column("KV", 4), Column("steps/s", 5),
+    Column("verifier"), Column("mode", wraps=True), Column("run / wait", 2), Column("KV", 4), Column("steps/s", 5),
     Column("tok/s", 1), Column("SLO + rest", 6), Column("accepted", 3), Column("calib. error", 7),
 )  # fmt: skip
 QUEUE_COLUMNS = (Column("tier"), Column("waiting"), Column("oldest s"))
@@ -147,24 +148,31 @@ def slack(snapshot: Json, count: int, width: int) -> Table | None:
 
 
 def _table(columns: Sequence[Column], rows: Sequence[Row], *, title: str, width: int) -> Table:
-    """The columns that there is room for; those of need 0 in any case."""
+    """The columns that there is room for, and as much as there is room for of the names in the first."""
     kept = list(range(len(columns)))
     for place in sorted(kept, key=lambda place: columns[place].spare, reverse=True):
         if _width(columns, rows, kept) <= width or not columns[place].spare:
             break
         kept.remove(place)
+    others = _width(columns, rows, kept) - _width(columns, rows, kept[:1])
+    room = max(len(columns[0].name), width - others - 2 * EDGE)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold")
     for place in kept:
-        table.add_column(columns[place].name, justify="right" if place else "left", no_wrap=True)
+        column = columns[place]
+        table.add_column(column.name, justify="right" if place else "left", no_wrap=not column.wraps)
     for row in rows:
-        table.add_row(*(row[place] for place in kept))
+        table.add_row(_cut(str(row[0]), room), *(row[place] for place in kept[1:]))
     return table
 
 
 def _width(columns: Sequence[Column], rows: Sequence[Row], kept: Sequence[int]) -> int:
     """In characters, with the gaps between."""
     widest = [max(len(columns[place].name), *(len(row[place]) for row in rows), 0) for place in kept]
-    return sum(widest) + GAP * (len(kept) - 1)
+    return sum(widest) + GAP * (len(kept) - 1) + 2 * EDGE
+
+
+def _cut(name: str, room: int) -> str:
+    return name if len(name) <= room else name[: room - 1] + "…"
 
 
 def number(value: Any) -> str:

@@ -142,7 +142,7 @@ def _clause(settings: type[BaseSettings], line: Any) -> str:
     if line["type"] == "missing":  # its "input" would be all the other values
         return f"{variable} is required"
     shown = "" if secret else f"={line['input']!r}"
-    return f"{variable}{shown}: {line['msg']}"
+    return f"{variable}{shown}: {line['msg'].removeprefix('Value error, ')}"
 
 
 def load(settings: type[AnySettings]) -> AnySettings:

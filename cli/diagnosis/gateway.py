@@ -58,13 +58,7 @@ def keys(snapshot: Snapshot) -> Iterator[Finding]:
         403: "says that this key has not the scope, or the tenant",
     }
     if _lacks_tenant(snapshot):
-        yield Finding(
-            Severity.UNKNOWN,
-            "tenant",
-            "the policy asks who asks",
-            "without a tenant of the policy /v1 opens to nobody; all else was looked at",
-            "name a tenant with --tenant",
-        )
+        yield _tenant(snapshot)
     for path, name in (("/v1/models", "--api-key (ADASERVE_API_KEY)"), ("/admin/mode", "--admin-key")):
         status = snapshot.statuses.get(path)
         if path == "/v1/models" and _lacks_tenant(snapshot):
@@ -82,9 +76,17 @@ def keys(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def _lacks_tenant(snapshot: Snapshot) -> bool:
-    """Whether nothing but a tenant's name is missing."""
-    named = snapshot.has_key or snapshot.tenant is not None
-    return not named and snapshot.codes.get("/v1/models") == "unknown_tenant"
+    """Whether no key is wrong, but the name of who asks."""
+    return not snapshot.has_key and snapshot.codes.get("/v1/models") == "unknown_tenant"
+
+
+def _tenant(snapshot: Snapshot) -> Finding:
+    why = "without a tenant of the policy /v1 opens to nobody; all else was looked at"
+    if snapshot.tenant is None:
+        what = "the policy has no tenant called default, so requests must name theirs"
+        return Finding(Severity.UNKNOWN, "tenant", what, why, "name a tenant with --tenant")
+    what = f"the policy has no tenant {snapshot.tenant}"
+    return Finding(Severity.PROBLEM, "tenant", what, why, "name one of its tenants with --tenant")
 
 
 def policy(snapshot: Snapshot) -> Iterator[Finding]:

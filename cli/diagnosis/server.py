@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cli.diagnosis.snapshot import Finding, Severity, Snapshot
+from cli.plurals import counted
 
 MIN_REDIS = 7
 MEMORY_FULL, MEMORY_TIGHT = 0.95, 0.8
@@ -98,7 +99,7 @@ def queues(snapshot: Snapshot) -> Iterator[Finding]:
         yield Finding(
             Severity.WARNING,
             "queues",
-            f"{now} requests wait in tier {tier}, {more} more than a second ago",
+            f"{counted(now, 'request')} waiting in tier {tier}, {more} more than a second ago",
             "first tokens come later and later, until requests are refused",
             "one more verifier, or limits for the tenants that fill the queue",
         )
@@ -107,13 +108,15 @@ def queues(snapshot: Snapshot) -> Iterator[Finding]:
         yield Finding(
             Severity.FINE,
             "queues",
-            "no request waits" if not waiting else f"{waiting} wait, and they become no more",
+            "no request waits"
+            if not waiting
+            else f"{counted(waiting, 'request')} waiting, and they become no more",
         )
     if snapshot.redis.dead_letters:
         yield Finding(
             Severity.WARNING,
             "dead letters",
-            f"{snapshot.redis.dead_letters} requests could not be served by any verifier",
+            f"{counted(snapshot.redis.dead_letters, 'request')} could not be served by any verifier",
             "their clients were told an error",
             "`XREVRANGE {<cell>}:dead + - COUNT 10` tells ids and reasons; delete what is settled",
         )

@@ -54,7 +54,7 @@ class Snapshot:
     url: str
     cell: str = "default"
     tenant: str | None = None
-    has_key: bool = False  # for /v1
+    has_key: bool = False  # an API key, which belongs to a tenant
     gateway_error: str = ""
     statuses: Mapping[str, int] = field(default_factory=dict)
     codes: Mapping[str, str | None] = field(default_factory=dict)  # of the answers that are errors

@@ -125,6 +125,15 @@ def test_an_admin_key_that_no_header_can_hold_is_one_line(command: tuple[str, ..
     assert "the key has characters other than printable ASCII" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments", [("mode", "bogus"), ("usage", "--by", "bogus"), ("keys", "create", "--scope", "x")]
+)
+def test_a_bad_choice_is_told_in_plain_words(arguments: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, [*arguments], env={"COLUMNS": "200"})
+    assert (result.exit_code, "Value error" in result.stderr) == (2, False)
+    assert "is not one of" in result.stderr
+
+
 def test_a_time_that_is_none_is_named_with_its_option() -> None:
     result = CliRunner().invoke(app, ["usage", "--since", "yesterday"])
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)

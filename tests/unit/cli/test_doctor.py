@@ -152,7 +152,7 @@ ILLS: dict[str, tuple[Snapshot, Severity, str]] = {
         Severity.WARNING,
         "the oldest request of tier 1 has waited for 31 s",
     ),
-    "growth": (server(waiting={2: (40, 12)}), Severity.WARNING, "40 requests wait in tier 2, 12 more"),
+    "growth": (server(waiting={2: (40, 12)}), Severity.WARNING, "40 requests waiting in tier 2, 12 more"),
     "dead letters": (server(dead_letters=3), Severity.WARNING, "3 requests could not be served"),
     "policy": (
         answers("/admin/slo", {"policy": {"file": "p.yaml", "error": {"message": "line 3: no such class"}}}),
@@ -207,7 +207,9 @@ def test_without_keys_a_tenant_may_be_all_that_is_missing() -> None:
     assert ills(shut) == []
     (asked,) = [one for one in diagnosed(shut) if one.severity is Severity.UNKNOWN]
     assert asked.remedy == "name a tenant with --tenant"
-    assert [one.subject for one in ills(replace(shut, tenant="nobody"))] == ["keys"]
+    (wrong,) = ills(replace(shut, tenant="nobody"))
+    assert (wrong.severity, wrong.what) == (Severity.PROBLEM, "the policy has no tenant nobody")
+    assert [one.subject for one in ills(replace(shut, has_key=True))] == ["keys"]
 
 
 def test_the_remedy_of_an_order_names_its_place() -> None:
@@ -282,6 +284,7 @@ def test_what_is_no_cell_cannot_be_looked_at() -> None:
 
 
 def test_what_is_no_url_of_redis_is_one_line() -> None:
-    done = doctor("--redis", "garbage")
+    done = doctor("--redis", "me:secret@garbage")
     assert (done.exit_code, done.output.count("\n")) == (2, 1)
-    assert "garbage is no URL of a Redis" in done.output
+    assert "is no URL of a Redis" in done.output
+    assert "secret" not in done.output

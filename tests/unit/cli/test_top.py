@@ -82,6 +82,14 @@ def test_a_narrow_terminal_has_fewer_columns_and_all_of_their_headings() -> None
     assert "…" not in wide
 
 
+def test_long_names_and_reasons_leave_headings_and_figures_whole() -> None:
+    ids = [{**one, "id": "cmpl-" + "0a" * 16} for one in SNAPSHOT["requests"]]
+    text = drawn({**SNAPSHOT, "requests": ids}, width=40)
+    for words in ("verifier ", "full_verification", "(acceptance_collapse)", "cmpl-0a0a", "slack ms", "-50.0"):
+        assert words in text
+    assert text.count("…") == 3  # of the ids alone
+
+
 def test_what_another_version_does_not_tell_is_left_out() -> None:
     assert "cell ?" in drawn({})
     assert number(None) == percent(None) == "–"
