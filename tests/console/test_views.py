@@ -100,7 +100,7 @@ def test_a_tenant_that_is_named_has_its_classes_and_iterations(opened: Opener) -
     page = tab.page
     tab.open("playground")
     expect(page.locator("#f-target option")).to_have_count(4)
-    page.locator(".more summary").click()
+    page.get_by_role("form", name="Request").get_by_text("Tenant", exact=True).click()
     page.locator("#f-name").fill("acme")
     page.keyboard.press("Tab")
     own = ["A pace of my own", "Class batch (default)", "None: best effort"]
