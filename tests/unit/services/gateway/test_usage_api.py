@@ -200,7 +200,7 @@ async def test_adaserve_usage_tells_people_programs_and_spreadsheets(served: Ser
     ("arguments", "words"),
     [
         (["usage", "--csv", "--json"], "--csv: give it or --json, not both"),
-        (["usage", "--since", "3w"], "'3w' is no duration"),
+        (["usage", "--since", "3w"], "--since '3w' must be a date or time"),
         (["why", "nobody"], "REQUEST_ID 'nobody' must be 32 hex digits"),
     ],
 )
