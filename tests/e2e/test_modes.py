@@ -34,7 +34,7 @@ def test_full_verification_in_the_middle_of_requests_changes_no_token(stack: Loc
     before = metric(stack, "verifier", speculative)
     with ThreadPoolExecutor(len(requests)) as pool:
         answers = [pool.submit(stack.complete, request) for request in requests]
-        until(lambda: metric(stack, "verifier", speculative) > before, 20.0, "no speculation")
+        until(lambda: metric(stack, "verifier", speculative) > before, 60.0, "no speculation")
         mode(stack, "full_verification", "--reason", "an exercise")
         at_order = metric(stack, "verifier", speculative)
         found = [tokens(answer.result()) for answer in answers]
@@ -44,7 +44,12 @@ def test_full_verification_in_the_middle_of_requests_changes_no_token(stack: Loc
     assert "operator" in mode(stack)
     assert "an exercise" in mode(stack)
     mode(stack, "auto")
-    until(lambda: metric(stack, "verifier", "adaserve_mode_speculative") == 1.0, 60.0, "auto does not come back")
+
+    def speculates() -> bool:
+        stack.complete(ask(0, max_tokens=8))  # a busy machine's late ring is tried again by requests only
+        return metric(stack, "verifier", "adaserve_mode_speculative") == 1.0
+
+    until(speculates, 60.0, "auto does not come back")
     assert speculation(stack.complete(requests[0]))["num_spec_steps"] > 0
 
 

@@ -25,7 +25,7 @@ def lab() -> Iterator[Lab]:
 
 
 def test_no_fault_costs_or_changes_a_token(lab: Lab) -> None:
-    done = campaign(lab, range(1, 16))
+    done = campaign(lab, range(1, 41))
     assert done.failures == {}
     assert done.ends["whole"] > 15
     assert done.reached["takeover"] + done.reached["reclaim"] > 0
