@@ -11,8 +11,7 @@ import typer
 from cli.diagnosis.looks import diagnosed
 from cli.diagnosis.snapshot import Finding, Severity
 from cli.exits import EXIT_FAILED, one_line_errors
-from cli.keys import LOCAL, AdminKey, Url
-from cli.options import AsTenant
+from cli.options import LOCAL, AdminKey, AsTenant, Url
 from cli.plurals import counted
 from cli.settings import API_KEY, inherited, redis_url
 from shared.settings import EXIT_CONFIGURATION, PREFIX

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.exits import one_line_errors
+from cli.options import LOCAL, AdminKey, Json, Url
 from shared import api_keys, timestamps
 from shared.api_keys import Scope
 
@@ -16,14 +17,7 @@ keys_app = typer.Typer(
     help="Create, list, revoke and rotate API keys.", no_args_is_help=True, add_completion=False
 )
 
-Url = Annotated[str, typer.Option(help="Where the gateway is.")]
-AdminKey = Annotated[
-    str | None,
-    typer.Option(envvar="ADASERVE_ADMIN_KEY", help="An API key with the scope admin, or the gateway's own."),
-]
-Json = Annotated[bool, typer.Option("--json", help="As the gateway answers.")]
 KeyId = Annotated[str, typer.Argument(help="The part of the key between the dashes.")]
-LOCAL = "http://127.0.0.1:8000"
 
 
 @keys_app.command()

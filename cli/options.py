@@ -8,6 +8,14 @@ import typer
 
 from cli.settings import API_KEY
 
+LOCAL = "http://127.0.0.1:8000"
+
+Url = Annotated[str, typer.Option(help="Where the gateway is.")]
+AdminKey = Annotated[
+    str | None,
+    typer.Option(envvar="ADASERVE_ADMIN_KEY", help="An API key with the scope admin, or the gateway's own."),
+]
+Json = Annotated[bool, typer.Option("--json", help="As the gateway answers.")]
 ApiKey = Annotated[str | None, typer.Option(envvar=API_KEY, help="Where the gateway asks for one.")]
 AsTenant = Annotated[
     str | None,

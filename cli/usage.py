@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.exits import one_line_errors
-from cli.keys import LOCAL, AdminKey, Json, Url
+from cli.options import LOCAL, AdminKey, Json, Url
 from shared import timestamps
 from shared.errors import ConfigurationError
 from shared.usage import Period

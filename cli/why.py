@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.exits import one_line_errors
-from cli.keys import LOCAL, AdminKey, Json, Url
+from cli.options import LOCAL, AdminKey, Json, Url
 from shared.errors import ConfigurationError
 
 _ID = re.compile(r"(?:chatcmpl-|cmpl-)?[0-9a-f]{32}")
