@@ -88,28 +88,10 @@ class Gateway:
         self._quotas = Quotas(self._bus, settings.redis_url, telemetry, lambda: self.policies.current)
         self.rollouts = Rollouts(self._bus, self.policies, telemetry, record=self.audit.record)
         self.upstream = UpstreamServer(telemetry, self.rollouts.finished, secret)
-        parts = Parts(
-            bus=self._bus,
-            streams=self._streams,
-            fleet=self._fleet,
-            telemetry=telemetry,
-            tokenizer=tokenizer,
-            patience_s=settings.verifier_patience_s,
-            grace_s=settings.resume_grace_s,
-            quotas=self._quotas,
-            tracing=_tracing(settings),
-            finished=self.rollouts.finished,
-        )
+        parts = self._new_parts()
         self.figures = RedisFigures(self._bus, telemetry)
         self.ring = KeyRing(self._bus, telemetry, self.audit.record, settings.keys_file)
-        self.authenticator = Authenticator(
-            self.ring,
-            telemetry,
-            admin_key=settings.admin_key,
-            is_local=is_loopback(settings.http_host),
-            is_unsafe=settings.unsafe_open_bind,
-            allowed_hosts=settings.host_names,
-        )
+        self.authenticator = self._new_authenticator()
         self.prompts = Prompts(tokenizer)
         self._resumption = Resumption(parts)
         self.inspection = Inspection(self._bus, self._resumption, tokenizer)
@@ -131,6 +113,32 @@ class Gateway:
             lambda: {"model": settings.model_id},
             [OwnedStream(keys.tokens(member))],
             on_recreated=lambda _: self._from_thread(self._streams.on_recreated),
+        )
+
+    def _new_parts(self) -> Parts:
+        settings = self.settings
+        return Parts(
+            bus=self._bus,
+            streams=self._streams,
+            fleet=self._fleet,
+            telemetry=self.telemetry,
+            tokenizer=self._tokenizer,
+            patience_s=settings.verifier_patience_s,
+            grace_s=settings.resume_grace_s,
+            quotas=self._quotas,
+            tracing=_tracing(settings),
+            finished=self.rollouts.finished,
+        )
+
+    def _new_authenticator(self) -> Authenticator:
+        settings = self.settings
+        return Authenticator(
+            self.ring,
+            self.telemetry,
+            admin_key=settings.admin_key,
+            is_local=is_loopback(settings.http_host),
+            is_unsafe=settings.unsafe_open_bind,
+            allowed_hosts=settings.host_names,
         )
 
     def _new_submission(self, parts: Parts) -> Submission:
