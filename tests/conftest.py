@@ -1,4 +1,4 @@
-"""Fixtures on a real Redis-compatible server: one per session, emptied for each test that asks for a client."""
+"""Fixtures: a real Redis-compatible server, one per session and emptied for each test; an OTLP receiver."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from shared.embedded_redis import EmbeddedRedis
 from shared.streams import connect
 from shared.topics import Keys
 from tests.effort import examples
+from tests.otlp import Collector, collector
 
 # A busy machine must not fail a property: the timeout of each test is the only clock.
 settings.register_profile("adaserve", deadline=None, max_examples=examples(100))
@@ -70,3 +71,11 @@ def redis_client(redis_url: str) -> Iterator[Redis]:
 def keys() -> Keys:
     """Names of a cell that no other test uses."""
     return Keys(f"test-{next(_cells)}")
+
+
+@pytest.fixture
+def otlp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    """Where whoever is configured from now on sends its spans."""
+    with collector() as received:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"{received.endpoint}/v1/traces")
+        yield received

@@ -10,18 +10,11 @@ from opentelemetry.semconv.attributes import error_attributes, server_attributes
 
 from shared import signals, telemetry
 from shared.telemetry import Telemetry
-from tests.otlp import Collector, collector
+from tests.otlp import Collector
 
 CLIENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 UNSAMPLED = CLIENT[:-2] + "00"
 NUM_REQUESTS = 400
-
-
-@pytest.fixture
-def otlp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    with collector() as received:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"{received.endpoint}/v1/traces")
-        yield received
 
 
 @pytest.fixture

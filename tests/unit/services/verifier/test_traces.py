@@ -9,19 +9,12 @@ import pytest
 
 from shared import signals
 from shared.telemetry import Telemetry, configure
-from tests.otlp import Collector, ReceivedSpan, collector
+from tests.otlp import Collector, ReceivedSpan
 from tests.requests import request
 from tests.span_table import complaints
 
 SAMPLED = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
 NUM_TOKENS = 9
-
-
-@pytest.fixture
-def otlp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    with collector() as received:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"{received.endpoint}/v1/traces")
-        yield received
 
 
 @pytest.fixture
