@@ -30,7 +30,7 @@ def main() -> None:
 
 def serve(settings: DrafterSettings) -> None:
     """Load the model, then draft. Raises ConfigurationError, and BusUnavailable at the start only."""
-    url, keys, member = settings.redis_url, Keys(settings.cell), new_member(settings.name)
+    url, keys, member = settings.bus_url, Keys(settings.cell), new_member(settings.name)
     drafter, token_map = load_drafter(settings)
     model = model_name(settings.draft)
     with configure("drafter", member) as telemetry:

@@ -30,7 +30,7 @@ def main() -> None:
 
 def serve(settings: VerifierSettings) -> None:
     """Load the model, then verify. Raises ConfigurationError, and BusUnavailable at the start only."""
-    url, keys, member = settings.redis_url, Keys(settings.cell), new_member(settings.name)
+    url, keys, member = settings.bus_url, Keys(settings.cell), new_member(settings.name)
     with configure("verifier", member) as telemetry:
         bus = VerifierBus(connect(url), connect(url, blocking=True), keys, member, max_labels=settings.max_labels)
         bus.start()
