@@ -22,7 +22,7 @@ DECIDING := $(addprefix bench/,introduction.py report.py simulator/economics.py 
     typical.py watch.py)
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
-BRISK     := tests/unit tests/conformance tests/fuzz  # side by side
+BRISK     := tests/unit tests/chart tests/conformance tests/fuzz  # side by side
 PROCESSES := tests/faults tests/e2e
 
 .DEFAULT_GOAL := help
