@@ -71,5 +71,5 @@ PLANTS: Plants = [
     (policies.lets_a_node_be_drained, unmeetable_budget),
     (policies.leaves_the_count_to_its_autoscaler, counted_and_scaled),
     (policies.can_be_upgraded, changing_selector),
-    (policies.jobs_go_away, lambda r: document(r, "Job")["spec"].pop("activeDeadlineSeconds")),
+    (policies.tries_so_often, lambda r: document(r, "Job")["spec"].pop("backoffLimit")),
 ]

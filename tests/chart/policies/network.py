@@ -97,15 +97,15 @@ def _behind(render: Render, service: Document, port: int) -> Iterator[tuple[str,
 
 
 def needed_outside(render: Render) -> set[Edge]:
-    """Clients to the gateway; each pod that names hosts to DNS, and to those that are no Service of the render."""
+    """Clients to the gateway; each pod to DNS, and to hosts that it names which are no Service of the render."""
     services = {s["metadata"]["name"] for s in render.of_kind("Service")}
     found = {Edge(OUTSIDE, pod.component, ports_of(pod)["http"]) for pod in render.pods_of("gateway")}
     for pod in render.pods():
         named = list(_named(render, pod))
-        found |= {Edge(pod.component, OUTSIDE, DNS) for _ in named[:1]}
+        found.add(Edge(pod.component, OUTSIDE, DNS))
         found |= {Edge(pod.component, OUTSIDE, p) for host, p in named if host.partition(".")[0] not in services}
         if any(TALKS_TO_THE_API in container.env for container in pod.containers()):
-            found |= {Edge(pod.component, OUTSIDE, port) for port in (DNS, *API_SERVER)}
+            found |= {Edge(pod.component, OUTSIDE, port) for port in API_SERVER}
     return found
 
 
@@ -114,7 +114,7 @@ def _scrapes(render: Render) -> set[Edge]:
         Edge(OUTSIDE, pod.component, number)
         for pod in render.pods_of(*SCRAPED)
         for name, number in ports_of(pod).items()
-        if name in ("http", "metrics")
+        if str(name).startswith(("http", "metrics"))
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from tests.chart.policies.mounts import sources
 from tests.chart.renders import Container, Render, where
 
 _TELLING = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|(API|ADMIN|ACCESS|PRIVATE)_?KEY$", re.IGNORECASE)
@@ -47,23 +48,18 @@ def has_no_password_in_plain_sight(render: Render) -> list[str]:
 
 
 def sees_only_its_own_secrets(render: Render) -> list[str]:
-    """Of a Secret with a key for each user a pod mounts its own: `items`, or one `subPath`."""
+    """Of a Secret with a key for each user a pod mounts its own; Redis alone needs to know them all."""
     found = []
     for pod in render.pods():
-        for volume in pod.spec.get("volumes") or []:
-            sources = [volume, *((volume.get("projected") or {}).get("sources") or [])]
-            for source in sources:
-                secret = source.get("secret") or {}
-                foreign = [i["key"] for i in secret.get("items") or [] if _of_another(i["key"], pod.component)]
-                found += [f"{pod.where}: volume {volume['name']} mounts {key}" for key in foreign]
-                if secret and not secret.get("items"):
-                    found.append(f"{pod.where}: volume {volume['name']} mounts all of a Secret")
+        if pod.component == "redis":
+            continue
+        own = {f"{container.spec['name']}-password" for container in pod.containers()}
+        for secret in (source["secret"] for source in sources(pod) if "secret" in source):
+            keys = [item["key"] for item in secret.get("items") or []]
+            foreign = [key for key in keys if key.endswith("-password") and key not in own]
+            found += [f"{pod.where} mounts {key}" for key in foreign]
+            found += [] if keys else [f"{pod.where} mounts all of a Secret"]
     return found
-
-
-def _of_another(key: str, component: str) -> bool:
-    """Whether a key is the password of some other Redis user than the pod's; Redis itself needs them all."""
-    return component != "redis" and key.endswith("-password") and key != f"{component.rpartition('-')[2]}-password"
 
 
 def keeps_secret_files_to_itself(render: Render) -> list[str]:
