@@ -33,7 +33,9 @@ class Delays:
 class Sizing(Protocol):
     """Says how many verifiers and drafters there are to be."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As in the table."""
 
     def begin(self) -> tuple[int, int]:
         """Before the first request."""
@@ -63,6 +65,11 @@ class Result:
     drafter_hours: float
     num_moved: int
     samples: tuple[Sample, ...]
+
+    @property
+    def hours(self) -> float:
+        """From the first sample to the last token."""
+        return max(outcome.last_ms or 0.0 for outcome in self.outcomes) / 3.6e6
 
 
 class Cell:
