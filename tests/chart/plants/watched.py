@@ -40,5 +40,6 @@ PLANTS: Plants = [
     (policies.is_scaled_once, two_of_one),
     (policies.monitors_what_there_is, looks_at_nothing),
     (policies.monitors_what_there_is, asks_no_port),
-    (policies.scrapes_nothing_twice, lambda r: beside(r, "ServiceMonitor", name="another")),
+    (policies.scrapes_each_once, lambda r: beside(r, "ServiceMonitor", name="another")),
+    (policies.scrapes_each_once, looks_at_nothing),
 ]

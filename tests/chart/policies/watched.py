@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 from tests.chart.policies.mounts import external_names
 from tests.chart.policies.references import ports_of
-from tests.chart.renders import SERVICES, Render, matches, where
+from tests.chart.renders import SERVICES, Pod, Render, matches, where
 
 SCALERS = ("HorizontalPodAutoscaler", "ScaledObject")
 
@@ -49,20 +50,38 @@ def monitors_what_there_is(render: Render) -> list[str]:
     return found
 
 
-def scrapes_nothing_twice(render: Render) -> list[str]:
-    """Each pod of ours is in one monitor: two would count everything twice."""
+def scrapes_each_once(render: Render) -> list[str]:
+    """Where anything is scraped, each service is, and once: two monitors would count everything twice."""
+    if not render.of_kind("ServiceMonitor", "PodMonitor"):
+        return []
     found = []
     for pod in render.pods_of(*SERVICES):
-        services = [s for s in render.of_kind("Service") if s["spec"]["selector"].items() <= pod.labels.items()]
-        times = sum(
-            matches(monitor["spec"]["selector"], service["metadata"].get("labels") or {})
-            for monitor in render.of_kind("ServiceMonitor")
-            for service in services
-        )
-        times += sum(matches(m["spec"]["selector"], pod.labels) for m in render.of_kind("PodMonitor"))
-        if times > 1:
-            found.append(f"{pod.where}: scraped by {times} monitors")
+        times = Counter(_scraped(render, pod))
+        for container in pod.containers(first=False):
+            ports = [port["containerPort"] for port in container.spec.get("ports") or []]
+            found += [
+                f"{container.where}: {port} is scraped {times[port]} times" for port in ports if times[port] != 1
+            ]
     return found
 
 
-POLICIES = (scales_what_there_is, is_scaled_once, monitors_what_there_is, scrapes_nothing_twice)
+def _scraped(render: Render, pod: Pod) -> Iterator[int]:
+    """The pod's ports, once for each monitor that asks them."""
+    ports = ports_of(pod)
+    for monitor in render.of_kind("PodMonitor"):
+        if matches(monitor["spec"]["selector"], pod.labels):
+            yield from (
+                ports[one["port"]] for one in monitor["spec"]["podMetricsEndpoints"] if one["port"] in ports
+            )
+    for monitor in render.of_kind("ServiceMonitor"):
+        asked = {endpoint["port"] for endpoint in monitor["spec"]["endpoints"]}
+        for service in render.of_kind("Service"):
+            labels = service["metadata"].get("labels") or {}
+            if (
+                matches(monitor["spec"]["selector"], labels)
+                and service["spec"]["selector"].items() <= pod.labels.items()
+            ):
+                yield from (ports[p["targetPort"]] for p in service["spec"]["ports"] if p.get("name") in asked)
+
+
+POLICIES = (scales_what_there_is, is_scaled_once, monitors_what_there_is, scrapes_each_once)
