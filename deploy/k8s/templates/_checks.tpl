@@ -85,7 +85,7 @@
 {{- include "adaserve.refuse" (list $twice (printf "%s.autoscaling.engine: must be none where inVerifierPod is true; the verifier's counts" $place)) -}}
 {{- include "adaserve.checkLabels" (dict "labels" $config.podLabels "place" (printf "%s.podLabels" $place)) -}}
 {{- $scope := . -}}
-{{- $own := regexFindAll "name: [A-Za-z_]+" (include "adaserve.environment" (merge (dict "config" (omit (merge (dict "extraEnvVars" list) $config) "env")) $scope)) -1 -}}
+{{- $own := regexFindAll "name: [A-Za-z_]+" (include "adaserve.environment" (merge (dict "config" (omit $config "env" "extraEnvVars")) $scope)) -1 -}}
 {{- range $name, $_ := $config.env -}}
 {{- include "adaserve.refuse" (list (has (printf "name: %s" $name) $own) (printf "%s.env.%s: is set by the chart from other values; they are in values.yaml" $place $name)) -}}
 {{- end -}}
