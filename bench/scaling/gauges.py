@@ -79,7 +79,10 @@ class Gauges:
         """Of each active trigger that can be told, as its query would give it."""
         if not self._scrapes:
             return {}
-        found = {name: VALUES[name](self._since(trigger), self._scrapes[-1], trigger) for name, trigger in rules.active.items()}
+        found = {
+            name: VALUES[name](self._since(trigger), self._scrapes[-1], trigger)
+            for name, trigger in rules.active.items()
+        }
         return {name: value for name, value in found.items() if value is not None}
 
     def _since(self, trigger: Trigger) -> Scrape:

@@ -28,7 +28,7 @@ class Model:
 
 
 class SimVerifier:
-    """One replica. It claims what it has room for, and decodes all rows alike: urgency is in the pace's means only."""
+    """One replica. It claims what it has room for, and decodes all rows alike: urgency is in the pace's means."""
 
     def __init__(self, number: int, model: Model, ready_ms: float) -> None:
         hardware, spec = model.hardware, model.spec

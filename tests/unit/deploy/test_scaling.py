@@ -1,4 +1,4 @@
-"""The triggers of the chart's values: they ask for what there is, and say the right numbers, also without traffic."""
+"""The triggers of the chart's values ask for what there is, and say the right numbers, also without traffic."""
 
 from __future__ import annotations
 
@@ -123,7 +123,8 @@ def told(tmp_path: Path, inputs: list[dict[str, str]], expected: dict[tuple[str,
         for (service, name), value in expected.items()
     ]
     file = tmp_path / "triggers.yaml"
-    file.write_text(yaml.safe_dump({"tests": [{"interval": "15s", "input_series": inputs, "promql_expr_test": tests}]}))
+    case = {"interval": "15s", "input_series": inputs, "promql_expr_test": tests}
+    file.write_text(yaml.safe_dump({"tests": [case]}))
     run("test", "rules", str(file))
 
 
@@ -157,7 +158,8 @@ def test_drafters_are_never_asked_to_outnumber_verifiers(tmp_path: Path) -> None
 @needs_promtool
 def test_missed_targets_ask_for_twice_as_many_verifiers_at_most(tmp_path: Path) -> None:
     missed = {'adaserve_slo_requests_total{met="true"}': 0.0}
-    told(tmp_path, scraped(missed), {("verifier", "attainment"): 2 * RULES["verifier"].triggers["attainment"].target})
+    most = 2 * RULES["verifier"].triggers["attainment"].target
+    told(tmp_path, scraped(missed), {("verifier", "attainment"): most})
 
 
 def test_targets_are_numbers_that_kubernetes_takes() -> None:
