@@ -1,8 +1,8 @@
 """A cell whose verifiers and drafters come and go: one queue, and a clock that jumps from event to event.
 
 What is modelled of scaling: a replica costs GPU time from the moment it is ordered, but serves only when its pod
-has started and its model is loaded; of verifiers the newest leave first, and what they serve others take over, with
-its whole context to be fed again (services/verifier/departure.py); the autoscaler knows what has been scraped.
+has started and its model is loaded. Of verifiers the newest leave first; what they serve others take over, with
+its whole context to be fed again (services/verifier/departure.py). The autoscaler knows what has been scraped.
 """
 
 from __future__ import annotations

@@ -53,9 +53,10 @@ class SimVerifier:
         return not scheduler.running and not scheduler.waiting
 
     @property
-    def num_unanswered(self) -> int:
-        """Claimed requests that have no token yet."""
-        return sum(1 for request in self.world.scheduler.generations if request.num_output == 0)
+    def num_unfed(self) -> int:
+        """Claimed requests whose context is not fed yet."""
+        scheduler = self.world.scheduler
+        return len(scheduler.waiting) + len(scheduler.prefilling)
 
     @property
     def num_places(self) -> int:
