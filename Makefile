@@ -23,13 +23,13 @@ DECIDING := $(addprefix bench/,introduction.py report.py scaling/autoscaler.py s
     typical.py watch.py)
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
-BRISK     := tests/unit tests/conformance tests/fuzz  # side by side
+BRISK     := tests/unit tests/chart tests/conformance tests/fuzz  # side by side
 PROCESSES := tests/faults tests/e2e
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test thorough check format flagship breaker optimality selection twin latency calibration \
   typical rivals breakdown keys fallback faults mutants kills storm redisfaults replacement leavers canaries noredis \
-  overload gateway chaos conformance fuzz structured tracing console report drift rules dashboards receiver scaling
+  overload gateway chaos conformance fuzz structured tracing console report drift rules dashboards receiver scan
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -175,6 +175,10 @@ receiver: install  ## spans in a receiver that is not ours (Arize Phoenix, in an
 	@test -x .phoenix/bin/phoenix || { $(PYTHON) -m venv .phoenix && .phoenix/bin/pip install --quiet arize-phoenix; }
 	$(BIN)/python -m tests.receiver .phoenix/bin/phoenix
 
+scan: install  ## the chart's renders in checkov (in an environment of its own), against deploy/k8s/scan-exceptions.yaml
+	@test -x .checkov/bin/checkov || { $(PYTHON) -m venv .checkov && .checkov/bin/pip install --quiet checkov; }
+	$(BIN)/python -m tests.chart.scan .checkov/bin/checkov
+
 dashboards: install  ## every rule and panel against a real Prometheus beside a cell under load; ARGS=--keep
 	$(BIN)/python -m bench.observed $(ARGS)
 
@@ -187,6 +191,7 @@ tracing: install  ## CPU time of all services per token, one request in ten trac
 gateway: install  ## events a second of one gateway beside a bare SSE server; latency, memory, 2,000 idle streams
 	$(BIN)/python -m bench.gateway_load $(ARGS)
 
+.PHONY: scaling
 scaling: install  ## the chart's scaling rules against fixed sizes; ARGS="--traces ../shared/data --plot scaling.svg"
 	$(BIN)/python -m bench.scaling $(ARGS)
 
