@@ -175,9 +175,14 @@ receiver: install  ## spans in a receiver that is not ours (Arize Phoenix, in an
 	@test -x .phoenix/bin/phoenix || { $(PYTHON) -m venv .phoenix && .phoenix/bin/pip install --quiet arize-phoenix; }
 	$(BIN)/python -m tests.receiver .phoenix/bin/phoenix
 
-scan: install  ## the chart's renders in checkov (in an environment of its own), against deploy/k8s/scan-exceptions.yaml
+scan: install .tools/gateway-api  ## the chart's renders in checkov (in an environment of its own), its routes in the Gateway API's types
 	@test -x .checkov/bin/checkov || { $(PYTHON) -m venv .checkov && .checkov/bin/pip install --quiet checkov; }
 	$(BIN)/python -m tests.chart.scan .checkov/bin/checkov
+	$(BIN)/python -m pytest -q tests/chart/test_route.py
+
+.tools/gateway-api:
+	@mkdir -p $@.part && cd $@.part && npm install --silent --no-save --ignore-scripts @kubernetes-models/gateway-api@2.0.0
+	@mv $@.part $@
 
 dashboards: install  ## every rule and panel against a real Prometheus beside a cell under load; ARGS=--keep
 	$(BIN)/python -m bench.observed $(ARGS)
