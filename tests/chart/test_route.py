@@ -1,7 +1,7 @@
-"""HTTPRoutes of the renders against the Gateway API's own types, from the npm package @kubernetes-models/gateway-api.
+"""HTTPRoutes of the renders against the Gateway API's own types (npm: @kubernetes-models/gateway-api).
 
-`make scan` installs it below .tools. It judges types, enumerations and patterns; unknown fields it lets pass. Those
-are found where ADASERVE_CRDS has the definition (test_crds).
+`make scan` installs them below .tools. They judge types, enumerations and patterns, and let unknown fields pass;
+those are found where ADASERVE_CRDS has the definition (test_crds).
 """
 
 from __future__ import annotations
