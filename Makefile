@@ -8,7 +8,8 @@ TYPED  := services shared cli bench models deploy
 empty  :=
 comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
-DECIDING := $(addprefix bench/,introduction.py report.py simulator/economics.py simulator/tenancy.py traces.py) \
+DECIDING := $(addprefix bench/,introduction.py report.py scaling/autoscaler.py simulator/economics.py simulator/tenancy.py \
+    traces.py) \
   $(addprefix bench/proof/,chart.py coverage.py intervals.py kept.py limits.py money.py pairs.py period.py replayed.py \
     sides.py timeline.py used.py words.py) \
   $(addprefix services/gateway/,allowance.py attainment.py causes.py delivery.py expectation.py explanation.py \
@@ -174,9 +175,14 @@ receiver: install  ## spans in a receiver that is not ours (Arize Phoenix, in an
 	@test -x .phoenix/bin/phoenix || { $(PYTHON) -m venv .phoenix && .phoenix/bin/pip install --quiet arize-phoenix; }
 	$(BIN)/python -m tests.receiver .phoenix/bin/phoenix
 
-scan: install  ## the chart's renders in checkov (in an environment of its own), against deploy/k8s/scan-exceptions.yaml
+scan: install .tools/gateway-api  ## the chart's renders in checkov (in an environment of its own), its routes in the Gateway API's types
 	@test -x .checkov/bin/checkov || { $(PYTHON) -m venv .checkov && .checkov/bin/pip install --quiet checkov; }
 	$(BIN)/python -m tests.chart.scan .checkov/bin/checkov
+	$(BIN)/python -m pytest -q tests/chart/test_route.py
+
+.tools/gateway-api:
+	@mkdir -p $@.part && cd $@.part && npm install --silent --no-save --ignore-scripts @kubernetes-models/gateway-api@2.0.0
+	@mv $@.part $@
 
 dashboards: install  ## every rule and panel against a real Prometheus beside a cell under load; ARGS=--keep
 	$(BIN)/python -m bench.observed $(ARGS)
@@ -189,6 +195,10 @@ tracing: install  ## CPU time of all services per token, one request in ten trac
 
 gateway: install  ## events a second of one gateway beside a bare SSE server; latency, memory, 2,000 idle streams
 	$(BIN)/python -m bench.gateway_load $(ARGS)
+
+.PHONY: scaling
+scaling: install  ## the chart's scaling rules against fixed sizes; ARGS="--traces ../shared/data --plot scaling.svg"
+	$(BIN)/python -m bench.scaling $(ARGS)
 
 drift: install  ## a draft that goes wrong under load: metrics, alerts, automatic switch, recovery; report/drift.html
 	$(BIN)/python -m bench.drift $(ARGS)

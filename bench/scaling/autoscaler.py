@@ -20,8 +20,8 @@ _EPSILON = 1e-9  # 0.7 + 0.7 + 0.7 over 0.7 are three replicas, not four
 def wanted(trigger: Trigger, value: float, replicas: int, ready: int) -> int:
     """Replicas that one metric asks for.
 
-    The target of AverageValue is one replica's part of the value. Value and Utilization are the ratio to the target,
-    times the ready replicas.
+    The target of AverageValue is one replica's part of the value. Value and Utilization are the ratio to the
+    target, times the ready replicas.
     """
     per_replica = trigger.type == "AverageValue"
     ratio = value / (trigger.target * replicas if per_replica else trigger.target)

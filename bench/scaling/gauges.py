@@ -21,7 +21,7 @@ class Scrape:
     at_s: float
     verifiers: int
     drafters: int
-    unanswered: float  # requests without a token, in Redis and at verifiers
+    unfed: float  # requests whose context is not fed, in Redis and at verifiers
     places: float  # verifiers' worth of places taken
     kv: float  # verifiers' worth of KV used
     busy_ms: float
@@ -58,7 +58,7 @@ class Gauges:
                 at_s=now_s,
                 verifiers=len(serving),
                 drafters=len(drafters.live),
-                unanswered=len(queue) + sum(verifier.num_unanswered for verifier in serving),
+                unfed=len(queue) + sum(verifier.num_unfed for verifier in serving),
                 places=sum(len(verifier.world.scheduler.running) / verifier.num_places for verifier in serving),
                 kv=sum(
                     verifier.world.scheduler.num_blocks_used / verifier.world.scheduler.num_blocks
@@ -79,7 +79,10 @@ class Gauges:
         """Of each active trigger that can be told, as its query would give it."""
         if not self._scrapes:
             return {}
-        found = {name: VALUES[name](self._since(trigger), self._scrapes[-1], trigger) for name, trigger in rules.active.items()}
+        found = {
+            name: VALUES[name](self._since(trigger), self._scrapes[-1], trigger)
+            for name, trigger in rules.active.items()
+        }
         return {name: value for name, value in found.items() if value is not None}
 
     def _since(self, trigger: Trigger) -> Scrape:
@@ -115,7 +118,7 @@ def _cpu(then: Scrape, now: Scrape, _: Trigger) -> float | None:
 
 
 VALUES: Mapping[str, Callable[[Scrape, Scrape, Trigger], float | None]] = {
-    "waiting": lambda _then, now, _trigger: now.unanswered,
+    "waiting": lambda _then, now, _trigger: now.unfed,
     "places": lambda _then, now, _trigger: now.places,
     "kv": lambda _then, now, _trigger: now.kv,
     "attainment": _missed,

@@ -22,7 +22,8 @@ def rules(*, stable_s: int = 0, up: int = 100, down: int = 100, most: int = 10) 
         behavior=Behavior(
             scaleUp=Direction(policies=[Policy(type="Percent", value=up, periodSeconds=60)]),
             scaleDown=Direction(
-                stabilizationWindowSeconds=stable_s, policies=[Policy(type="Percent", value=down, periodSeconds=60)]
+                stabilizationWindowSeconds=stable_s,
+                policies=[Policy(type="Percent", value=down, periodSeconds=60)],
             ),
         ),
     )
