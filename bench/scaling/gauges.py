@@ -125,6 +125,11 @@ def _cpu(then: Scrape, now: Scrape) -> float:
     return 100.0 * _share(then.busy_ms, now.busy_ms, then, now) / max(now.verifiers, 1)
 
 
+def _draft_cpu(then: Scrape, now: Scrape) -> float:
+    """The same a drafter, which blocks where no verifier asks."""
+    return 100.0 * _draft_busy(then, now) / max(now.drafters, 1)
+
+
 VALUES: Mapping[str, Callable[[Scrape, Scrape], float | None]] = {
     "waiting": lambda _then, now: now.unfed / now.verifiers if now.verifiers else None,
     "running": lambda _then, now: now.running,
@@ -133,4 +138,5 @@ VALUES: Mapping[str, Callable[[Scrape, Scrape], float | None]] = {
     "busy": _draft_busy,
     "queueWait": _draft_wait,
     "cpu": _cpu,
+    "draftCpu": _draft_cpu,
 }
