@@ -65,7 +65,7 @@ def sizings(options: argparse.Namespace) -> Iterator[Sizing]:
     for size in options.sizes:
         yield Fixed(size)
     yield Scaled(RULES, verifier, drafter, options.first)
-    yield Scaled(CPU, by_cpu(verifier), by_cpu(drafter), options.first)
+    yield Scaled(CPU, by_cpu(verifier, "cpu"), by_cpu(drafter, "draftCpu"), options.first)
     if options.apart:
         for name in verifier.active:
             yield Scaled(f"{name} alone", only(verifier, name), drafter, options.first)

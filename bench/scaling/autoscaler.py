@@ -54,6 +54,8 @@ class Autoscaler:
 
     def _stabilized(self, now_s: float, replicas: int, desired: int) -> int:
         behavior = self._rules.behavior
+        if not self._recommended:
+            self._recommended.append((now_s, replicas))  # what it finds counts as recommended
         up = down = desired
         for at_s, past in self._recommended:
             if at_s > now_s - behavior.scaleUp.stabilizationWindowSeconds:

@@ -60,10 +60,10 @@ class Scaled:
         return verifiers, drafters
 
 
-def by_cpu(rules: Rules) -> Rules:
-    """The same bounds and behaviour, with the processor's load for the only metric."""
-    window = Trigger(type="Utilization", target=CPU_TARGET, query="[60s]")
-    return rules.model_copy(update={"triggers": {"cpu": window}})
+def by_cpu(rules: Rules, name: str) -> Rules:
+    """The same bounds and behaviour, with the processor's load, by its ``name``, for the only metric."""
+    trigger = Trigger(type="Utilization", target=CPU_TARGET, query="[60s]")
+    return rules.model_copy(update={"triggers": {name: trigger}})
 
 
 def only(rules: Rules, *names: str) -> Rules:

@@ -58,11 +58,6 @@ class SimVerifier:
         scheduler = self.world.scheduler
         return len(scheduler.waiting) + len(scheduler.prefilling)
 
-    @property
-    def num_places(self) -> int:
-        """Requests it may hold at once."""
-        return self._model.spec.max_running(self._model.hardware)
-
     def claim(self, queue: deque[SimRequest]) -> None:
         """Take what there is room for, at most WINDOW requests, from the front of the queue."""
         scheduler = self.world.scheduler

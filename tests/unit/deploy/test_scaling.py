@@ -48,7 +48,7 @@ def test_each_service_scales_on_what_the_architecture_says() -> None:
         "gateway": {"streams", "cpu"},
         "drafter": {"busy", "queueWait"},
         "selector": {"queueWait", "cpu"},
-        "verifier": {"waiting", "places", "kv", "attainment"},
+        "verifier": {"waiting", "running", "kv", "attainment"},
     }
 
 
@@ -61,7 +61,7 @@ def test_a_metric_that_a_trigger_asks_a_service_for_is_recorded_by_it() -> None:
     of = {name: metric for name, (metric, _) in series().items()}
     names = {found.name for param in QUERIES for found in asked(param.values[2].query)}
     assert {of[name].name for name in names} <= METRICS.keys()
-    assert "adaserve_places" in names
+    assert "adaserve_queue_requests" in names
 
 
 CELL = {
@@ -71,9 +71,8 @@ CELL = {
     'adaserve_queue_requests{tier="1"}': [5, 5],  # every gateway tells the same
     'adaserve_queue_requests{tier="2"}': [2, 1],  # … or a little later
     'adaserve_requests{state="waiting"}': [1, 0],
-    'adaserve_requests{state="prefilling"}': [3, 1],
+    'adaserve_requests{state="prefilling"}': [1, 1],
     'adaserve_requests{state="running"}': [28, 16],
-    "adaserve_places": [64, 64],
     'adaserve_kv_blocks{state="used"}': [30, 50],
     'adaserve_kv_blocks{state="total"}': [100, 100],
 }
@@ -91,8 +90,8 @@ SAYS = {
     ("drafter", "busy"): 0.75,
     ("drafter", "queueWait"): 0.02,
     ("selector", "queueWait"): 0.005,
-    ("verifier", "waiting"): 12.0,
-    ("verifier", "places"): 0.75,
+    ("verifier", "waiting"): 5.0,
+    ("verifier", "running"): 46.0,
     ("verifier", "kv"): 0.8,
     ("verifier", "attainment"): 0.03,
 }
@@ -138,8 +137,7 @@ def test_triggers_say_what_the_cell_does(tmp_path: Path) -> None:
 @needs_promtool
 def test_without_traffic_every_trigger_says_nought_and_none_says_nothing(tmp_path: Path) -> None:
     still = dict.fromkeys(COUNTERS, 0.0) | {
-        name: [0 for _ in value] for name, value in CELL.items() if name.split("{")[0] not in
-        ("adaserve_info", "adaserve_places") and "total" not in name
+        name: [0 for _ in value] for name, value in CELL.items() if "_info" not in name and "total" not in name
     }  # fmt: skip
     told(tmp_path, scraped(still), dict.fromkeys(SAYS, 0.0))
 

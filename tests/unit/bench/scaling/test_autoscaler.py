@@ -74,6 +74,11 @@ def test_it_shrinks_only_when_the_whole_window_would_have_done_with_less() -> No
     assert course == [4, 4, 4, 1, 1]
 
 
+def test_what_it_finds_at_first_is_kept_for_the_window() -> None:
+    scaler = Autoscaler(rules(stable_s=60))
+    assert [scaler.decide(turn * SYNC_S, 4, 4, {"each": 0.0}) for turn in range(6)] == [4, 4, 4, 4, 1, 1]
+
+
 def test_it_shrinks_no_faster_than_its_policy_lets_it() -> None:
     scaler = Autoscaler(rules(down=50))
     course, replicas = [], 8
