@@ -1,0 +1,43 @@
+"""The machine that stands for a node: this process, again, in namespaces of its own.
+
+Whatever it starts, mounts or configures there is gone when it ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+
+TOOLS = ("unshare", "nsenter", "setpriv", "ip", "mount", "chroot", "sh", "env")
+MARK = "--inside"
+
+
+def obstacle() -> str | None:
+    """Why there can be no node here; None where there can."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "namespaces and mounts need Linux and root"
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing:
+        return f"not on PATH: {', '.join(missing)}"
+    tried = subprocess.run(
+        ["unshare", "--net", "--mount", "--pid", "--fork", "sh", "-c", "ip link add x type bridge"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return f"no namespaces: {tried.stderr.strip()}" if tried.returncode else None
+
+
+def command(arguments: Sequence[str]) -> list[str]:
+    """What runs the rehearsal as process 1 of its own namespaces."""
+    apart = ["unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    return [*apart, sys.executable, "-m", "deploy.rehearsal", MARK, *arguments]
+
+
+def enter(arguments: Sequence[str]) -> None:
+    """Does not return. Raises OSError."""
+    found = command(arguments)
+    os.execvp(found[0], found)  # noqa: S606 - a fixed program with our own arguments
