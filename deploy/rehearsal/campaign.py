@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +13,14 @@ from pathlib import Path
 from deploy.rehearsal.clients import Clients, Seen
 from deploy.rehearsal.environment import contents
 from deploy.rehearsal.expected import Question
-from deploy.rehearsal.manifests import Render
+from deploy.rehearsal.http_client import Connection
+from deploy.rehearsal.manifests import RehearsalError, Render
 from deploy.rehearsal.release import Release
 
 ROLLED_OUT = ("verifier", "drafter", "selector", "gateway")
 SCALED = ("verifier", "drafter")
 SIZES = (1, 3, 1)
+KEYS_S = 2.0  # until every gateway knows a new key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,9 +122,10 @@ async def rehearse(render: Render, folder: Path, plan: Plan, asked: Sequence[Que
         await release.install()
         await asyncio.sleep(2 * plan.late_s)
         gateway = release.service("gateway")
-        headers = {"authorization": f"Bearer {admin_key(render)}"}
         address = gateway.ip, gateway.port
-        rehearsal = Rehearsal(release, Clients(address, headers, headers, plan.num_clients), plan)
+        operator = bearer(admin_key(render))
+        clients = Clients(address, bearer(await new_key(address, operator)), operator, plan.num_clients)
+        rehearsal = Rehearsal(release, clients, plan)
         await rehearsal.run(asked)
         result = rehearsal.result
         before = exits(release)
@@ -131,6 +134,23 @@ async def rehearse(render: Render, folder: Path, plan: Plan, asked: Sequence[Que
     result.last_exits = {key: code for key, code in exits(release).items() if key not in before}
     result.notes = release.notes
     return result
+
+
+def bearer(key: str) -> dict[str, str]:
+    """The header that presents it."""
+    return {"authorization": f"Bearer {key}"}
+
+
+async def new_key(address: tuple[str, int], operator: Mapping[str, str]) -> str:
+    """An API key, made as operators make one; good on every gateway when this returns. Raises RehearsalError."""
+    connection = Connection(*address, operator)
+    await connection.ask("POST", "/admin/keys", {"tenant": "default"})
+    told = await connection.json()
+    connection.close()
+    if connection.status != 201:
+        raise RehearsalError(f"POST /admin/keys: {connection.status} {told}")
+    await asyncio.sleep(KEYS_S)
+    return str(told["key"])
 
 
 def admin_key(render: Render) -> str:

@@ -66,12 +66,12 @@ class Clients:
         connection = Connection(*self._address, self._headers)
         while not self._is_over:
             question = next(asked)
-            while not await self._try(connection, question):
+            while not await self._try(connection, question):  # noqa: ASYNC110 - nobody tells when to ask again
                 await asyncio.sleep(AGAIN_S)
         connection.close()
 
     async def _try(self, connection: Connection, question: Question) -> bool:
-        """One request; False where it was refused before it had begun, which ordinary clients repeat by themselves."""
+        """One request; False where it was refused before it had begun, which ordinary clients repeat."""
         stream = Stream(question)
         try:
             await connection.ask("POST", PATH, stream.body)

@@ -68,7 +68,7 @@ class Container:
                 stderr=log,
             )
         async with asyncio.timeout(CREATE_S):
-            while self._process.returncode is None and not self._has_begun():
+            while self._process.returncode is None and not self._has_begun():  # noqa: ASYNC110 - the kernel tells nobody
                 await asyncio.sleep(LOOK_S)
         if not self._first:
             raise RehearsalError(f"container {setup.name} could not be created: {self.last_words()}")
@@ -77,7 +77,7 @@ class Container:
         """Whether the setup is over: then the process has the container's root, and soon its command."""
         assert self._process is not None
         for pid in children(running(), self._process.pid):
-            if os.readlink(f"/proc/{pid}/root") == str(self.setup.root):
+            if Path(f"/proc/{pid}/root").readlink() == self.setup.root:
                 self._first = pid
                 return True
         return False

@@ -1,4 +1,4 @@
-"""The environment of a container, as the kubelet makes it from ``env``, ``envFrom`` and what it knows of the pod."""
+"""The environment of a container, as the kubelet makes it from ``env``, ``envFrom`` and the pod."""
 
 from __future__ import annotations
 

@@ -75,5 +75,5 @@ def _redis() -> Image:
         uid=999,
         environment={"PATH": PATH},
         mounts=mounts,
-        links={link: target for link, target in places.items()},
+        links=places,
     )

@@ -18,7 +18,7 @@ FIRST_POD, FIRST_SERVICE = 256, 255 * 256 + 1  # 10.77.1.0 and 10.77.255.1 on
 
 
 class Network:
-    """Addresses and names. ``hosts`` stands for the cluster's DNS: one file, mounted as /etc/hosts into every pod."""
+    """Addresses and names. ``hosts`` stands for the cluster's DNS: a file that is /etc/hosts of every pod."""
 
     def __init__(self, hosts: Path, namespace: str) -> None:
         self.hosts = hosts

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 TOOLS = ("unshare", "nsenter", "setpriv", "ip", "mount", "chroot", "sh", "env")
 MARK = "--inside"
+_TRIAL = ("sh", "-c", "ip link add x type bridge")
 
 
 def obstacle() -> str | None:
@@ -23,7 +24,7 @@ def obstacle() -> str | None:
     if missing:
         return f"not on PATH: {', '.join(missing)}"
     tried = subprocess.run(
-        ["unshare", "--net", "--mount", "--pid", "--fork", "sh", "-c", "ip link add x type bridge"],
+        [shutil.which("unshare") or "", "--net", "--mount", "--pid", "--fork", *_TRIAL],
         capture_output=True,
         text=True,
         check=False,

@@ -88,7 +88,7 @@ class Pod:
             *("unshare", "--net", "--uts", "--ipc", "sh", "-c"),
             f"hostname {self.name[:63]} 2>/dev/null; exec sleep infinity",
         )
-        while not await self._has_network():
+        while not self._has_network():  # noqa: ASYNC110 - the kernel tells nobody
             await asyncio.sleep(0.01)
         await self._network.join(self._pause.pid, self.identity.ip)
         for container in self.spec.get("initContainers", ()):
@@ -96,7 +96,7 @@ class Pod:
         for container in self.spec["containers"]:
             self._tasks.append(asyncio.create_task(self._guarded(self._keep(container))))
 
-    async def _has_network(self) -> bool:
+    def _has_network(self) -> bool:
         """Whether the pause process has left the node's namespace."""
         assert self._pause is not None
         own, theirs = (Path(f"/proc/{pid}/ns/net").readlink() for pid in ("self", self._pause.pid))

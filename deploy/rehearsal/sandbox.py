@@ -87,20 +87,18 @@ def _make_place(place: Path, source: Path) -> None:
 def script(root: Path, mounts: Sequence[Mount], *, is_read_only: bool, command: Sequence[str]) -> str:
     """A shell script for a new mount and pid namespace, run as root; it becomes ``command``, given by `run_as`."""
     lines = ["set -e", "mount --make-rprivate /", f"mount --bind {root} {root}"]
-    for name in BASE:
-        if not Path("/", name).is_symlink():
-            lines.append(_bind(Path("/", name), root / name, is_read_only=True))
-    for name in _present(ETC):
-        lines.append(_bind(Path("/etc", name), root / "etc" / name, is_read_only=True))
+    folders = [Path("/", name) for name in BASE if not Path("/", name).is_symlink()]
+    machine = [*folders, *(Path("/etc", name) for name in _present(ETC))]
+    lines += [_bind(path, root / path.relative_to("/"), is_read_only=True) for path in machine]
     lines += [_bind(Path("/dev", name), root / "dev" / name, is_read_only=False) for name in DEVICES]
     lines += [
-        f"mount -t tmpfs -o size={SHM_MB}m,mode=1777 shm {root}/dev/shm",
+        f"mount -t tmpfs -o size={SHM_MB}m,mode=1777 shm {root}/dev/shm",  # noqa: S108 - the container's own
         f"mount -t proc proc {root}/proc",
         f"mount -t sysfs -o ro sysfs {root}/sys",
     ]
     # Outer ones first: a volume may be mounted inside another.
-    for mount in sorted(mounts, key=lambda mount: mount.target.count("/")):
-        lines.append(_bind(mount.source, root / mount.target.lstrip("/"), is_read_only=mount.is_read_only))
+    ordered = sorted(mounts, key=lambda mount: mount.target.count("/"))
+    lines += [_bind(one.source, root / one.target.lstrip("/"), is_read_only=one.is_read_only) for one in ordered]
     if is_read_only:
         lines.append(f"mount -o remount,bind,ro {root}")
     lines.append(f"exec chroot {shlex.quote(str(root))} {shlex.join(command)}")

@@ -17,7 +17,7 @@ CHUNK = 1 << 16
 
 
 class Service:
-    """One Service; without ``clusterIP: None`` it listens on every port of it. ``late_s`` is how long news take."""
+    """One Service; unless headless it listens on all of its ports. ``late_s`` is how long news take."""
 
     def __init__(
         self, document: Document, network: Network, pods: Callable[[], Sequence[Pod]], late_s: float
@@ -30,6 +30,11 @@ class Service:
         self._endpoints: list[Pod] = []
         self._servers: list[asyncio.Server] = []
         self._late: set[asyncio.Task[None]] = set()
+
+    @property
+    def port(self) -> int:
+        """Its first one."""
+        return int(self._spec["ports"][0]["port"])
 
     @property
     def is_headless(self) -> bool:

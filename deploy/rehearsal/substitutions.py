@@ -13,7 +13,7 @@ from deploy.rehearsal.manifests import WORKLOADS, Document, RehearsalError, Rend
 
 SUPPLIED = {
     "pod IP": "an address of 10.77.0.0/16 in a network namespace of the pod's own, on a bridge",
-    "Service of type ClusterIP": "a TCP proxy over the ready endpoints, which hears of changes late, as kube-proxy does",
+    "Service of type ClusterIP": "a TCP proxy over the ready endpoints; as kube-proxy it hears of changes late",
     "names of Services": "/etc/hosts, rewritten as endpoints come and go, in place of the cluster's DNS",
     "base image": "this machine's /usr, /bin, /lib and some of /etc, read-only",
     "PATH and workdir": "the images' own, of deploy/rehearsal/images.py",
@@ -65,8 +65,8 @@ KINDS_LEFT_OUT = {
 }
 
 DONE = {
-    "workload": "replicas strategy selector template updateStrategy serviceName minReadySeconds volumeClaimTemplates "
-    "progressDeadlineSeconds",
+    "workload": "replicas strategy selector template updateStrategy serviceName minReadySeconds "
+    "volumeClaimTemplates progressDeadlineSeconds",
     "strategy": "type rollingUpdate.maxSurge rollingUpdate.maxUnavailable",
     "pod": "containers initContainers volumes terminationGracePeriodSeconds restartPolicy hostname subdomain",
     "pod securityContext": "runAsNonRoot runAsUser runAsGroup fsGroup supplementalGroups",

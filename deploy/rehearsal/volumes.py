@@ -52,7 +52,7 @@ class Volumes:
         path.mkdir(parents=True)
         if given.get("medium") == "Memory":
             size = f"size={int(amount(str(given['sizeLimit'])))}" if "sizeLimit" in given else "size=50%"
-            subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(path)], check=True)
+            subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", size, "tmpfs", str(path)], check=True)
         self._share(path)
 
     def _make_shared(self, path: Path) -> None:

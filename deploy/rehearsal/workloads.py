@@ -122,7 +122,7 @@ class Workload:
 
     @staticmethod
     def _victims(pods: list[Pod]) -> list[Pod]:
-        """As a ReplicaSet chooses, on one node and without pod-deletion-cost: not ready, then ready for the least time."""
+        """As a ReplicaSet chooses on one node: who is not ready, then who has been for the least time."""
         return sorted(pods, key=lambda pod: -math.inf if pod.ready_since is None else -pod.ready_since)
 
     def _create(self) -> None:
