@@ -1,18 +1,21 @@
+{{/* The image of a service: (dict "root" $ "service" … "config" …). */}}
 {{- define "adaserve.image" -}}
 {{- $image := .root.Values.image -}}
-{{- $registry := .root.Values.global.imageRegistry | default $image.registry -}}
-{{- $digest := get $image.digests .service -}}
-{{ $registry }}/adaserve-{{ .service }}{{ if $digest }}@{{ $digest }}{{ else }}:{{ $image.tag | default .root.Chart.AppVersion }}{{ end }}
+{{- $isCuda := hasPrefix "cuda" (dig "engine" "device" "" (.config | default dict)) -}}
+{{- $tag := printf "%s%s" ($image.tag | default .root.Chart.AppVersion) (ternary $image.cudaSuffix "" $isCuda) -}}
+{{- $own := dict "registry" $image.registry "repository" (printf "adaserve-%s" .service) "tag" $tag -}}
+{{ include "adaserve.otherImage" (dict "root" .root "image" (set $own "digest" (get $image.digests .service))) }}
 {{- end }}
 
-{{/* An image that is not ours: (dict "root" $ "image" {registry, repository, tag, digest}). */}}
+{{/* Any image: (dict "root" $ "image" {registry, repository, tag, digest}). */}}
 {{- define "adaserve.otherImage" -}}
-{{- $registry := .root.Values.global.imageRegistry | default .image.registry -}}
-{{ $registry }}/{{ .image.repository }}{{ if .image.digest }}@{{ .image.digest }}{{ else }}:{{ .image.tag }}{{ end }}
+{{- $image := .image -}}
+{{ .root.Values.global.imageRegistry | default $image.registry }}/{{ $image.repository }}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag }}{{ end -}}
 {{- end }}
 
 {{- define "adaserve.pullSecrets" -}}
-{{- with concat .Values.global.imagePullSecrets .Values.image.pullSecrets | uniq }}
+{{- with concat .Values.global.imagePullSecrets .Values.image.pullSecrets | uniq -}}
 imagePullSecrets:
   {{- range . }}
   - name: {{ . }}

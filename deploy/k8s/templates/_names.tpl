@@ -26,24 +26,35 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .service }}
 {{- end }}
 
-{{- define "adaserve.labels" -}}
+{{/* Of the pods that a service runs in: those of the verifier, for a drafter in its pods. */}}
+{{- define "adaserve.podSelector" -}}
+{{- $host := ternary .service "verifier" (empty (include "adaserve.isHosted" .)) -}}
+{{ include "adaserve.selector" (dict "root" .root "service" $host) }}
+{{- end }}
+
+{{/* Of a pod: without the chart's version, so that another one alone replaces no pod. "more" are the pod's own. */}}
+{{- define "adaserve.podLabels" -}}
 {{ include "adaserve.selector" . }}
 app.kubernetes.io/part-of: adaserve
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
-{{- with .root.Values.commonLabels }}
+{{- with mergeOverwrite (deepCopy .root.Values.commonLabels) (.more | default dict) }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
 
-{{/* The body of `metadata` of every object: (dict "root" $ "service" … "name" … "annotations" {…}). */}}
+{{- define "adaserve.labels" -}}
+{{ include "adaserve.podLabels" (dict "root" .root "service" .service) }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* The body of an object's `metadata`: (dict "root" $ "service" …), besides "name" and "annotations" where they differ. */}}
 {{- define "adaserve.metadata" -}}
 name: {{ .name | default (include "adaserve.componentName" .) }}
 namespace: {{ .root.Release.Namespace }}
 labels:
   {{- include "adaserve.labels" . | nindent 2 }}
-{{- with mergeOverwrite (deepCopy (.annotations | default dict)) (deepCopy .root.Values.commonAnnotations) }}
+{{- with mergeOverwrite (deepCopy (.annotations | default dict)) .root.Values.commonAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -54,8 +65,22 @@ annotations:
 {{ toYaml (mergeOverwrite (deepCopy .root.Values.defaults) (deepCopy (get .root.Values.services .service))) }}
 {{- end }}
 
+{{- define "adaserve.services" -}}
+[gateway, drafter, selector, verifier]
+{{- end }}
+
+{{/* "true" for a drafter that runs in the verifiers' pods, which then has no Deployment and nothing that scales it. */}}
+{{- define "adaserve.isHosted" -}}
+{{- if and (eq .service "drafter") .root.Values.services.drafter.inVerifierPod }}true{{ end -}}
+{{- end }}
+
 {{- define "adaserve.port" -}}
 {{ get (dict "gateway" 8000 "drafter" 9101 "selector" 9102 "verifier" 9103) .service }}
+{{- end }}
+
+{{/* Names of ports are those of a pod, so a hosted drafter's is another one. */}}
+{{- define "adaserve.portName" -}}
+{{ ternary "http" "http-drafter" (empty (include "adaserve.isHosted" .)) }}
 {{- end }}
 
 {{- define "adaserve.serviceAccount" -}}

@@ -1,80 +1,86 @@
-{{/* A service's container: (dict "root" $ "service" … "config" …). */}}
-{{- define "adaserve.container" -}}
-name: {{ .service }}
-image: {{ include "adaserve.image" . }}
-imagePullPolicy: {{ .root.Values.image.pullPolicy }}
-command: ["python", "-m", "services.{{ .service }}"]
-ports:
-  - {name: http, containerPort: {{ include "adaserve.port" . }}}
-env:
-  {{- include "adaserve.environment" . | nindent 2 }}
-{{- range $name, $path := dict "startup" "/live" "liveness" "/live" "readiness" "/ready" }}
-{{ $name }}Probe:
-  httpGet: {path: {{ $path }}, port: http}
-  {{- toYaml (get $.config.probes $name) | nindent 2 }}
+{{/* A pod of one or two services: (dict "root" $ "service" … "config" … "services" […]). */}}
+{{- define "adaserve.podSpec" -}}
+{{- $usesApi := and (eq .service "verifier") .config.podDeletionCost.enabled -}}
+serviceAccountName: {{ include "adaserve.serviceAccount" . }}
+automountServiceAccountToken: {{ $usesApi }}
+enableServiceLinks: false
+terminationGracePeriodSeconds: {{ include "adaserve.gracePeriod" . }}
+{{- with include "adaserve.pullSecrets" .root }}
+{{ . }}
 {{- end }}
-{{- if .config.preStopSeconds }}
-lifecycle:
-  preStop:
-    exec: {command: ["sleep", {{ .config.preStopSeconds | quote }}]}
-{{- end }}
-resources:
-  {{- toYaml .config.resources | nindent 2 }}
 securityContext:
-  {{- include "adaserve.containerSecurity" . | nindent 2 }}
-volumeMounts:
-  {{- include "adaserve.mounts" . | nindent 2 }}
+  {{- toYaml .config.podSecurityContext | nindent 2 }}
+{{- range $key := list "nodeSelector" "tolerations" "affinity" "resourceClaims" }}
+{{- with get $.config $key }}
+{{ $key }}:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- range $key := list "priorityClassName" "runtimeClassName" "schedulerName" }}
+{{- with get $.config $key }}
+{{ $key }}: {{ . }}
+{{- end }}
+{{- end }}
+{{- with .config.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- $own := dict "labelSelector" (dict "matchLabels" (include "adaserve.selector" $ | fromYaml)) }}
+  {{- range . }}
+  - {{ toYaml (merge (deepCopy .) $own) | nindent 4 | trim }}
+  {{- end }}
+{{- end }}
+{{- with include "adaserve.initContainers" . }}
+initContainers:
+  {{- . | nindent 2 }}
+{{- end }}
+containers:
+  {{- range $service := .services }}
+  {{- $config := include "adaserve.config" (dict "root" $.root "service" $service) | fromYaml }}
+  - {{ include "adaserve.container" (dict "root" $.root "service" $service "config" $config) | nindent 4 | trim }}
+  {{- end }}
+  {{- with .config.sidecars }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+volumes:
+  {{- include "adaserve.volumes" . | nindent 2 }}
 {{- end }}
 
-{{- define "adaserve.mounts" -}}
-- {name: tmp, mountPath: /tmp}
-{{- if include "adaserve.redisSecret" .root }}
-- {name: redis-{{ .service }}, mountPath: /run/secrets/adaserve/redis, readOnly: true}
-{{- end }}
-{{- if and (not .root.Values.redis.enabled) .root.Values.externalRedis.tls.caSecret }}
-- {name: redis-ca, mountPath: /run/secrets/adaserve/redis-ca, readOnly: true}
-{{- end }}
-{{- if eq .service "gateway" }}
-- {name: auth, mountPath: /run/secrets/adaserve/auth, readOnly: true}
-{{- if .root.Values.keys.existingSecret }}
-- {name: keys, mountPath: /run/secrets/adaserve/keys, readOnly: true}
-{{- end }}
-{{- if include "adaserve.policyConfigMap" .root }}
-- {name: policy, mountPath: /etc/adaserve/policy, readOnly: true}
-{{- end }}
-{{- end }}
-{{- with .config.extraVolumeMounts }}
-{{ toYaml . }}
-{{- end }}
+{{/* Longer than all that happens before the end, of the slowest service in the pod. */}}
+{{- define "adaserve.gracePeriod" -}}
+{{- $longest := 0 -}}
+{{- range $service := .services -}}
+{{- $config := include "adaserve.config" (dict "root" $.root "service" $service) | fromYaml -}}
+{{- $longest = max $longest (add $config.preStopSeconds $config.drainSeconds $config.marginSeconds) -}}
+{{- end -}}
+{{ $longest }}
 {{- end }}
 
-{{- define "adaserve.volumes" -}}
-- {name: tmp, emptyDir: {sizeLimit: 256Mi}}
-{{- with include "adaserve.redisSecret" .root }}
-- name: redis-{{ $.service }}
-  secret:
-    secretName: {{ . }}
-    items: [{key: {{ $.service }}-password, path: password}]
+{{/* One that waits until what is to be fetched for this pod is there, and the operator's own. */}}
+{{- define "adaserve.initContainers" -}}
+{{- $paths := list -}}
+{{- range $service := .services -}}
+{{- $scope := dict "root" $.root "service" $service -}}
+{{- if include "adaserve.isFetched" $scope -}}
+{{- $paths = append $paths (include "adaserve.modelPath" (dict "root" $.root "role" (include "adaserve.role" $scope))) -}}
+{{- end -}}
+{{- end -}}
+{{- if $paths -}}
+- name: await-models
+  image: {{ include "adaserve.image" . }}
+  imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+  command:
+    - python
+    - -c
+    - "import os, sys, time\nwhile not all(map(os.path.isdir, sys.argv[1:])): time.sleep(1)"
+    {{- toYaml $paths | nindent 4 }}
+  resources:
+    requests: {cpu: 10m, memory: 32Mi}
+    limits: {memory: 64Mi}
+  securityContext:
+    {{- toYaml .config.containerSecurityContext | nindent 4 }}
+  volumeMounts:
+    - {name: models, mountPath: /models/cache, readOnly: true}
 {{- end }}
-{{- if and (not .root.Values.redis.enabled) .root.Values.externalRedis.tls.caSecret }}
-- name: redis-ca
-  secret:
-    secretName: {{ .root.Values.externalRedis.tls.caSecret }}
-    items: [{key: ca.crt, path: ca.crt}]
-{{- end }}
-{{- if eq .service "gateway" }}
-- name: auth
-  secret:
-    secretName: {{ include "adaserve.authSecret" .root }}
-    items: [{key: admin-key, path: admin-key}]
-{{- with .root.Values.keys.existingSecret }}
-- {name: keys, secret: {secretName: {{ . }}}}
-{{- end }}
-{{- with include "adaserve.policyConfigMap" .root }}
-- {name: policy, configMap: {name: {{ . }}}}
-{{- end }}
-{{- end }}
-{{- with .config.extraVolumes }}
+{{- with .config.initContainers }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
