@@ -1,7 +1,7 @@
 """The four services.
 
-In a container a service is process 1, and the kernel drops a signal for which process 1 has no handler. So a service
-that is told to end while it still imports or loads its model ends, as it would anywhere else; otherwise it would
+In a container a service is process 1, and the kernel drops a signal that process 1 has no handler for. So whoever
+that is told to end while it still imports or loads its model ends, as anywhere else; otherwise it would
 come up, take requests, and be killed with them when its grace period is over. `shared.process` then drains instead.
 """
 

@@ -19,7 +19,7 @@ CREATE_S = 20.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """All that a container is started with; ``files`` and ``links`` are what its image has of its own."""
+    """All that a container is started with; ``files``, ``links`` and ``programs`` are its image's own."""
 
     name: str
     command: list[str]
@@ -29,6 +29,7 @@ class Setup:
     mounts: list[Mount]
     files: dict[str, str]
     links: dict[str, str]
+    programs: dict[str, str]
     is_read_only: bool
     root: Path
     log: Path
@@ -54,7 +55,7 @@ class Container:
     async def _create(self) -> None:
         setup = self.setup
         if not setup.root.exists():
-            prepare_root(setup.root, setup.mounts, setup.files, setup.links)
+            prepare_root(setup.root, setup.mounts, setup.links, files=setup.files, programs=setup.programs)
         inside = run_as(setup.user, setup.workdir, setup.environment, setup.command)
         start = setup.root.with_suffix(".sh")
         start.write_text(script(setup.root, setup.mounts, is_read_only=setup.is_read_only, command=inside))

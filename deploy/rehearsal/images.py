@@ -29,6 +29,7 @@ class Image:
     environment: Mapping[str, str]
     mounts: list[Mount] = field(default_factory=list)
     links: Mapping[str, str] = field(default_factory=dict)
+    programs: Mapping[str, str] = field(default_factory=dict)  # scripts, by path
 
 
 def image(reference: str) -> Image:
@@ -43,8 +44,8 @@ def image(reference: str) -> Image:
 
 def _service() -> Image:
     """This checkout and this Python, both where they are, and the checkout at the image's workdir."""
-    environment, interpreter = Path(sys.prefix).resolve(), Path(sysconfig.get_config_var("installed_base"))
-    folders = [environment, interpreter.resolve()]
+    environment = Path(sys.prefix).resolve()
+    folders = [environment, _interpreter()]
     return Image(
         source=f"the checkout, read-only at {WORKDIR}; Python of {environment}",
         workdir=WORKDIR,
@@ -60,20 +61,28 @@ def _service() -> Image:
 
 def _redis() -> Image:
     server, client = Path(find_binary()), shutil.which("redis-cli") or shutil.which("valkey-cli")
-    places = {f"/usr/local/bin/{name}-server": "/opt/redis/server" for name in ("redis", "valkey")}
-    mounts = [Mount(server, "/opt/redis/server", True)]
+    mounts, programs = [Mount(server, "/opt/redis/server", True)], {}
+    links = {f"/usr/local/bin/{name}-server": "/opt/redis/server" for name in ("redis", "valkey")}
+    clients = [f"/usr/local/bin/{name}-cli" for name in ("redis", "valkey")]
     if client is None:
-        stand_in = Path(__file__).with_name("redis_cli.py")
-        interpreter = Path(sysconfig.get_config_var("installed_base")).resolve()
-        mounts += [Mount(stand_in, "/opt/redis/cli", True), Mount(interpreter, "/opt/redis/python", True)]
+        python, stand_in = _interpreter(), Path(__file__).with_name("redis_cli.py")
+        mounts += [Mount(python, str(python), True), Mount(stand_in, "/opt/redis/cli.py", True)]
+        text = f'#!/bin/sh\nexec {python}/bin/python3 -IS /opt/redis/cli.py "$@"\n'
+        programs = dict.fromkeys(clients, text)
     else:
         mounts.append(Mount(Path(client), "/opt/redis/cli", True))
-    places |= {f"/usr/local/bin/{name}-cli": "/opt/redis/cli" for name in ("redis", "valkey")}
+        links |= dict.fromkeys(clients, "/opt/redis/cli")
     return Image(
-        source=f"{server.name} of {server.parent}; the client is {client or 'a stand-in, redis_cli.py'}",
+        source=f"{server}; its client is {client or 'a stand-in, deploy/rehearsal/redis_cli.py'}",
         workdir="/data",
         uid=999,
         environment={"PATH": PATH},
         mounts=mounts,
-        links=places,
+        links=links,
+        programs=programs,
     )
+
+
+def _interpreter() -> Path:
+    """The Python that the virtual environment is made of."""
+    return Path(sysconfig.get_config_var("installed_base")).resolve()

@@ -53,8 +53,15 @@ class User:
         return ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", *groups, *capabilities, *gain]
 
 
-def prepare_root(root: Path, mounts: Iterable[Mount], files: Mapping[str, str], links: Mapping[str, str]) -> None:
-    """Empty folders and files to mount upon, the few files that an image has of its own, and links."""
+def prepare_root(
+    root: Path,
+    mounts: Iterable[Mount],
+    links: Mapping[str, str],
+    *,
+    files: Mapping[str, str],
+    programs: Mapping[str, str],
+) -> None:
+    """Empty folders and files to mount upon, and the little that an image has of its own."""
     for name in (*BASE, "proc", "sys", "dev/shm", "tmp", "run", "var", "opt"):
         if Path("/", name).is_symlink():
             (root / name).symlink_to(Path("/", name).readlink())
@@ -64,10 +71,11 @@ def prepare_root(root: Path, mounts: Iterable[Mount], files: Mapping[str, str], 
         (root / "dev" / name).touch()
     for name in _present(ETC):
         _make_place(root / "etc" / name, Path("/etc", name))
-    for name, text in files.items():
+    for name, text in (*files.items(), *programs.items()):
         path = root / name.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+        path.chmod(0o755 if name in programs else 0o644)
     for name, target in links.items():
         path = root / name.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -43,6 +43,7 @@ class Setups:
             mounts=self._mounts(container, chosen),
             files=_accounts(user) | {"/etc/hostname": f"{self._identity.name}\n", "/etc/resolv.conf": ""},
             links=dict(chosen.links),
+            programs=dict(chosen.programs),
             is_read_only=bool(container.get("securityContext", {}).get("readOnlyRootFilesystem", False)),
             root=self._folder / "roots" / name,
             log=self._folder / f"{container['name']}.log",
