@@ -1,8 +1,8 @@
 """The four services.
 
 In a container a service is process 1, and the kernel drops a signal that process 1 has no handler for. So whoever
-that is told to end while it still imports or loads its model ends, as anywhere else; otherwise it would
-come up, take requests, and be killed with them when its grace period is over. `shared.process` then drains instead.
+is told to end while it imports or loads its model would come up all the same, take requests, and be killed with them
+when its grace period is over. From the first import on it ends, as anywhere else; `shared.process` drains later.
 """
 
 from __future__ import annotations

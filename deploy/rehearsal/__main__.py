@@ -20,10 +20,11 @@ from deploy.rehearsal import node, report, substitutions
 from deploy.rehearsal.campaign import Plan, rehearse
 from deploy.rehearsal.expected import questions
 from deploy.rehearsal.images import REPOSITORY
-from deploy.rehearsal.manifests import RehearsalError, Render
+from deploy.rehearsal.manifests import NAMESPACE, RehearsalError, Render
 
 CHART = REPOSITORY / "deploy" / "k8s"
 RENDER = CHART / "renders" / "minimal-cpu.yaml"
+KUBERNETES = "1.27.0"
 NUM_QUESTIONS = 12
 
 
@@ -65,7 +66,8 @@ def _render(chosen: argparse.Namespace) -> Render:
         return Render.read(chosen.render)
     options = [word for file in chosen.values for word in ("--values", str(file))]
     options += [word for value in chosen.set for word in ("--set", value)]
-    command = [chosen.helm, "template", "rehearsal", str(CHART), "--namespace", "adaserve", *options]
+    apart = ["--namespace", NAMESPACE, "--kube-version", KUBERNETES]
+    command = [chosen.helm, "template", "rehearsal", str(CHART), *apart, *options]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.rehearsal.clients import Clients, Seen
+from deploy.rehearsal.edges import Edge
 from deploy.rehearsal.environment import contents
 from deploy.rehearsal.expected import Question
 from deploy.rehearsal.http_client import Connection
@@ -44,10 +45,17 @@ class Step:
 
 @dataclass
 class Result:
-    """``notes`` are of the node: what it had to restart, kill or give up."""
+    """``notes`` are of the node: what it had to restart, kill or give up. ``early`` are those of the install.
+
+    A cluster starts everything at once, so a service may end and be started again until Redis is there.
+    """
 
     steps: list[Step] = field(default_factory=list)
+    early: list[str] = field(default_factory=list)
+    install_s: float = 0.0
     notes: list[str] = field(default_factory=list)
+    edges: set[Edge] = field(default_factory=set)
+    forbidden: set[Edge] = field(default_factory=set)  # of those, by the NetworkPolicies
     last_exits: dict[str, int] = field(default_factory=dict)  # of the uninstall
 
     @property
@@ -56,6 +64,7 @@ class Result:
         bad = [f"{step.name}: {line}" for step in self.steps for line in step.seen.damage]
         exits = {name: code for step in self.steps for name, code in step.exits.items()} | self.last_exits
         bad += [f"{name} ended with {code}" for name, code in exits.items() if code]
+        bad += [f"no NetworkPolicy allows {edge}" for edge in self.forbidden]
         return bad + self.notes
 
 
@@ -119,7 +128,9 @@ async def rehearse(render: Render, folder: Path, plan: Plan, asked: Sequence[Que
     """Raises RehearsalError where the release does not come up."""
     release = Release(render, folder, late_s=plan.late_s)
     try:
+        began = time.monotonic()
         await release.install()
+        install_s, early = time.monotonic() - began, list(release.notes)
         await asyncio.sleep(2 * plan.late_s)
         gateway = release.service("gateway")
         address = gateway.ip, gateway.port
@@ -132,7 +143,8 @@ async def rehearse(render: Render, folder: Path, plan: Plan, asked: Sequence[Que
     finally:
         await release.uninstall()
     result.last_exits = {key: code for key, code in exits(release).items() if key not in before}
-    result.notes = release.notes
+    result.install_s, result.early, result.notes = install_s, early, release.notes[len(early) :]
+    result.edges, result.forbidden = release.edges.seen, release.edges.forbidden
     return result
 
 

@@ -73,6 +73,17 @@ class Pod:
             if "name" in port
         }
 
+    @property
+    def all_ports(self) -> set[int]:
+        """Every port that its containers name, by number."""
+        containers = self.spec["containers"]
+        return {int(port["containerPort"]) for container in containers for port in container.get("ports", ())}
+
+    @property
+    def network_file(self) -> Path:
+        """The kernel's list of its connections."""
+        return Path(f"/proc/{0 if self._pause is None else self._pause.pid}/net/tcp")
+
     def start(self) -> None:
         """In the background."""
         self._tasks.append(asyncio.create_task(self._guarded(self._run())))

@@ -1,4 +1,4 @@
-"""Stands for ``redis-cli`` where the machine has none: enough of it for a probe. Imports nothing but the library."""
+"""Stands for ``redis-cli`` where the machine has none: enough of it for a probe, and nothing but the library."""
 
 from __future__ import annotations
 

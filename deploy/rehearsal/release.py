@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from pathlib import Path
 
+from deploy.rehearsal.edges import Edges
 from deploy.rehearsal.environment import Identity
 from deploy.rehearsal.manifests import WORKLOADS, Document, Render, component
 from deploy.rehearsal.network import NODE_IP, Network
@@ -32,6 +33,7 @@ class Release:
         self.services = [
             Service(document, self._network, self._pods, late_s) for document in render.of_kind("Service")
         ]
+        self.edges = Edges(render, self._pods, self.services)
         self._tasks: list[asyncio.Task[None]] = []
 
     def _pods(self) -> list[Pod]:
@@ -59,6 +61,7 @@ class Release:
         for service in self.services:
             await service.start()
             self._tasks.append(asyncio.create_task(service.follow()))
+        self._tasks.append(asyncio.create_task(self.edges.watch()))
         await asyncio.gather(*(workload.settle() for workload in self.workloads))
 
     async def uninstall(self) -> None:
@@ -68,6 +71,7 @@ class Release:
         await asyncio.gather(*(one.end() for one in stateful))
         for task in self._tasks:
             task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for service in self.services:
             await service.stop()
 

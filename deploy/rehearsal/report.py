@@ -18,7 +18,10 @@ def substitutions(rows: Sequence[tuple[str, str, str]]) -> str:
 
 def steps(result: Result) -> str:
     """A line for each step; stalls are each stream's longest silence after its first token, in s."""
-    return _aligned([_HEAD, *(_row(step) for step in result.steps)])
+    early = "".join(f"\n  {note}" for note in result.early)
+    return f"installed in {result.install_s:.1f} s{early}\n\n" + _aligned(
+        [_HEAD, *(_row(step) for step in result.steps)]
+    )
 
 
 def _row(step: Step) -> tuple[str, ...]:
@@ -34,6 +37,9 @@ def figures(result: Result) -> dict[str, Any]:
     """The same as JSON."""
     return {
         "faults": result.faults,
+        "install_s": round(result.install_s, 3),
+        "install_notes": result.early,
+        "edges": sorted([edge.source, edge.destination, edge.port] for edge in result.edges),
         "uninstall": result.last_exits,
         "steps": [
             {
@@ -67,6 +73,7 @@ def summary(result: Result) -> str:
         "longest silence of a stream: "
         + ", ".join(f"{name} {Seen.quantile(stalls, part):.2f} s" for name, part in _QUANTILES),
         f"{len(exits)} containers ended, {sum(map(bool, exits))} of them with another code than 0",
+        f"seen between pods: {', '.join(sorted(f'{e.source} to {e.destination}:{e.port}' for e in result.edges))}",
         *(f"FAULT {fault}" for fault in result.faults),
     ]
     return "\n".join(lines)

@@ -36,6 +36,14 @@ class Service:
         """Its first one."""
         return int(self._spec["ports"][0]["port"])
 
+    def target(self, port: int) -> int | str | None:
+        """What one of its ports leads to; None where it has no such port."""
+        targets = {int(one["port"]): one.get("targetPort", one["port"]) for one in self._spec["ports"]}
+        return targets.get(port)
+
+    def selects(self, pod: Pod) -> bool:
+        return selects(self._spec.get("selector") or {}, pod.identity.labels)
+
     @property
     def is_headless(self) -> bool:
         return self._spec.get("clusterIP") == "None"
@@ -45,10 +53,10 @@ class Service:
         if self.is_headless:
             return
         self.ip = await self._network.new_service_ip(self.name)
-        for port in self._spec["ports"]:
-            target = port.get("targetPort", port["port"])
+        for one in self._spec["ports"]:
+            target = one.get("targetPort", one["port"])
             self._servers.append(
-                await asyncio.start_server(self._handler(target), self.ip, int(port["port"]), limit=CHUNK)
+                await asyncio.start_server(self._handler(target), self.ip, int(one["port"]), limit=CHUNK)
             )
 
     async def follow(self) -> None:
@@ -64,9 +72,7 @@ class Service:
             await asyncio.sleep(LOOK_S)
 
     def _is_behind(self, pod: Pod) -> bool:
-        if not selects(self._spec.get("selector") or {}, pod.identity.labels):
-            return False
-        return pod.is_ready or bool(self._spec.get("publishNotReadyAddresses"))
+        return self.selects(pod) and (pod.is_ready or bool(self._spec.get("publishNotReadyAddresses")))
 
     async def _take(self, endpoints: list[Pod]) -> None:
         await asyncio.sleep(self._late_s)

@@ -52,7 +52,7 @@ KINDS_LEFT_OUT = {
     "ServiceAccount": "no API server",
     "Role": "no API server",
     "RoleBinding": "no API server",
-    "NetworkPolicy": "nothing filters; docs/kubernetes.md tells who speaks to whom",
+    "NetworkPolicy": "nothing filters; connections that are seen are held against it (edges.py)",
     "ServiceMonitor": "no Prometheus operator",
     "PodMonitor": "no Prometheus operator",
     "PrometheusRule": "no Prometheus operator",
