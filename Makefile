@@ -23,12 +23,12 @@ DECIDING := $(addprefix bench/,introduction.py report.py simulator/economics.py 
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 BRISK     := tests/unit tests/conformance tests/fuzz  # side by side
-PROCESSES := tests/faults tests/e2e
+PROCESSES := tests/faults tests/e2e tests/rehearsal
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test thorough check format flagship breaker optimality selection twin latency calibration \
   typical rivals breakdown keys fallback faults mutants kills storm redisfaults replacement leavers canaries noredis \
-  overload gateway chaos conformance fuzz structured tracing console report drift rules dashboards receiver
+  overload gateway chaos rehearsal conformance fuzz structured tracing console report drift rules dashboards receiver
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -185,6 +185,9 @@ tracing: install  ## CPU time of all services per token, one request in ten trac
 
 gateway: install  ## events a second of one gateway beside a bare SSE server; latency, memory, 2,000 idle streams
 	$(BIN)/python -m bench.gateway_load $(ARGS)
+
+rehearsal: install  ## the chart's render as processes: rollout and scale under load, every token checked; needs root
+	$(BIN)/python -m deploy.rehearsal $(ARGS)
 
 drift: install  ## a draft that goes wrong under load: metrics, alerts, automatic switch, recovery; report/drift.html
 	$(BIN)/python -m bench.drift $(ARGS)

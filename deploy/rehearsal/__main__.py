@@ -40,7 +40,7 @@ def main() -> None:
         if not chosen.inside:
             if (why := node.obstacle()) is not None:
                 raise RehearsalError(f"no rehearsal here: {why}")
-            node.enter(sys.argv[1:])
+            node.enter([sys.executable, "-m", "deploy.rehearsal", "--inside", *sys.argv[1:]])
         raise SystemExit(_rehearse(render, chosen))
     except RehearsalError as error:
         sys.stderr.write(f"rehearsal: {error}\n")

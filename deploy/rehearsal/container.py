@@ -43,6 +43,7 @@ class Container:
         self._pause_pid = pause_pid
         self._process: asyncio.subprocess.Process | None = None
         self._first = 0  # the pid, seen from here, of process 1 of its namespace
+        self._is_killed = False
         self.created = asyncio.Event()  # it runs, or could not be made
 
     async def start(self) -> None:
@@ -87,6 +88,8 @@ class Container:
     def exit_code(self) -> int | None:
         """As a shell tells it: 128 and more for a signal."""
         code = None if self._process is None else self._process.returncode
+        if code is not None and self._is_killed:  # of which `unshare` tells nothing
+            return 128 + signal.SIGKILL
         return 128 - code if code is not None and code < 0 else code
 
     async def wait(self) -> int:
@@ -100,6 +103,7 @@ class Container:
     def signal(self, number: signal.Signals) -> None:
         """To the command alone; nothing where it has ended."""
         if self._process is not None and self._process.returncode is None and self._first:
+            self._is_killed |= number == signal.SIGKILL
             os.kill(self._first, number)
 
     async def execute(self, command: Sequence[str], timeout_s: float) -> int:

@@ -1,4 +1,4 @@
-"""Who speaks to whom, as the kernel tells, held against the render's NetworkPolicies, which nothing enforces here."""
+"""Who speaks to whom, as the kernel tells, held against the NetworkPolicies, which nothing enforces here."""
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Sequence
 
 TOOLS = ("unshare", "nsenter", "setpriv", "ip", "mount", "chroot", "sh", "env")
-MARK = "--inside"
 _TRIAL = ("sh", "-c", "ip link add x type bridge")
 
 
@@ -32,13 +31,23 @@ def obstacle() -> str | None:
     return f"no namespaces: {tried.stderr.strip()}" if tried.returncode else None
 
 
-def command(arguments: Sequence[str]) -> list[str]:
-    """What runs the rehearsal as process 1 of its own namespaces."""
-    apart = ["unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    return [*apart, sys.executable, "-m", "deploy.rehearsal", MARK, *arguments]
+def command(program: Sequence[str]) -> list[str]:
+    """What runs a program as process 1 of namespaces of its own."""
+    return [
+        "unshare",
+        "--net",
+        "--mount",
+        "--uts",
+        "--ipc",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        *program,
+    ]
 
 
-def enter(arguments: Sequence[str]) -> None:
-    """Does not return. Raises OSError."""
-    found = command(arguments)
+def enter(program: Sequence[str]) -> None:
+    """Become a program on a node. Does not return. Raises OSError."""
+    found = command(program)
     os.execvp(found[0], found)  # noqa: S606 - a fixed program with our own arguments
