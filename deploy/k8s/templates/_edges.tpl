@@ -1,11 +1,9 @@
-{{/*
-Who may talk to whom: {component: {ingress: [rule], egress: [rule]}}, read with fromYaml. A rule here has `peers` that are
-names of components or, where somebody outside is meant, peers of a NetworkPolicy.
-*/}}
+{{/* Who may talk to whom: {component: {ingress: [rule], egress: [rule]}}, read with fromYaml. */}}
 {{- define "adaserve.edges" -}}
 {{- $allowed := .Values.networkPolicy -}}
 {{- $tracing := .Values.tracing -}}
 {{- $sink := ternary "collector" (ternary "jaeger" "" $tracing.jaeger.enabled) $tracing.collector.enabled -}}
+{{- $otlp := list (ternary 4317 4318 (eq $tracing.protocol "grpc")) -}}
 {{- $services := list -}}
 {{- range $service := include "adaserve.services" . | fromYamlArray -}}
 {{- $scope := dict "root" $ "service" $service -}}
@@ -33,7 +31,7 @@ names of components or, where somebody outside is meant, peers of a NetworkPolic
     {{- include "adaserve.rule" (dict "root" $ "to" $allowed.externalRedis.to "ports" (list $port)) | nindent 4 }}
     {{- end }}
     {{- if $sink }}
-    {{- include "adaserve.rule" (dict "root" $ "toComponents" (list $sink) "ports" (list 4317 4318)) | nindent 4 }}
+    {{- include "adaserve.rule" (dict "root" $ "toComponents" (list $sink) "ports" $otlp) | nindent 4 }}
     {{- else if $tracing.endpoint }}
     {{- $port := include "adaserve.urlPort" (dict "url" $tracing.endpoint "otherwise" (ternary 443 80 (hasPrefix "https:" $tracing.endpoint))) | int }}
     {{- include "adaserve.rule" (dict "root" $ "to" $allowed.otlp.to "ports" (list $port)) | nindent 4 }}
@@ -57,7 +55,7 @@ redis:
 {{- if $tracing.collector.enabled }}
 collector:
   ingress:
-    {{- include "adaserve.rule" (dict "root" $ "fromComponents" $services "ports" (list 4317 4318)) | nindent 4 }}
+    {{- include "adaserve.rule" (dict "root" $ "fromComponents" $services "ports" $otlp) | nindent 4 }}
   egress:
     {{- if $tracing.collector.exportTo }}
     {{- $port := include "adaserve.urlPort" (dict "url" (printf "grpc://%s" $tracing.collector.exportTo) "otherwise" 4317) | int }}
@@ -69,7 +67,7 @@ collector:
 {{- if $tracing.jaeger.enabled }}
 jaeger:
   ingress:
-    {{- include "adaserve.rule" (dict "root" $ "fromComponents" (ternary (list "collector") $services $tracing.collector.enabled) "ports" (list 4317 4318)) | nindent 4 }}
+    {{- include "adaserve.rule" (dict "root" $ "fromComponents" (ternary (list "collector") $services $tracing.collector.enabled) "ports" (ternary (list 4317) $otlp $tracing.collector.enabled)) | nindent 4 }}
     {{- with $allowed.jaeger.from }}
     {{- include "adaserve.rule" (dict "root" $ "from" . "ports" (list 16686)) | nindent 4 }}
     {{- end }}

@@ -50,6 +50,6 @@ spec:
     - {name: models, persistentVolumeClaim: {claimName: {{ include "adaserve.cacheClaim" . }}}}
     - {name: script, configMap: {name: {{ include "adaserve.componentName" $scope }}}}
     {{- with $hub.existingSecret }}
-    - {name: hub, secret: {secretName: {{ . }}, items: [{key: token, path: token}]}}
+    - {name: hub, secret: {secretName: {{ . }}, defaultMode: 0440, items: [{key: token, path: token}]}}
     {{- end }}
 {{- end }}
