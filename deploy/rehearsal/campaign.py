@@ -55,6 +55,7 @@ class Result:
     install_s: float = 0.0
     notes: list[str] = field(default_factory=list)
     edges: set[Edge] = field(default_factory=set)
+    num_costs: int = 0  # deletion costs that pods have told
     forbidden: set[Edge] = field(default_factory=set)  # of those, by the NetworkPolicies
     last_exits: dict[str, int] = field(default_factory=dict)  # of the uninstall
 
@@ -144,6 +145,7 @@ async def rehearse(render: Render, folder: Path, plan: Plan, asked: Sequence[Que
         await release.uninstall()
     result.last_exits = {key: code for key, code in exits(release).items() if key not in before}
     result.install_s, result.early, result.notes = install_s, early, release.notes[len(early) :]
+    result.num_costs = release.api.num_changes
     result.edges, result.forbidden = release.edges.seen, release.edges.forbidden
     return result
 

@@ -26,7 +26,7 @@ class Network:
         self._pods = itertools.count(FIRST_POD)
         self._services = itertools.count(FIRST_SERVICE)
         self._links = itertools.count()
-        self._names: dict[str, str] = {}
+        self._names: dict[tuple[str, str], str] = {}  # by Service and namespace
 
     async def start(self) -> None:
         """The bridge, and loopback."""
@@ -39,19 +39,20 @@ class Network:
     def new_pod_ip(self) -> str:
         return str(NETWORK[next(self._pods)])
 
-    async def new_service_ip(self, service: str) -> str:
+    async def new_service_ip(self, service: str, namespace: str | None = None) -> str:
         """An address that this process can listen on, known by the Service's names."""
         address = str(NETWORK[next(self._services)])
         await run("ip", "addr", "add", f"{address}/32", "dev", BRIDGE)
-        self.name(service, address)
+        self.name(service, address, namespace)
         return address
 
-    def name(self, service: str, address: str | None) -> None:
-        """What a Service's names, or ``<pod>.<service>``'s, resolve to from now on; None: to nothing."""
+    def name(self, service: str, address: str | None, namespace: str | None = None) -> None:
+        """What a Service's names resolve to from now on; None: to nothing."""
+        key = service, namespace or self._namespace
         if address is None:
-            self._names.pop(service, None)
+            self._names.pop(key, None)
         else:
-            self._names[service] = address
+            self._names[key] = address
         self._write()
 
     async def join(self, pause_pid: int, address: str) -> None:
@@ -69,7 +70,7 @@ class Network:
 
     def lines(self) -> list[str]:
         """Of the file."""
-        return ["127.0.0.1 localhost", *hosts_lines(self._names, self._namespace)]
+        return ["127.0.0.1 localhost", *hosts_lines(self._names)]
 
     def _write(self) -> None:
         with self.hosts.open("r+" if self.hosts.exists() else "w", encoding="utf-8") as file:
@@ -78,10 +79,10 @@ class Network:
             file.truncate()
 
 
-def hosts_lines(names: Mapping[str, str], namespace: str) -> list[str]:
+def hosts_lines(names: Mapping[tuple[str, str], str]) -> list[str]:
     """All forms of a name that the cluster's DNS knows."""
     lines = []
-    for name, address in sorted(names.items()):
+    for (name, namespace), address in sorted(names.items()):
         forms = [name, f"{name}.{namespace}", f"{name}.{namespace}.svc", f"{name}.{namespace}.svc.cluster.local"]
         lines.append(f"{address} {' '.join(forms)}")
     return lines

@@ -38,6 +38,7 @@ class Pod:
     ) -> None:
         self.identity = identity
         self.spec = spec
+        self.annotations = dict(identity.annotations)
         self.exits: dict[str, int] = {}
         self.num_restarts = 0
         self.ready_since: float | None = None

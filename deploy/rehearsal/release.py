@@ -6,13 +6,15 @@ import asyncio
 import uuid
 from pathlib import Path
 
+from deploy.rehearsal.api_server import ACCOUNT, ApiServer
 from deploy.rehearsal.edges import Edges
 from deploy.rehearsal.environment import Identity
 from deploy.rehearsal.manifests import WORKLOADS, Document, Render, component
 from deploy.rehearsal.network import NODE_IP, Network
 from deploy.rehearsal.pod import Pod
+from deploy.rehearsal.sandbox import Mount
 from deploy.rehearsal.services import Service
-from deploy.rehearsal.setups import Setups
+from deploy.rehearsal.setups import Given, Setups
 from deploy.rehearsal.substitutions import check
 from deploy.rehearsal.volumes import Volumes
 from deploy.rehearsal.workloads import Workload
@@ -33,6 +35,7 @@ class Release:
         self.services = [
             Service(document, self._network, self._pods, late_s) for document in render.of_kind("Service")
         ]
+        self.api = ApiServer(render, folder / "api", self._pods)
         self.edges = Edges(render, self._pods, self.services)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -58,6 +61,7 @@ class Release:
     async def install(self) -> None:
         """Until every workload is as rendered. Raises RehearsalError."""
         await self._network.start()
+        await self.api.start(self._network)
         for service in self.services:
             await service.start()
             self._tasks.append(asyncio.create_task(service.follow()))
@@ -93,8 +97,15 @@ class Release:
         volumes = Volumes(folder / "volumes", self._folder / "claims", self.render, identity, spec)
         for volume in spec.get("volumes", ()):
             volumes.make(volume)
-        setups = Setups(spec, identity, self.render, folder, self._network.hosts, volumes)
+        setups = Setups(spec, identity, self.render, folder, self._given(spec, identity), volumes)
         return Pod(identity, spec, self._network, setups, self.notes.append)
+
+    def _given(self, spec: Document, identity: Identity) -> Given:
+        """What the kubelet adds to each container."""
+        mounts = [Mount(self._network.hosts, "/etc/hosts", True)]
+        if spec.get("automountServiceAccountToken", True):
+            mounts.append(Mount(self.api.account(identity.service_account), ACCOUNT, True))
+        return Given(mounts, {"HOSTNAME": identity.name, **self.api.environment})
 
 
 def _with_claims(workload: Document, pod: str) -> Document:

@@ -37,6 +37,7 @@ def figures(result: Result) -> dict[str, Any]:
     """The same as JSON."""
     return {
         "faults": result.faults,
+        "num_costs": result.num_costs,
         "install_s": round(result.install_s, 3),
         "install_notes": result.early,
         "edges": sorted([edge.source, edge.destination, edge.port] for edge in result.edges),
@@ -74,6 +75,7 @@ def summary(result: Result) -> str:
         + ", ".join(f"{name} {Seen.quantile(stalls, part):.2f} s" for name, part in _QUANTILES),
         f"{len(exits)} containers ended, {sum(map(bool, exits))} of them with another code than 0",
         f"seen between pods: {', '.join(sorted(f'{e.source} to {e.destination}:{e.port}' for e in result.edges))}",
+        f"pod-deletion-cost told {result.num_costs} times",
         *(f"FAULT {fault}" for fault in result.faults),
     ]
     return "\n".join(lines)

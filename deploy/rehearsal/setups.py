@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,22 @@ from deploy.rehearsal.sandbox import Mount, User
 from deploy.rehearsal.volumes import Volumes
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What every container of a pod gets without asking."""
+
+    mounts: list[Mount]
+    environment: dict[str, str]
+
+
 class Setups:
-    """Of one pod. ``folder`` is the pod's; ``hosts`` its /etc/hosts."""
+    """Of one pod; ``folder`` is the pod's."""
 
     def __init__(
-        self, spec: Document, identity: Identity, render: Render, folder: Path, hosts: Path, volumes: Volumes
+        self, spec: Document, identity: Identity, render: Render, folder: Path, given: Given, volumes: Volumes
     ) -> None:
         self._spec, self._identity, self._render = spec, identity, render
-        self._folder, self._hosts, self._volumes = folder, hosts, volumes
+        self._folder, self._given, self._volumes = folder, given, volumes
 
     def __call__(self, container: Document, number: int) -> Setup:
         """Of the container's start ``number``: roots are used once. Raises RehearsalError."""
@@ -37,7 +46,7 @@ class Setups:
         return Setup(
             name=container["name"],
             command=[expanded(str(word), variables) for word in words],
-            environment={**chosen.environment, "HOSTNAME": self._identity.name, **variables},
+            environment={**chosen.environment, **self._given.environment, **variables},
             user=user,
             workdir=str(container.get("workingDir", chosen.workdir)),
             mounts=self._mounts(container, chosen),
@@ -54,7 +63,7 @@ class Setups:
             Mount(self._volumes.path(mount), mount["mountPath"], bool(mount.get("readOnly", False)))
             for mount in container.get("volumeMounts", ())
         ]
-        return [*chosen.mounts, Mount(self._hosts, "/etc/hosts", True), *wanted]
+        return [*chosen.mounts, *self._given.mounts, *wanted]
 
     def _user(self, container: Document, chosen: Image) -> User:
         """Raises RehearsalError for root where the render forbids it."""

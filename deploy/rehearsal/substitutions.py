@@ -18,6 +18,7 @@ SUPPLIED = {
     "base image": "this machine's /usr, /bin, /lib and some of /etc, read-only",
     "PATH and workdir": "the images' own, of deploy/rehearsal/images.py",
     "PersistentVolumeClaim": "a folder that outlives its pods and not the rehearsal",
+    "API server": "api_server.py: changes of a pod's annotations, held against Role and RoleBinding",
     "scheduler": "one node, with room for every pod",
     "termination message, logs": "a file for each container",
 }
@@ -28,8 +29,6 @@ LEFT_OUT = {
     "seccompProfile": "no filter is loaded; capabilities, user and privileges are as rendered",
     "imagePullPolicy": "nothing is pulled",
     "imagePullSecrets": "nothing is pulled",
-    "serviceAccountName": "no API server: there are no accounts",
-    "automountServiceAccountToken": "no API server: there are no tokens",
     "enableServiceLinks": "no variables for Services, as `false` asks",
     "fsGroupChangePolicy": "volumes are new or small",
     "affinity": "one node",
@@ -49,9 +48,7 @@ LEFT_OUT = {
 
 KINDS_LEFT_OUT = {
     "PodDisruptionBudget": "bounds the eviction of pods, which a rollout or a scale does not do",
-    "ServiceAccount": "no API server",
-    "Role": "no API server",
-    "RoleBinding": "no API server",
+    "ServiceAccount": "accounts are known by their name",
     "NetworkPolicy": "nothing filters; connections that are seen are held against it (edges.py)",
     "ServiceMonitor": "no Prometheus operator",
     "PodMonitor": "no Prometheus operator",
@@ -68,7 +65,8 @@ DONE = {
     "workload": "replicas strategy selector template updateStrategy serviceName minReadySeconds "
     "volumeClaimTemplates progressDeadlineSeconds",
     "strategy": "type rollingUpdate.maxSurge rollingUpdate.maxUnavailable",
-    "pod": "containers initContainers volumes terminationGracePeriodSeconds restartPolicy hostname subdomain",
+    "pod": "containers initContainers volumes terminationGracePeriodSeconds serviceAccountName "
+    "automountServiceAccountToken",
     "pod securityContext": "runAsNonRoot runAsUser runAsGroup fsGroup supplementalGroups",
     "container": "name image command args workingDir ports env envFrom volumeMounts livenessProbe readinessProbe "
     "startupProbe lifecycle",
@@ -80,9 +78,12 @@ DONE = {
 """Fields that are carried out, of each part of a workload."""
 
 
+KINDS_DONE = ("Service", "ConfigMap", "Secret", "Role", "RoleBinding")
+
+
 def check(render: Render) -> None:
     """Raises RehearsalError naming every field and kind that is neither carried out nor declared."""
-    known = {*WORKLOADS, "Service", "ConfigMap", "Secret", *KINDS_LEFT_OUT}
+    known = {*WORKLOADS, *KINDS_DONE, *KINDS_LEFT_OUT}
     unknown = [f"kind {document['kind']}" for document in render.documents if document["kind"] not in known]
     for workload in render.of_kind(*WORKLOADS):
         place = f"{workload['kind']} {workload['metadata']['name']}"

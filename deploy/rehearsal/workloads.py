@@ -14,6 +14,8 @@ from deploy.rehearsal.pod import Pod
 LOOK_S = 0.05
 DEADLINE_S = 600.0  # Kubernetes' default progressDeadlineSeconds
 
+COST = "controller.kubernetes.io/pod-deletion-cost"
+
 NewPod = Callable[[Document, str], Pod]
 """From a workload and its pod's name."""
 
@@ -39,6 +41,11 @@ class Bounds:
 
 def _share(value: int | str, replicas: int) -> float:
     return float(value) if isinstance(value, int) else replicas * float(value.rstrip("%")) / 100
+
+
+def _cost(pod: Pod) -> int:
+    """What its deletion costs, as its annotation says."""
+    return int(pod.annotations.get(COST, "0"))
 
 
 class Workload:
@@ -122,8 +129,8 @@ class Workload:
 
     @staticmethod
     def _victims(pods: list[Pod]) -> list[Pod]:
-        """As a ReplicaSet chooses on one node: who is not ready, then who has been for the least time."""
-        return sorted(pods, key=lambda pod: -math.inf if pod.ready_since is None else -pod.ready_since)
+        """As a ReplicaSet chooses on one node: who is not ready, who costs least, who was ready last."""
+        return sorted(pods, key=lambda pod: (pod.ready_since is not None, _cost(pod), -(pod.ready_since or 0.0)))
 
     def _create(self) -> None:
         tail = str(len(self.pods)) if self._is_stateful else f"r{self._revision}-{self._num_created}"

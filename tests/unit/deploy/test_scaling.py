@@ -123,7 +123,9 @@ def told(tmp_path: Path, inputs: list[dict[str, str]], expected: dict[tuple[str,
         for (service, name), value in expected.items()
     ]
     file = tmp_path / "triggers.yaml"
-    file.write_text(yaml.safe_dump({"tests": [{"interval": "15s", "input_series": inputs, "promql_expr_test": tests}]}))
+    file.write_text(
+        yaml.safe_dump({"tests": [{"interval": "15s", "input_series": inputs, "promql_expr_test": tests}]})
+    )
     run("test", "rules", str(file))
 
 
@@ -157,7 +159,11 @@ def test_drafters_are_never_asked_to_outnumber_verifiers(tmp_path: Path) -> None
 @needs_promtool
 def test_missed_targets_ask_for_twice_as_many_verifiers_at_most(tmp_path: Path) -> None:
     missed = {'adaserve_slo_requests_total{met="true"}': 0.0}
-    told(tmp_path, scraped(missed), {("verifier", "attainment"): 2 * RULES["verifier"].triggers["attainment"].target})
+    told(
+        tmp_path,
+        scraped(missed),
+        {("verifier", "attainment"): 2 * RULES["verifier"].triggers["attainment"].target},
+    )
 
 
 def test_targets_are_numbers_that_kubernetes_takes() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from deploy.rehearsal.manifests import Document, RehearsalError
 from deploy.rehearsal.pod import Pod
-from deploy.rehearsal.workloads import Bounds, Workload
+from deploy.rehearsal.workloads import COST, Bounds, Workload
 
 
 class FakePod:
@@ -22,6 +22,7 @@ class FakePod:
         self.is_terminating = False
         self.ending: asyncio.Future[None] | None = None
         self.exits: dict[str, int] = {}
+        self.annotations: dict[str, str] = {}
 
     def start(self) -> None: ...
 
@@ -102,6 +103,16 @@ async def test_a_smaller_scale_takes_who_is_not_ready_and_then_the_youngest() ->
     stage.ready("r0-0", "r0-1", "r0-2")
     stage.workload.replicas = 2
     assert stage.turn() == ["+r0-0", "+r0-1", "-r0-2", "-r0-3"]
+
+
+async def test_a_pod_that_costs_more_stays() -> None:
+    stage = Stage(replicas=3, strategy=SURGE)
+    stage.turn()
+    stage.ready("r0-0", "r0-1", "r0-2")
+    for pod, cost in zip(stage.pods, ("0", "-5", "900"), strict=True):
+        pod.annotations[COST] = cost
+    stage.workload.replicas = 1
+    assert stage.turn() == ["-r0-0", "-r0-1", "+r0-2"]
 
 
 async def test_a_stateful_set_waits_for_its_old_pod_to_end() -> None:
