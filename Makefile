@@ -24,13 +24,13 @@ DECIDING := $(addprefix bench/,introduction.py report.py scaling/autoscaler.py s
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 BRISK     := tests/unit tests/chart tests/conformance tests/fuzz  # side by side
-PROCESSES := tests/acl tests/faults tests/e2e
+PROCESSES := tests/acl tests/faults tests/e2e tests/rehearsal
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test thorough check format flagship breaker optimality selection twin latency calibration \
   typical rivals breakdown keys fallback faults mutants kills storm redisfaults replacement leavers canaries noredis \
   overload gateway chaos conformance fuzz structured tracing console report drift rules dashboards receiver scan \
-  locks images containers
+  locks images containers rehearsal
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -216,6 +216,9 @@ gateway: install  ## events a second of one gateway beside a bare SSE server; la
 .PHONY: scaling
 scaling: install  ## the chart's scaling rules against fixed sizes; ARGS="--traces ../shared/data --plot scaling.svg"
 	$(BIN)/python -m bench.scaling $(ARGS)
+
+rehearsal: install  ## the chart's render as processes: rollout and scale under load, every token checked; needs root
+	$(BIN)/python -m deploy.rehearsal $(ARGS)
 
 drift: install  ## a draft that goes wrong under load: metrics, alerts, automatic switch, recovery; report/drift.html
 	$(BIN)/python -m bench.drift $(ARGS)
