@@ -56,6 +56,33 @@ def test_lint_refuses_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @needs_helm
+def test_renders_that_are_old_are_named_and_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    examples, written = tmp_path / "examples", tmp_path / "renders"
+    for folder in (examples, written):
+        folder.mkdir()
+    (examples / "mine.yaml").write_text("cell: mine\n")
+    (written / "gone.yaml").write_text("")
+    monkeypatch.setattr(chart, "EXAMPLES", examples)
+    monkeypatch.setattr(chart, "RENDERS", written)
+    monkeypatch.setattr("sys.argv", ["chart", "--check"])
+    with pytest.raises(SystemExit, match="mine, gone"):
+        chart.main()
+    assert not (written / "mine.yaml").exists()
+    monkeypatch.setattr("sys.argv", ["chart"])
+    chart.main()
+    assert [path.name for path in written.iterdir()] == ["mine.yaml"]
+    assert (written / "mine.yaml").read_text().count(chart.PLACEHOLDER) == 7
+    monkeypatch.setattr("sys.argv", ["chart", "--check"])
+    chart.main()
+
+
+def test_without_helm_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chart, "helm_program", lambda: None)
+    with pytest.raises(ConfigurationError, match="make tools"):
+        chart.helm("version")
+
+
+@needs_helm
 def test_the_chart_renders_for_the_newest_version_alike() -> None:
     text = chart.helm("template", "x", str(chart.CHART), "--kube-version", "1.99.0")
     assert {each["kind"] for each in documents_in(text)} >= {"Deployment", "StatefulSet", "NetworkPolicy"}
