@@ -56,6 +56,7 @@ class Container:
     async def _create(self) -> None:
         setup = self.setup
         if not setup.root.exists():
+            (setup.root / setup.workdir.lstrip("/")).mkdir(parents=True)
             prepare_root(setup.root, setup.mounts, setup.links, files=setup.files, programs=setup.programs)
         inside = run_as(setup.user, setup.workdir, setup.environment, setup.command)
         start = setup.root.with_suffix(".sh")

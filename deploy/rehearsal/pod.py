@@ -26,7 +26,7 @@ MakeSetup = Callable[[Document, int], Setup]
 
 
 class Pod:
-    """``notes`` hears of what an operator would have to look into; ``exits`` has codes by container."""
+    """``note`` hears of what an operator would look into; ``remove`` is called at its end. ``exits``: by container."""
 
     def __init__(
         self,
@@ -35,16 +35,18 @@ class Pod:
         network: Network,
         make_setup: MakeSetup,
         note: Callable[[str], None],
+        remove: Callable[[], None],
     ) -> None:
         self.identity = identity
         self.spec = spec
         self.annotations = dict(identity.annotations)
         self.exits: dict[str, int] = {}
         self.num_restarts = 0
+        self.failure: str | None = None  # why it can never run
         self.ready_since: float | None = None
         self.deleted_at: float | None = None
         self._ending: asyncio.Task[None] | None = None
-        self._network, self._make_setup, self._note = network, make_setup, note
+        self._network, self._make_setup, self._note, self._remove = network, make_setup, note, remove
         self._pause: asyncio.subprocess.Process | None = None
         self._current: dict[str, Container] = {}
         self._ready: dict[str, bool] = {}
@@ -93,7 +95,8 @@ class Pod:
         try:
             await work
         except (RehearsalError, RuntimeError, OSError) as error:
-            self._note(f"{self.name}: {error}")
+            self.failure = f"{self.name}: {error}"
+            self._note(self.failure)
 
     async def _run(self) -> None:
         self._pause = await asyncio.create_subprocess_exec(
@@ -217,6 +220,7 @@ class Pod:
         if self._pause is not None and self._pause.returncode is None:
             self._pause.kill()
             await self._pause.wait()
+        self._remove()
 
     async def _stop(self, spec: Document, container: Container) -> None:
         ends_at = time.monotonic() + float(self.spec.get("terminationGracePeriodSeconds", GRACE_S))
