@@ -34,7 +34,7 @@ class Surroundings:
 
 
 class Keeper:
-    """``create`` starts the container for the n-th time. Raises RehearsalError for a probe that cannot be asked."""
+    """``create`` starts the container for the n-th time. Raises RehearsalError for a probe of no port."""
 
     def __init__(
         self, spec: Document, around: Surroundings, create: Callable[[int], Awaitable[Container]]

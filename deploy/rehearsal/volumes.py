@@ -46,8 +46,10 @@ class Volumes:
         """What a ``volumeMount`` mounts. Raises RehearsalError for a volume that the pod does not have."""
         if mount["name"] not in self._paths:
             raise RehearsalError(f"volumeMount {mount['name']}: the pod has no such volume")
-        path = self._paths[mount["name"]]
-        return path / mount["subPath"] if "subPath" in mount else path
+        path = self._paths[mount["name"]] / mount.get("subPath", "")
+        if not path.exists():
+            self._make_shared(path)
+        return path
 
     def remove(self) -> None:
         """What is in memory goes with the pod; files stay for whoever looks into them."""
