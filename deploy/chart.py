@@ -25,6 +25,9 @@ EXAMPLES, RENDERS = CHART / "examples", CHART / "renders"
 NAMESPACE = "adaserve"
 KUBERNETES = "1.27.0"  # the oldest that the chart is for; helm's own guess may be older
 
+# A chart holds only what is in its folder.
+COPIES = {ROOT / "deploy" / "otel" / "collector.yaml": CHART / "files" / "collector.yaml"}
+
 GENERATED = re.compile(r'^(\s+[\w.-]+: )"[A-Za-z0-9+/=]+"  # generated$', re.MULTILINE)
 PLACEHOLDER = base64.b64encode(b"generated-when-it-is-installed-0123456789").decode()
 
@@ -42,7 +45,7 @@ def helm(*arguments: str) -> str:
         raise ConfigurationError("there is no helm: `make tools` fetches one; or name it in the variable HELM")
     done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ConfigurationError((done.stderr or done.stdout).strip())
+        raise ConfigurationError(f"{done.stdout}{done.stderr}".strip())
     return done.stdout
 
 
@@ -72,8 +75,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m deploy.chart", description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 for a render that is old")
     check = parser.parse_args().check
+    originals = ((original.read_text(), copy) for original, copy in COPIES.items())
+    copied = [copy.name for text, copy in originals if not _is_written(copy, text, not check)]
     try:
-        old = [example for example in examples() if not _is_current(example, write=not check)]
+        old = copied + [example for example in examples() if not _is_rendered(example, write=not check)]
     except ConfigurationError as error:
         sys.exit(f"chart: {error}")
     gone = sorted({path.stem for path in RENDERS.glob("*.yaml")} - set(examples()))
@@ -84,13 +89,17 @@ def main() -> None:
     sys.stdout.write(f"{len(examples())} examples linted; renders {'checked' if check else 'written'}\n")
 
 
-def _is_current(example: str, *, write: bool) -> bool:
+def _is_rendered(example: str, *, write: bool) -> bool:
     lint(example)
-    path, text = RENDERS / f"{example}.yaml", render(example)
-    is_current = path.is_file() and path.read_text() == text
-    if write and not is_current:
+    return _is_written(RENDERS / f"{example}.yaml", render(example), write)
+
+
+def _is_written(path: Path, text: str, write: bool) -> bool:
+    """Whether a file had this text; it has it afterwards if it is to be written."""
+    had = path.is_file() and path.read_text() == text
+    if write and not had:
         path.write_text(text)
-    return is_current
+    return had
 
 
 if __name__ == "__main__":

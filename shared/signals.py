@@ -341,7 +341,6 @@ QUEUE_WAIT = _histogram("verifier", "queue_wait", "s", "Queue entry to claim", W
 REQUESTS = _gauge(
     "verifier", "requests", "{request}", "Requests by state", state=("running", "prefilling", "waiting")
 )
-PLACES = _gauge("verifier", "places", "{request}", "Requests that a verifier may serve at once")
 REQUESTS_FINISHED = _counter(
     "verifier",
     "requests_finished",

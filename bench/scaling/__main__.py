@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.scaling.cell import Cell, Delays, Result, Sizing
+from bench.scaling.cell import Cell, Delays, Sizing
 from bench.scaling.loads import LOADS, made
 from bench.scaling.pace import Pace, learn
 from bench.scaling.plot import plot
+from bench.scaling.result import Result
 from bench.scaling.rules import VALUES, Rules, read_rules, scrape_period_s
 from bench.scaling.sizing import Fixed, Scaled, by_cpu, only
 from bench.scaling.table import Gpus, Line, line, markdown
@@ -64,7 +65,7 @@ def sizings(options: argparse.Namespace) -> Iterator[Sizing]:
     for size in options.sizes:
         yield Fixed(size)
     yield Scaled(RULES, verifier, drafter, options.first)
-    yield Scaled(CPU, by_cpu(verifier), by_cpu(drafter), options.first)
+    yield Scaled(CPU, by_cpu(verifier, "cpu"), by_cpu(drafter, "draftCpu"), options.first)
     if options.apart:
         for name in verifier.active:
             yield Scaled(f"{name} alone", only(verifier, name), drafter, options.first)
@@ -116,7 +117,9 @@ def _tell(name: str, trace: Trace, lines: Sequence[Line], took_s: float, options
 
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench.scaling", description=__doc__)
-    parser.add_argument("--traces", type=Path, help="folder of azure_conv.csv.gz and azure_code.csv.gz; none: a made load")
+    parser.add_argument(
+        "--traces", type=Path, help="folder of azure_conv.csv.gz and azure_code.csv.gz; none: a made load"
+    )
     parser.add_argument("--loads", nargs="+", choices=[*LOADS, "made"], help="all of the folder's unless given")
     parser.add_argument("--seconds", type=float, default=0.0, help="of each load; all of it unless given")
     parser.add_argument("--peak", type=float, default=8.0, help="requests a second of a made load's noon")

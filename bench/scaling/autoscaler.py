@@ -20,8 +20,8 @@ _EPSILON = 1e-9  # 0.7 + 0.7 + 0.7 over 0.7 are three replicas, not four
 def wanted(trigger: Trigger, value: float, replicas: int, ready: int) -> int:
     """Replicas that one metric asks for.
 
-    The target of AverageValue is one replica's part of the value. Value and Utilization are the ratio to the target,
-    times the ready replicas.
+    The target of AverageValue is one replica's part of the value. Value and Utilization are the ratio to the
+    target, times the ready replicas.
     """
     per_replica = trigger.type == "AverageValue"
     ratio = value / (trigger.target * replicas if per_replica else trigger.target)
@@ -54,6 +54,8 @@ class Autoscaler:
 
     def _stabilized(self, now_s: float, replicas: int, desired: int) -> int:
         behavior = self._rules.behavior
+        if not self._recommended:
+            self._recommended.append((now_s, replicas))  # what it finds counts as recommended
         up = down = desired
         for at_s, past in self._recommended:
             if at_s > now_s - behavior.scaleUp.stabilizationWindowSeconds:

@@ -1,8 +1,8 @@
 """A cell whose verifiers and drafters come and go: one queue, and a clock that jumps from event to event.
 
-What is modelled of scaling: a replica costs GPU time from the moment it is ordered, but serves only when its pod has
-started and its model is loaded; of verifiers the newest leave first, and what they serve others take over with its
-whole context to be fed again (services/verifier/departure.py); the autoscaler knows what Prometheus has scraped.
+What is modelled of scaling: a replica costs GPU time from the moment it is ordered, but serves only when its pod
+has started and its model is loaded. Of verifiers the newest leave first; what they serve others take over, with
+its whole context to be fed again (services/verifier/departure.py). The autoscaler knows what has been scraped.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from bench.report import Outcome
 from bench.scaling.autoscaler import SYNC_S
 from bench.scaling.drafters import Drafters
 from bench.scaling.gauges import Gauges
+from bench.scaling.result import Result, Sample
 from bench.scaling.verifier import Model, SimVerifier
 from bench.simulator.request import SimRequest
 from services.verifier.departure import SETTLE_MS
@@ -30,6 +30,16 @@ class Delays:
     drafter_s: float = 45.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How a cell stands: ``sizes`` are the verifiers and drafters ordered, ``ready`` those that serve."""
+
+    now_s: float
+    sizes: tuple[int, int]
+    ready: tuple[int, int]
+    gauges: Gauges
+
+
 class Sizing(Protocol):
     """Says how many verifiers and drafters there are to be."""
 
@@ -40,36 +50,8 @@ class Sizing(Protocol):
     def begin(self) -> tuple[int, int]:
         """Before the first request."""
 
-    def sizes(self, now_s: float, sizes: tuple[int, int], ready: tuple[int, int], gauges: Gauges) -> tuple[int, int]:
+    def sizes(self, standing: Standing) -> tuple[int, int]:
         """Every SYNC_S."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """The cell at one moment, for the plot."""
-
-    at_s: float
-    verifiers: int
-    ready: int
-    drafters: int
-    queued: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What one sizing gave."""
-
-    name: str
-    outcomes: tuple[Outcome, ...]
-    verifier_hours: float
-    drafter_hours: float
-    num_moved: int
-    samples: tuple[Sample, ...]
-
-    @property
-    def hours(self) -> float:
-        """From the first sample to the last token."""
-        return max(outcome.last_ms or 0.0 for outcome in self.outcomes) / 3.6e6
 
 
 class Cell:
@@ -144,7 +126,7 @@ class Cell:
             return
         if verifier.leaves_ms is None:
             verifier.claim(self._queue)
-        elif self._now_ms >= verifier.leaves_ms and self._others_live(verifier):
+        elif self._now_ms >= verifier.leaves_ms and self._others_live:
             self._part(verifier)
             return
         if not verifier.is_idle:
@@ -162,7 +144,9 @@ class Cell:
         self._gauges.busy_gone_ms += verifier.busy_ms
         self._wake()
 
-    def _others_live(self, verifier: SimVerifier) -> bool:
+    @property
+    def _others_live(self) -> bool:
+        """Whether a verifier serves that is not to stop."""
         return any(other.leaves_ms is None and other.ready_ms <= self._now_ms for other in self._verifiers)
 
     def _wake(self) -> None:
@@ -184,19 +168,19 @@ class Cell:
         ready = sum(1 for verifier in staying if verifier.ready_ms <= self._now_ms)
         self._drafters.resize(sum(1 for at_ms in self._drafters_ordered if at_ms <= self._now_ms))
         sizes = len(staying), len(self._drafters_ordered)
+        now_s = self._now_ms / 1e3
         self._samples.append(
             Sample(
-                at_s=self._now_ms / 1e3,
+                at_s=now_s,
                 verifiers=len(self._verifiers),
                 ready=ready,
                 drafters=sizes[1],
                 queued=len(self._queue),
             )
         )
-        self._resize(
-            self._sizing.sizes(self._now_ms / 1e3, sizes, (ready, len(self._drafters.live)), self._gauges),
-            at_once=False,
-        )
+        serving = ready, len(self._drafters.live)
+        standing = Standing(now_s=now_s, sizes=sizes, ready=serving, gauges=self._gauges)
+        self._resize(self._sizing.sizes(standing), at_once=False)
 
     def _resize(self, sizes: tuple[int, int], *, at_once: bool) -> None:
         num_verifiers, num_drafters = sizes

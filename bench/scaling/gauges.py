@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ class Scrape:
     at_s: float
     verifiers: int
     drafters: int
-    unanswered: float  # requests without a token, in Redis and at verifiers
-    places: float  # verifiers' worth of places taken
+    unfed: float  # requests whose context is not fed, in Redis and at verifiers
+    running: float  # requests in service
     kv: float  # verifiers' worth of KV used
     busy_ms: float
     met: int
@@ -58,8 +59,8 @@ class Gauges:
                 at_s=now_s,
                 verifiers=len(serving),
                 drafters=len(drafters.live),
-                unanswered=len(queue) + sum(verifier.num_unanswered for verifier in serving),
-                places=sum(len(verifier.world.scheduler.running) / verifier.num_places for verifier in serving),
+                unfed=len(queue) + sum(verifier.num_unfed for verifier in serving),
+                running=sum(len(verifier.world.scheduler.running) for verifier in serving),
                 kv=sum(
                     verifier.world.scheduler.num_blocks_used / verifier.world.scheduler.num_blocks
                     for verifier in serving
@@ -79,8 +80,13 @@ class Gauges:
         """Of each active trigger that can be told, as its query would give it."""
         if not self._scrapes:
             return {}
-        found = {name: VALUES[name](self._since(trigger), self._scrapes[-1], trigger) for name, trigger in rules.active.items()}
-        return {name: value for name, value in found.items() if value is not None}
+        now = self._scrapes[-1]
+        found = {}
+        for name, trigger in rules.active.items():
+            value = VALUES[name](self._since(trigger), now)
+            if value is not None:
+                found[name] = min(value, trigger.ceiling, _bound(name, trigger, now))
+        return found
 
     def _since(self, trigger: Trigger) -> Scrape:
         """The first scrape of the trigger's window."""
@@ -88,9 +94,16 @@ class Gauges:
         return next(scrape for scrape in self._scrapes if scrape.at_s >= after_s)
 
 
-def _missed(then: Scrape, now: Scrape, trigger: Trigger) -> float | None:
+def _bound(name: str, trigger: Trigger, now: Scrape) -> float:
+    """Drafters' queries end at what the number of verifiers allows."""
+    if name == "busy":
+        return trigger.target * now.verifiers
+    return trigger.target * now.verifiers / max(now.drafters, 1) if name == "queueWait" else math.inf
+
+
+def _missed(then: Scrape, now: Scrape) -> float:
     missed, met = now.missed - then.missed, now.met - then.met
-    return min(missed / (missed + met), 2 * trigger.target) if missed + met else 0.0
+    return missed / (missed + met) if missed + met else 0.0
 
 
 def _share(then: float, now: float, began: Scrape, ends: Scrape) -> float:
@@ -98,28 +111,32 @@ def _share(then: float, now: float, began: Scrape, ends: Scrape) -> float:
     return max(0.0, now - then) / 1e3 / (ends.at_s - began.at_s) if ends.at_s > began.at_s else 0.0
 
 
-def _draft_busy(then: Scrape, now: Scrape, trigger: Trigger) -> float | None:
-    busy = _share(then.draft_busy_ms, now.draft_busy_ms, then, now)
-    return min(busy, trigger.target * now.verifiers)
+def _draft_busy(then: Scrape, now: Scrape) -> float:
+    return _share(then.draft_busy_ms, now.draft_busy_ms, then, now)
 
 
-def _draft_wait(then: Scrape, now: Scrape, trigger: Trigger) -> float | None:
+def _draft_wait(then: Scrape, now: Scrape) -> float:
     asked = now.draft_asked - then.draft_asked
-    wait_s = (now.draft_waited_ms - then.draft_waited_ms) / 1e3 / asked if asked else 0.0
-    return min(wait_s, trigger.target * now.verifiers / max(now.drafters, 1))
+    return (now.draft_waited_ms - then.draft_waited_ms) / 1e3 / asked if asked else 0.0
 
 
-def _cpu(then: Scrape, now: Scrape, _: Trigger) -> float | None:
+def _cpu(then: Scrape, now: Scrape) -> float:
     """Percent of one core a verifier: its loop polls as long as anything runs."""
     return 100.0 * _share(then.busy_ms, now.busy_ms, then, now) / max(now.verifiers, 1)
 
 
-VALUES: Mapping[str, Callable[[Scrape, Scrape, Trigger], float | None]] = {
-    "waiting": lambda _then, now, _trigger: now.unanswered,
-    "places": lambda _then, now, _trigger: now.places,
-    "kv": lambda _then, now, _trigger: now.kv,
+def _draft_cpu(then: Scrape, now: Scrape) -> float:
+    """The same a drafter, which blocks where no verifier asks."""
+    return 100.0 * _draft_busy(then, now) / max(now.drafters, 1)
+
+
+VALUES: Mapping[str, Callable[[Scrape, Scrape], float | None]] = {
+    "waiting": lambda _then, now: now.unfed / now.verifiers if now.verifiers else None,
+    "running": lambda _then, now: now.running,
+    "kv": lambda _then, now: now.kv,
     "attainment": _missed,
     "busy": _draft_busy,
     "queueWait": _draft_wait,
     "cpu": _cpu,
+    "draftCpu": _draft_cpu,
 }

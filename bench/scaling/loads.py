@@ -43,12 +43,18 @@ def both(folder: Path) -> Trace:
     return sorted_trace("both", [*conversation(folder).requests, *map(COMPLETION.of, code.requests)])
 
 
-def day(folder: Path, hours: float = 4.0) -> Trace:
-    """The conversations at the rhythm of a day that is pressed into ``hours``: NIGHT at both ends, noon between."""
+def day(folder: Path, hours: float = 3.0) -> Trace:
+    """Twice the conversations, at the rhythm of a day that is pressed into ``hours``: 0.9 to 6 a second."""
     trace = conversation(folder)
     seconds = 1e-3 * trace.duration_ms
-    laid = [replace(request, arrival_ms=3.6e6 * hours * _clock(1e-3 * request.arrival_ms / seconds))
-            for request in trace.requests]
+    later = [
+        replace(one, arrival_ms=(one.arrival_ms + trace.duration_ms / 2.0) % trace.duration_ms)
+        for one in trace.requests
+    ]
+    laid = [
+        replace(request, arrival_ms=3.6e6 * hours * _clock(1e-3 * request.arrival_ms / seconds))
+        for request in (*trace.requests, *later)
+    ]
     return sorted_trace("day", laid)
 
 
@@ -71,7 +77,7 @@ def made(seconds: float, peak_rate: float, seed: int) -> Trace:
 
 
 def _clock(share: float) -> float:
-    """When, as a share of the day, this share of its requests has come: the rate is NIGHT … 1 … NIGHT, a cosine."""
+    """When, as a share of the day, this share of its requests has come; the rate is a cosine from NIGHT to 1."""
     mean, swing = (1.0 + NIGHT) / 2.0, (1.0 - NIGHT) / 2.0
     low, high = 0.0, 1.0
     for _ in range(40):

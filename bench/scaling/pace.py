@@ -1,8 +1,8 @@
 """How fast a verifier decodes, by the number of its decoding requests: learned from the real simulator.
 
-The real selection takes a millisecond of our time for each step, too long for hours of a fleet. So it runs over short
-pieces of the trace at rising loads, and what it did with so many requests at once is kept: nodes verified and tokens
-accepted a request, and the drafter's time. `fidelity` shows what that loses.
+The real selection takes a millisecond of our time for each step, too long for hours of a fleet. So it runs over a
+short piece of the trace at rising loads, and what it did with so many requests at once is kept: nodes verified and
+tokens accepted a request, and the drafter's time. docs/autoscaling.md says how far that is from the real one.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ class _Watched(World):
 
 def learn(trace: Trace, hardware: Hardware, spec: SystemSpec, speeds: Sequence[float], seed: int) -> Pace:
     """From one verifier of ``spec`` that meets the trace at each of these speeds."""
-    passes = np.array([line for speed in speeds for line in _passes(trace.scaled(speed=speed), hardware, spec, seed)])
+    passes = np.array(
+        [line for speed in speeds for line in _passes(trace.scaled(speed=speed), hardware, spec, seed)]
+    )
     bins = np.digitize(passes[:, 0], EDGES)
     kept = [passes[bins == number] for number in sorted(set(bins.tolist()))]
     means = np.array([_means(lines) for lines in kept if len(lines) >= LEAST_STEPS])

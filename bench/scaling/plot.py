@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.plots import STYLE
-from bench.scaling.cell import Result
+from bench.scaling.result import Result
 from bench.scaling.table import Line
 from bench.traces import Trace
 
@@ -33,7 +33,8 @@ def plot(loads: Mapping[str, tuple[Trace, Sequence[Line], Sequence[Result]]], fi
 
 def _costs(axes: Axes, name: str, lines: Sequence[Line], fixed: str) -> None:
     still = [line for line in lines if line.sizing.startswith(fixed)]
-    axes.plot([line.gpu_hours for line in still], [line.attained for line in still], "o-", color="tab:blue", label=fixed)
+    points = [line.gpu_hours for line in still], [line.attained for line in still]
+    axes.plot(*points, "o-", color="tab:blue", label=fixed)
     for line in still:
         axes.annotate(f"{line.verifiers:.0f}", (line.gpu_hours, line.attained), xytext=(3, -9),
                       textcoords="offset points", fontsize="x-small")  # fmt: skip
@@ -55,6 +56,6 @@ def _course(axes: Axes, trace: Trace, results: Sequence[Result]) -> None:
     axes.patch.set_visible(False)
     for result, colour in zip(results, COLOURS, strict=False):
         times = [sample.at_s / 60.0 for sample in result.samples]
-        axes.step(times, [sample.verifiers for sample in result.samples], where="post", color=colour, linewidth=1.2)
+        axes.step(times, [sample.verifiers for sample in result.samples], where="post", color=colour)
     axes.set(xlabel="minutes", ylabel="verifiers")
     axes.set_ylim(bottom=0)

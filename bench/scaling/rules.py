@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from shared.errors import ConfigurationError
 
 VALUES = Path(__file__).resolve().parents[2] / "deploy/k8s/values.yaml"
 _WINDOW = re.compile(r"\[(\d+)([sm])\]")
+_CEILING = re.compile(r"clamp_max\(.*, (\d+(?:\.\d+)?) \* <<\.Target>>\)", re.DOTALL)
 
 
 class _Strict(BaseModel):
@@ -56,6 +58,12 @@ class Trigger(_Strict):
         """The longest range that the query looks back over; 0 where it asks for the value now."""
         spans = (int(number) * (60 if unit == "m" else 1) for number, unit in _WINDOW.findall(self.query))
         return float(max(spans, default=0))
+
+    @property
+    def ceiling(self) -> float:
+        """The most that the query says."""
+        found = _CEILING.search(self.query)
+        return float(found[1]) * self.target if found else math.inf
 
 
 class Rules(BaseModel):

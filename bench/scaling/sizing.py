@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bench.scaling.autoscaler import Autoscaler
-from bench.scaling.gauges import Gauges
+from bench.scaling.cell import Standing
 from bench.scaling.rules import Rules, Trigger
 
 Sizes = tuple[int, int]
@@ -27,9 +27,9 @@ class Fixed:
         """Before the first request."""
         return self.verifiers, self.verifiers
 
-    def sizes(self, now_s: float, sizes: Sizes, ready: Sizes, gauges: Gauges) -> Sizes:
+    def sizes(self, standing: Standing) -> Sizes:
         """The same."""
-        return sizes
+        return standing.sizes
 
 
 @dataclass(slots=True)
@@ -49,21 +49,21 @@ class Scaled:
         """Before the first request."""
         return self.first, self.first
 
-    def sizes(self, now_s: float, sizes: Sizes, ready: Sizes, gauges: Gauges) -> Sizes:
+    def sizes(self, standing: Standing) -> Sizes:
         """What each service's autoscaler says of what has been scraped."""
         verifiers, drafters = (
-            scaler.decide(now_s, size, is_ready, gauges.values(rules))
-            for scaler, size, is_ready, rules in zip(
-                self._scalers, sizes, ready, (self.verifier, self.drafter), strict=True
+            scaler.decide(standing.now_s, size, ready, standing.gauges.values(rules))
+            for scaler, size, ready, rules in zip(
+                self._scalers, standing.sizes, standing.ready, (self.verifier, self.drafter), strict=True
             )
         )
         return verifiers, drafters
 
 
-def by_cpu(rules: Rules) -> Rules:
-    """The same bounds and behaviour, with the processor's load for the only metric."""
-    window = Trigger(type="Utilization", target=CPU_TARGET, query="[60s]")
-    return rules.model_copy(update={"triggers": {"cpu": window}})
+def by_cpu(rules: Rules, name: str) -> Rules:
+    """The same bounds and behaviour, with the processor's load, by its ``name``, for the only metric."""
+    trigger = Trigger(type="Utilization", target=CPU_TARGET, query="[60s]")
+    return rules.model_copy(update={"triggers": {name: trigger}})
 
 
 def only(rules: Rules, *names: str) -> Rules:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.scaling.cell import Result
+from bench.scaling.result import Result
 
-HEAD = "| sizing | attained | TTFT p99 | verifiers, mean (most) | drafters, mean | GPU-hours | against |"
+HEAD = ("sizing", "attained", "TTFT p99", "verifiers, mean (most)", "drafters, mean", "GPU-hours", "against")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +60,17 @@ def _attained(result: Result, category: str | None = None) -> float:
 
 def markdown(lines: Sequence[Line], reference: Line) -> Iterator[str]:
     """A table; the last column is the GPU-hours against those of ``reference``."""
-    yield HEAD
-    yield "|" + "---|" * HEAD.count(" | ") + "---|"
+    yield f"| {' | '.join(HEAD)} |"
+    yield "|" + "---|" * len(HEAD)
     for each in lines:
         name = f"**{each.sizing}**" if each is reference else each.sizing
-        yield (
-            f"| {name} | {each.attained:.1f} % | {each.ttft_p99_s:.1f} s | {each.verifiers:.1f} ({each.most_verifiers}) "
-            f"| {each.drafters:.1f} | {each.gpu_hours:.1f} | {100 * each.gpu_hours / reference.gpu_hours:.0f} % |"
+        cells = (
+            name,
+            f"{each.attained:.1f} %",
+            f"{each.ttft_p99_s:.1f} s",
+            f"{each.verifiers:.1f} ({each.most_verifiers})",
+            f"{each.drafters:.1f}",
+            f"{each.gpu_hours:.1f}",
+            f"{100 * each.gpu_hours / reference.gpu_hours:.0f} %",
         )
+        yield f"| {' | '.join(cells)} |"

@@ -28,7 +28,7 @@ class Model:
 
 
 class SimVerifier:
-    """One replica. It claims what it has room for, and decodes all rows alike: urgency is in the pace's means only."""
+    """One replica. It claims what it has room for, and decodes all rows alike: urgency is in the pace's means."""
 
     def __init__(self, number: int, model: Model, ready_ms: float) -> None:
         hardware, spec = model.hardware, model.spec
@@ -53,14 +53,10 @@ class SimVerifier:
         return not scheduler.running and not scheduler.waiting
 
     @property
-    def num_unanswered(self) -> int:
-        """Claimed requests that have no token yet."""
-        return sum(1 for request in self.world.scheduler.generations if request.num_output == 0)
-
-    @property
-    def num_places(self) -> int:
-        """Requests it may hold at once."""
-        return self._model.spec.max_running(self._model.hardware)
+    def num_unfed(self) -> int:
+        """Claimed requests whose context is not fed yet."""
+        scheduler = self.world.scheduler
+        return len(scheduler.waiting) + len(scheduler.prefilling)
 
     def claim(self, queue: deque[SimRequest]) -> None:
         """Take what there is room for, at most WINDOW requests, from the front of the queue."""

@@ -60,7 +60,6 @@ class Figures:
         telemetry.set(signals.REQUESTS, len(scheduler.decoding), state="running")
         telemetry.set(signals.REQUESTS, len(scheduler.prefilling), state="prefilling")
         telemetry.set(signals.REQUESTS, len(scheduler.waiting), state="waiting")
-        telemetry.set(signals.PLACES, scheduler.num_places)
         is_plain = status.mode is not Mode.SPECULATIVE
         telemetry.set(signals.MODE_SPECULATIVE, float(not is_plain))
         for reason in signals.MODE_REASONS:

@@ -84,11 +84,6 @@ class Scheduler(Generic[R]):
         return self._pool.num_blocks - self._pool.num_free
 
     @property
-    def num_places(self) -> int:
-        """Requests that may run at once."""
-        return self._max_running
-
-    @property
     def num_free_places(self) -> int:
         """Requests that could be taken and admitted now."""
         if self._ready or self._pool.num_free == 0:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.chart.plants import images as image_plants
 from tests.chart.plants import life as life_plants
+from tests.chart.plants import metrics as metric_plants
 from tests.chart.plants import mounts as mount_plants
 from tests.chart.plants import network as network_plants
 from tests.chart.plants import pods as pod_plants
@@ -14,7 +15,18 @@ from tests.chart.plants import secrets as secret_plants
 from tests.chart.plants import settings as setting_plants
 from tests.chart.plants import watched as watched_plants
 from tests.chart.plants.spoiling import Plant, Plants, Policy
-from tests.chart.policies import images, life, mounts, network, pods, references, secrets, settings, watched
+from tests.chart.policies import (
+    images,
+    life,
+    metrics,
+    mounts,
+    network,
+    pods,
+    references,
+    secrets,
+    settings,
+    watched,
+)
 from tests.chart.renders import CHART, Render, renders
 
 MODULES = {
@@ -27,6 +39,7 @@ MODULES = {
     watched: watched_plants,
     network: network_plants,
     settings: setting_plants,
+    metrics: metric_plants,
 }
 POLICIES: list[Policy] = [policy for module in MODULES for policy in module.POLICIES]
 PLANTS: Plants = [pair for plants in MODULES.values() for pair in plants.PLANTS]

@@ -30,7 +30,7 @@ volumeMounts:
 {{- define "adaserve.mounts" -}}
 - {name: tmp-{{ .service }}, mountPath: /tmp}
 {{- if .config.sharedMemory }}
-- {name: shm, mountPath: /dev/shm}
+- {name: shm-{{ .service }}, mountPath: /dev/shm}
 {{- end }}
 {{- if include "adaserve.redisSecret" .root }}
 - {name: redis-{{ .service }}, mountPath: /run/secrets/adaserve/redis, readOnly: true}

@@ -10,7 +10,8 @@
 {{/* Any image: (dict "root" $ "image" {registry, repository, tag, digest}). */}}
 {{- define "adaserve.otherImage" -}}
 {{- $image := .image -}}
-{{ .root.Values.global.imageRegistry | default $image.registry }}/{{ $image.repository }}
+{{- with .root.Values.global.imageRegistry | default $image.registry }}{{ . }}/{{ end -}}
+{{ $image.repository }}
 {{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag }}{{ end -}}
 {{- end }}
 

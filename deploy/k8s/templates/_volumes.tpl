@@ -1,13 +1,15 @@
-{{/* Of a pod: (dict "root" $ "service" … "config" … "services" […]). Each service has its own password and /tmp.
+{{/* Of a pod: (dict "root" $ "service" … "services" […]). Each service has its own password, /tmp and /dev/shm.
 Files of Secrets are the group's to read, which is the pod's fsGroup, and nobody else's. */}}
 {{- define "adaserve.volumes" -}}
-{{- range .services }}
-- {name: tmp-{{ . }}, emptyDir: {sizeLimit: {{ $.config.tmpSize }}}}
-{{- end }}
-{{- with .config.sharedMemory }}
-- {name: shm, emptyDir: {medium: Memory, sizeLimit: {{ . }}}}
-{{- end }}
 {{- range $service := .services }}
+{{- $config := include "adaserve.config" (dict "root" $.root "service" $service) | fromYaml }}
+- {name: tmp-{{ $service }}, emptyDir: {sizeLimit: {{ $config.tmpSize }}}}
+{{- with $config.sharedMemory }}
+- {name: shm-{{ $service }}, emptyDir: {medium: Memory, sizeLimit: {{ . }}}}
+{{- end }}
+{{- with $config.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
 {{- with include "adaserve.redisSecret" $.root }}
 - name: redis-{{ $service }}
   secret:
@@ -41,7 +43,4 @@ Files of Secrets are the group's to read, which is the pod's fsGroup, and nobody
 {{- end }}
 {{- end }}
 {{- include "adaserve.modelVolumes" . }}
-{{- with .config.extraVolumes }}
-{{ toYaml . }}
-{{- end }}
 {{- end }}

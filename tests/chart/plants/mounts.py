@@ -12,7 +12,7 @@ def nobodys_volume(render: Render) -> None:
 
 
 def other_key(render: Render) -> None:
-    volume(render, "gateway", "secret")["secret"]["items"] = [{"key": "other", "path": "x"}]
+    volume(render, "redis", "configMap")["configMap"]["items"] = [{"key": "other", "path": "x"}]
 
 
 def same_place(render: Render) -> None:

@@ -35,8 +35,9 @@ def is_an_image_of_the_values(render: Render) -> list[str]:
 
 def _ours(part: str, render: Render) -> bool:
     """Our images are called after their service, and their tag is the release's."""
-    version = {d["metadata"].get("labels", {}).get("app.kubernetes.io/version") for d in render.documents}
-    return part in version or part in {f"adaserve-{s}" for s in ("gateway", "drafter", "selector", "verifier")}
+    versions = {d["metadata"].get("labels", {}).get("app.kubernetes.io/version") for d in render.documents}
+    versions |= {f"{version}{render.values['image']['cudaSuffix']}" for version in versions}
+    return part in versions or part in {f"adaserve-{s}" for s in ("gateway", "drafter", "selector", "verifier")}
 
 
 def strings(value: object) -> Iterator[str]:

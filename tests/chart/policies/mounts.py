@@ -9,7 +9,7 @@ from tests.chart.renders import SERVICES, Document, Pod, Render
 
 
 def external_names(render: Render) -> set[str]:
-    """What the values declare to be somebody else's: `existing…`, `…Secret`, `claim` and `pvc://claim/…`."""
+    """What the values declare to be somebody else's: `existing…`, `…Secret`, a volume's source, `pvc://claim/…`."""
     return set(_declared(render.values))
 
 
@@ -21,7 +21,7 @@ def _declared(values: object, key: str = "") -> Iterator[str]:
         for inner in values:
             yield from _declared(inner, key)
     elif isinstance(values, str) and values:
-        if re.search(r"^existing|Secret(Name)?$|^(claimName|configMap|pullSecrets|imagePullSecrets)$", key):
+        if re.search(r"^existing|Secret$|^secretName$|^(claimName|configMap|pullSecrets|imagePullSecrets)$", key):
             yield values
         yield from re.findall(r"^pvc://([^/]+)", values)
 

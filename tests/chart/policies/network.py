@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tests.chart.policies.pods import TALKS_TO_THE_API
 from tests.chart.policies.references import ports_of
 from tests.chart.reach import ANY, OUTSIDE, Edge, inner_edges, outer_edges, policies_of
-from tests.chart.renders import COMPONENT, SERVICES, Document, Pod, Render, matches, where
+from tests.chart.renders import COMPONENT, SERVICES, Document, Pod, Render, matches, merged, where
 
 DNS = 53
 API_SERVER = (443, 6443)  # its Service's port and its own: policies are applied to either, by network plugin
@@ -56,9 +56,9 @@ def opens_nothing_else_inside(render: Render) -> list[str]:
 
 
 def opens_nothing_else_outside(render: Render) -> list[str]:
-    """Ways out beyond the needed ones, and ways in beyond clients to the gateway and scrapes."""
+    """Ways out beyond the needed ones, and ways in beyond clients to the gateway, scrapes and what values open."""
     extra = outer_edges(render) - needed_outside(render) - _scrapes(render)
-    extra -= {Edge(pod.component, OUTSIDE, port) for pod in render.pods() for port in _declared(render)}
+    extra -= _declared(render)
     return [f"{edge.source} may reach {edge.target}:{edge.port}, and need not" for edge in sorted(extra)]
 
 
@@ -118,11 +118,16 @@ def _scrapes(render: Render) -> set[Edge]:
     }
 
 
-def _declared(render: Render) -> set[int]:
-    """Ports that an example opens besides, in words of its own: `networkPolicy.*extraEgress*`."""
-    network = render.values.get("networkPolicy") or {}
-    rules = [rule for key, value in network.items() if "extraegress" in key.lower() for rule in value or []]
-    return {port["port"] for rule in rules if isinstance(rule, dict) for port in rule.get("ports") or []}
+def _declared(render: Render) -> set[Edge]:
+    """What an example opens in so many words: `extraEgress` of a service, `from` of the chart's own parts."""
+    found = set()
+    for pod in render.pods():
+        service = merged(render.values["defaults"], render.values["services"].get(pod.component) or {})
+        rules = service["networkPolicy"]["extraEgress"] if pod.component in SERVICES else []
+        found |= {Edge(pod.component, OUTSIDE, port["port"]) for rule in rules for port in rule.get("ports") or []}
+        if (render.values["networkPolicy"].get(pod.component) or {}).get("from"):
+            found |= {Edge(OUTSIDE, pod.component, port) for port in ports_of(pod).values()}
+    return found
 
 
 def _named(render: Render, pod: Pod) -> set[tuple[str, int]]:

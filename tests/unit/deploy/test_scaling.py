@@ -1,4 +1,4 @@
-"""The triggers of the chart's values: they ask for what there is, and say the right numbers, also without traffic."""
+"""The triggers of the chart's values ask for what there is, and say the right numbers, also without traffic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from bench.scaling.gauges import VALUES as SIMULATED
-from bench.scaling.rules import Rules, Trigger, read_rules
+from bench.scaling.rules import VALUES, Behavior, Rules, Trigger, read_rules
 from shared.signals import METRICS, SERVICES
 from tests.unit.deploy.promql import asked, complaints, series
 from tests.unit.deploy.test_rules import needs_promtool, run
@@ -48,7 +48,7 @@ def test_each_service_scales_on_what_the_architecture_says() -> None:
         "gateway": {"streams", "cpu"},
         "drafter": {"busy", "queueWait"},
         "selector": {"queueWait", "cpu"},
-        "verifier": {"waiting", "places", "kv", "attainment"},
+        "verifier": {"waiting", "running", "kv", "attainment"},
     }
 
 
@@ -61,7 +61,7 @@ def test_a_metric_that_a_trigger_asks_a_service_for_is_recorded_by_it() -> None:
     of = {name: metric for name, (metric, _) in series().items()}
     names = {found.name for param in QUERIES for found in asked(param.values[2].query)}
     assert {of[name].name for name in names} <= METRICS.keys()
-    assert "adaserve_places" in names
+    assert "adaserve_queue_requests" in names
 
 
 CELL = {
@@ -71,9 +71,8 @@ CELL = {
     'adaserve_queue_requests{tier="1"}': [5, 5],  # every gateway tells the same
     'adaserve_queue_requests{tier="2"}': [2, 1],  # … or a little later
     'adaserve_requests{state="waiting"}': [1, 0],
-    'adaserve_requests{state="prefilling"}': [3, 1],
+    'adaserve_requests{state="prefilling"}': [1, 1],
     'adaserve_requests{state="running"}': [28, 16],
-    "adaserve_places": [64, 64],
     'adaserve_kv_blocks{state="used"}': [30, 50],
     'adaserve_kv_blocks{state="total"}': [100, 100],
 }
@@ -91,8 +90,8 @@ SAYS = {
     ("drafter", "busy"): 0.75,
     ("drafter", "queueWait"): 0.02,
     ("selector", "queueWait"): 0.005,
-    ("verifier", "waiting"): 12.0,
-    ("verifier", "places"): 0.75,
+    ("verifier", "waiting"): 5.0,
+    ("verifier", "running"): 46.0,
     ("verifier", "kv"): 0.8,
     ("verifier", "attainment"): 0.03,
 }
@@ -123,9 +122,8 @@ def told(tmp_path: Path, inputs: list[dict[str, str]], expected: dict[tuple[str,
         for (service, name), value in expected.items()
     ]
     file = tmp_path / "triggers.yaml"
-    file.write_text(
-        yaml.safe_dump({"tests": [{"interval": "15s", "input_series": inputs, "promql_expr_test": tests}]})
-    )
+    case = {"interval": "15s", "input_series": inputs, "promql_expr_test": tests}
+    file.write_text(yaml.safe_dump({"tests": [case]}))
     run("test", "rules", str(file))
 
 
@@ -139,8 +137,7 @@ def test_triggers_say_what_the_cell_does(tmp_path: Path) -> None:
 @needs_promtool
 def test_without_traffic_every_trigger_says_nought_and_none_says_nothing(tmp_path: Path) -> None:
     still = dict.fromkeys(COUNTERS, 0.0) | {
-        name: [0 for _ in value] for name, value in CELL.items() if name.split("{")[0] not in
-        ("adaserve_info", "adaserve_places") and "total" not in name
+        name: [0 for _ in value] for name, value in CELL.items() if "_info" not in name and "total" not in name
     }  # fmt: skip
     told(tmp_path, scraped(still), dict.fromkeys(SAYS, 0.0))
 
@@ -159,11 +156,8 @@ def test_drafters_are_never_asked_to_outnumber_verifiers(tmp_path: Path) -> None
 @needs_promtool
 def test_missed_targets_ask_for_twice_as_many_verifiers_at_most(tmp_path: Path) -> None:
     missed = {'adaserve_slo_requests_total{met="true"}': 0.0}
-    told(
-        tmp_path,
-        scraped(missed),
-        {("verifier", "attainment"): 2 * RULES["verifier"].triggers["attainment"].target},
-    )
+    most = 2 * RULES["verifier"].triggers["attainment"].target
+    told(tmp_path, scraped(missed), {("verifier", "attainment"): most})
 
 
 def test_targets_are_numbers_that_kubernetes_takes() -> None:
@@ -173,3 +167,67 @@ def test_targets_are_numbers_that_kubernetes_takes() -> None:
         assert math.isfinite(trigger.target)
         assert rules.min <= rules.max
         assert trigger.target * 1000 == pytest.approx(round(trigger.target * 1000)), "finer than a thousandth"
+
+
+RENDERS = VALUES.parent / "renders"
+
+
+def rendered(example: str, kind: str) -> list[dict[str, Any]]:
+    """Objects of a kind in the committed render of an example."""
+    text = (RENDERS / f"{example}.yaml").read_text(encoding="utf-8")
+    return [found for found in yaml.safe_load_all(text) if found and found["kind"] == kind]
+
+
+def component(found: dict[str, Any]) -> str:
+    """Of which service it is."""
+    name: str = found["metadata"]["labels"]["app.kubernetes.io/component"]
+    return name
+
+
+def test_keda_asks_what_the_values_say_with_the_labels_of_the_release() -> None:
+    scaled = {component(found): found["spec"] for found in rendered("keda", "ScaledObject")}
+    [namespace] = {found["metadata"]["namespace"] for found in rendered("keda", "ScaledObject")}
+    assert scaled.keys() == set(SERVICES)
+    for service, spec in scaled.items():
+        of_prometheus = [one["metadata"] for one in spec["triggers"] if one["type"] == "prometheus"]
+        labels = f'cell="default",namespace="{namespace}"'
+        triggers = [trigger for trigger in RULES[service].active.values() if trigger.query]
+        assert {(one["query"], float(one["threshold"])) for one in of_prometheus} == {
+            (query(trigger, labels), trigger.target) for trigger in triggers
+        }
+        assert {one["ignoreNullValues"] for one in of_prometheus} == {"false"}
+        assert Behavior(**spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]) == RULES[service].behavior
+
+
+def test_without_keda_the_adapter_is_given_the_same_queries_by_the_names_that_are_asked_for() -> None:
+    [config] = [
+        yaml.safe_load(found["data"]["config.yaml"])
+        for found in rendered("hpa", "ConfigMap")
+        if found["metadata"]["name"].endswith("-adapter-rules")
+    ]
+    served = {rule["name"]["as"]: rule["metricsQuery"] for rule in config["externalRules"]}
+    asked_for = {
+        metric["external"]["metric"]["name"]: component(found)
+        for found in rendered("hpa", "HorizontalPodAutoscaler")
+        for metric in found["spec"]["metrics"]
+        if metric["type"] == "External"
+    }
+    assert served.keys() == asked_for.keys()
+    for name, service in asked_for.items():
+        assert served[name] in {query(trigger, "<<.LabelMatchers>>") for trigger in RULES[service].active.values()}
+    for rule in config["externalRules"]:
+        assert complaints(rule["seriesQuery"].partition('"')[2].partition('"')[0], {}) == []
+
+
+@pytest.mark.parametrize("example", ["keda", "hpa"])
+def test_what_is_scaled_has_no_number_of_replicas(example: str) -> None:
+    for found in rendered(example, "Deployment"):
+        if component(found) in SERVICES:
+            assert "replicas" not in found["spec"]
+
+
+def test_the_label_service_of_adaserve_info_survives_the_scrape() -> None:
+    [monitor] = rendered("keda", "ServiceMonitor")
+    [endpoint] = monitor["spec"]["endpoints"]
+    assert {"action": "labeldrop", "regex": "service"} in endpoint["relabelings"]
+    assert {"action": "replace", "targetLabel": "cell", "replacement": "default"} in endpoint["relabelings"]

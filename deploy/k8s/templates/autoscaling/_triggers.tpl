@@ -43,6 +43,11 @@ adaserve_scaling_{{ .service }}_{{ snakecase .name }}
 {{- if and $scaling.redisStreams (ne $scaling.engine "keda") -}}
 {{- fail (printf "%s.redisStreams: only engine=keda can ask Redis, this one is %s" $path $scaling.engine) -}}
 {{- end -}}
+{{- range $scaling.redisStreams -}}
+{{- if and (eq .count "streamLength") (regexMatch "^requests:[0-3]$" .stream) (gt (float64 .target) 7.0) -}}
+{{- fail (printf "%s.redisStreams: %s has at most 8 entries, so target=%v would never ask for more; at most 7" $path .stream .target) -}}
+{{- end -}}
+{{- end -}}
 {{- if eq .service "drafter" -}}
 {{- $verifier := include "adaserve.config" (dict "root" .root "service" "verifier") | fromYaml -}}
 {{- $most := ternary $verifier.replicas $verifier.autoscaling.max (eq $verifier.autoscaling.engine "none") -}}

@@ -22,7 +22,8 @@ def rules(*, stable_s: int = 0, up: int = 100, down: int = 100, most: int = 10) 
         behavior=Behavior(
             scaleUp=Direction(policies=[Policy(type="Percent", value=up, periodSeconds=60)]),
             scaleDown=Direction(
-                stabilizationWindowSeconds=stable_s, policies=[Policy(type="Percent", value=down, periodSeconds=60)]
+                stabilizationWindowSeconds=stable_s,
+                policies=[Policy(type="Percent", value=down, periodSeconds=60)],
             ),
         ),
     )
@@ -71,6 +72,11 @@ def test_it_shrinks_only_when_the_whole_window_would_have_done_with_less() -> No
     assert scaler.decide(0.0, 4, 4, {"each": 40.0}) == 4
     course = [scaler.decide(turn * SYNC_S, 4, 4, {"each": 10.0}) for turn in range(1, 6)]
     assert course == [4, 4, 4, 1, 1]
+
+
+def test_what_it_finds_at_first_is_kept_for_the_window() -> None:
+    scaler = Autoscaler(rules(stable_s=60))
+    assert [scaler.decide(turn * SYNC_S, 4, 4, {"each": 0.0}) for turn in range(6)] == [4, 4, 4, 4, 1, 1]
 
 
 def test_it_shrinks_no_faster_than_its_policy_lets_it() -> None:

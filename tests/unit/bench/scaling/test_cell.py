@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from bench.scaling.__main__ import run
-from bench.scaling.cell import Delays, Result
+from bench.scaling.cell import Delays, Standing
 from bench.scaling.drafters import Drafters
-from bench.scaling.gauges import Gauges
 from bench.scaling.loads import made
 from bench.scaling.pace import Pace
+from bench.scaling.result import Result
 from bench.scaling.sizing import Fixed, Sizes
 from bench.scaling.verifier import Model
 from bench.simulator.machines import hardware_named
@@ -37,9 +37,9 @@ class Planned:
     def begin(self) -> Sizes:
         return self.plan[0][1]
 
-    def sizes(self, now_s: float, sizes: Sizes, ready: Sizes, gauges: Gauges) -> Sizes:
-        self.seen.append((now_s, ready))
-        return [planned for from_s, planned in self.plan if from_s <= now_s][-1]
+    def sizes(self, standing: Standing) -> Sizes:
+        self.seen.append((standing.now_s, standing.ready))
+        return [planned for from_s, planned in self.plan if from_s <= standing.now_s][-1]
 
 
 def test_every_request_ends_with_all_its_tokens_and_time_never_runs_backwards() -> None:

@@ -18,8 +18,9 @@ def test_the_rules_are_the_charts_values_over_its_defaults() -> None:
     assert {name: trigger.target for name, trigger in rules.triggers.items()} == {
         name: trigger["target"] for name, trigger in own.items()
     }
-    assert rules.behavior.scaleDown.stabilizationWindowSeconds == (
-        values["defaults"]["autoscaling"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"]
+    assert (
+        rules.behavior.scaleDown.stabilizationWindowSeconds
+        == (values["defaults"]["autoscaling"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"])
     )
     assert scrape_period_s() == float(values["metrics"]["interval"].removesuffix("s"))
 

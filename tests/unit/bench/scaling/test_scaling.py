@@ -20,7 +20,9 @@ from bench.simulator.machines import hardware_named
 from bench.simulator.simulate import simulate
 from bench.simulator.systems import system_named
 
-SMALL = ["--seconds", "90", "--peak", "4", "--sizes", "1", "3", "--start", "20", "--start-drafter", "10", "--max", "4"]
+SMALL = [
+    "--seconds=90", "--peak=4", "--sizes", "1", "3", "--start=20", "--start-drafter=10", "--max=4"
+]  # fmt: skip
 
 
 def mean(outcomes: tuple[Outcome, ...], figure: str) -> float:
@@ -47,7 +49,7 @@ def test_a_stand_in_for_another_selection_is_noticed() -> None:
     assert mean(stand_in, "tpot_ms") > 1.3 * mean(real, "tpot_ms")
 
 
-def test_both_sides_come_from_one_run_and_a_plot_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_sides_come_from_one_run_and_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SMALL, "--json", "--plot", str(tmp_path / "scaling.svg")]) == 0
     lines = {told["sizing"]: told for told in map(json.loads, capsys.readouterr().out.splitlines())}
     assert list(lines) == ["fixed, 1", "fixed, 3", RULES, CPU]
