@@ -59,6 +59,7 @@ def serve(settings: VerifierSettings) -> None:
             owned_streams=[OwnedStream(bus.verify_stream)],
             healthy=pulse.healthy,
             on_recreated=bus.reset_hints,
+            keeps_library=True,
         )
         senses = Senses(
             clock_ms=lambda: time.monotonic() * 1000,
