@@ -46,7 +46,7 @@ def redis_url(environment: Mapping[str, str]) -> str | None:
 
 
 def bus_url(environment: Mapping[str, str], given: str | None = None) -> str | None:
-    """That Redis, or the one ``given``, as services reach it: a secret, with user, password and CA of the environment.
+    """That Redis, or the one ``given``, as services reach it: a secret, with what the environment adds.
 
     Raises ConfigurationError for files without a secret, and for user, password or CA without a Redis.
     """

@@ -15,8 +15,9 @@ from typing import Any, Generic, TypeVar
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
+from shared.errors import BusUnavailable
 from shared.failures import bus_errors, classify
 from shared.records import Argument
 
@@ -95,6 +96,20 @@ def load_library(client: Redis) -> None:
             present = 0
         if present < VERSION:
             execute(client, _LOAD)
+
+
+def has_library(client: Redis) -> bool:
+    """`load_library`, where this user may: False while the library is older, and others have to load it.
+
+    Raises BusUnavailable.
+    """
+    try:
+        load_library(client)
+    except BusUnavailable as error:
+        if not isinstance(error.__cause__, NoPermissionError):
+            raise
+        return False
+    return True
 
 
 async def aload_library(client: AsyncRedis) -> None:

@@ -20,7 +20,7 @@ from redis import Redis
 
 from shared.errors import BusUnavailable
 from shared.failures import bus_errors
-from shared.functions import Command, load_library
+from shared.functions import Command, has_library
 from shared.messages import ControlEvent
 from shared.replies import text
 from shared.scripts import call, forget_verifier
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
 AT_MS = "at_ms"
-"""The member's own clock when it beat: what is left of the key's life tells how far that is from Redis'."""
+"""The member's own clock when it beat, for whoever looks whether clocks agree."""
 _MAX_DESCRIPTION_BYTES = 1 << 16
 _LIBRARY_S = 1.0  # how long an older function library may stay, once a process of a release before has loaded it
 _MIN_STUCK_S = 5.0
@@ -66,7 +66,7 @@ class Heartbeat:
 
     `describe` gives the map that others read, `on_recreated` hears the name of each owned stream that Redis had
     forgotten (`HintReader.reset`). Both run in the heartbeat's thread. With `keeps_library` no older function
-    library stays for longer than a second: calls of this release are more than that one reads.
+    library stays for longer than a second, if this member may load one: it would misread calls of this release.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Heartbeat:
     def beat(self) -> None:
         """One beat: the library, then key, set, owned streams. Raises BusUnavailable."""
         if self._keeps_library and self._clock() >= self._library_due:
-            load_library(self._client)
+            has_library(self._client)
             self._library_due = self._clock() + _LIBRARY_S
         sent_at = self._clock()
         value: bytes = msgpack.packb({**self._describe(), AT_MS: round(time.time() * 1_000, 1)})
@@ -239,15 +239,13 @@ def live_members(client: Redis, keys: Keys, kind: Kind) -> dict[str, dict[str, A
     return {member: description for member, description in told.items() if description is not None}
 
 
-def clock_skew_ms(description: dict[str, Any], left_ms: int, redis_ms: float) -> float | None:
-    """How far a member's clock is ahead of Redis', in ms, too late by the time its beat was on its way.
+def clock_skew_ms(description: dict[str, Any], redis_ms: float) -> float | None:
+    """How far a live member's clock is ahead of Redis', in ms, to half a TTL: its beat is a TTL old at most.
 
-    ``left_ms`` is what is left of its key's life at ``redis_ms``. None where it tells no time (older releases).
+    None where it tells no time, as older releases do.
     """
     at = description.get(AT_MS)
-    if not isinstance(at, int | float) or left_ms < 0:
-        return None
-    return float(at) - (redis_ms - (HEARTBEAT_TTL_MS - left_ms))
+    return float(at) - redis_ms + HEARTBEAT_TTL_MS / 2 if isinstance(at, int | float) else None
 
 
 def has_dead(client: Redis, keys: Keys, kind: Kind) -> bool:
