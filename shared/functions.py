@@ -3,12 +3,16 @@
 Redis functions survive FLUSHALL and travel with the data to replicas, unlike EVAL scripts; FUNCTION FLUSH or an
 empty server still loses them, so every caller goes through `call` or `acall`, which load the library and try once
 more. Trying again is safe there: "function not found" means that nothing ran.
+
+Where Redis has users, only the gateways' may load it (deploy/acl): the others wait for one of them, which calls a
+function twice a second and so soon finds the library missing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -82,6 +86,15 @@ def is_missing_function(reply: Any) -> bool:
     return isinstance(reply, ResponseError) and "Function not found" in str(reply)
 
 
+@contextmanager
+def _only_by_gateways() -> Iterator[None]:
+    """Raises BusUnavailable where this user may not load the library: a gateway will."""
+    try:
+        yield
+    except NoPermissionError as error:
+        raise BusUnavailable("the function library is missing or old, and a gateway has to load it") from error
+
+
 def load_library(client: Redis) -> None:
     """Loads the library where it is absent or older; a newer one, of a later release, is left in place.
 
@@ -95,7 +108,8 @@ def load_library(client: Redis) -> None:
                 raise
             present = 0
         if present < VERSION:
-            execute(client, _LOAD)
+            with _only_by_gateways():
+                execute(client, _LOAD)
 
 
 def has_library(client: Redis) -> bool:
@@ -122,7 +136,8 @@ async def aload_library(client: AsyncRedis) -> None:
                 raise
             present = 0
         if present < VERSION:
-            await aexecute(client, _LOAD)
+            with _only_by_gateways():
+                await aexecute(client, _LOAD)
 
 
 def call(client: Redis, request: Call[T]) -> T:

@@ -222,10 +222,11 @@ class Heartbeat:
             logger.warning("Redis is away: %s leaves by expiry", self._member)
 
 
-def live_members(client: Redis, keys: Keys, kind: Kind) -> dict[str, dict[str, Any]]:
+def live_members(client: Redis, keys: Keys, kind: Kind, *, forgets: bool = True) -> dict[str, dict[str, Any]]:
     """What each live member says about itself, by member. Raises BusUnavailable.
 
     The set forgets members that are gone, but never a verifier that still owns requests: others find these by it.
+    Who may only look, such as a drafter at verifiers, says ``forgets=False``.
     A member whose description cannot be read lives and is left out.
     """
     with bus_errors():
@@ -234,7 +235,8 @@ def live_members(client: Redis, keys: Keys, kind: Kind) -> dict[str, dict[str, A
             return {}
         values = client.mget([keys.heartbeat(kind, member) for member in members])
     found = dict(zip(members, values, strict=True))
-    _forget(client, keys, kind, [member for member, value in found.items() if value is None])
+    if forgets:
+        _forget(client, keys, kind, [member for member, value in found.items() if value is None])
     told = {member: described(value) for member, value in found.items()}
     return {member: description for member, description in told.items() if description is not None}
 

@@ -38,7 +38,7 @@ def serve(settings: DrafterSettings) -> None:
         reader = HintReader(connect(url, blocking=True), [keys.draft(member)])
         worker = Worker(
             reader,
-            DraftHandler(drafter, keys, telemetry, lambda: live_members(client, keys, "verifier")),
+            DraftHandler(drafter, keys, telemetry, lambda: live_members(client, keys, "verifier", forgets=False)),
             client=client,
             decode=DRAFT.decode,
             key=lambda message: (message.verifier, message.ring),
