@@ -76,7 +76,7 @@ def _remedy(error: BaseException, url: str) -> str:
 
 
 def _seen(look: Look, keys: Keys) -> Redis:
-    look.client.ping()
+    look.at("PING", lambda client: client.ping())
     before, missing = look.at("queues", _waiting, keys) or {}, _without_group(look, keys)
     time.sleep(BETWEEN_S)
     now = look.at("queues", _waiting, keys) or {}
@@ -98,7 +98,7 @@ def _seen(look: Look, keys: Keys) -> Redis:
         library=look.at("the function library", library_of),
         rights=look.at("ACL DRYRUN", rights_of, keys),
         refusals=look.at("ACL LOG", refusals) or (),
-        clock_s=_now_ms(look.client) / 1e3,
+        clock_s=look.at("TIME", lambda client: _now_ms(client) / 1e3),
         unasked=tuple(dict.fromkeys(look.unasked)),
     )
 

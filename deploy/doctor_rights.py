@@ -1,4 +1,4 @@
-"""`python -m deploy.doctor_rights`: what `adaserve doctor` tries for each service's user, from the table of `deploy.acl`.
+"""`python -m deploy.doctor_rights`: what `adaserve doctor` tries for each service's user, from `deploy.acl`.
 
 The command line is installed without this folder, so it has the table as commands, ready for ACL DRYRUN.
 """
@@ -16,11 +16,12 @@ from deploy.acl.users import USERS, User
 
 PLACE = Path(__file__).parents[1] / "cli" / "diagnosis" / "rights.json"
 REST: Mapping[str, str] = {
-    "evalsha": "", "expire": "1", "get": "", "hdel": "f", "hget": "f", "hincrby": "f 1", "hmget": "f", "hset": "f v",
-    "incrby": "1", "pexpire": "1", "sadd": "m", "set": "v", "srem": "m", "xack": "g 1", "xadd": "* f v",
-    "xclaim": "g c 1 1", "xdel": "1", "xgroup|create": "g 0", "xgroup|delconsumer": "g c", "xgroup|destroy": "g",
-    "xinfo|consumers": "g", "xpending": "g", "xrange": "- +", "xrevrange": "+ -", "xtrim": "MAXLEN 0", "zadd": "1 m",
-    "zrange": "0 -1", "zrangebyscore": "0 1", "zrem": "m", "zremrangebyscore": "0 1", "zscore": "m",
+    "evalsha": "", "expire": "1", "get": "", "hdel": "f", "hget": "f", "hincrby": "f 1", "hmget": "f",
+    "hset": "f v", "incrby": "1", "pexpire": "1", "sadd": "m", "set": "v", "srem": "m", "xack": "g 1",
+    "xadd": "* f v", "xclaim": "g c 1 1", "xdel": "1", "xgroup|create": "g 0", "xgroup|delconsumer": "g c",
+    "xgroup|destroy": "g", "xinfo|consumers": "g", "xpending": "g", "xrange": "- +", "xrevrange": "+ -",
+    "xtrim": "MAXLEN 0", "zadd": "1 m", "zrange": "0 -1", "zrangebyscore": "0 1", "zrem": "m",
+    "zremrangebyscore": "0 1", "zscore": "m",
 }  # fmt: skip
 """What follows the key of a command, the least that it takes."""
 BEFORE: Mapping[str, str] = {

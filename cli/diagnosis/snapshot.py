@@ -62,7 +62,7 @@ class Redis:
     rights: Mapping[str, Sequence[str] | None] | None = None
     """User of a service -> what it may not though it must, None where there is no such user; None: not known."""
     refusals: Sequence[Refusal] = ()
-    clock_s: float = 0.0
+    clock_s: float | None = None
     unasked: Sequence[str] = ()
     """What was not looked at, because the user of this look may not."""
 

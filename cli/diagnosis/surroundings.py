@@ -16,8 +16,9 @@ def clocks(snapshot: Snapshot) -> Iterator[Finding]:
     if snapshot.redis is None:
         return
     skews = dict(snapshot.redis.skews_s)
-    if snapshot.gateway_clock_s is not None and not any(name.startswith("gateway ") for name in skews):
-        skews["gateway"] = snapshot.gateway_clock_s - snapshot.redis.clock_s
+    here, there = snapshot.redis.clock_s, snapshot.gateway_clock_s
+    if here is not None and there is not None and not any(name.startswith("gateway ") for name in skews):
+        skews["gateway"] = there - here
     off = {name: skew_s for name, skew_s in skews.items() if abs(skew_s) > SKEW_S}
     for name, skew_s in off.items():
         kind, _, member = name.partition(" ")
