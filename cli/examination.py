@@ -42,7 +42,7 @@ def examined(
     keys = Keys(cell)
     answered = _ask_gateway(url, api_key, tenant, admin_key)
     redis, redis_error, redis_remedy = (None, None, "") if redis_url is None else examined_redis(redis_url, keys)
-    metrics, metrics_error = (None, "") if prometheus is None else examined_metrics(prometheus)
+    metrics, metrics_error = (None, "") if prometheus is None else examined_metrics(prometheus, cell)
     endpoints = [environment[name] for name in OTLP if environment.get(name)][:1]
     return Snapshot(
         url=url,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from cli.diagnosis.snapshot import Finding, Severity, Snapshot
+from cli.diagnosis.snapshot import Finding, Metrics, Severity, Snapshot
 from cli.plurals import counted
+
+AFTER_USE = ("_sum", "_count", "_bucket", "_total")  # some of these are there only once something was counted
 
 
 def scaling(snapshot: Snapshot) -> Iterator[Finding]:
-    """Every metric of a trigger has a value; no service was refused anything by Redis."""
+    """Every metric of a trigger is there, for this cell; no service was refused anything by Redis."""
     if snapshot.metrics_error:
         yield Finding(
             Severity.PROBLEM,
@@ -20,27 +22,45 @@ def scaling(snapshot: Snapshot) -> Iterator[Finding]:
         )
     if snapshot.metrics is None:
         return
-    is_missing = False
-    for service, names in snapshot.metrics.needed.items():
-        missing = [name for name in names if not snapshot.metrics.series.get(name)]
-        if missing:
-            is_missing = True
-            yield Finding(
-                Severity.PROBLEM,
-                "autoscaling",
-                f"Prometheus has no {', '.join(missing)}, by which the {service} is scaled",
-                f"how many {service}s there are does not follow the load",
-                f"scrape /metrics of every {service} (ServiceMonitor, PodMonitor), and load the recording rules "
-                "of deploy/k8s/files/rules; compare the labels that the trigger asks for",
-            )
-    if snapshot.metrics.needed and not is_missing:
-        asked = sum(len(names) for names in snapshot.metrics.needed.values())
-        yield Finding(Severity.FINE, "autoscaling", f"{counted(asked, 'metric')} of triggers have values")
+    found = [
+        finding
+        for service, names in snapshot.metrics.needed.items()
+        for finding in _of_service(snapshot.metrics, service, names, snapshot.cell)
+    ]
+    yield from found
+    if snapshot.metrics.needed and not found:
+        asked = {name for names in snapshot.metrics.needed.values() for name in names}
+        yield Finding(
+            Severity.FINE, "autoscaling", f"Prometheus has the {counted(len(asked), 'metric')} of triggers"
+        )
     if snapshot.metrics.refused:
         yield Finding(
             Severity.PROBLEM,
             "rights",
-            f"Redis has refused services {snapshot.metrics.refused:.0f} calls in ten minutes (NOPERM)",
+            f"Redis refused services {counted(round(snapshot.metrics.refused), 'call')} in ten minutes (NOPERM)",
             "what they were about to do was not done",
             "`adaserve doctor` with --redis, as the user operator, tells which user lacks what",
+        )
+
+
+def _of_service(metrics: Metrics, service: str, names: Sequence[str], cell: str) -> Iterator[Finding]:
+    absent = [name for name in names if not metrics.series.get(name, (0, 0))[1]]
+    if absent:
+        is_certain = len(absent) == len(names) or not all(name.endswith(AFTER_USE) for name in absent)
+        yield Finding(
+            Severity.PROBLEM if is_certain else Severity.WARNING,
+            "autoscaling",
+            f"Prometheus has no {', '.join(absent)}, by which the {service} is scaled",
+            f"how many {service}s there are does not follow the load",
+            "scrape /metrics of all services (ServiceMonitor or PodMonitor)"
+            + ("" if is_certain else "; in a new cell it comes with the first request"),
+        )
+    elsewhere = [name for name in names if name not in absent and not metrics.series[name][0]]
+    if elsewhere:
+        yield Finding(
+            Severity.WARNING,
+            "autoscaling",
+            f'Prometheus has {", ".join(elsewhere)}, but not with the label cell="{cell}"',
+            f"the triggers of the {service} ask for that label, and get nothing",
+            "put it on the targets, as the chart's monitors do, or set metrics.matchLabels to those there are",
         )

@@ -69,10 +69,13 @@ class Redis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
-    """What Prometheus has. ``needed``: service -> metrics its triggers name; ``series``: how many each has now."""
+    """What Prometheus has. ``needed``: service -> metrics that its triggers name.
+
+    ``series``: how many a metric has now with the cell's name for a label, and how many in all.
+    """
 
     needed: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    series: Mapping[str, int] = field(default_factory=dict)
+    series: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     refused: float = 0.0  # calls that Redis refused a service for want of a right, lately
 
 
