@@ -36,7 +36,10 @@ READY_S = 120.0
 
 @dataclass
 class LocalStack:
-    """``settings``: each service's ADASERVE_* variables without the prefix. ``environment``: others, for all."""
+    """``settings``: each service's ADASERVE_* variables without the prefix. ``environment``: others, for all.
+
+    ``trees``: services that run from other source trees than this one, and where these are.
+    """
 
     redis_url: str
     folder: Path
@@ -44,6 +47,7 @@ class LocalStack:
     environment: Mapping[str, str]
     ports: dict[str, int] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    trees: dict[str, Path] = field(default_factory=dict)
     _logs: list[IO[bytes]] = field(default_factory=list)
 
     @property
@@ -56,10 +60,14 @@ class LocalStack:
         self.ports.setdefault(name, free_port())
         variables = {"REDIS_URL": self.redis_url, "HTTP_PORT": str(self.ports[name]), **self.settings[name]}
         environment = {f"ADASERVE_{key}": value for key, value in variables.items()}
+        tree = self.trees.get(name)
+        if tree is not None:
+            environment["PYTHONPATH"] = str(tree)
         log = (self.folder / f"{name}.log").open("ab")
         self._logs.append(log)
         self.processes[name] = subprocess.Popen(
             [sys.executable, "-m", module or f"services.{name}"],
+            cwd=tree,
             env={**inherited_environment(), **self.environment, **environment},
             stdin=subprocess.DEVNULL,
             stdout=log,
