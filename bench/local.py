@@ -165,9 +165,11 @@ def local_stack(
     draft: str = DRAFT,
     environment: Mapping[str, str] | None = None,
     modules: Mapping[str, str] | None = None,
+    data_dir: Path | None = None,
 ) -> Iterator[LocalStack]:
     """A stack that is ready, and stopped at the end. ``settings`` per service override the defaults; ``modules``
-    are started in place of services. Unless told otherwise it serves every request, however late."""
+    are started in place of services. Unless told otherwise it serves every request, however late. With ``data_dir``
+    Redis keeps its append-only file there."""
     chosen = {
         name: dict((settings or {}).get(name, {})) for name in ("selector", "drafter", "verifier", "gateway")
     }
@@ -176,7 +178,7 @@ def local_stack(
     chosen["verifier"].setdefault("TARGET", target)
     chosen["drafter"].setdefault("DRAFT", draft)
     chosen["verifier"].setdefault("DRAIN_S", "0")  # nobody would take over from it
-    with tempfile.TemporaryDirectory(prefix="ada-logs-") as folder, EmbeddedRedis() as redis:
+    with tempfile.TemporaryDirectory(prefix="ada-logs-") as folder, EmbeddedRedis(data_dir=data_dir) as redis:
         stack = LocalStack(redis.url, Path(folder), chosen, environment or {})
         try:
             for name in chosen:
