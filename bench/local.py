@@ -168,8 +168,8 @@ def local_stack(
     data_dir: Path | None = None,
 ) -> Iterator[LocalStack]:
     """A stack that is ready, and stopped at the end. ``settings`` per service override the defaults; ``modules``
-    are started in place of services. Unless told otherwise it serves every request, however late. With ``data_dir``
-    Redis keeps its append-only file there."""
+    are started in place of services. Unless told otherwise it serves every request, however late. Redis keeps an
+    append-only file only where it is given a ``data_dir``."""
     chosen = {
         name: dict((settings or {}).get(name, {})) for name in ("selector", "drafter", "verifier", "gateway")
     }

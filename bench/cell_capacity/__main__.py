@@ -2,11 +2,11 @@
 
     python -m bench.cell_capacity [--seconds 6] [--share 0.5] [--json]
 
-From a checkout: the models are tables that take their time asleep, everything else is the real system, with Redis on
-a unix socket and its append-only file on. Each window is one load of one shape of trees; the CPU time of Redis' main
-thread (INFO cpu) over the windows is split, by least squares, into what a second of an idle cell costs, an iteration,
-a row of its commit, a drafted node, and a request. One core is all that a Redis primary has for commands. Another
-processor, TLS and a slow disk cost more: measure there.
+From a checkout: the models are tables that take their time asleep, everything else is the real system, with Redis
+on a unix socket and its append-only file on. Each window is one load of one shape of trees; the CPU time of Redis'
+main thread (INFO cpu) over the windows is split, by least squares, into what a second of an idle cell costs, an
+iteration, a row of its commit, a drafted node, and a request. A Redis primary has one core for commands.
+Another processor, TLS and a slow disk cost more: measure there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ EXAMPLES = (
 
 
 def loads() -> list[Load]:
-    """Shapes by numbers of requests; short and long answers in turn, so that requests and iterations tell apart."""
+    """Shapes by numbers of requests; short and long answers in turn, to tell requests from iterations."""
     return [
         Load(running=running, tokens=TOKENS[(number + shape) % 2], depth=depth, width=width)
         for shape, (depth, width) in enumerate(SHAPES)
@@ -61,13 +61,13 @@ def report(costs: Costs, windows: Sequence[tuple[Load, Window]], share: float) -
     )
     print(f"with {share:.0%} of Redis' core, answers of {EXAMPLES[0].output:.0f} tokens:")
     for example in EXAMPLES:
-        most = capacity(costs, example, share)
+        most, each = capacity(costs, example, share), redis_us(costs, example) / 1e6
         print(
             f"  {example.name}: {example.running} at a time, {example.step_ms:.0f} ms a step, of each "
             f"{example.nodes:g} nodes and {example.tokens:g} tokens"
         )
         print(
-            f"    {redis_us(costs, example) / 1e6:.1%} of the core for each verifier, so {most.verifiers:.0f} of them, "
+            f"    {each:.1%} of the core for each verifier: {most.verifiers:.0f} of them, "
             f"{most.requests_per_s:.0f} requests/s, {most.tokens_per_s:,.0f} tokens/s"
         )
 
