@@ -23,7 +23,7 @@ DECIDING := $(addprefix bench/,introduction.py report.py simulator/economics.py 
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 BRISK     := tests/unit tests/conformance tests/fuzz  # side by side
-PROCESSES := tests/faults tests/e2e
+PROCESSES := tests/faults tests/e2e tests/upgrade
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test thorough check format flagship breaker optimality selection twin latency calibration \
