@@ -46,5 +46,5 @@ FUNCTIONS: Mapping[str, str] = {
     "read_keys": "api_keys api_keys_version",
     "write_keys": "api_keys api_keys_version",
 }
-"""Key classes that each function of the library declares. Redis asks for both rights on every one of them, and then
+"""Key classes that each function of the library declares. Redis asks for both rights on each of them, and then
 for the right of each command inside, with the caller's user: so a function is never more than its caller."""
