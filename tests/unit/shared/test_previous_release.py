@@ -16,8 +16,9 @@ from redis import Redis
 from shared import codec, inspection, messages
 from shared.functions import LIBRARY, VERSION, execute, library_version, load_library
 from shared.topics import Keys
+from tests.upgrade.mixed import library_of
 from tests.upgrade.record import PLACE
-from tests.upgrade.releases import previous_release
+from tests.upgrade.releases import ROOT, previous_release
 from tests.upgrade.scenario import bare, play
 
 GOLDEN = sorted((PLACE / "golden").glob("*.hex"))
@@ -76,6 +77,10 @@ def test_its_library_gives_way_and_it_leaves_this_one(redis_client: Redis) -> No
 def test_a_version_is_raised_with_every_change_of_the_library() -> None:
     if library_version(OLD_LIBRARY) == VERSION:
         assert OLD_LIBRARY == LIBRARY, "the functions have changed: raise VERSION in shared/scripts.lua"
+
+
+def test_the_library_of_a_tree_is_what_its_processes_load() -> None:
+    assert library_of(ROOT) == LIBRARY
 
 
 def test_no_key_has_changed_its_name() -> None:
