@@ -6,6 +6,8 @@ import logging
 import threading
 import time
 
+from redis import Redis
+
 from services.verifier.assembly import build_engine
 from services.verifier.bus import VerifierBus
 from services.verifier.engine import Senses
@@ -13,6 +15,7 @@ from services.verifier.generation import Generation
 from services.verifier.scheduler import Scheduler
 from services.verifier.settings import VerifierSettings
 from services.verifier.target import load_target
+from shared.functions import has_library
 from shared.health import HealthServer
 from shared.heartbeat import Heartbeat, Pulse, new_member
 from shared.process import on_signals, run
@@ -21,6 +24,8 @@ from shared.telemetry import configure
 from shared.topics import Keys
 
 logger = logging.getLogger(__name__)
+
+LIBRARY_AGAIN_S = 0.5
 
 
 def main() -> None:
@@ -32,7 +37,9 @@ def serve(settings: VerifierSettings) -> None:
     """Load the model, then verify. Raises ConfigurationError, and BusUnavailable at the start only."""
     url, keys, member = settings.bus_url, Keys(settings.cell), new_member(settings.name)
     with configure("verifier", member) as telemetry:
-        bus = VerifierBus(connect(url), connect(url, blocking=True), keys, member, max_labels=settings.max_labels)
+        client = connect(url)
+        await_library(client)
+        bus = VerifierBus(client, connect(url, blocking=True), keys, member, max_labels=settings.max_labels)
         bus.start()
         target = load_target(settings)
         stopping, is_over = drain_on_signals(settings.drain_s)  # not before: a signal during a long load ends it
@@ -59,6 +66,7 @@ def serve(settings: VerifierSettings) -> None:
             owned_streams=[OwnedStream(bus.verify_stream)],
             healthy=pulse.healthy,
             on_recreated=bus.reset_hints,
+            keeps_library=True,
         )
         senses = Senses(
             clock_ms=lambda: time.monotonic() * 1000,
@@ -83,6 +91,18 @@ def serve(settings: VerifierSettings) -> None:
                 engine.drain(is_over.is_set)
             finally:
                 health.stop()
+
+
+def await_library(client: Redis) -> None:
+    """Until the function library is of this release or later: an older one would misread commits.
+
+    As a user that may not load it, waits for a gateway of this release. Raises BusUnavailable.
+    """
+    if has_library(client):
+        return
+    logger.warning("the function library is of an older release: waiting for a gateway of this one to load it")
+    while not has_library(client):
+        time.sleep(LIBRARY_AGAIN_S)
 
 
 def drain_on_signals(budget_s: float) -> tuple[threading.Event, threading.Event]:
