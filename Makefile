@@ -24,13 +24,13 @@ DECIDING := $(addprefix bench/,introduction.py report.py scaling/autoscaler.py s
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 BRISK     := tests/unit tests/chart tests/conformance tests/fuzz  # side by side
-PROCESSES := tests/acl tests/faults tests/e2e tests/rehearsal
+PROCESSES := tests/acl tests/faults tests/e2e tests/rehearsal tests/upgrade
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test thorough check format flagship breaker optimality selection twin latency calibration \
   typical rivals breakdown keys fallback faults mutants kills storm redisfaults replacement leavers canaries noredis \
   overload gateway chaos conformance fuzz structured tracing console report drift rules dashboards receiver scan \
-  locks images containers rehearsal
+  locks images containers rehearsal upgrade capacity
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -136,6 +136,9 @@ leavers: install  ## clients that leave in every phase: KV, keys, memory afterwa
 canaries: install  ## words of clients in errors, logs, spans, metrics, dead letters, other answers; ARGS="--clients 10000"
 	$(BIN)/python -m tests.faults.canaries $(ARGS)
 
+upgrade: install  ## a cell of this release and the one before, rolled both ways under load; ARGS=--pair
+	$(BIN)/python -m tests.upgrade.campaign $(ARGS)
+
 noredis: install  ## five minutes without Redis at a gateway with keys and a policy; ARGS="--seconds 60"
 	$(BIN)/python -m tests.faults.without_redis $(ARGS)
 
@@ -209,6 +212,9 @@ typical: install  ## how far typical acceptance takes answers from the exact one
 
 tracing: install  ## CPU time of all services per token, one request in ten traced against none
 	$(BIN)/python -m bench.tracing $(ARGS)
+
+capacity: install  ## CPU time of Redis for an iteration, and what one cell can do; ARGS="--share 0.5 --json"
+	$(BIN)/python -m bench.cell_capacity $(ARGS)
 
 gateway: install  ## events a second of one gateway beside a bare SSE server; latency, memory, 2,000 idle streams
 	$(BIN)/python -m bench.gateway_load $(ARGS)

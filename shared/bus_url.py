@@ -8,7 +8,16 @@ from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 from shared.errors import ConfigurationError
 
 TLS = "rediss"
+PASSWORD_FILE, CA_FILE = "ADASERVE_REDIS_PASSWORD_FILE", "ADASERVE_REDIS_CA_FILE"
 MAX_SECRET_BYTES = 4_096
+
+
+def mounted(url: str, *, username: str | None, password_file: Path | None, ca_file: Path | None) -> str:
+    """`completed` by files. Raises ConfigurationError as it does, and for files that hold not what they should."""
+    password = None if password_file is None else secret_in(password_file, PASSWORD_FILE)
+    if ca_file is not None and not ca_file.is_file():
+        raise ConfigurationError(f"{CA_FILE}={str(ca_file)!r}: there is no such file")
+    return completed(url, username=username, password=password, ca_file=ca_file)
 
 
 def completed(url: str, *, username: str | None, password: str | None, ca_file: Path | None) -> str:

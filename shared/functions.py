@@ -112,6 +112,20 @@ def load_library(client: Redis) -> None:
                 execute(client, _LOAD)
 
 
+def has_library(client: Redis) -> bool:
+    """`load_library`, where this user may: False while the library is older, and others have to load it.
+
+    Raises BusUnavailable.
+    """
+    try:
+        load_library(client)
+    except BusUnavailable as error:
+        if not isinstance(error.__cause__, NoPermissionError):
+            raise
+        return False
+    return True
+
+
 async def aload_library(client: AsyncRedis) -> None:
     """`load_library` for an asyncio client."""
     with bus_errors():

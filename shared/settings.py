@@ -20,7 +20,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, Validation
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from shared.bus_url import completed, secret_in
+from shared.bus_url import mounted
 from shared.errors import ConfigurationError
 
 PREFIX = "ADASERVE_"
@@ -77,12 +77,11 @@ class ServiceSettings(BaseSettings):
     @property
     def bus_url(self) -> str:
         """`redis_url` with user, password and CA: a secret. Raises ConfigurationError, also for bad files."""
-        variable = f"{PREFIX}REDIS_PASSWORD_FILE"
-        password = None if self.redis_password_file is None else secret_in(self.redis_password_file, variable)
-        if self.redis_ca_file is not None and not self.redis_ca_file.is_file():
-            raise ConfigurationError(f"{PREFIX}REDIS_CA_FILE={str(self.redis_ca_file)!r}: there is no such file")
-        return completed(
-            self.redis_url, username=self.redis_username, password=password, ca_file=self.redis_ca_file
+        return mounted(
+            self.redis_url,
+            username=self.redis_username,
+            password_file=self.redis_password_file,
+            ca_file=self.redis_ca_file,
         )
 
 

@@ -10,6 +10,7 @@ PyTorch is larger than MAX_MB.
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tomllib
@@ -63,14 +64,18 @@ def size_of(root: Path) -> int:
     return sum(seen.values())
 
 
-def examined(name: str, bill: Path, syft: str) -> float:
-    """Writes the image's bill of materials, Debian's packages and Python's, as CycloneDX; its size in MB."""
+def examined(name: str, bill: Path, syft: str) -> tuple[float, int]:
+    """Writes the image's bill of materials, Debian's packages and Python's, as CycloneDX.
+
+    Returns the image's size in MB and how many components it has.
+    """
     container = output("buildah", "from", "--pull-never", name)
     try:
         root = Path(output("buildah", "mount", container))
         called = ("--source-name", name.partition(":")[0], "--source-version", name.rpartition(":")[2])
         run(syft, "scan", "--quiet", f"dir:{root}", *called, "--output", f"cyclonedx-json={bill}")
-        return size_of(root) / 1e6
+        components = json.loads(bill.read_text(encoding="utf-8"))["components"]
+        return size_of(root) / 1e6, sum(one["type"] == "library" for one in components)
     finally:
         output("buildah", "rm", container)
 
@@ -91,9 +96,10 @@ def main() -> None:
         sizes[service] = examined(
             name, given.out / f"{name.rpartition('/')[2].replace(':', '-')}.cdx.json", given.syft
         )
-    for service, megabytes in sizes.items():
-        sys.stdout.write(f"{name_of(given.registry, service, given.engine):<45} {megabytes:7.1f} MB\n")
-    large = [service for service in SMALL if sizes.get(service, 0) > MAX_MB]
+    for service, (megabytes, components) in sizes.items():
+        name = name_of(given.registry, service, given.engine)
+        sys.stdout.write(f"{name:<45} {megabytes:7.1f} MB, {components} components\n")
+    large = [service for service in SMALL if service in sizes and sizes[service][0] > MAX_MB]
     if large:
         sys.exit(f"larger than {MAX_MB} MB: {', '.join(large)}")
 

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from deploy.rehearsal import node, report, substitutions
 from deploy.rehearsal.campaign import Plan, rehearse
-from deploy.rehearsal.expected import questions
 from deploy.rehearsal.images import REPOSITORY
 from deploy.rehearsal.manifests import NAMESPACE, RehearsalError, Render
 
@@ -49,9 +48,11 @@ def main() -> None:
 
 def _rehearse(render: Render, chosen: argparse.Namespace) -> int:
     print(report.substitutions(substitutions.table(render)), flush=True)
+    from deploy.rehearsal.expected import questions  # torch: seconds, and not for the table
+
     asked = questions(CHART.parents[1] / "models" / "target", "float32", NUM_QUESTIONS, chosen.tokens)
     plan = Plan(num_clients=chosen.clients, hold_s=chosen.hold, late_s=chosen.late)
-    with tempfile.TemporaryDirectory(prefix="ada-rehearsal-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ada-rehearsal-", ignore_cleanup_errors=True) as folder:
         place = Path(chosen.keep or folder)
         result = asyncio.run(rehearse(render, place, plan, asked))
     print(f"\n{report.steps(result)}\n\n{report.summary(result)}")

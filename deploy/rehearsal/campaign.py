@@ -10,10 +10,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy.rehearsal.clients import Clients, Seen
+from deploy.rehearsal.clients import Clients, Question, Seen
 from deploy.rehearsal.edges import Edge
 from deploy.rehearsal.environment import contents
-from deploy.rehearsal.expected import Question
 from deploy.rehearsal.http_client import Connection
 from deploy.rehearsal.manifests import RehearsalError, Render
 from deploy.rehearsal.release import Release

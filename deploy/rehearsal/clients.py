@@ -10,11 +10,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.rehearsal.expected import Question
 from deploy.rehearsal.http_client import Connection
 
 AGAIN_S = 0.2
 PATH = "/v1/completions"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A prompt and the answer to it, token ids."""
+
+    prompt: list[int]
+    answer: list[int]
 
 
 @dataclass

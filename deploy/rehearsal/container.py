@@ -44,18 +44,12 @@ class Container:
         self._process: asyncio.subprocess.Process | None = None
         self._first = 0  # the pid, seen from here, of process 1 of its namespace
         self._is_killed = False
-        self.created = asyncio.Event()  # it runs, or could not be made
 
     async def start(self) -> None:
         """Returns when the command runs. Raises RehearsalError where it cannot be started."""
-        try:
-            await self._create()
-        finally:
-            self.created.set()
-
-    async def _create(self) -> None:
         setup = self.setup
         if not setup.root.exists():
+            (setup.root / setup.workdir.lstrip("/")).mkdir(parents=True)
             prepare_root(setup.root, setup.mounts, setup.links, files=setup.files, programs=setup.programs)
         inside = run_as(setup.user, setup.workdir, setup.environment, setup.command)
         start = setup.root.with_suffix(".sh")

@@ -6,7 +6,6 @@ Prompts at which another order of float32 sums could decide are left out: then e
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +13,13 @@ import torch
 
 from bench.prompts import source_prompts
 from bench.reference import Sampling, decode
+from deploy.rehearsal.clients import Question
 from shared.inference.loading import load_model
 from shared.tokenizer import load_tokenizer
 
 GREEDY = Sampling(seed=0, temperature=0.0)
 CLEAR = 2e-3  # between the best logit and the next: many times what packing changes (bench.ties)
 MAX_PROMPT = 48
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A prompt, token ids, and the answer to it."""
-
-    prompt: list[int]
-    answer: list[int]
 
 
 def questions(model: Path, dtype: str, count: int, max_tokens: int) -> list[Question]:

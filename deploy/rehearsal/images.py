@@ -16,6 +16,7 @@ from shared.embedded_redis import find_binary
 REPOSITORY = Path(__file__).resolve().parents[2]
 WORKDIR = "/opt/adaserve"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+REDIS_BIN = "/opt/redis/bin"
 SERVICES = ("gateway", "drafter", "selector", "verifier")
 
 
@@ -62,8 +63,8 @@ def _service() -> Image:
 def _redis() -> Image:
     server, client = Path(find_binary()), shutil.which("redis-cli") or shutil.which("valkey-cli")
     mounts, programs = [Mount(server, "/opt/redis/server", True)], {}
-    links = {f"/usr/local/bin/{name}-server": "/opt/redis/server" for name in ("redis", "valkey")}
-    clients = [f"/usr/local/bin/{name}-cli" for name in ("redis", "valkey")]
+    links = {f"{REDIS_BIN}/{name}-server": "/opt/redis/server" for name in ("redis", "valkey")}
+    clients = [f"{REDIS_BIN}/{name}-cli" for name in ("redis", "valkey")]
     if client is None:
         python, stand_in = _interpreter(), Path(__file__).with_name("redis_cli.py")
         mounts += [Mount(python, str(python), True), Mount(stand_in, "/opt/redis/cli.py", True)]
@@ -76,7 +77,7 @@ def _redis() -> Image:
         source=f"{server}; its client is {client or 'a stand-in, deploy/rehearsal/redis_cli.py'}",
         workdir="/data",
         uid=999,
-        environment={"PATH": PATH},
+        environment={"PATH": f"{REDIS_BIN}:{PATH}"},
         mounts=mounts,
         links=links,
         programs=programs,

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 from deploy.rehearsal.container import Container, Setup
 from deploy.rehearsal.environment import Identity
+from deploy.rehearsal.keeper import Keeper, Surroundings
 from deploy.rehearsal.manifests import Document, RehearsalError
 from deploy.rehearsal.network import Network
-from deploy.rehearsal.probes import Probe, Streak, ask
 
 GRACE_S = 30.0  # Kubernetes' default
-LEAST_AFTER_PRESTOP_S = 2.0  # however long preStop took
-BACK_OFF_S = 10.0  # before a container that has failed is started again; it doubles, up to five minutes
-MAX_BACK_OFF_S = 300.0
 
 MakeSetup = Callable[[Document, int], Setup]
 """From a container of the spec and the number of its start."""
 
 
 class Pod:
-    """``notes`` hears of what an operator would have to look into; ``exits`` has codes by container."""
+    """``note`` hears of what an operator would look into; ``remove`` is called at its end."""
 
     def __init__(
         self,
@@ -35,20 +29,20 @@ class Pod:
         network: Network,
         make_setup: MakeSetup,
         note: Callable[[str], None],
+        remove: Callable[[], None],
     ) -> None:
         self.identity = identity
         self.spec = spec
         self.annotations = dict(identity.annotations)
-        self.exits: dict[str, int] = {}
-        self.num_restarts = 0
+        self.failure: str | None = None  # why it can never run
         self.ready_since: float | None = None
         self.deleted_at: float | None = None
-        self._ending: asyncio.Task[None] | None = None
-        self._network, self._make_setup, self._note = network, make_setup, note
+        self._network, self._make_setup, self._note, self._remove = network, make_setup, note, remove
         self._pause: asyncio.subprocess.Process | None = None
-        self._current: dict[str, Container] = {}
-        self._ready: dict[str, bool] = {}
+        self._initial: dict[str, int] = {}
+        self._keepers = [self._keeper(container) for container in spec["containers"]]
         self._tasks: list[asyncio.Task[None]] = []
+        self._ending: asyncio.Task[None] | None = None
 
     @property
     def name(self) -> str:
@@ -61,39 +55,60 @@ class Pod:
     @property
     def is_ready(self) -> bool:
         """The condition: every container is, and it is not being deleted."""
-        names = [container["name"] for container in self.spec["containers"]]
-        return not self.is_terminating and all(self._ready.get(name) for name in names)
+        return not self.is_terminating and all(keeper.is_ready for keeper in self._keepers)
+
+    @property
+    def exits(self) -> dict[str, int]:
+        """Codes of containers that were told to end, and of initial ones that have ended, by name."""
+        ended = {keeper.name: keeper.exit_code for keeper in self._keepers}
+        return self._initial | {name: code for name, code in ended.items() if code is not None}
 
     @property
     def ports(self) -> dict[str, int]:
         """Named ones of all containers."""
-        return {
-            port["name"]: int(port["containerPort"])
-            for container in self.spec["containers"]
-            for port in container.get("ports", ())
-            if "name" in port
-        }
+        return {port["name"]: int(port["containerPort"]) for port in self._ports() if "name" in port}
 
     @property
     def all_ports(self) -> set[int]:
         """Every port that its containers name, by number."""
-        containers = self.spec["containers"]
-        return {int(port["containerPort"]) for container in containers for port in container.get("ports", ())}
+        return {int(port["containerPort"]) for port in self._ports()}
+
+    def _ports(self) -> list[Document]:
+        return [port for container in self.spec["containers"] for port in container.get("ports", ())]
 
     @property
     def network_file(self) -> Path:
         """The kernel's list of its connections."""
         return Path(f"/proc/{0 if self._pause is None else self._pause.pid}/net/tcp")
 
+    def _keeper(self, container: Document) -> Keeper:
+        around = Surroundings(
+            pod=self.name,
+            address=self.identity.ip,
+            ports=self.ports,
+            grace_s=float(self.spec.get("terminationGracePeriodSeconds", GRACE_S)),
+            is_terminating=lambda: self.is_terminating,
+            changed=self._changed,
+            note=self._note,
+        )
+        return Keeper(container, around, lambda number: self._create(container, number))
+
+    def _changed(self) -> None:
+        if not self.is_ready:
+            self.ready_since = None
+        elif self.ready_since is None:
+            self.ready_since = time.monotonic()
+
     def start(self) -> None:
         """In the background."""
         self._tasks.append(asyncio.create_task(self._guarded(self._run())))
 
-    async def _guarded(self, work: Any) -> None:
+    async def _guarded(self, work: Awaitable[None]) -> None:
         try:
             await work
         except (RehearsalError, RuntimeError, OSError) as error:
-            self._note(f"{self.name}: {error}")
+            self.failure = f"{self.name}: {error}"
+            self._note(self.failure)
 
     async def _run(self) -> None:
         self._pause = await asyncio.create_subprocess_exec(
@@ -105,8 +120,7 @@ class Pod:
         await self._network.join(self._pause.pid, self.identity.ip)
         for container in self.spec.get("initContainers", ()):
             await self._initialise(container)
-        for container in self.spec["containers"]:
-            self._tasks.append(asyncio.create_task(self._guarded(self._keep(container))))
+        self._tasks += [asyncio.create_task(self._guarded(keeper.run())) for keeper in self._keepers]
 
     def _has_network(self) -> bool:
         """Whether the pause process has left the node's namespace."""
@@ -116,90 +130,19 @@ class Pod:
 
     async def _initialise(self, spec: Document) -> None:
         """To its success. Raises RehearsalError when it fails: nothing that was rendered may need a second try."""
-        container = await self._new_container(spec, 0)
-        code = await container.wait()
-        self.exits[spec["name"]] = code
+        container = await self._create(spec, 0)
+        code = self._initial[spec["name"]] = await container.wait()
         if code:
             raise RehearsalError(f"init container {spec['name']} ended with {code}: {container.last_words()}")
 
-    async def _new_container(self, spec: Document, number: int) -> Container:
+    async def _create(self, spec: Document, number: int) -> Container:
         assert self._pause is not None
         container = Container(self._make_setup(spec, number), self._pause.pid)
-        self._current[spec["name"]] = container
         await container.start()
         return container
 
-    async def _keep(self, spec: Document) -> None:
-        """One container, started again whenever it ends, until the pod is deleted."""
-        pause_s = BACK_OFF_S
-        for number in range(1_000):
-            container = await self._new_container(spec, number)
-            watching = asyncio.create_task(self._guarded(self._watch(spec, container)))
-            code = await container.wait()
-            watching.cancel()
-            self._set_ready(spec["name"], False)
-            if self.is_terminating:
-                return
-            self.num_restarts += 1
-            self._note(f"{self.name}: {spec['name']} ended by itself with {code}: {container.last_words(300)}")
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, MAX_BACK_OFF_S)
-
-    async def _watch(self, spec: Document, container: Container) -> None:
-        """Startup first, then readiness and liveness side by side."""
-        probes = {kind: Probe.of(spec[kind]) for kind in _KINDS if kind in spec}
-        if (startup := probes.get("startupProbe")) is not None and not await self._has_started(startup, container):
-            self._note(f"{self.name}: {spec['name']} failed its startup probe and is killed")
-            await self._stop(spec, container)
-            return
-        if "readinessProbe" not in probes:
-            self._set_ready(spec["name"], True)
-        await asyncio.gather(
-            *(
-                self._poll(spec, probes[kind], container, is_liveness=kind == "livenessProbe")
-                for kind in ("readinessProbe", "livenessProbe")
-                if kind in probes
-            )
-        )
-
-    async def _has_started(self, probe: Probe, container: Container) -> bool:
-        streak = Streak(probe, holds=False)
-        async for is_good in self._answers(probe, container):
-            streak.heard(is_good)
-            if streak.has_spoken:
-                break
-        return streak.holds
-
-    async def _poll(self, spec: Document, probe: Probe, container: Container, *, is_liveness: bool) -> None:
-        streak = Streak(probe, holds=is_liveness)
-        async for is_good in self._answers(probe, container):
-            if is_liveness and self.is_terminating:
-                return
-            streak.heard(is_good)
-            if not is_liveness:
-                self._set_ready(spec["name"], streak.holds)
-            elif not streak.holds:
-                self._note(f"{self.name}: {spec['name']} failed its liveness probe and is killed")
-                await self._stop(spec, container)
-                return
-
-    async def _answers(self, probe: Probe, container: Container) -> Any:
-        """One after the other, at the probe's period."""
-        await asyncio.sleep(probe.delay_s)
-        while True:
-            began = time.monotonic()
-            yield await ask(probe, self.identity.ip, self.ports, container.execute)
-            await asyncio.sleep(max(0.0, probe.period_s - (time.monotonic() - began)))
-
-    def _set_ready(self, container: str, is_ready: bool) -> None:
-        self._ready[container] = is_ready
-        if not self.is_ready:
-            self.ready_since = None
-        elif self.ready_since is None:
-            self.ready_since = time.monotonic()
-
     def delete(self) -> asyncio.Task[None]:
-        """preStop, SIGTERM, and SIGKILL when the grace period is over. The task ends when the pod has."""
+        """Tell its containers to end. The task ends when the pod has."""
         if self._ending is None:
             self.deleted_at = time.monotonic()
             self.ready_since = None
@@ -207,47 +150,11 @@ class Pod:
         return self._ending
 
     async def _end(self) -> None:
-        specs = {container["name"]: container for container in self.spec["containers"]}
-        await asyncio.gather(
-            *(self._stop(specs[name], one) for name, one in self._current.items() if name in specs)
-        )
+        await asyncio.gather(*(keeper.stop() for keeper in self._keepers))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._pause is not None and self._pause.returncode is None:
             self._pause.kill()
             await self._pause.wait()
-
-    async def _stop(self, spec: Document, container: Container) -> None:
-        ends_at = time.monotonic() + float(self.spec.get("terminationGracePeriodSeconds", GRACE_S))
-        await container.created.wait()
-        if (hook := spec.get("lifecycle", {}).get("preStop")) is not None and container.exit_code is None:
-            await self._run_hook(spec["name"], hook, container, ends_at - time.monotonic())
-        container.signal(signal.SIGTERM)
-        try:
-            async with asyncio.timeout(max(LEAST_AFTER_PRESTOP_S, ends_at - time.monotonic())):
-                code = await container.wait()
-        except TimeoutError:
-            self._note(
-                f"{self.name}: {spec['name']} outlived its grace period: SIGKILL. {container.last_words(300)}"
-            )
-            container.signal(signal.SIGKILL)
-            code = await container.wait()
-        self.exits[spec["name"]] = code
-
-    async def _run_hook(self, name: str, hook: Mapping[str, Any], container: Container, grace_s: float) -> None:
-        (kind,) = hook
-        if kind == "sleep":
-            await asyncio.sleep(min(grace_s, float(hook["sleep"]["seconds"])))
-            return
-        if kind != "exec":
-            raise RehearsalError(f"{name}: preStop {kind} is not supported")
-        with contextlib.suppress(TimeoutError):
-            code = await container.execute(list(hook["exec"]["command"]), grace_s)
-            if code:
-                self._note(f"{self.name}: preStop of {name} ended with {code}: {container.last_words(300)}")
-            return
-        self._note(f"{self.name}: preStop of {name} took the whole grace period")
-
-
-_KINDS = ("startupProbe", "readinessProbe", "livenessProbe")
+        self._remove()

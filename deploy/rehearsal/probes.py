@@ -47,6 +47,11 @@ class Probe:
             failures=int(given.get("failureThreshold", 3)),
         )
 
+    def check(self, ports: Mapping[str, int]) -> None:
+        """Raises RehearsalError for a port that the pod does not have."""
+        if "port" in self.given:
+            port_number(self.given["port"], ports)
+
 
 class Streak:
     """Answers in a row of one kind; the verdict turns when there are enough of the other."""

@@ -98,7 +98,7 @@ class Release:
         for volume in spec.get("volumes", ()):
             volumes.make(volume)
         setups = Setups(spec, identity, self.render, folder, self._given(spec, identity), volumes)
-        return Pod(identity, spec, self._network, setups, self.notes.append)
+        return Pod(identity, spec, self._network, setups, self.notes.append, volumes.remove)
 
     def _given(self, spec: Document, identity: Identity) -> Given:
         """What the kubelet adds to each container."""

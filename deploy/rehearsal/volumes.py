@@ -23,6 +23,7 @@ class Volumes:
         group = pod_spec.get("securityContext", {}).get("fsGroup")
         self._group = None if group is None else int(group)
         self._paths: dict[str, Path] = {}
+        self._mounted: list[Path] = []
 
     def make(self, volume: Mapping[str, Any]) -> None:
         """Raises RehearsalError for a source that this node does not have, and for what is missing."""
@@ -45,14 +46,23 @@ class Volumes:
         """What a ``volumeMount`` mounts. Raises RehearsalError for a volume that the pod does not have."""
         if mount["name"] not in self._paths:
             raise RehearsalError(f"volumeMount {mount['name']}: the pod has no such volume")
-        path = self._paths[mount["name"]]
-        return path / mount["subPath"] if "subPath" in mount else path
+        path = self._paths[mount["name"]] / mount.get("subPath", "")
+        if not path.exists():
+            self._make_shared(path)
+        return path
+
+    def remove(self) -> None:
+        """What is in memory goes with the pod; files stay for whoever looks into them."""
+        for path in self._mounted:
+            subprocess.run(["/bin/umount", "--lazy", str(path)], check=False)
+        self._mounted.clear()
 
     def _make_empty(self, path: Path, given: Mapping[str, Any]) -> None:
         path.mkdir(parents=True)
         if given.get("medium") == "Memory":
             size = f"size={int(amount(str(given['sizeLimit'])))}" if "sizeLimit" in given else "size=50%"
             subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", size, "tmpfs", str(path)], check=True)
+            self._mounted.append(path)
         self._share(path)
 
     def _make_shared(self, path: Path) -> None:

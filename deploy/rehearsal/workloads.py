@@ -84,13 +84,15 @@ class Workload:
         self._revision += 1
 
     async def settle(self) -> None:
-        """Until it is as asked. Raises RehearsalError when that makes no progress in time."""
+        """Until it is as asked. Raises RehearsalError when a pod cannot run, or time is over."""
         deadline = time.monotonic() + float(self.document["spec"].get("progressDeadlineSeconds", DEADLINE_S))
         while not self.is_settled:
             if time.monotonic() > deadline:
                 raise RehearsalError(
                     f"{self.name}: {len(self.available)} of {self.replicas} pods available in time"
                 )
+            if (failure := next(filter(None, (pod.failure for pod in self.pods)), None)) is not None:
+                raise RehearsalError(failure)
             self._reconcile()
             await asyncio.sleep(LOOK_S)
 

@@ -113,6 +113,7 @@ class Gateway:
             lambda: {"model": settings.model_id},
             [OwnedStream(keys.tokens(member))],
             on_recreated=lambda _: self._from_thread(self._streams.on_recreated),
+            keeps_library=True,
         )
 
     def _new_parts(self) -> Parts:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from redis import Redis
+
 from services.verifier.assembly import build_engine
 from services.verifier.bus import VerifierBus
 from services.verifier.deletion_cost import DeletionCost, PodApi
@@ -17,6 +19,7 @@ from services.verifier.generation import Generation
 from services.verifier.scheduler import Scheduler
 from services.verifier.settings import VerifierSettings
 from services.verifier.target import load_target
+from shared.functions import has_library
 from shared.health import HealthServer
 from shared.heartbeat import Heartbeat, Pulse, new_member
 from shared.process import on_signals, run
@@ -25,6 +28,8 @@ from shared.telemetry import configure
 from shared.topics import Keys
 
 logger = logging.getLogger(__name__)
+
+LIBRARY_AGAIN_S = 0.5
 
 
 def main() -> None:
@@ -37,7 +42,9 @@ def serve(settings: VerifierSettings) -> None:
     url, keys, member = settings.bus_url, Keys(settings.cell), new_member(settings.name)
     pod = settings.own_pod
     with configure("verifier", member) as telemetry:
-        bus = VerifierBus(connect(url), connect(url, blocking=True), keys, member, max_labels=settings.max_labels)
+        client = connect(url)
+        await_library(client)
+        bus = VerifierBus(client, connect(url, blocking=True), keys, member, max_labels=settings.max_labels)
         bus.start()
         target = load_target(settings)
         stopping, is_over = drain_on_signals(settings.drain_s)  # not before: a signal during a long load ends it
@@ -64,6 +71,7 @@ def serve(settings: VerifierSettings) -> None:
             owned_streams=[OwnedStream(bus.verify_stream)],
             healthy=pulse.healthy,
             on_recreated=bus.reset_hints,
+            keeps_library=True,
         )
         senses = Senses(
             clock_ms=lambda: time.monotonic() * 1000,
@@ -89,6 +97,18 @@ def serve(settings: VerifierSettings) -> None:
                 engine.drain(is_over.is_set)
             finally:
                 health.stop()
+
+
+def await_library(client: Redis) -> None:
+    """Until the function library is of this release or later: an older one would misread commits.
+
+    As a user that may not load it, waits for a gateway of this release. Raises BusUnavailable.
+    """
+    if has_library(client):
+        return
+    logger.warning("the function library is of an older release: waiting for a gateway of this one to load it")
+    while not has_library(client):
+        time.sleep(LIBRARY_AGAIN_S)
 
 
 def told_cost(pod: PodApi | None, tokens: Callable[[], int]) -> AbstractContextManager[Any]:

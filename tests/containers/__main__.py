@@ -3,8 +3,8 @@
 Each gets what the compose file gives it, with Redis' TLS: environment, secrets of its own, user, no capability, a
 root that cannot be written. Redis is a container too, of Debian's redis-server, and lets in nobody but the ACL's
 users. They share a network namespace of their own, so nothing listens on this machine. A streamed completion is
-served, what the kernel says of each process is printed, and then each is asked to end. Exit code 1 where anything is
-not so.
+served, what the kernel says of each process is printed, and then each is asked to end. Exit code 1 where anything
+is not so.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def _asked(pod: Pod, url: str, *words: str) -> str:
 
 
 def _url(secrets: Path, tls: Path, user: str) -> str:
-    """Of Redis, for a user and over TLS; the certificate is for `redis`, by which this machine does not know it."""
+    """Of Redis, for a user and over TLS; its certificate is for a name that this machine does not know."""
     password = (secrets / user / "redis" / "password").read_text().strip()
     return f"rediss://{user}:{password}@{PLACE}?ssl_ca_certs={tls / 'ca.crt'}&ssl_check_hostname=false"
 

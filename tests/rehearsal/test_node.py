@@ -49,5 +49,5 @@ def test_who_does_not_end_is_killed_when_its_grace_is_over_and_that_is_told(tmp_
     assert seen["exits"] == {"sample": 137}
     assert 2.5 < seen["took_s"] < 6
     failed_hook, killed = seen["notes"]
-    assert "preStop of sample ended with 1" in failed_hook
+    assert "sample preStop ended with 1" in failed_hook
     assert "outlived its grace period" in killed

@@ -21,6 +21,7 @@ class FakePod:
         self.ready_since: float | None = None
         self.is_terminating = False
         self.ending: asyncio.Future[None] | None = None
+        self.failure: str | None = None
         self.exits: dict[str, int] = {}
         self.annotations: dict[str, str] = {}
 
@@ -132,6 +133,14 @@ async def test_a_stateful_set_waits_for_its_old_pod_to_end() -> None:
 async def test_no_progress_is_an_error() -> None:
     stage = Stage(strategy=SURGE, progressDeadlineSeconds=0.01)
     with pytest.raises(RehearsalError, match="0 of 2"):
+        await stage.workload.settle()
+
+
+async def test_a_pod_that_can_never_run_is_an_error_at_once() -> None:
+    stage = Stage(strategy=SURGE)
+    stage.turn()
+    stage.pods[1].failure = "no such image"
+    with pytest.raises(RehearsalError, match="no such image"):
         await stage.workload.settle()
 
 
