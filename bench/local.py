@@ -36,7 +36,10 @@ READY_S = 120.0
 
 @dataclass
 class LocalStack:
-    """``settings``: each service's ADASERVE_* variables without the prefix. ``environment``: others, for all."""
+    """``settings``: each service's ADASERVE_* variables without the prefix. ``environment``: others, for all.
+
+    ``trees``: services that run from other source trees than this one, and where these are.
+    """
 
     redis_url: str
     folder: Path
@@ -44,6 +47,7 @@ class LocalStack:
     environment: Mapping[str, str]
     ports: dict[str, int] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    trees: dict[str, Path] = field(default_factory=dict)
     _logs: list[IO[bytes]] = field(default_factory=list)
 
     @property
@@ -56,10 +60,14 @@ class LocalStack:
         self.ports.setdefault(name, free_port())
         variables = {"REDIS_URL": self.redis_url, "HTTP_PORT": str(self.ports[name]), **self.settings[name]}
         environment = {f"ADASERVE_{key}": value for key, value in variables.items()}
+        tree = self.trees.get(name)
+        if tree is not None:
+            environment["PYTHONPATH"] = str(tree)
         log = (self.folder / f"{name}.log").open("ab")
         self._logs.append(log)
         self.processes[name] = subprocess.Popen(
             [sys.executable, "-m", module or f"services.{name}"],
+            cwd=tree,
             env={**inherited_environment(), **self.environment, **environment},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -157,9 +165,11 @@ def local_stack(
     draft: str = DRAFT,
     environment: Mapping[str, str] | None = None,
     modules: Mapping[str, str] | None = None,
+    data_dir: Path | None = None,
 ) -> Iterator[LocalStack]:
     """A stack that is ready, and stopped at the end. ``settings`` per service override the defaults; ``modules``
-    are started in place of services. Unless told otherwise it serves every request, however late."""
+    are started in place of services. Unless told otherwise it serves every request, however late. Redis keeps an
+    append-only file only where it is given a ``data_dir``."""
     chosen = {
         name: dict((settings or {}).get(name, {})) for name in ("selector", "drafter", "verifier", "gateway")
     }
@@ -168,7 +178,7 @@ def local_stack(
     chosen["verifier"].setdefault("TARGET", target)
     chosen["drafter"].setdefault("DRAFT", draft)
     chosen["verifier"].setdefault("DRAIN_S", "0")  # nobody would take over from it
-    with tempfile.TemporaryDirectory(prefix="ada-logs-") as folder, EmbeddedRedis() as redis:
+    with tempfile.TemporaryDirectory(prefix="ada-logs-") as folder, EmbeddedRedis(data_dir=data_dir) as redis:
         stack = LocalStack(redis.url, Path(folder), chosen, environment or {})
         try:
             for name in chosen:

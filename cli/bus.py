@@ -40,13 +40,14 @@ class Bus:
 
 
 @contextmanager
-def running(url: str | None) -> Iterator[Bus]:
+def running(url: str | None, secret_url: str | None = None) -> Iterator[Bus]:
     """`url` when given, else an embedded server that ends with this block.
 
+    ``secret_url`` is the same with user, password and CA, which services put into it by themselves.
     Raises BusUnavailable when it does not answer, ConfigurationError when it is too old.
     """
     if url is not None:
-        version = check(url)
+        version = check(secret_url or url)
         yield Bus(url, f"Redis {version} at {without_password(url)}")
         return
     with EmbeddedRedis() as server:

@@ -13,7 +13,7 @@ from cli.diagnosis.snapshot import Finding, Severity
 from cli.exits import EXIT_FAILED, one_line_errors
 from cli.options import LOCAL, AdminKey, AsTenant, Url
 from cli.plurals import counted
-from cli.settings import API_KEY, inherited, redis_url
+from cli.settings import API_KEY, bus_url, inherited
 from shared.settings import EXIT_CONFIGURATION, PREFIX
 
 MARKS = {
@@ -32,6 +32,9 @@ def doctor(
     redis: Annotated[
         str | None, typer.Option(help="Look at Redis as well.", show_default="REDIS_URL, else it is not looked at")
     ] = None,
+    prometheus: Annotated[
+        str | None, typer.Option(help="URL of a Prometheus: look whether it has what autoscaling asks it for.")
+    ] = None,
     cell: Annotated[str, typer.Option(envvar=f"{PREFIX}CELL", help="Hash tag of all keys.")] = "default",
     as_json: Annotated[bool, typer.Option("--json", help="The findings as one object.")] = False,
 ) -> None:
@@ -45,7 +48,8 @@ def doctor(
             api_key=api_key,
             tenant=tenant,
             admin_key=admin_key,
-            redis_url=redis or redis_url(environment),
+            redis_url=bus_url(environment, redis),
+            prometheus=prometheus,
             cell=cell,
             environment=environment,
         )

@@ -1,33 +1,25 @@
-"""A snapshot of a deployment for `adaserve doctor`: asks gateway, Redis and this machine, and changes nothing."""
+"""A snapshot of a deployment for `adaserve doctor`: asks, and changes nothing."""
 
 from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-from redis.exceptions import RedisError
 
-from cli.bus import without_password
+from cli.bus_examination import examined_redis
 from cli.completion import error_code
-from cli.diagnosis.snapshot import Redis, Snapshot
+from cli.diagnosis.snapshot import Snapshot
+from cli.metrics_examination import examined_metrics
 from cli.settings import presented
-from shared.errors import BusUnavailable, ConfigurationError
-from shared.failures import bus_errors
-from shared.heartbeat import described
-from shared.replies import text
 from shared.settings import PREFIX
-from shared.streams import connect
-from shared.topics import NUM_TIERS, Keys, Kind
+from shared.topics import Keys
 
 TIMEOUT_S = 5.0
-BETWEEN_S = 1.0  # two looks at the queues
-KINDS: tuple[Kind, ...] = ("gateway", "verifier", "drafter", "selector")
 OPEN_PATHS = ("/live", "/ready")
 KEYED_PATHS = ("/v1/models",)
 ADMIN_PATHS = ("/admin/mode", "/admin/slo", "/admin/live")
@@ -42,16 +34,15 @@ def examined(
     tenant: str | None,
     admin_key: str | None,
     redis_url: str | None,
+    prometheus: str | None,
     cell: str,
     environment: Mapping[str, str],
 ) -> Snapshot:
     """Takes about a second. Raises ConfigurationError for what is no cell, no URL of Redis or no key."""
     keys = Keys(cell)
     answered = _ask_gateway(url, api_key, tenant, admin_key)
-    redis: Redis | None = None
-    redis_error = None
-    if redis_url is not None:
-        redis, redis_error = _ask_redis(redis_url, keys)
+    redis, redis_error, redis_remedy = (None, None, "") if redis_url is None else examined_redis(redis_url, keys)
+    metrics, metrics_error = (None, "") if prometheus is None else examined_metrics(prometheus, cell)
     endpoints = [environment[name] for name in OTLP if environment.get(name)][:1]
     return Snapshot(
         url=url,
@@ -60,6 +51,10 @@ def examined(
         has_key=bool(api_key),
         redis=redis,
         redis_error=redis_error,
+        redis_remedy=redis_remedy,
+        is_redis_local=redis_url is None or is_local(redis_url),
+        metrics=metrics,
+        metrics_error=metrics_error,
         otlp={endpoint: _reach(endpoint) for endpoint in endpoints},
         load=os.getloadavg()[0],
         cores=os.cpu_count() or 1,
@@ -99,45 +94,10 @@ def _date(response: httpx.Response) -> float | None:
         return None
 
 
-def _ask_redis(url: str, keys: Keys) -> tuple[Redis | None, str | None]:
-    try:
-        client = connect(url)
-    except ValueError as error:  # redis-py's, before it has asked anybody; what is no URL may hold a password
-        raise ConfigurationError(f"--redis or REDIS_URL is no URL of a Redis: {_one_line(error)}") from None
-    try:
-        with bus_errors():
-            before = _waiting(client, keys)
-            time.sleep(BETWEEN_S)
-            now = _waiting(client, keys)
-            seconds, micros = client.time()
-            info: dict[str, Any] = client.info()
-            found = Redis(
-                version=str(info.get("redis_version", "")),
-                info=info,
-                members={kind: _members(client, keys, kind) for kind in KINDS},
-                dead_letters=int(client.xlen(keys.dead)),
-                waiting={tier: (now[tier], now[tier] - before[tier]) for tier in now},
-                clock_s=seconds + micros / 1e6,
-            )
-    except (BusUnavailable, RedisError, ValueError) as error:
-        return None, f"Redis at {without_password(url)} does not answer: {_one_line(error)}"
-    finally:
-        client.close()
-    return found, None
-
-
-def _waiting(client: Any, keys: Keys) -> dict[int, int]:
-    return {
-        tier: int(client.xlen(keys.requests(tier))) + int(client.zcard(keys.waiting(tier)))
-        for tier in range(NUM_TIERS)
-    }
-
-
-def _members(client: Any, keys: Keys, kind: Kind) -> dict[str, dict[str, Any] | None]:
-    """Also those without a heartbeat, which others forget or take over from."""
-    names = sorted(text(name) for name in client.smembers(keys.members(kind)))
-    beats = client.mget([keys.heartbeat(kind, name) for name in names]) if names else []
-    return {name: None if beat is None else described(beat) or {} for name, beat in zip(names, beats, strict=True)}
+def is_local(redis_url: str) -> bool:
+    """Whether it is reached by a socket or the loopback, so that no network lies between."""
+    parts = urlsplit(redis_url)
+    return parts.scheme == "unix" or parts.hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def _reach(endpoint: str) -> str:

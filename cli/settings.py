@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 
+from shared.bus_url import CA_FILE, PASSWORD_FILE, mounted
 from shared.errors import ConfigurationError
 from shared.settings import PREFIX, ServiceSettings, unknown_variables
 
 SERVICES = ("gateway", "selector", "drafter", "verifier")
 API_KEY = f"{PREFIX}API_KEY"  # what our own commands present as clients; no service reads it
 REDIS_VARIABLES = (f"{PREFIX}REDIS_URL", "REDIS_URL")
+REDIS_USERNAME = f"{PREFIX}REDIS_USERNAME"
 
 # One thread per process: two stages that overlap with two threads each are three times slower than with one
 # (measured), because the spinning threads of one stage take the cores of the other.
@@ -40,6 +43,22 @@ def inherited() -> dict[str, str]:
 def redis_url(environment: Mapping[str, str]) -> str | None:
     """The Redis the operator named; None to find or start one."""
     return next((environment[name] for name in REDIS_VARIABLES if environment.get(name)), None)
+
+
+def bus_url(environment: Mapping[str, str], given: str | None = None) -> str | None:
+    """That Redis, or the one ``given``, as services reach it: a secret, with what the environment adds.
+
+    Raises ConfigurationError for files without a secret, and for user, password or CA without a Redis.
+    """
+    url = given or redis_url(environment)
+    files = {name: Path(environment[name]) for name in (PASSWORD_FILE, CA_FILE) if environment.get(name)}
+    username = environment.get(REDIS_USERNAME) or None
+    if url is None:
+        if username or files:
+            named = ", ".join(sorted([*files, *([REDIS_USERNAME] if username else [])]))
+            raise ConfigurationError(f"{named} without REDIS_URL: there is no Redis to give it to")
+        return None
+    return mounted(url, username=username, password_file=files.get(PASSWORD_FILE), ca_file=files.get(CA_FILE))
 
 
 def settings_of(service: str) -> type[ServiceSettings]:

@@ -53,7 +53,7 @@ def run(choices: Choices, console: Console) -> int:
     tenant = None if api_key else tenant_to_name(divided["gateway"].get(f"{PREFIX}POLICY_FILE"))
     voice = Voice(console)
     divided["verifier"][f"{PREFIX}DRAIN_S"] = "0"  # the gateway has drained before it: nobody waits any more
-    with bus.running(settings.redis_url(environment)) as redis:
+    with bus.running(settings.redis_url(environment), settings.bus_url(environment)) as redis:
         voice.say("up", redis.words)
         for service in divided:
             divided[service][f"{PREFIX}REDIS_URL"] = redis.url

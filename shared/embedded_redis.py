@@ -20,7 +20,7 @@ from types import TracebackType
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 
 from shared.errors import ConfigurationError
@@ -170,6 +170,8 @@ class EmbeddedRedis:
             while time.monotonic() < deadline and self._process is not None and self._process.poll() is None:
                 try:
                     return bool(client.ping())
+                except AuthenticationError:  # it is there, and its `aclfile` has switched the default user off
+                    return True
                 except RedisError:
                     time.sleep(0.005)
             return False

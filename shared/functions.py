@@ -3,20 +3,25 @@
 Redis functions survive FLUSHALL and travel with the data to replicas, unlike EVAL scripts; FUNCTION FLUSH or an
 empty server still loses them, so every caller goes through `call` or `acall`, which load the library and try once
 more. Trying again is safe there: "function not found" means that nothing ran.
+
+Where Redis has users, only the gateways' may load it (deploy/acl): the others wait for one of them, which calls a
+function twice a second and so soon finds the library missing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
+from shared.errors import BusUnavailable
 from shared.failures import bus_errors, classify
 from shared.records import Argument
 
@@ -81,6 +86,15 @@ def is_missing_function(reply: Any) -> bool:
     return isinstance(reply, ResponseError) and "Function not found" in str(reply)
 
 
+@contextmanager
+def _only_by_gateways() -> Iterator[None]:
+    """Raises BusUnavailable where this user may not load the library: a gateway will."""
+    try:
+        yield
+    except NoPermissionError as error:
+        raise BusUnavailable("the function library is missing or old, and a gateway has to load it") from error
+
+
 def load_library(client: Redis) -> None:
     """Loads the library where it is absent or older; a newer one, of a later release, is left in place.
 
@@ -94,7 +108,22 @@ def load_library(client: Redis) -> None:
                 raise
             present = 0
         if present < VERSION:
-            execute(client, _LOAD)
+            with _only_by_gateways():
+                execute(client, _LOAD)
+
+
+def has_library(client: Redis) -> bool:
+    """`load_library`, where this user may: False while the library is older, and others have to load it.
+
+    Raises BusUnavailable.
+    """
+    try:
+        load_library(client)
+    except BusUnavailable as error:
+        if not isinstance(error.__cause__, NoPermissionError):
+            raise
+        return False
+    return True
 
 
 async def aload_library(client: AsyncRedis) -> None:
@@ -107,7 +136,8 @@ async def aload_library(client: AsyncRedis) -> None:
                 raise
             present = 0
         if present < VERSION:
-            await aexecute(client, _LOAD)
+            with _only_by_gateways():
+                await aexecute(client, _LOAD)
 
 
 def call(client: Redis, request: Call[T]) -> T:

@@ -7,6 +7,7 @@ a long forward pass does not look like a death, and only while its loop turns, s
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import threading
 import time
@@ -19,7 +20,7 @@ from redis import Redis
 
 from shared.errors import BusUnavailable
 from shared.failures import bus_errors
-from shared.functions import Command
+from shared.functions import Command, has_library
 from shared.messages import ControlEvent
 from shared.replies import text
 from shared.scripts import call, forget_verifier
@@ -29,7 +30,10 @@ from shared.topics import CONTROL, CONTROL_MAXLEN, HEARTBEAT_PERIOD_MS, HEARTBEA
 logger = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
+AT_MS = "at_ms"
+"""The member's own clock when it beat, for whoever looks whether clocks agree."""
 _MAX_DESCRIPTION_BYTES = 1 << 16
+_LIBRARY_S = 1.0  # how long an older function library may stay, once a process of a release before has loaded it
 _MIN_STUCK_S = 5.0
 _STUCK_STEPS = 10
 
@@ -61,7 +65,8 @@ class Heartbeat:
     """Keeps one member's key, set membership and owned streams alive; a context manager, or `start` and `stop`.
 
     `describe` gives the map that others read, `on_recreated` hears the name of each owned stream that Redis had
-    forgotten (`HintReader.reset`). Both run in the heartbeat's thread.
+    forgotten (`HintReader.reset`). Both run in the heartbeat's thread. With `keeps_library` no older function
+    library stays for longer than a second, if this member may load one: it would misread calls of this release.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class Heartbeat:
         healthy: Callable[[], bool] = lambda: True,
         *,
         on_recreated: Callable[[str], None] | None = None,
+        keeps_library: bool = False,
         clock: Clock = time.monotonic,
     ) -> None:
         self._client = connect(url)
@@ -85,6 +91,8 @@ class Heartbeat:
         self._owned_streams = list(owned_streams)
         self._healthy = healthy
         self._on_recreated = on_recreated
+        self._keeps_library = keeps_library
+        self._library_due = -math.inf
         self._clock = clock
         self._stopping = threading.Event()
         self._has_left = False
@@ -149,9 +157,12 @@ class Heartbeat:
         return last is not None and now - last < HEARTBEAT_TTL_MS / 1_000 and (now - since) * 1_000 >= ms
 
     def beat(self) -> None:
-        """One beat: key, set, owned streams. Raises BusUnavailable."""
+        """One beat: the library, then key, set, owned streams. Raises BusUnavailable."""
+        if self._keeps_library and self._clock() >= self._library_due:
+            has_library(self._client)
+            self._library_due = self._clock() + _LIBRARY_S
         sent_at = self._clock()
-        value: bytes = msgpack.packb(self._describe())
+        value: bytes = msgpack.packb({**self._describe(), AT_MS: round(time.time() * 1_000, 1)})
         key = self._keys.heartbeat(self._kind, self._member)
         commands: list[Command] = [
             ("SET", key, value, "PX", HEARTBEAT_TTL_MS),
@@ -211,10 +222,11 @@ class Heartbeat:
             logger.warning("Redis is away: %s leaves by expiry", self._member)
 
 
-def live_members(client: Redis, keys: Keys, kind: Kind) -> dict[str, dict[str, Any]]:
+def live_members(client: Redis, keys: Keys, kind: Kind, *, forgets: bool = True) -> dict[str, dict[str, Any]]:
     """What each live member says about itself, by member. Raises BusUnavailable.
 
     The set forgets members that are gone, but never a verifier that still owns requests: others find these by it.
+    Who may only look, such as a drafter at verifiers, says ``forgets=False``.
     A member whose description cannot be read lives and is left out.
     """
     with bus_errors():
@@ -223,9 +235,19 @@ def live_members(client: Redis, keys: Keys, kind: Kind) -> dict[str, dict[str, A
             return {}
         values = client.mget([keys.heartbeat(kind, member) for member in members])
     found = dict(zip(members, values, strict=True))
-    _forget(client, keys, kind, [member for member, value in found.items() if value is None])
+    if forgets:
+        _forget(client, keys, kind, [member for member, value in found.items() if value is None])
     told = {member: described(value) for member, value in found.items()}
     return {member: description for member, description in told.items() if description is not None}
+
+
+def clock_skew_ms(description: dict[str, Any], redis_ms: float) -> float | None:
+    """How far a live member's clock is ahead of Redis', in ms, to half a TTL: its beat is a TTL old at most.
+
+    None where it tells no time, as older releases do.
+    """
+    at = description.get(AT_MS)
+    return float(at) - redis_ms + HEARTBEAT_TTL_MS / 2 if isinstance(at, int | float) else None
 
 
 def has_dead(client: Redis, keys: Keys, kind: Kind) -> bool:

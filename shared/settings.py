@@ -13,12 +13,14 @@ import platform
 import re
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from shared.bus_url import mounted
 from shared.errors import ConfigurationError
 
 PREFIX = "ADASERVE_"
@@ -56,6 +58,9 @@ class ServiceSettings(BaseSettings):
         validation_alias=AliasChoices(f"{PREFIX}REDIS_URL", "REDIS_URL"),
         repr=False,
     )
+    redis_username: str | None = Field(default=None, min_length=1, max_length=256, description="ACL user")
+    redis_password_file: Path | None = Field(default=None, description="its password, as a mounted secret")
+    redis_ca_file: Path | None = Field(default=None, description="PEM of whom to trust, for rediss://")
     cell: Name = Field(default="default", description="hash tag of all keys")
     name: Name = Field(default_factory=_host_name, description="member name, before the boot nonce")
     http_host: str = "127.0.0.1"
@@ -68,6 +73,16 @@ class ServiceSettings(BaseSettings):
         if not url.startswith(REDIS_SCHEMES):
             raise ValueError(f"must start with one of {', '.join(REDIS_SCHEMES)}")
         return url
+
+    @property
+    def bus_url(self) -> str:
+        """`redis_url` with user, password and CA: a secret. Raises ConfigurationError, also for bad files."""
+        return mounted(
+            self.redis_url,
+            username=self.redis_username,
+            password_file=self.redis_password_file,
+            ca_file=self.redis_ca_file,
+        )
 
 
 class EngineSettings(ServiceSettings):

@@ -59,6 +59,7 @@ def _options(blocking: bool) -> dict[str, Any]:
         "socket_connect_timeout": COMMAND_TIMEOUT_S,
         "socket_timeout": BLOCKING_TIMEOUT_S if blocking else COMMAND_TIMEOUT_S,
         "health_check_interval": 0,
+        "driver_info": None,  # CLIENT SETINFO is another right, and unknown to Redis 7.0
     }
 
 

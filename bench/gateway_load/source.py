@@ -215,7 +215,7 @@ def main() -> None:
 
 def serve(settings: SourceSettings) -> None:
     """Raises BusUnavailable at the start."""
-    url, keys, member = settings.redis_url, Keys(settings.cell), new_member(settings.name)
+    url, keys, member = settings.bus_url, Keys(settings.cell), new_member(settings.name)
     tokenizer = load_tokenizer(settings.target)
     bus = VerifierBus(connect(url), connect(url, blocking=True), keys, member)
     bus.start()

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 
 from cli.diagnosis.gateway import gateway, keys, policy
 from cli.diagnosis.members import members, pair
+from cli.diagnosis.protocol import groups, library
+from cli.diagnosis.rights import rights
+from cli.diagnosis.scaling import scaling
 from cli.diagnosis.server import queues, redis
 from cli.diagnosis.snapshot import Finding, Severity, Snapshot
 from cli.diagnosis.speculation import live, modes
@@ -20,5 +23,6 @@ def diagnosed(snapshot: Snapshot) -> list[Finding]:
 
 
 LOOKS: tuple[Callable[[Snapshot], Iterator[Finding]], ...] = (
-    gateway, keys, redis, members, pair, modes, live, queues, policy, clocks, traces, machine,
+    gateway, keys, redis, rights, groups, library, members, pair, modes, live, queues, policy, clocks, scaling,
+    traces, machine,
 )  # fmt: skip

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from cli.diagnosis.snapshot import Finding, Severity, Snapshot
 
@@ -55,31 +56,41 @@ def pair(snapshot: Snapshot) -> Iterator[Finding]:
     """Whether drafters and verifiers have the same token ids."""
     if snapshot.redis is None:
         return
-    maps = {
-        kind: {
-            about["token_map"]
-            for about in snapshot.redis.members.get(kind, {}).values()
-            if about is not None and "token_map" in about
-        }
-        for kind in ("verifier", "drafter")
-    }
+    maps = {kind: _by_map(snapshot.redis.members.get(kind, {})) for kind in ("verifier", "drafter")}
     if not maps["verifier"] or not maps["drafter"]:
         return
     if len(maps["verifier"]) > 1:
         yield Finding(
             Severity.PROBLEM,
             "models",
-            "verifiers have different token maps",
+            f"verifiers have different token maps: {_against(maps['verifier'])}",
             "a request's tokens would mean something else on the other one",
             "give all verifiers of the cell the same target",
         )
-    if strange := maps["drafter"] - maps["verifier"]:
+    strange = {
+        token_map: names for token_map, names in maps["drafter"].items() if token_map not in maps["verifier"]
+    }
+    if strange:
+        names = ", ".join(sorted(name for group in strange.values() for name in group))
         yield Finding(
-            Severity.PROBLEM if strange == maps["drafter"] else Severity.WARNING,
+            Severity.PROBLEM if strange.keys() == maps["drafter"].keys() else Severity.WARNING,
             "models",
-            "a drafter's token map is no verifier's",
-            "verifiers do not use it",
+            f"the vocabulary of {names} is no verifier's: the same ids are other tokens",
+            "verifiers do not use such a drafter, so tight targets are missed",
             "give it a draft model with the target's tokenizer",
         )
     elif len(maps["verifier"]) == 1:
         yield Finding(Severity.FINE, "models", "drafters and verifiers have the same token map")
+
+
+def _by_map(members: Mapping[str, Mapping[str, Any] | None]) -> dict[str, list[str]]:
+    """Token map -> those that live and have it."""
+    found: dict[str, list[str]] = {}
+    for name, about in members.items():
+        if about is not None and "token_map" in about:
+            found.setdefault(str(about["token_map"]), []).append(name)
+    return found
+
+
+def _against(maps: Mapping[str, Sequence[str]]) -> str:
+    return " against ".join(", ".join(sorted(names)) for names in maps.values())

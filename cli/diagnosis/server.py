@@ -20,13 +20,23 @@ def redis(snapshot: Snapshot) -> Iterator[Finding]:
             "redis",
             snapshot.redis_error,
             "the queue and all journals are in it",
-            "start it, or name the right REDIS_URL",
+            snapshot.redis_remedy or "start it, or name the right REDIS_URL",
         )
     if snapshot.redis is None:
         if snapshot.redis_error is None:
             yield Finding(Severity.UNKNOWN, "redis", "not looked at: no REDIS_URL was given")
         return
     server = snapshot.redis
+    if server.unasked:
+        yield Finding(
+            Severity.UNKNOWN,
+            "redis",
+            f"not looked at, for this user may not ask: {', '.join(server.unasked)}",
+            "what is wrong there is not found",
+            "ADASERVE_REDIS_USERNAME and ADASERVE_REDIS_PASSWORD_FILE: look as the user operator",
+        )
+    if not server.info:
+        return
     if int(server.version.partition(".")[0] or 0) < MIN_REDIS:
         yield Finding(
             Severity.PROBLEM,
@@ -103,7 +113,7 @@ def queues(snapshot: Snapshot) -> Iterator[Finding]:
             "first tokens come later and later, until requests are refused",
             "one more verifier, or limits for the tenants that fill the queue",
         )
-    if not growing:
+    if not growing and snapshot.redis.waiting:
         waiting = sum(now for now, _ in snapshot.redis.waiting.values())
         yield Finding(
             Severity.FINE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -29,18 +29,54 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Redis:
-    """What Redis says of itself. ``members``: kind -> member -> what its heartbeat says, None without one.
+class Refusal:
+    """What Redis has refused a user `count` times, the last time ``age_s`` ago.
 
-    ``waiting``: by tier, requests that wait now, and how many more than a moment before.
+    ``reason`` as Redis says it: `auth`, or `command`, `key` or `channel`; ``of`` names which one.
     """
+
+    user: str
+    reason: str
+    of: str
+    count: int
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redis:
+    """What Redis says of itself, and what it holds."""
 
     version: str = ""
     info: Mapping[str, Any] = field(default_factory=dict)
     members: Mapping[str, Mapping[str, Mapping[str, Any] | None]] = field(default_factory=dict)
+    """Kind -> member -> what its heartbeat says, None without one."""
+    skews_s: Mapping[str, float] = field(default_factory=dict)
+    """`<kind> <member>` -> how far its clock is ahead of Redis', where it tells."""
     dead_letters: int = 0
     waiting: Mapping[int, tuple[int, int]] = field(default_factory=dict)
-    clock_s: float = 0.0
+    """By tier, requests that wait now, and how many more than a moment before."""
+    without_group: Mapping[str, bool] = field(default_factory=dict)
+    """Streams that lacked their group, then and a second later -> whether they are there at all."""
+    library: int | None = None
+    """Version of the function library, 0 for none; None: not known."""
+    rights: Mapping[str, Sequence[str] | None] | None = None
+    """User of a service -> what it may not though it must, None where there is no such user; None: not known."""
+    refusals: Sequence[Refusal] = ()
+    clock_s: float | None = None
+    unasked: Sequence[str] = ()
+    """What was not looked at, because the user of this look may not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """What Prometheus has. ``needed``: service -> metrics that its triggers name.
+
+    ``series``: how many a metric has now with the cell's name for a label, and how many in all.
+    """
+
+    needed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    series: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    refused: float = 0.0  # calls that Redis refused a service for want of a right, lately
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +97,11 @@ class Snapshot:
     answers: Mapping[str, Any] = field(default_factory=dict)
     gateway_clock_s: float | None = None
     redis_error: str | None = None
+    redis_remedy: str = ""
     redis: Redis | None = None
+    is_redis_local: bool = True  # reached without a network
+    metrics_error: str = ""
+    metrics: Metrics | None = None  # None where no Prometheus was named, or it did not answer
     otlp: Mapping[str, str] = field(default_factory=dict)  # endpoint -> why it cannot be reached, "" where it can
     load: float = 0.0
     cores: int = 1

@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from cli.diagnosis.snapshot import Finding, Severity, Snapshot
+from cli.plurals import counted
 
 SKEW_S = 2.0
 BUSY = 1.5  # load over cores
 
 
 def clocks(snapshot: Snapshot) -> Iterator[Finding]:
-    """Whether the gateway's clock agrees with Redis'."""
-    if snapshot.redis is None or snapshot.gateway_clock_s is None:
+    """Whether the members' clocks agree with Redis', and the gateway's own where no heartbeat tells of it."""
+    if snapshot.redis is None:
         return
-    skew = snapshot.gateway_clock_s - snapshot.redis.clock_s
-    if abs(skew) > SKEW_S:
+    skews = dict(snapshot.redis.skews_s)
+    here, there = snapshot.redis.clock_s, snapshot.gateway_clock_s
+    if here is not None and there is not None and not any(name.startswith("gateway ") for name in skews):
+        skews["gateway"] = there - here
+    off = {name: skew_s for name, skew_s in skews.items() if abs(skew_s) > SKEW_S}
+    for name, skew_s in off.items():
+        kind, _, member = name.partition(" ")
         yield Finding(
             Severity.WARNING,
             "clocks",
-            f"the gateway's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} Redis'",
-            "keys expire, schedules change and quotas count at the wrong time",
+            f"the clock of {member or f'the {kind}'} is {abs(skew_s):.0f} s "
+            f"{'ahead of' if skew_s > 0 else 'behind'} Redis'",
+            "keys expire, schedules change and quotas count at the wrong time"
+            if kind == "gateway"
+            else "its spans lie at the wrong time, and ways between services are told too long or too short",
             "run NTP on both machines",
         )
-    else:
-        yield Finding(Severity.FINE, "clocks", f"gateway and Redis agree within {SKEW_S:g} s")
+    if skews and not off:
+        yield Finding(Severity.FINE, "clocks", f"{_told(skews)} and Redis agree within {SKEW_S:g} s")
+
+
+def _told(skews: Mapping[str, float]) -> str:
+    return "gateway" if list(skews) == ["gateway"] else counted(len(skews), "member")
 
 
 def traces(snapshot: Snapshot) -> Iterator[Finding]:

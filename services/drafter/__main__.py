@@ -30,7 +30,7 @@ def main() -> None:
 
 def serve(settings: DrafterSettings) -> None:
     """Load the model, then draft. Raises ConfigurationError, and BusUnavailable at the start only."""
-    url, keys, member = settings.redis_url, Keys(settings.cell), new_member(settings.name)
+    url, keys, member = settings.bus_url, Keys(settings.cell), new_member(settings.name)
     drafter, token_map = load_drafter(settings)
     model = model_name(settings.draft)
     with configure("drafter", member) as telemetry:
@@ -38,7 +38,7 @@ def serve(settings: DrafterSettings) -> None:
         reader = HintReader(connect(url, blocking=True), [keys.draft(member)])
         worker = Worker(
             reader,
-            DraftHandler(drafter, keys, telemetry, lambda: live_members(client, keys, "verifier")),
+            DraftHandler(drafter, keys, telemetry, lambda: live_members(client, keys, "verifier", forgets=False)),
             client=client,
             decode=DRAFT.decode,
             key=lambda message: (message.verifier, message.ring),

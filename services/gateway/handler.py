@@ -78,14 +78,14 @@ class Gateway:
         self.is_draining = False
         self._tokenizer = tokenizer
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._bus = Bus(settings.redis_url, keys, member)
-        self._streams = Streams(settings.redis_url, self._bus, telemetry)
-        self._fleet = Fleet(settings.redis_url, keys, tokenizer.token_map_digest)
+        self._bus = Bus(settings.bus_url, keys, member)
+        self._streams = Streams(settings.bus_url, self._bus, telemetry)
+        self._fleet = Fleet(settings.bus_url, keys, tokenizer.token_map_digest)
         self.audit = Audit(self._bus)
         self.policies = PolicySource(
             settings.policy_file, policy, telemetry, secret=secret, record=self.audit.record
         )
-        self._quotas = Quotas(self._bus, settings.redis_url, telemetry, lambda: self.policies.current)
+        self._quotas = Quotas(self._bus, settings.bus_url, telemetry, lambda: self.policies.current)
         self.rollouts = Rollouts(self._bus, self.policies, telemetry, record=self.audit.record)
         self.upstream = UpstreamServer(telemetry, self.rollouts.finished, secret)
         parts = self._new_parts()
@@ -106,13 +106,14 @@ class Gateway:
         self._submission = self._new_submission(parts)
         self._tasks: list[asyncio.Task[None]] = []
         self._heartbeat = Heartbeat(
-            settings.redis_url,
+            settings.bus_url,
             keys,
             "gateway",
             member,
             lambda: {"model": settings.model_id},
             [OwnedStream(keys.tokens(member))],
             on_recreated=lambda _: self._from_thread(self._streams.on_recreated),
+            keeps_library=True,
         )
 
     def _new_parts(self) -> Parts:
@@ -135,7 +136,7 @@ class Gateway:
         return Authenticator(
             self.ring,
             self.telemetry,
-            admin_key=settings.admin_key,
+            admin_key=settings.admin_secret,
             is_local=is_loopback(settings.http_host),
             is_unsafe=settings.unsafe_open_bind,
             allowed_hosts=settings.host_names,

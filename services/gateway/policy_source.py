@@ -17,7 +17,7 @@ from services.gateway.audit import SYSTEM, Record
 from services.gateway.followed_file import FollowedFile, digest_of
 from services.gateway.slo import CUSTOM
 from shared import signals
-from shared.errors import PolicyError
+from shared.errors import ConfigurationError, PolicyError
 from shared.policy import Policy
 from shared.telemetry import Telemetry
 from shared.yaml_file import YamlFile
@@ -108,10 +108,18 @@ class PolicySource:
         file = YamlFile.parse(path, data)
         policy = file.model(Policy)
         upstream = policy.rollout.otherwise if policy.rollout is not None else None
-        if upstream is not None and upstream.api_key_env is not None and not self._secret(upstream.api_key_env):
-            words = "this environment variable of the gateway is not set"
-            raise file.error(("rollout", "otherwise", "api_key_env"), words)
+        if upstream is not None and upstream.api_key_env is not None:
+            self._check_key(file, upstream.api_key_env)
         return policy
+
+    def _check_key(self, file: YamlFile, variable: str) -> None:
+        """Raises PolicyError where the variable holds no key, and no file that it names."""
+        try:
+            words = "" if self._secret(variable) else "this environment variable of the gateway is not set"
+        except ConfigurationError as error:
+            words = str(error)
+        if words:
+            raise file.error(("rollout", "otherwise", "api_key_env"), words)
 
     def _take(self, policy: Policy, digest: str) -> None:
         self._put(policy)

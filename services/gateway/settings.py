@@ -9,8 +9,12 @@ from pathlib import Path
 from pydantic import Field
 
 from services.gateway.request_span import MISSED_PER_S
+from shared.bus_url import secret_in
+from shared.errors import ConfigurationError
 from shared.messages import MAX_CONTEXT
-from shared.settings import Name, Port, ServiceSettings
+from shared.settings import PREFIX, Name, Port, ServiceSettings
+
+MIN_ADMIN_KEY, MAX_ADMIN_KEY = 16, 256
 
 
 class GatewaySettings(ServiceSettings):
@@ -64,11 +68,12 @@ class GatewaySettings(ServiceSettings):
     )
     admin_key: str | None = Field(
         default=None,
-        min_length=16,
-        max_length=256,
+        min_length=MIN_ADMIN_KEY,
+        max_length=MAX_ADMIN_KEY,
         repr=False,
         description="for /admin; without it, loopback only",
     )
+    admin_key_file: Path | None = Field(default=None, description="that key as a mounted secret")
     keys_file: Path | None = Field(default=None, description="YAML file of API keys, besides those in Redis")
     unsafe_open_bind: bool = Field(
         default=False, description="listen beyond loopback although nobody is asked for a key"
@@ -86,14 +91,32 @@ class GatewaySettings(ServiceSettings):
         return frozenset(name.strip().lower() for name in self.allowed_hosts.split(",") if name.strip())
 
     @property
+    def admin_secret(self) -> str | None:
+        """The admin key, from wherever it is. Raises ConfigurationError for a file that has none."""
+        if self.admin_key_file is None:
+            return self.admin_key
+        variable = f"{PREFIX}ADMIN_KEY_FILE"
+        if self.admin_key is not None:
+            raise ConfigurationError(f"{variable} and {PREFIX}ADMIN_KEY are both set; give one")
+        found = secret_in(self.admin_key_file, variable)
+        if not MIN_ADMIN_KEY <= len(found) <= MAX_ADMIN_KEY:
+            place = f"{variable}={str(self.admin_key_file)!r}"
+            raise ConfigurationError(f"{place}: must hold {MIN_ADMIN_KEY} to {MAX_ADMIN_KEY} characters")
+        return found
+
+    @property
     def model_id(self) -> str:
         """What clients call the model."""
         return self.served_name or self.target.rstrip("/").rpartition("/")[2] or self.target
 
 
 def secret(variable: str) -> str | None:
-    """The value of a variable that the policy names for a key; None where it is not set."""
-    return os.environ.get(variable) or None
+    """The value of a variable that the policy names for a key, or of the file `<variable>_FILE` names; else None.
+
+    Raises ConfigurationError for a file that cannot be read.
+    """
+    file = os.environ.get(f"{variable}_FILE")
+    return secret_in(Path(file), f"{variable}_FILE") if file else os.environ.get(variable) or None
 
 
 def is_loopback(host: str) -> bool:

@@ -31,6 +31,7 @@ from services.gateway.sse import EventStream
 from services.gateway.terms import Terms
 from services.gateway.told import ARM_HEADER
 from shared import signals
+from shared.errors import ConfigurationError
 from shared.rollout import Arm, Upstream
 from shared.telemetry import Telemetry
 
@@ -145,7 +146,10 @@ class UpstreamServer:
         """Its answer up to the body, which is one that can be passed on. Raises ApiError."""
         upstream = detour.upstream
         url = upstream.upstream + request.url.path.removeprefix("/v1")
-        key = self._secret(upstream.api_key_env) if upstream.api_key_env is not None else None
+        try:
+            key = self._secret(upstream.api_key_env) if upstream.api_key_env is not None else None
+        except ConfigurationError as error:  # its file has gone bad since the policy was taken
+            raise self._broken(str(error)) from None
         timeout = httpx.Timeout(upstream.timeout_s, connect=min(CONNECT_S, upstream.timeout_s))
         sent = self._client.build_request(
             "POST", url, content=body, headers=_headers(request, key), timeout=timeout

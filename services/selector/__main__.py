@@ -22,7 +22,7 @@ def main() -> None:
 
 def serve(settings: SelectorSettings) -> None:
     """Build everything, then run the worker. Raises ConfigurationError, and BusUnavailable at the start only."""
-    url, keys, member = settings.redis_url, Keys(settings.cell), new_member(settings.name)
+    url, keys, member = settings.bus_url, Keys(settings.cell), new_member(settings.name)
     with configure("selector", member) as telemetry:
         client = connect(url)
         worker = Worker(

@@ -5,14 +5,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from redis import Redis
 
 from services.verifier.assembly import build_engine
 from services.verifier.bus import VerifierBus
+from services.verifier.deletion_cost import DeletionCost, PodApi
 from services.verifier.engine import Senses
 from services.verifier.generation import Generation
 from services.verifier.scheduler import Scheduler
 from services.verifier.settings import VerifierSettings
 from services.verifier.target import load_target
+from shared.functions import has_library
 from shared.health import HealthServer
 from shared.heartbeat import Heartbeat, Pulse, new_member
 from shared.process import on_signals, run
@@ -22,6 +29,8 @@ from shared.topics import Keys
 
 logger = logging.getLogger(__name__)
 
+LIBRARY_AGAIN_S = 0.5
+
 
 def main() -> None:
     """Serve until a signal; one line and an exit code other than 0 when that cannot start."""
@@ -30,9 +39,12 @@ def main() -> None:
 
 def serve(settings: VerifierSettings) -> None:
     """Load the model, then verify. Raises ConfigurationError, and BusUnavailable at the start only."""
-    url, keys, member = settings.redis_url, Keys(settings.cell), new_member(settings.name)
+    url, keys, member = settings.bus_url, Keys(settings.cell), new_member(settings.name)
+    pod = settings.own_pod
     with configure("verifier", member) as telemetry:
-        bus = VerifierBus(connect(url), connect(url, blocking=True), keys, member, max_labels=settings.max_labels)
+        client = connect(url)
+        await_library(client)
+        bus = VerifierBus(client, connect(url, blocking=True), keys, member, max_labels=settings.max_labels)
         bus.start()
         target = load_target(settings)
         stopping, is_over = drain_on_signals(settings.drain_s)  # not before: a signal during a long load ends it
@@ -59,6 +71,7 @@ def serve(settings: VerifierSettings) -> None:
             owned_streams=[OwnedStream(bus.verify_stream)],
             healthy=pulse.healthy,
             on_recreated=bus.reset_hints,
+            keeps_library=True,
         )
         senses = Senses(
             clock_ms=lambda: time.monotonic() * 1000,
@@ -76,13 +89,31 @@ def serve(settings: VerifierSettings) -> None:
             metrics=telemetry.prometheus,
         )
         logger.info("T(1) = %.2f ms, context limit %d", engine.fastest_step_ms, target.context_limit)
-        with heartbeat:
+        cost = told_cost(pod, lambda: scheduler.num_blocks_used * target.pool.block_size)
+        with heartbeat, cost:
             health.start()
             try:
                 engine.run(stopping.is_set)
                 engine.drain(is_over.is_set)
             finally:
                 health.stop()
+
+
+def await_library(client: Redis) -> None:
+    """Until the function library is of this release or later: an older one would misread commits.
+
+    As a user that may not load it, waits for a gateway of this release. Raises BusUnavailable.
+    """
+    if has_library(client):
+        return
+    logger.warning("the function library is of an older release: waiting for a gateway of this one to load it")
+    while not has_library(client):
+        time.sleep(LIBRARY_AGAIN_S)
+
+
+def told_cost(pod: PodApi | None, tokens: Callable[[], int]) -> AbstractContextManager[Any]:
+    """While entered, the pod's deletion cost is kept; nothing without a pod."""
+    return nullcontext() if pod is None else DeletionCost(pod.annotate, tokens)
 
 
 def drain_on_signals(budget_s: float) -> tuple[threading.Event, threading.Event]:

@@ -80,7 +80,7 @@ def cell(
     ``environment`` other variables of all.
     """
     others = ("selector", "drafter", "gateway")
-    members = [f"{kind}-{n}" for kind in others for n in range(num_others)] if num_others > 1 else list(others)
+    members = [f"{kind}-{n}" for kind in others for n in range(num_others)] if num_others != 1 else list(others)
     with tempfile.TemporaryDirectory(prefix="ada-cell-") as folder:
         limits = {"max_position_embeddings": CONTEXT}
         tiny = str(save(byte_level(), Path(folder) / "tokenizer", config=limits))

@@ -9,6 +9,7 @@ import pytest
 from redis import Redis
 
 from cli import bus
+from shared.embedded_redis import EmbeddedRedis
 from shared.errors import BusUnavailable, ConfigurationError
 
 
@@ -26,6 +27,18 @@ def test_an_embedded_redis_ends_with_the_block() -> None:
         assert "embedded" in redis.words
     with pytest.raises(BusUnavailable, match="does not answer"):
         bus.check(redis.url)
+
+
+def test_a_password_is_for_the_check_and_services_put_it_in_themselves() -> None:
+    with EmbeddedRedis(options={"requirepass": "hunter2"}) as server:
+        with (
+            pytest.raises(BusUnavailable, match=r"authenticated|Authentication required"),
+            bus.running(server.url),
+        ):
+            pass
+        with bus.running(server.url, server.url.replace("unix://", "unix://:hunter2@")) as redis:
+            assert redis.url == server.url
+            assert "hunter2" not in redis.words
 
 
 async def test_the_end_of_the_embedded_server_is_noticed() -> None:

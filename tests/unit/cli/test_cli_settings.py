@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from urllib.parse import quote_plus
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,6 +47,27 @@ def test_the_prefixed_redis_url_wins() -> None:
     assert settings.redis_url({}) is None
     assert settings.redis_url({"REDIS_URL": "redis://a"}) == "redis://a"
     assert settings.redis_url({"REDIS_URL": "redis://a", "ADASERVE_REDIS_URL": "redis://b"}) == "redis://b"
+
+
+def test_user_password_and_ca_are_put_into_the_url_that_is_given_or_named(tmp_path: Path) -> None:
+    for name, content in (("p", "s3cret\n"), ("ca", "PEM")):
+        (tmp_path / name).write_text(content)
+    given = {
+        "REDIS_URL": "rediss://a:6380",
+        "ADASERVE_REDIS_USERNAME": "operator",
+        "ADASERVE_REDIS_PASSWORD_FILE": str(tmp_path / "p"),
+        "ADASERVE_REDIS_CA_FILE": str(tmp_path / "ca"),
+    }
+    ca = f"ssl_ca_certs={quote_plus(str(tmp_path / 'ca'))}"
+    assert settings.bus_url({}) is None
+    assert settings.bus_url({"REDIS_URL": "redis://a"}) == "redis://a"
+    assert settings.bus_url(given) == f"rediss://operator:s3cret@a:6380?{ca}"
+    assert settings.bus_url(given, "rediss://b") == f"rediss://operator:s3cret@b?{ca}"
+
+
+def test_a_password_without_a_redis_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="ADASERVE_REDIS_USERNAME without REDIS_URL"):
+        settings.bus_url({"ADASERVE_REDIS_USERNAME": "operator"})
 
 
 def test_a_service_tells_its_settings_class() -> None:

@@ -240,7 +240,7 @@ def doctor(*arguments: str) -> Any:
 def test_a_real_redis_and_a_gateway_are_looked_at(
     redis_url: str, redis_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.examination.BETWEEN_S", 0.01)
+    monkeypatch.setattr("cli.bus_examination.BETWEEN_S", 0.01)
     keys = Keys("sick")
     redis_client.xadd(keys.dead, {"body": b"r"})
     redis_client.sadd(keys.members("verifier"), "v.1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,8 @@ from redis import Redis
 
 from shared.embedded_redis import EmbeddedRedis
 from shared.errors import BusUnavailable
-from shared.heartbeat import Heartbeat, Pulse, has_dead, live_members, new_member
+from shared.functions import LIBRARY, VERSION, execute, has_library, load_library
+from shared.heartbeat import AT_MS, Heartbeat, Pulse, clock_skew_ms, has_dead, live_members, new_member
 from shared.streams import HintReader, OwnedStream, connect, hint, send
 from shared.topics import CONTROL, HEARTBEAT_PERIOD_MS, HEARTBEAT_TTL_MS, Keys
 
@@ -46,9 +48,65 @@ def test_a_beat_announces_the_member_and_what_it_says(
     redis_client: Redis, keys: Keys, heartbeat: Heartbeat
 ) -> None:
     heartbeat.beat()
-    assert live_members(redis_client, keys, "verifier") == {"v.1": {"load": 3}}
+    ((name, about),) = live_members(redis_client, keys, "verifier").items()
+    assert (name, about.pop(AT_MS) > 0, about) == ("v.1", True, {"load": 3})
     assert live_members(redis_client, keys, "drafter") == {}
     assert 0 < int(redis_client.pttl(keys.heartbeat("verifier", "v.1"))) <= HEARTBEAT_TTL_MS
+
+
+@pytest.mark.parametrize("ahead_s", [0.0, 90.0, -3600.0])
+def test_a_beat_tells_how_far_its_clock_is_from_redis(
+    redis_client: Redis, keys: Keys, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch, ahead_s: float
+) -> None:
+    monkeypatch.setattr("shared.heartbeat.time.time", lambda real=time.time: real() + ahead_s)
+    heartbeat.beat()
+    seconds, micros = redis_client.time()
+    (about,) = live_members(redis_client, keys, "verifier").values()
+    skew = clock_skew_ms(about, seconds * 1e3 + micros / 1e3)
+    assert skew == pytest.approx(1e3 * ahead_s, abs=HEARTBEAT_TTL_MS)
+
+
+def test_a_beat_without_a_time_tells_no_skew() -> None:
+    assert clock_skew_ms({}, 1e12) is None
+    assert clock_skew_ms({AT_MS: "soon"}, 1e12) is None
+
+
+def library_of(client: Redis) -> int:
+    return int(execute(client, ("FCALL", "adaserve_version", 0)))
+
+
+def test_an_older_library_that_somebody_loads_is_replaced_within_a_second(
+    redis_client: Redis, redis_url: str, keys: Keys, clock: Clock
+) -> None:
+    older = LIBRARY.replace(f"local VERSION = {VERSION}", f"local VERSION = {VERSION - 1}")
+    execute(redis_client, ("FUNCTION", "LOAD", older))
+    heartbeat = Heartbeat(redis_url, keys, "verifier", "v.1", dict, keeps_library=True, clock=clock)
+    heartbeat.beat()
+    assert library_of(redis_client) == VERSION  # before anybody hears of the member
+    execute(redis_client, ("FUNCTION", "LOAD", "REPLACE", older))
+    heartbeat.beat()
+    assert library_of(redis_client) == VERSION - 1
+    clock.now += 1.0
+    heartbeat.beat()
+    assert library_of(redis_client) == VERSION
+    heartbeat.stop()
+
+
+def test_who_may_not_load_a_library_hears_that_it_is_older(
+    redis_client: Redis, redis_url: str, keys: Keys
+) -> None:
+    redis_client.execute_command("ACL", "SETUSER", "weak", "reset", "on", ">w", "~*", "+@all", "-function|load")
+    weak = connect(redis_url.replace("unix://", "unix://weak:w@"))
+    assert not has_library(weak)
+    load_library(redis_client)
+    assert has_library(weak)
+    redis_client.execute_command("ACL", "DELUSER", "weak")
+    weak.close()
+
+
+def test_a_member_that_calls_no_functions_loads_none(redis_client: Redis, heartbeat: Heartbeat) -> None:
+    heartbeat.beat()
+    assert redis_client.function_list() == []
 
 
 def test_a_member_that_is_gone_leaves_the_set_unless_it_still_owns_requests(
@@ -93,7 +151,7 @@ def test_stopping_takes_the_member_out_at_once(redis_client: Redis, redis_url: s
     assert not heartbeat.is_running
     with heartbeat:
         assert heartbeat.is_running
-        assert live_members(redis_client, keys, "selector") == {"s.1": {}}
+        assert live_members(redis_client, keys, "selector").keys() == {"s.1"}
     assert redis_client.keys(f"{keys.prefix}*") == []
 
 
@@ -209,7 +267,7 @@ def test_the_thread_beats_again_after_redis_was_away(redis_binary: str | None, k
             assert [beats.acquire(timeout=5) for _ in range(3)] == [True] * 3
             client.config_set("maxmemory", "0")
             assert [beats.acquire(timeout=5) for _ in range(3)] == [True] * 3
-            assert live_members(client, keys, "drafter") == {"d.1": {}}
+            assert list(live_members(client, keys, "drafter")) == ["d.1"]
 
 
 def test_a_start_without_redis_fails_and_a_stop_without_redis_does_not(

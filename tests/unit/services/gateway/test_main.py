@@ -68,6 +68,9 @@ def free_port() -> int:
         ({"ADASERVE_POLICY_FILE": __file__}, 2, f"{__file__}, line "),
         ({"ADASERVE_POLICY_FILE": "no-such.yaml"}, 2, "no-such.yaml: cannot be read"),
         ({"ADASERVE_KEYS_FILE": "no-such.yaml"}, 2, "no-such.yaml: cannot be read"),
+        ({"ADASERVE_ADMIN_KEY_FILE": "/no-such"}, 2, "ADASERVE_ADMIN_KEY_FILE='/no-such': No such file"),
+        ({"ADASERVE_REDIS_PASSWORD_FILE": "/no-such"}, 2, "ADASERVE_REDIS_PASSWORD_FILE='/no-such': No such"),
+        ({"ADASERVE_REDIS_CA_FILE": "/no-such"}, 2, "ADASERVE_REDIS_CA_FILE='/no-such': there is no such file"),
     ],
 )
 async def test_an_impossible_start_is_one_line(

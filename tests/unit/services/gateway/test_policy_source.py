@@ -15,6 +15,7 @@ import pytest
 from services.gateway import policy_source
 from services.gateway.followed_file import FollowedFile, digest_of
 from services.gateway.policy_source import PolicySource
+from services.gateway.settings import secret
 from services.gateway.tasks import end
 from shared.errors import PolicyError
 from shared.telemetry import Telemetry, configure
@@ -45,6 +46,8 @@ async def unrecorded(what: str, *, who: str, before: Any, after: Any) -> None:
 class File:
     """A source on a file of its own."""
 
+    secret: Callable[[str], str | None] | None = None
+
     def __init__(self, path: Path, telemetry: Telemetry, **environment: str) -> None:
         self.path = path
         path.write_text(text(50))
@@ -52,7 +55,7 @@ class File:
         self.followed = FollowedFile(path)
         self.followed.read()
         self.source = PolicySource(
-            path, None, telemetry, secret=environment.get, record=unrecorded, clock=lambda: 7.0
+            path, None, telemetry, secret=self.secret or environment.get, record=unrecorded, clock=lambda: 7.0
         )
 
     def look(self, times: int = 2) -> None:
@@ -191,6 +194,25 @@ def test_a_key_that_is_not_there_is_an_error_of_the_file(tmp_path: Path, telemet
     file.path.write_text(text(40, rollout.format("OLD_KEY")))
     file.look()
     assert (file.tpot_ms, file.source.about()["error"]) == (40, None)
+
+
+def test_a_key_whose_file_is_bad_is_an_error_of_the_policy(
+    tmp_path: Path, telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted = tmp_path / "key"
+    monkeypatch.setenv("OLD_KEY_FILE", str(mounted))
+    monkeypatch.setattr(File, "secret", staticmethod(secret))
+    file = File(tmp_path / "policy.yaml", telemetry)
+    otherwise = "{upstream: 'http://h/v1', api_key_env: OLD_KEY}"
+    rollout = f"rollout: {{share: 0, tenants: [default], otherwise: {otherwise}}}\n"
+    file.path.write_text(text(40, rollout))
+    file.look()
+    assert f"OLD_KEY_FILE={str(mounted)!r}: No such file" in file.source.about()["error"]["message"]
+    assert file.tpot_ms == 50
+    mounted.write_text("sk-old\n")
+    file.path.write_text(text(60, rollout))
+    file.look()
+    assert (file.tpot_ms, file.source.about()["error"]) == (60, None)
 
 
 async def test_changes_are_recorded(file: File, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -99,6 +100,21 @@ async def test_the_control_arm_is_the_same_service_without_speculation(served: S
     metrics = (await served.http.get("/metrics")).text
     assert 'adaserve_rollout_requests_total{arm="control",by="here"} 1.0' in metrics
     assert 'adaserve_rollout_finished_total{arm="treatment",met="true"} 1.0' in metrics
+
+
+async def test_a_mounted_key_is_read_anew_and_one_that_has_gone_is_no_error_of_ours(
+    served: Served, old: OldServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted = tmp_path / "key"
+    monkeypatch.setenv("OLD_SERVER_KEY_FILE", str(mounted))
+    for key in ("sk-one", "sk-two"):
+        mounted.write_text(f"{key}\n")
+        assert (await ask(served)).status_code == 200
+        assert old.asked[-1].headers["authorization"] == f"Bearer {key}"
+    mounted.unlink()
+    answer = await ask(served)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_failed")
+    assert str(mounted) not in answer.text
 
 
 @pytest.mark.parametrize("otherwise", ["plain"], indirect=True)
