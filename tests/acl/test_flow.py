@@ -151,8 +151,8 @@ def test_operators_look_and_change_things(
     headers = {"authorization": f"Bearer {made['key']}"}
     until(lambda: client.get("/v1/models", headers=headers).is_success)
     assert admin.delete(f"/admin/keys/{made['id']}").is_success
-    told(admin.put("/admin/mode", json={"scope": "cell", "mode": "speculative", "reason": "a test"}))
-    told(admin.put("/admin/mode", json={"scope": "cell", "mode": "auto"}))
+    told(admin.put("/admin/mode", json={"mode": "speculative", "reason": "a test"}))
+    told(admin.put("/admin/mode", json={"mode": "auto"}))
     told(admin.put("/admin/rollout", json={"step": 1}))
     live = until(lambda: (found := told(admin.get("/admin/live")))["verifiers"] and found)
     assert live
