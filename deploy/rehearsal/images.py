@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import shutil
 import sys
 import sysconfig
@@ -58,6 +59,12 @@ def _service() -> Image:
         },
         mounts=[Mount(REPOSITORY, WORKDIR, True), *(Mount(folder, str(folder), True) for folder in folders)],
     )
+
+
+def compile_all() -> None:
+    """Byte code of the checkout, which an image has: pods could not write it, and would compile at every start."""
+    for package in ("services", "shared"):
+        compileall.compile_dir(REPOSITORY / package, quiet=2)
 
 
 def _redis() -> Image:

@@ -85,6 +85,8 @@ class Service:
             self.num_open += 1
             try:
                 await self._connect(target, reader, writer)
+            except asyncio.CancelledError:  # the rehearsal is over; nobody is left to hear of it
+                writer.transport.abort()
             finally:
                 self.num_open -= 1
                 writer.close()
