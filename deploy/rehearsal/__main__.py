@@ -55,6 +55,7 @@ def _rehearse(render: Render, chosen: argparse.Namespace) -> int:
     plan = Plan(num_clients=chosen.clients, hold_s=chosen.hold, late_s=chosen.late)
     with tempfile.TemporaryDirectory(prefix="ada-rehearsal-", ignore_cleanup_errors=True) as folder:
         place = Path(chosen.keep or folder)
+        place.mkdir(parents=True, exist_ok=True)
         result = asyncio.run(rehearse(render, place, plan, asked))
     print(f"\n{report.steps(result)}\n\n{report.summary(result)}")
     if chosen.json is not None:
