@@ -48,7 +48,7 @@ class Service:
 
     @property
     def is_headless(self) -> bool:
-        return str(self._spec.get("clusterIP")) == "None"
+        return bool(self._spec.get("clusterIP") == "None")
 
     async def start(self) -> None:
         """Listens from now on."""
