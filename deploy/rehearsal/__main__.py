@@ -55,6 +55,7 @@ def _rehearse(render: Render, chosen: argparse.Namespace) -> int:
     plan = Plan(num_clients=chosen.clients, hold_s=chosen.hold, late_s=chosen.late)
     with tempfile.TemporaryDirectory(prefix="ada-rehearsal-", ignore_cleanup_errors=True) as folder:
         place = Path(chosen.keep or folder)
+        place.mkdir(parents=True, exist_ok=True)
         result = asyncio.run(rehearse(render, place, plan, asked))
     print(f"\n{report.steps(result)}\n\n{report.summary(result)}")
     if chosen.json is not None:
@@ -81,15 +82,15 @@ def _render(chosen: argparse.Namespace) -> Render:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
+    add, usual = parser.add_argument, Plan()
     add("--render", type=Path, default=RENDER, help="a file that Helm has rendered")
     add("--values", type=Path, action="append", default=[], help="values for a new render")
     add("--set", action="append", default=[], metavar="A=B", help="a value for a new render")
     add("--helm", default="helm", help="Helm's program")
-    add("--clients", type=int, default=Plan.num_clients, help="streams at a time")
+    add("--clients", type=int, default=usual.num_clients, help="streams at a time")
     add("--tokens", type=int, default=160, help="of each answer")
-    add("--hold", type=float, default=Plan.hold_s, help="seconds of load at each size")
-    add("--late", type=float, default=Plan.late_s, help="seconds until Services hear of an endpoint")
+    add("--hold", type=float, default=usual.hold_s, help="seconds of load at each size")
+    add("--late", type=float, default=usual.late_s, help="seconds until Services hear of an endpoint")
     add("--json", type=Path, help="file for the figures")
     add("--keep", type=Path, help="an empty folder for logs and volumes, which stays")
     add("--table", action="store_true", help="only print the table of substitutions")

@@ -105,10 +105,12 @@ class Rehearsal:
         before = self._exits()
         step = Step(name, self._clients.begin_step())
         began = time.monotonic()
-        yield
-        step.took_s = time.monotonic() - began
-        step.exits = {key: code for key, code in self._exits().items() if key not in before}
-        self.result.steps.append(step)
+        try:
+            yield
+        finally:
+            step.took_s = time.monotonic() - began
+            step.exits = {key: code for key, code in self._exits().items() if key not in before}
+            self.result.steps.append(step)
 
     def _exits(self) -> dict[str, int]:
         return exits(self._release)
@@ -137,8 +139,11 @@ async def rehearse(render: Render, folder: Path, plan: Plan, asked: Sequence[Que
         operator = bearer(admin_key(render))
         clients = Clients(address, bearer(await new_key(address, operator)), operator, plan.num_clients)
         rehearsal = Rehearsal(release, clients, plan)
-        await rehearsal.run(asked)
         result = rehearsal.result
+        try:
+            await rehearsal.run(asked)
+        except RehearsalError as error:  # what was seen until then is worth a report
+            release.notes.append(str(error))
         before = exits(release)
     finally:
         await release.uninstall()

@@ -122,4 +122,5 @@ def amount(quantity: str) -> float:
     if unit == "m":
         return float(match[1]) / 1000
     power = "kMGT".find(unit[:1].replace("K", "k")) + 1 if unit else 0
-    return float(match[1]) * (1024 if unit.endswith("i") else 1000) ** power
+    factor = 1024.0 if unit.endswith("i") else 1000.0
+    return float(match[1]) * float(factor**power)

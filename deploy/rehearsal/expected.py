@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from bench.prompts import source_prompts
@@ -42,6 +44,6 @@ def _prompts(encode: object, count: int) -> Iterator[list[int]]:
         yield encode(text, special=True)[:MAX_PROMPT]
 
 
-def _lead(logits: np.ndarray) -> float:  # type: ignore[type-arg]
+def _lead(logits: npt.NDArray[np.floating[Any]]) -> float:
     second, best = np.partition(logits, -2)[-2:]
     return float(best - second)

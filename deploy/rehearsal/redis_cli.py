@@ -6,7 +6,7 @@ import argparse
 import os
 import socket
 import sys
-from typing import BinaryIO
+from io import BufferedRWPair
 
 TIMEOUT_S = 5.0
 
@@ -45,7 +45,7 @@ def packed(words: list[str]) -> bytes:
     return f"*{len(words)}\r\n{''.join(parts)}".encode()
 
 
-def reply(file: BinaryIO) -> str:
+def reply(file: BufferedRWPair) -> str:
     """One reply as text; arrays with a line for each part. Raises OSError where there is none."""
     line = file.readline().decode()
     if not line:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from deploy.rehearsal.manifests import Document, selects
 from deploy.rehearsal.network import Network
@@ -14,6 +14,8 @@ from deploy.rehearsal.probes import port_number
 
 LOOK_S = 0.05
 CHUNK = 1 << 16
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Service:
@@ -46,7 +48,7 @@ class Service:
 
     @property
     def is_headless(self) -> bool:
-        return self._spec.get("clusterIP") == "None"
+        return bool(self._spec.get("clusterIP") == "None")
 
     async def start(self) -> None:
         """Listens from now on."""
@@ -80,7 +82,7 @@ class Service:
         if self.is_headless:
             self._network.name(self.name, endpoints[0].identity.ip if endpoints else None)
 
-    def _handler(self, target: int | str) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]:
+    def _handler(self, target: int | str) -> Handler:
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             self.num_open += 1
             try:

@@ -46,7 +46,7 @@ class Volumes:
         """What a ``volumeMount`` mounts. Raises RehearsalError for a volume that the pod does not have."""
         if mount["name"] not in self._paths:
             raise RehearsalError(f"volumeMount {mount['name']}: the pod has no such volume")
-        path = self._paths[mount["name"]] / mount.get("subPath", "")
+        path = self._paths[mount["name"]] / str(mount.get("subPath", ""))
         if not path.exists():
             self._make_shared(path)
         return path
