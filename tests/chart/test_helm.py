@@ -164,3 +164,22 @@ def test_a_drafter_in_the_verifiers_pod_sees_its_own_password_only() -> None:
     assert "redis-drafter" in mounted["drafter"]
     assert "redis-drafter" not in mounted["verifier"]
     assert "redis-verifier" not in mounted["drafter"]
+
+
+@needs_helm
+def test_a_volume_of_two_services_is_once_in_their_pod_and_a_selector_of_ones_own_stays(tmp_path: Path) -> None:
+    spread = {"maxSkew": 1, "topologyKey": "zone", "labelSelector": {"matchLabels": {"team": "x"}}}
+    volume = {"name": "certs", "configMap": {"name": "certs"}}
+    defaults = {"extraVolumes": [volume], "topologySpreadConstraints": [spread]}
+    values = {"defaults": defaults, "services": {"drafter": {"inVerifierPod": True}}}
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(values))
+    text = chart.template("x", "--values", str(tmp_path / "values.yaml"))
+    (pod,) = [
+        each["spec"]["template"]["spec"]
+        for each in documents_in(text)
+        if each["kind"] == "Deployment" and each["metadata"]["name"].endswith("-verifier")
+    ]
+    names = [each["name"] for each in pod["volumes"]]
+    assert len(names) == len(set(names))
+    assert names.count("certs") == 1
+    assert pod["topologySpreadConstraints"] == [spread]

@@ -39,6 +39,7 @@ MISTAKES = [
     ("services: {gateway: {service: {port: 70000}}}", ["services.gateway.service.port", "65535"]),
     ("defaults: {pdb: {maxUnavailable: most}}", ["defaults.pdb.maxUnavailable"]),
     ("defaults: {autoscaling: {engine: vpa}}", ["defaults.autoscaling.engine", "keda"]),
+    ("services: {verifier: {autoscaling: {min: 0}}}", ["services.verifier.autoscaling.min", "1"]),
     ("cell: blue/green", ["cell"]),
     ("image: {digests: {gateway: latest}}", ["image.digests.gateway", "sha256"]),
     ("image: {pullPolicy: Sometimes}", ["image.pullPolicy", "IfNotPresent"]),
@@ -84,6 +85,21 @@ CONTRADICTIONS = [
     (
         "services: {drafter: {inVerifierPod: true, autoscaling: {engine: keda, max: 1}}}",
         ["services.drafter.autoscaling.engine", "inVerifierPod"],
+    ),
+    (
+        "{redis: {enabled: false}, externalRedis: {url: 'redis://a:6379,b:6379/0'}}",
+        ["externalRedis.url", "a:6379,b", "redis://host:6379/0"],
+    ),
+    ("{redis: {enabled: false}, externalRedis: {url: 'redis://a:6379/3'}}", ["externalRedis.url", "/3"]),
+    ("policy: {inline: 'foo: ['}", ["policy.inline", "YAML"]),
+    ("metrics: {prometheus: {hasCa: true, existingSecret: x}}", ["metrics.prometheus.hasCa", "authModes"]),
+    (
+        "services: {verifier: {podDeletionCost: {enabled: true}, serviceAccount: {create: false}}}",
+        ["services.verifier.podDeletionCost", "serviceAccount"],
+    ),
+    (
+        "services: {verifier: {podDeletionCost: {enabled: true}}, drafter: {inVerifierPod: true}}",
+        ["services.verifier.podDeletionCost", "inVerifierPod"],
     ),
     ("defaults: {autoscaling: {engine: keda, min: 9}}", ["autoscaling", "min=9", "max=4"]),
 ]

@@ -12,7 +12,7 @@
 {{- include "adaserve.refuse" (list $none "externalRedis.url: is required where redis.enabled is false") -}}
 {{- $secret := contains "@" $external.url -}}
 {{- include "adaserve.refuse" (list $secret "externalRedis.url: must not hold a user or password; they come from externalRedis.existingSecret") -}}
-{{- $odd := and (ne $external.url "") (not (regexMatch "^rediss?://[^/ ]+(/[0-9]+)?$" $external.url)) -}}
+{{- $odd := and (ne $external.url "") (not (regexMatch "^rediss?://[^/, ]+(/0)?$" $external.url)) -}}
 {{- include "adaserve.refuse" (list $odd (printf "externalRedis.url: %q must be like redis://host:6379/0 or rediss://host:6380/0" $external.url)) -}}
 {{- $caAlone := and (ne $external.tls.caSecret "") (not (hasPrefix "rediss://" $external.url)) -}}
 {{- include "adaserve.refuse" (list $caAlone "externalRedis.tls.caSecret: needs an externalRedis.url that starts with rediss://") -}}
@@ -42,6 +42,10 @@
 {{- define "adaserve.checkPolicyAndRoutes" -}}
 {{- $both := and (ne .Values.policy.inline "") (ne .Values.policy.existingConfigMap "") -}}
 {{- include "adaserve.refuse" (list $both "policy.inline: is given, and policy.existingConfigMap as well; one of them must go") -}}
+{{- $broken := hasKey (.Values.policy.inline | fromYaml) "Error" -}}
+{{- include "adaserve.refuse" (list $broken "policy.inline: is no YAML mapping; `adaserve policy check` says where") -}}
+{{- $unread := and .Values.metrics.prometheus.hasCa (empty .Values.metrics.prometheus.authModes) -}}
+{{- include "adaserve.refuse" (list $unread "metrics.prometheus.hasCa: needs authModes, as KEDA reads no `ca` without them") -}}
 {{- $nowhere := and .Values.httpRoute.enabled (empty .Values.httpRoute.parentRefs) -}}
 {{- include "adaserve.refuse" (list $nowhere "httpRoute.parentRefs: needs a Gateway, such as {name: public, namespace: gateways}") -}}
 {{- $hostless := and (ne .Values.ingress.tlsSecret "") (empty .Values.ingress.hosts) -}}
@@ -83,6 +87,11 @@
 {{- include "adaserve.refuse" (list $gpuless (printf "%s.engine.device: is cuda, and %s.resources asks for no GPU; give limits such as nvidia.com/gpu: 1, or claims" $place $place)) -}}
 {{- $twice := and (include "adaserve.isHosted" .) (ne (dig "autoscaling" "engine" "none" $config) "none") -}}
 {{- include "adaserve.refuse" (list $twice (printf "%s.autoscaling.engine: must be none where inVerifierPod is true; the verifier's counts" $place)) -}}
+{{- $asksApi := dig "podDeletionCost" "enabled" false $config -}}
+{{- $anybodys := and $asksApi (not $config.serviceAccount.create) (eq $config.serviceAccount.name "") -}}
+{{- include "adaserve.refuse" (list $anybodys (printf "%s.podDeletionCost.enabled: needs a serviceAccount of its own, not the namespace's default" $place)) -}}
+{{- $shared := and $asksApi .root.Values.services.drafter.inVerifierPod -}}
+{{- include "adaserve.refuse" (list $shared (printf "%s.podDeletionCost.enabled: would give the API token to the drafter of inVerifierPod as well" $place)) -}}
 {{- include "adaserve.checkLabels" (dict "labels" $config.podLabels "place" (printf "%s.podLabels" $place)) -}}
 {{- $scope := . -}}
 {{- $own := regexFindAll "name: [A-Za-z_]+" (include "adaserve.environment" (merge (dict "config" (omit $config "env" "extraEnvVars")) $scope)) -1 -}}

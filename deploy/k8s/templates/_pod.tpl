@@ -25,7 +25,7 @@ securityContext:
 topologySpreadConstraints:
   {{- $own := dict "labelSelector" (dict "matchLabels" (include "adaserve.selector" $ | fromYaml)) }}
   {{- range . }}
-  - {{ toYaml (merge (deepCopy .) $own) | nindent 4 | trim }}
+  - {{ toYaml (ternary . (merge (deepCopy .) $own) (hasKey . "labelSelector")) | nindent 4 | trim }}
   {{- end }}
 {{- end }}
 {{- with include "adaserve.initContainers" . }}

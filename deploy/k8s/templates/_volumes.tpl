@@ -1,14 +1,18 @@
 {{/* Of a pod: (dict "root" $ "service" … "services" […]). Each service has its own password, /tmp and /dev/shm.
 Files of Secrets are the group's to read, which is the pod's fsGroup, and nobody else's. */}}
 {{- define "adaserve.volumes" -}}
+{{- $given := list }}
 {{- range $service := .services }}
 {{- $config := include "adaserve.config" (dict "root" $.root "service" $service) | fromYaml }}
 - {name: tmp-{{ $service }}, emptyDir: {sizeLimit: {{ $config.tmpSize }}}}
 {{- with $config.sharedMemory }}
 - {name: shm-{{ $service }}, emptyDir: {medium: Memory, sizeLimit: {{ . }}}}
 {{- end }}
-{{- with $config.extraVolumes }}
-{{ toYaml . }}
+{{- range $config.extraVolumes }}
+{{- if not (has . $given) }}
+{{- $given = append $given . }}
+- {{ toYaml . | nindent 2 | trim }}
+{{- end }}
 {{- end }}
 {{- with include "adaserve.redisSecret" $.root }}
 - name: redis-{{ $service }}
