@@ -90,7 +90,7 @@ def _clock(share: float) -> float:
 LOADS: Mapping[str, Callable[[Path], Trace]] = {"conversation": conversation, "day": day, "both": both}
 SIZES: Mapping[str, tuple[int, ...]] = {  # fixed ones that are of interest, from too few on
     "conversation": (2, 3, 4, 5),
-    "day": (1, 2, 3, 4, 5),
+    "day": (1, 2, 3, 4),
     "both": (4, 6, 8, 12),
     "made": (2, 3, 4, 6),
 }

@@ -1,6 +1,7 @@
 """As much of a Kubernetes API server as `helm install` and `helm upgrade` need: it keeps objects and runs nothing.
 
-No admission, no defaults, no validation: what a cluster says to the objects is for `strict` and `policies`.
+No admission, no validation, and of all defaults the one replica of a Deployment that says none:
+what a cluster says to the objects is for `strict` and `policies`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,13 @@ RESOURCES = {  # group and version: {kind: resource}
         "Service": "services",
         "ServiceAccount": "serviceaccounts",
     },
+    "monitoring.coreos.com/v1": {
+        "PodMonitor": "podmonitors",
+        "PrometheusRule": "prometheusrules",
+        "ServiceMonitor": "servicemonitors",
+    },
     "apps/v1": {"Deployment": "deployments", "StatefulSet": "statefulsets"},
+    "keda.sh/v1alpha1": {"ScaledObject": "scaledobjects", "TriggerAuthentication": "triggerauthentications"},
     "autoscaling/v2": {"HorizontalPodAutoscaler": "horizontalpodautoscalers"},
     "batch/v1": {"Job": "jobs"},
     "networking.k8s.io/v1": {"Ingress": "ingresses", "NetworkPolicy": "networkpolicies"},
@@ -159,6 +166,8 @@ class _Handler(BaseHTTPRequestHandler):
         return body
 
     def _keep(self, path: str, made: Object) -> None:
+        if made["kind"] == "Deployment":
+            made["spec"].setdefault("replicas", 1)
         self.server.objects[path] = made
         self._answer(201 if self.command == "POST" else 200, made)
 

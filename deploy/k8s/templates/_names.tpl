@@ -32,18 +32,24 @@ app.kubernetes.io/component: {{ .service }}
 {{ include "adaserve.selector" (dict "root" .root "service" $host) }}
 {{- end }}
 
-{{/* Of a pod: without the chart's version, so that another one alone replaces no pod. "more" are the pod's own. */}}
-{{- define "adaserve.podLabels" -}}
+{{/* Of a pod: without versions, so that a release alone replaces no pod whose image stays. "more" are the pod's own. */}}
+{{- define "adaserve.plainLabels" -}}
 {{ include "adaserve.selector" . }}
 app.kubernetes.io/part-of: adaserve
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-{{- with mergeOverwrite (deepCopy .root.Values.commonLabels) (.more | default dict) }}
+{{- with .more }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
 
+{{/* Of a pod of ours. Redis, Jaeger and the collector have the plain ones: no other label is worth what they hold. */}}
+{{- define "adaserve.podLabels" -}}
+{{- $more := mergeOverwrite (deepCopy .root.Values.commonLabels) (.more | default dict) -}}
+{{ include "adaserve.plainLabels" (dict "root" .root "service" .service "more" $more) }}
+{{- end }}
+
 {{- define "adaserve.labels" -}}
 {{ include "adaserve.podLabels" (dict "root" .root "service" .service) }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end }}

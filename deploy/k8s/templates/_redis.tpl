@@ -2,6 +2,10 @@
 [gateway, drafter, selector, verifier, operator, exporter]
 {{- end }}
 
+{{- define "adaserve.redisUsersFile" -}}
+{{ .Files.Get "files/users.acl" | replace "__CELL__" .Values.cell | trim }}
+{{- end }}
+
 {{/* Nothing is evicted, since a key is a request; a power loss may cost two seconds, which are restored. */}}
 {{- define "adaserve.redisConfiguration" -}}
 bind * -::*

@@ -77,7 +77,7 @@ CELL = {
     'adaserve_kv_blocks{state="total"}': [100, 100],
 }
 COUNTERS = {  # by minute
-    'adaserve_step_time_seconds_sum{part="draft"}': 45.0,
+    'adaserve_step_time_seconds_sum{part="draft"}': 24.0,
     'adaserve_hop_time_seconds_sum{hop="draft"}': 1.2,
     'adaserve_hop_time_seconds_count{hop="draft"}': 60.0,
     'adaserve_hop_time_seconds_sum{hop="select"}': 0.3,
@@ -87,7 +87,7 @@ COUNTERS = {  # by minute
 }
 SAYS = {
     ("gateway", "streams"): 42.0,
-    ("drafter", "busy"): 0.75,
+    ("drafter", "busy"): 0.4,
     ("drafter", "queueWait"): 0.02,
     ("selector", "queueWait"): 0.005,
     ("verifier", "waiting"): 5.0,
