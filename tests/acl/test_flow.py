@@ -163,7 +163,7 @@ def test_operators_look_and_change_things(
     (redis.folder / "policy.yaml").write_text(POLICY.replace("500", "400"))
     until(lambda: "policy.reload" in cell.log("gateway"))
     events = {event["what"] for event in told(admin.get("/admin/audit"))["events"]}
-    assert {"keys.create", "keys.revoke", "mode.set", "policy.reload"} <= events
+    assert {"key.create", "key.revoke", "mode.set", "policy.reload"} <= events
 
 
 def test_redis_forgets_everything_and_a_verifier_dies(
