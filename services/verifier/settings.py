@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pathlib import Path
+
+from pydantic import AliasChoices, Field
 
 from services.verifier.bus import MAX_LABELS
+from services.verifier.deletion_cost import PodApi
+from shared.errors import ConfigurationError
 from shared.messages import MAX_DEPTH, MAX_WIDTH
 from shared.scripts import MAX_COMMIT_ROWS
-from shared.settings import EngineSettings, Port
+from shared.settings import PREFIX, EngineSettings, Port
+
+POD_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
+
+
+def _also(name: str) -> AliasChoices:
+    """A variable that has its usual name besides ours."""
+    return AliasChoices(f"{PREFIX}{name}", name)
 
 
 class VerifierSettings(EngineSettings):
@@ -35,3 +46,34 @@ class VerifierSettings(EngineSettings):
     )
     depth: int = Field(default=4, ge=1, le=MAX_DEPTH, description="tree depth until the selector has spoken")
     width: int = Field(default=3, ge=1, le=MAX_WIDTH, description="tree width until the selector has spoken")
+    pod_deletion_cost: bool = Field(
+        default=False, description="tell Kubernetes by the pod's annotation how much live KV it has"
+    )
+    pod_name: str | None = Field(default=None, pattern=POD_NAME, validation_alias=_also("POD_NAME"))
+    pod_namespace: str | None = Field(default=None, pattern=POD_NAME, validation_alias=_also("POD_NAMESPACE"))
+    kubernetes_service_host: str = Field(
+        default="kubernetes.default.svc",
+        min_length=1,
+        max_length=253,
+        validation_alias=_also("KUBERNETES_SERVICE_HOST"),
+    )
+    kubernetes_service_port: Port = Field(default=443, validation_alias=_also("KUBERNETES_SERVICE_PORT"))
+    service_account_dir: Path = Field(
+        default=Path("/var/run/secrets/kubernetes.io/serviceaccount"), description="`token` and `ca.crt`"
+    )
+
+    @property
+    def own_pod(self) -> PodApi | None:
+        """Where to tell the deletion cost; None where that is off. Raises ConfigurationError for no pod."""
+        if not self.pod_deletion_cost:
+            return None
+        for variable, value in (("POD_NAME", self.pod_name), ("POD_NAMESPACE", self.pod_namespace)):
+            if value is None:
+                raise ConfigurationError(f"{PREFIX}POD_DELETION_COST=true needs {variable}, which is not set")
+        return PodApi(
+            host=self.kubernetes_service_host,
+            port=self.kubernetes_service_port,
+            namespace=self.pod_namespace or "",
+            pod=self.pod_name or "",
+            account=self.service_account_dir,
+        )

@@ -27,6 +27,8 @@ from shared.heartbeat import Heartbeat
 from shared.streams import connect
 from shared.tokenizer import load_tokenizer
 from shared.topics import NUM_TIERS, SELECTOR_GROUP, VERIFIER_GROUP, Keys, Kind
+from tests.acl.authority import OPENSSL
+from tests.acl.guarded import guarded_redis
 from tests.tiny_tokenizers import byte_fallback, byte_level, save
 
 CELL = "eu-1"
@@ -104,7 +106,7 @@ def test_rights_as_in_the_acl_file_are_fine_and_the_operator_may_look(look: Any,
     assert about(found, "groups", "fine") == ["all streams have theirs"]
     assert about(found, "functions", "fine") == [f"version {VERSION}"]
     assert about(found, "redis", "fine")
-    assert set(about(found, "redis", "unknown")) <= {"not looked at, for this user may not ask: ACL LOG"}
+    assert about(found, "redis", "unknown") == []
 
 
 @pytest.mark.parametrize("user", sorted(needs()))
@@ -153,8 +155,9 @@ def test_a_service_with_a_wrong_password_is_found(look: Any, server: EmbeddedRed
 
 def test_what_a_service_was_refused_is_told(look: Any, server: EmbeddedRedis) -> None:
     client = connect(as_user(server, "drafter"))
-    with pytest.raises(NoPermissionError):
-        client.hgetall(KEYS.request("r"))
+    for refused in (lambda: client.hgetall(KEYS.request("r")), lambda: client.function_load(LIBRARY)):
+        with pytest.raises(NoPermissionError):
+            refused()
     client.close()
     (told,) = about(look("admin"), "rights")
     assert told.startswith("Redis has refused drafter the command hgetall, 1 time")
@@ -172,6 +175,7 @@ def test_a_user_that_may_not_look_is_told_what_it_did_not_see(look: Any) -> None
     (told,) = about(look("exporter"), "redis", "unknown")
     assert told.startswith("not looked at, for this user may not ask: queues, groups")
     assert "ACL DRYRUN" in told
+    assert about(look("exporter"), "verifiers") == []  # nobody knows
 
 
 def test_on_a_server_without_users_of_services_it_depends_on_the_way_there(
@@ -264,3 +268,25 @@ def test_functions_of_an_older_release_are_told_beside_a_gateway(
     with beating(as_user(server, "admin"), "gateway", "g.1"):
         (told,) = about(look(), "functions", "warning")
     assert told == f"version {VERSION - 1}, this command is of a release with version {VERSION}"
+
+
+@pytest.mark.skipif(OPENSSL is None, reason="no openssl on the PATH to make certificates")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the TLS front's own socket
+def test_over_tls_a_ca_that_is_not_named_is_what_is_wrong(
+    redis_binary: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.bus_examination.BETWEEN_S", 0.01)
+    with guarded_redis(tmp_path, redis_binary) as redis:
+        operator = {f"ADASERVE_{name}": value for name, value in redis.variables("operator").items()}
+        environment = {"REDIS_URL": redis.url, **operator}
+
+        def run(**other: str) -> str:
+            return str(CliRunner().invoke(app, ["doctor", "--url", NOBODY], env={**environment, **other}).output)
+
+        assert "gateway, drafter, selector, verifier may what they must" in run()
+        stranger = run(ADASERVE_REDIS_CA_FILE="")
+        assert "does not answer: " in stranger
+        assert "what to do: ADASERVE_REDIS_CA_FILE: name the CA of Redis' certificate" in stranger
+        plain = run(REDIS_URL=redis.url.replace("rediss", "redis"), ADASERVE_REDIS_CA_FILE="")
+        assert "the URL begins with rediss://" in plain
+        assert "a CA file needs a REDIS_URL that starts with rediss://" in run(REDIS_URL="redis://127.0.0.1:1")

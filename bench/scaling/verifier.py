@@ -1,0 +1,118 @@
+"""A verifier of the simulated cell: the simulator's world and the real scheduler, at a pace learned before."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from dataclasses import dataclass
+
+from bench.scaling.drafters import Drafters
+from bench.scaling.pace import Pace
+from bench.simulator.hardware import Hardware
+from bench.simulator.request import SimRequest
+from bench.simulator.systems import SystemSpec
+from bench.simulator.world import World
+
+WINDOW = 8  # entries of a tier's stream that no verifier has read: as many are read at once (docs/protocol.md)
+READ_AHEAD_MS = 250.0  # the longest wait for trees (ADASERVE_RING_DEADLINE_CAP_MS)
+PLAIN_SHARE = 0.5  # of hops, selection and commit: what plain steps pay
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What all verifiers of a cell are alike in."""
+
+    hardware: Hardware
+    spec: SystemSpec
+    pace: Pace
+
+
+class SimVerifier:
+    """One replica. It claims what it has room for, and decodes all rows alike: urgency is in the pace's means."""
+
+    def __init__(self, number: int, model: Model, ready_ms: float) -> None:
+        hardware, spec = model.hardware, model.spec
+        self.number = number
+        self.ready_ms = ready_ms
+        self.world = World(
+            hardware,
+            spec.engine(hardware),
+            max_running=spec.max_running(hardware),
+            prefill_chunk=spec.prefill_chunk,
+        )
+        self.world.now_ms = ready_ms
+        self.leaves_ms: float | None = None
+        self.busy_ms = 0.0
+        self._model = model
+        self._chance = random.Random(number)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it serves nobody."""
+        scheduler = self.world.scheduler
+        return not scheduler.running and not scheduler.waiting
+
+    @property
+    def num_unfed(self) -> int:
+        """Claimed requests whose context is not fed yet."""
+        scheduler = self.world.scheduler
+        return len(scheduler.waiting) + len(scheduler.prefilling)
+
+    def claim(self, queue: deque[SimRequest]) -> None:
+        """Take what there is room for, at most WINDOW requests, from the front of the queue."""
+        scheduler = self.world.scheduler
+        for _ in range(min(WINDOW, scheduler.num_free_places, len(queue))):
+            request = queue.popleft()
+            request.slots = self.world.new_slots()
+            scheduler.add(request)
+        scheduler.admit()
+
+    def give_back(self) -> list[SimRequest]:
+        """All that it serves, oldest first; their context is fed again elsewhere."""
+        given = sorted(self.world.scheduler.generations, key=lambda request: request.arrival_ms)
+        for request in given:
+            self.world.scheduler.remove(request)
+        return given
+
+    def turn(self, drafters: Drafters) -> None:
+        """One step: trees, meanwhile prompts, then a pass over roots, nodes and prompts."""
+        world, began_ms = self.world, self.world.now_ms
+        decoding = world.scheduler.decoding
+        if decoding:
+            self._decode(decoding, drafters)
+        else:
+            world.forward({}, world.scheduler.plan_prefill())
+        self.busy_ms += world.now_ms - began_ms
+
+    def _decode(self, decoding: list[SimRequest], drafters: Drafters) -> None:
+        world, hop_ms = self.world, self._model.hardware.hop_ms
+        step = self._model.pace.at(len(decoding))
+        trees_ms = drafters.answered_ms(self.number, world.now_ms, step.draft_ms)
+        speculates = bool(drafters.live) and trees_ms - world.now_ms <= READ_AHEAD_MS
+        if speculates:
+            self._feed(trees_ms + hop_ms)
+        else:
+            world.now_ms += PLAIN_SHARE * hop_ms
+        counts = world.make_room(decoding, self._nodes(decoding, step.nodes) if speculates else {})
+        chunks = world.scheduler.plan_prefill(round(step.granted) if speculates else None)
+        accepted = {request: self._drawn(step.accepted) for request in counts} if speculates else {}
+        world.forward(counts, chunks, accepted)
+
+    def _feed(self, until_ms: float) -> None:
+        """Prompts while the trees are grown, as far as they fit."""
+        world = self.world
+        while True:
+            chunks = world.scheduler.plan_prefill()
+            if not chunks or world.now_ms + world.forward_ms({}, chunks) > until_ms:
+                break
+            world.forward({}, chunks)
+        world.now_ms = max(world.now_ms, until_ms)
+
+    def _nodes(self, decoding: list[SimRequest], mean: float) -> dict[SimRequest, int]:
+        total = round(mean * len(decoding))
+        least, more = divmod(total, len(decoding))
+        return {request: least + (index < more) for index, request in enumerate(decoding)}
+
+    def _drawn(self, mean: float) -> int:
+        """A whole number, ``mean`` on average."""
+        return int(mean + self._chance.random())

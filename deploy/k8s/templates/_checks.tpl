@@ -1,0 +1,95 @@
+{{/* Fails where a condition holds: (list condition "field: what is wrong"). */}}
+{{- define "adaserve.refuse" -}}
+{{- if first . }}{{ fail (printf "\n\n%s\n" (last .)) }}{{ end -}}
+{{- end }}
+
+{{- define "adaserve.checkRedis" -}}
+{{- $redis := .Values.redis -}}
+{{- $external := .Values.externalRedis -}}
+{{- $both := and $redis.enabled (ne $external.url "") -}}
+{{- include "adaserve.refuse" (list $both "externalRedis.url: is given, and redis.enabled is true; one of them must go") -}}
+{{- $none := and (not $redis.enabled) (eq $external.url "") -}}
+{{- include "adaserve.refuse" (list $none "externalRedis.url: is required where redis.enabled is false") -}}
+{{- $secret := contains "@" $external.url -}}
+{{- include "adaserve.refuse" (list $secret "externalRedis.url: must not hold a user or password; they come from externalRedis.existingSecret") -}}
+{{- $odd := and (ne $external.url "") (not (regexMatch "^rediss?://[^/ ]+(/[0-9]+)?$" $external.url)) -}}
+{{- include "adaserve.refuse" (list $odd (printf "externalRedis.url: %q must be like redis://host:6379/0 or rediss://host:6380/0" $external.url)) -}}
+{{- $caAlone := and (ne $external.tls.caSecret "") (not (hasPrefix "rediss://" $external.url)) -}}
+{{- include "adaserve.refuse" (list $caAlone "externalRedis.tls.caSecret: needs an externalRedis.url that starts with rediss://") -}}
+{{- $limit := dig "limits" "memory" "" $redis.resources | toString -}}
+{{- if and $redis.enabled (regexMatch "^[0-9]+[kMGKi]*$" $limit) -}}
+{{- $tooMuch := ge (include "adaserve.bytes" $redis.maxMemory | int64) (include "adaserve.bytes" $limit | int64) -}}
+{{- include "adaserve.refuse" (list $tooMuch (printf "redis.maxMemory: %s must be less than redis.resources.limits.memory, which is %s" $redis.maxMemory $limit)) -}}
+{{- end -}}
+{{- end }}
+
+{{- define "adaserve.checkModels" -}}
+{{- $known := "^(image:///[^ ]+|hf://[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+(@[A-Za-z0-9_.-]+)?|pvc://[a-z0-9.-]+/[^ ]+)$" -}}
+{{- range $role := list "target" "draft" -}}
+{{- $source := get $.Values.models $role -}}
+{{- $message := printf "models.%s: %q must be like image:///path, hf://org/name@revision or pvc://claim/path" $role $source -}}
+{{- include "adaserve.refuse" (list (not (regexMatch $known $source)) $message) -}}
+{{- end -}}
+{{- end }}
+
+{{- define "adaserve.checkLabels" -}}
+{{- range $label, $_ := .labels -}}
+{{- $own := regexMatch "^(app\\.kubernetes\\.io/(name|instance|component|part-of|version|managed-by)|helm\\.sh/chart)$" $label -}}
+{{- include "adaserve.refuse" (list $own (printf "%s.%s: is a label of the chart's own" $.place $label)) -}}
+{{- end -}}
+{{- end }}
+
+{{- define "adaserve.checkPolicyAndRoutes" -}}
+{{- $both := and (ne .Values.policy.inline "") (ne .Values.policy.existingConfigMap "") -}}
+{{- include "adaserve.refuse" (list $both "policy.inline: is given, and policy.existingConfigMap as well; one of them must go") -}}
+{{- $nowhere := and .Values.httpRoute.enabled (empty .Values.httpRoute.parentRefs) -}}
+{{- include "adaserve.refuse" (list $nowhere "httpRoute.parentRefs: needs a Gateway, such as {name: public, namespace: gateways}") -}}
+{{- $hostless := and (ne .Values.ingress.tlsSecret "") (empty .Values.ingress.hosts) -}}
+{{- include "adaserve.refuse" (list $hostless "ingress.hosts: needs the names that ingress.tlsSecret is for") -}}
+{{- end }}
+
+{{- define "adaserve.checkTracing" -}}
+{{- $tracing := .Values.tracing -}}
+{{- $own := or $tracing.jaeger.enabled $tracing.collector.enabled -}}
+{{- $both := and (ne $tracing.endpoint "") $own -}}
+{{- include "adaserve.refuse" (list $both "tracing.endpoint: is given, and tracing.jaeger or tracing.collector is enabled; spans go to one place. A collector sends on to tracing.collector.exportTo") -}}
+{{- $nowhere := and $tracing.collector.enabled (not $tracing.jaeger.enabled) (eq $tracing.collector.exportTo "") -}}
+{{- include "adaserve.refuse" (list $nowhere "tracing.collector.exportTo: is required, such as tempo.observability:4317, unless tracing.jaeger.enabled is true") -}}
+{{- end }}
+
+{{- define "adaserve.checkServices" -}}
+{{- $only := dict "engine" (list "drafter" "verifier") "inVerifierPod" (list "drafter") "podDeletionCost" (list "verifier") "service" (list "gateway") -}}
+{{- range $field, $owners := $only -}}
+{{- include "adaserve.refuse" (list (hasKey $.Values.defaults $field) (printf "defaults.%s: is a field of services.%s only" $field (join " and services." $owners))) -}}
+{{- range $service := include "adaserve.services" $ | fromYamlArray -}}
+{{- $misplaced := and (hasKey (get $.Values.services $service) $field) (not (has $service $owners)) -}}
+{{- include "adaserve.refuse" (list $misplaced (printf "services.%s.%s: is a field of services.%s only" $service $field (join " and services." $owners))) -}}
+{{- end -}}
+{{- end -}}
+{{- range $service := include "adaserve.services" $ | fromYamlArray -}}
+{{- include "adaserve.checkService" (dict "root" $ "service" $service) -}}
+{{- end -}}
+{{- end }}
+
+{{- define "adaserve.checkService" -}}
+{{- $config := include "adaserve.config" . | fromYaml -}}
+{{- $place := printf "services.%s" .service -}}
+{{- $two := and $config.pdb.enabled (not (kindIs "invalid" $config.pdb.minAvailable)) (not (kindIs "invalid" $config.pdb.maxUnavailable)) -}}
+{{- include "adaserve.refuse" (list $two (printf "%s.pdb.minAvailable: is given, and maxUnavailable as well; set one of them to null" $place)) -}}
+{{- $stuck := and (eq $config.strategy.type "Recreate") (not (empty $config.strategy.rollingUpdate)) -}}
+{{- include "adaserve.refuse" (list $stuck (printf "%s.strategy.rollingUpdate: must be null where the type is Recreate" $place)) -}}
+{{- $asks := print (dig "limits" dict $config.resources | keys) (dig "claims" list $config.resources) -}}
+{{- $gpuless := and (hasPrefix "cuda" (dig "engine" "device" "" $config)) (not (contains "/" $asks)) (not (contains "name" $asks)) -}}
+{{- include "adaserve.refuse" (list $gpuless (printf "%s.engine.device: is cuda, and %s.resources asks for no GPU; give limits such as nvidia.com/gpu: 1, or claims" $place $place)) -}}
+{{- $twice := and (include "adaserve.isHosted" .) (ne (dig "autoscaling" "engine" "none" $config) "none") -}}
+{{- include "adaserve.refuse" (list $twice (printf "%s.autoscaling.engine: must be none where inVerifierPod is true; the verifier's counts" $place)) -}}
+{{- include "adaserve.checkLabels" (dict "labels" $config.podLabels "place" (printf "%s.podLabels" $place)) -}}
+{{- $scope := . -}}
+{{- $own := regexFindAll "name: [A-Za-z_]+" (include "adaserve.environment" (merge (dict "config" (omit $config "env" "extraEnvVars")) $scope)) -1 -}}
+{{- range $name, $_ := $config.env -}}
+{{- include "adaserve.refuse" (list (has (printf "name: %s" $name) $own) (printf "%s.env.%s: is set by the chart from other values; they are in values.yaml" $place $name)) -}}
+{{- end -}}
+{{- range $config.extraEnvVars -}}
+{{- include "adaserve.refuse" (list (has (printf "name: %s" .name) $own) (printf "%s.extraEnvVars: %s is set by the chart from other values; they are in values.yaml" $place .name)) -}}
+{{- end -}}
+{{- end }}

@@ -1,0 +1,31 @@
+{{- define "adaserve.redisUsers" -}}
+[gateway, drafter, selector, verifier, operator, exporter]
+{{- end }}
+
+{{/* Nothing is evicted, since a key is a request; a power loss may cost two seconds, which are restored. */}}
+{{- define "adaserve.redisConfiguration" -}}
+bind * -::*
+port 6379
+dir /data
+aclfile /run/redis/users.acl
+maxmemory {{ .Values.redis.maxMemory }}
+maxmemory-policy noeviction
+save ""
+appendonly {{ ternary "yes" "no" .Values.redis.persistence.enabled }}
+appendfsync everysec
+{{- with .Values.redis.extraConfig }}
+{{ . }}
+{{- end }}
+{{- end }}
+
+{{/* A number of bytes as Redis or Kubernetes write it: 704mb, 1Gi, 512M. */}}
+{{- define "adaserve.bytes" -}}
+{{- $units := dict "" 1 "k" 1000 "m" 1000000 "g" 1000000000 "kb" 1024 "mb" 1048576 "gb" 1073741824 "ki" 1024 "mi" 1048576 "gi" 1073741824 -}}
+{{- $unit := regexReplaceAll "^[0-9]+" . "" | lower -}}
+{{ mul (regexFind "^[0-9]+" . | int64) (get $units $unit | int64) }}
+{{- end }}
+
+{{/* As the user that may do nothing but this. The client is named like the server: valkey-cli, redis-cli. */}}
+{{- define "adaserve.redisPing" -}}
+REDISCLI_AUTH="$(cat /run/secrets/adaserve/probe/password)" {{ first .Values.redis.command | replace "-server" "-cli" }} --user exporter --no-auth-warning ping | grep -q PONG
+{{- end }}
