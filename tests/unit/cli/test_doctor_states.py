@@ -133,7 +133,6 @@ def without(admin: Redis, user: str, rules: str, words: list[str]) -> None:
     name = (
         "|".join(words[:2]).lower() if words[0] in ("XGROUP", "XINFO", "FUNCTION", "SCRIPT") else words[0].lower()
     )
-    name = f"fcall|{words[1]}" if words[0] == "FCALL" else name
     parts = shlex.split(rules.replace("(", "'(").replace(")", ")'"))
     kept = [" ".join(word for word in part.split() if word.strip("()") != f"+{name}") for part in parts]
     kept = [part if not part.startswith("(") else f"({part.strip('()')})" for part in kept if part.strip("()")]
