@@ -3,12 +3,13 @@
     python -m bench.drift [--before 15 --bad 30 --after 15] [--streams 4] [--tokens 96] [--target DIR --draft DIR]
                           [--out DIR] [--rules FOLDER]
 
-One stack under steady load. After ``--before`` seconds the draft's tokens become random (its probabilities stay
-as they were), ``--bad`` seconds later it is as before. The services' figures are read twice a second. Prints
-when the verifier left speculation, for which reason, and when it was back; every answer is compared with that of
-plain decoding. ``--out`` gets `drift.json`, which `adaserve report --replay` plots, and `drift.html`. Where a
-`prometheus` is on the PATH, it scrapes the services and evaluates the alerts of ``--rules`` that are about drafts,
-without waiting as long as they would (``for``).
+The target is the twin of the embedded one unless named: a model that is expensive enough for drafting to pay, so
+that its loss and its return are seen. One stack under steady load. After ``--before`` seconds the draft's tokens
+become random (its probabilities stay as they were), ``--bad`` seconds later it is as before. The services' figures
+are read twice a second. Prints when the verifier left speculation, for which reason, and when it was back; every
+answer is compared with that of plain decoding. ``--out`` gets `drift.html`, and `drift.json` that `adaserve report
+--replay` plots. Where a `prometheus` is on the PATH, it scrapes the services and evaluates the alerts of
+``--rules`` that are about drafts, without waiting as long as they would (``for``).
 
 Exit code 0 when it switched by itself, an alert held (where there is a Prometheus), it came back, and no answer
 differed.
@@ -25,9 +26,10 @@ from pathlib import Path
 from bench.drift_alerts import Alerts
 from bench.drift_load import Load
 from bench.drift_watch import Verdict, Watch
-from bench.local import DRAFT, TARGET, local_stack
+from bench.local import DRAFT, local_stack
 from bench.proof import page, sources
 from bench.replay.recording import Event, RecordedRun, Recording, save
+from bench.twin import cached_twin
 
 RULES = Path(__file__).resolve().parents[1] / "deploy" / "k8s" / "files" / "rules"
 BACK_S = 90.0  # at most, until it speculates again
@@ -44,12 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--streams", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--policy", default="adaserve", choices=["adaserve", "paper"], help="of the selector")
-    parser.add_argument("--target", default=TARGET)
+    parser.add_argument("--target", help="by default the twin")
     parser.add_argument("--draft", default=DRAFT)
     parser.add_argument("--out", type=Path, default=Path("report"))
     parser.add_argument("--rules", type=Path, default=RULES)
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
+    options.target = options.target or str(cached_twin())
     with tempfile.TemporaryDirectory(prefix="ada-drift-") as folder:
         recording, verdict = drifted(options, Path(folder) / "good")
     save(recording, options.out / "drift.json")

@@ -20,8 +20,8 @@ from dataclasses import asdict
 from bench.cell_capacity.costs import Costs, Verifier, Window, capacity, fit, redis_us
 from bench.cell_capacity.measure import PLAIN, Load, measured
 
-SHAPES = (PLAIN, (2, 2), (4, 3), (8, 3))
-RUNNING = (1, 8, 32)
+SHAPES = {PLAIN: (1, 8, 32), (2, 2): (1, 8, 32), (4, 2): (1, 4, 16), (6, 3): (1, 4, 8)}
+"""Depth and width of trees -> requests at a time; more than tables can draft in time would be decoded plainly."""
 TOKENS = (32, 96)
 EXAMPLES = (
     Verifier(name="small model, trees", running=32, step_ms=15.0, nodes=8.0, tokens=2.5),
@@ -36,8 +36,8 @@ def loads() -> list[Load]:
     """Shapes by numbers of requests; short and long answers in turn, to tell requests from iterations."""
     return [
         Load(running=running, tokens=TOKENS[(number + shape) % 2], depth=depth, width=width)
-        for shape, (depth, width) in enumerate(SHAPES)
-        for number, running in enumerate(RUNNING)
+        for shape, ((depth, width), numbers) in enumerate(SHAPES.items())
+        for number, running in enumerate(numbers)
     ]
 
 
@@ -55,10 +55,14 @@ def report(costs: Costs, windows: Sequence[tuple[Load, Window]], share: float) -
             f"{seen.cpu_us / seen.seconds / 1e6:6.1%} {seen.cpu_us / max(1, seen.iterations):7.0f} {error:+5.0%}"
         )
     print(f"the formula is off by {statistics.median(errors):.0%} in the median, {max(errors):.0%} at most\n")
-    print(
-        f"µs of Redis a second = {costs.idle:.0f} + {costs.iteration:.0f} x iterations + {costs.row:.1f} x rows "
-        f"+ {costs.node:.2f} x nodes + {costs.request:.0f} x requests\n"
+    terms = (
+        f"{costs.iteration:.0f} x iterations",
+        f"{costs.ring:.0f} x iterations with trees",
+        f"{costs.row:.1f} x rows",
+        f"{costs.node:.2f} x nodes",
+        f"{costs.request:.0f} x requests",
     )
+    print(f"µs of Redis a second = {costs.idle:.0f} + {' + '.join(terms)}\n")
     print(f"with {share:.0%} of Redis' core, answers of {EXAMPLES[0].output:.0f} tokens:")
     for example in EXAMPLES:
         most, each = capacity(costs, example, share), redis_us(costs, example) / 1e6

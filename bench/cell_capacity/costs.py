@@ -7,19 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-WORK = ("iteration", "row", "node", "request")
+WORK = ("iteration", "ring", "row", "node", "request")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
     """What was done in some seconds, and the CPU time of Redis' main thread meanwhile, in µs.
 
-    ``iterations`` of all verifiers, ``rows`` of their commits, ``nodes`` drafted, ``requests`` begun and ended.
+    ``iterations`` of all verifiers, ``rings`` those of them with trees, ``rows`` of their commits, ``nodes``
+    drafted, ``requests`` begun and ended.
     """
 
     seconds: float
     cpu_us: float
     iterations: float
+    rings: float
     rows: float
     nodes: float
     requests: float
@@ -27,22 +29,26 @@ class Window:
     @property
     def work(self) -> tuple[float, ...]:
         """In the order of WORK."""
-        return self.iterations, self.rows, self.nodes, self.requests
+        return self.iterations, self.rings, self.rows, self.nodes, self.requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """µs of Redis' main thread: for a second of an idle cell, an iteration, a row, a drafted node, a request."""
+    """µs of Redis' main thread: for a second of an idle cell, for an iteration, the way of its trees, a row of its
+
+    commit, a drafted node, a request.
+    """
 
     idle: float
     iteration: float
+    ring: float
     row: float
     node: float
     request: float
 
     def of(self, window: Window) -> float:
         """Predicted µs of a window."""
-        each = (self.iteration, self.row, self.node, self.request)
+        each = (self.iteration, self.ring, self.row, self.node, self.request)
         return self.idle * window.seconds + sum(us * times for us, times in zip(each, window.work, strict=True))
 
 
@@ -104,6 +110,7 @@ def redis_us(costs: Costs, verifier: Verifier) -> float:
         seconds=0.0,
         cpu_us=0.0,
         iterations=iterations,
+        rings=iterations if verifier.nodes else 0.0,
         rows=iterations * verifier.running,
         nodes=iterations * verifier.running * verifier.nodes,
         requests=verifier.requests_per_s,

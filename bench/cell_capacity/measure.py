@@ -24,6 +24,7 @@ from shared.streams import connect
 PACED = {"verifier": "tests.faults.table_verifier", "drafter": "tests.faults.table_drafter"}
 WARM_UP_S = 1.5
 PLAIN = (0, 0)
+RINGS = "steps with trees"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +69,15 @@ _LINE = re.compile(r"^(adaserve_\w+)(\{[^}]*\})? (\S+)$", re.MULTILINE)
 
 def counters(stack: LocalStack) -> dict[str, float]:
     """Sums over labels of the counters that tell what was done."""
-    wanted = ("steps_total", "commits_total", "draft_tokens_proposed_total", "requests_finished_total")
+    wanted = (RINGS, "steps_total", "commits_total", "draft_tokens_proposed_total", "requests_finished_total")
     found = dict.fromkeys(wanted, 0.0)
     for service in ("verifier", "drafter"):
         for name, labels, value in _LINE.findall(stack.metrics(service)):
             short = name.removeprefix("adaserve_")
             if short in found and 'kind="prefill"' not in labels:
                 found[short] += float(value)
+            if short == "steps_total" and 'kind="speculative"' in labels:
+                found[RINGS] += float(value)
     return found
 
 
@@ -85,6 +88,7 @@ def window(before: Seen, after: Seen) -> Window:
         seconds=after.at_s - before.at_s,
         cpu_us=after.cpu_us - before.cpu_us,
         iterations=done["steps_total"],
+        rings=done[RINGS],
         rows=done["commits_total"],
         nodes=done["draft_tokens_proposed_total"],
         requests=done["requests_finished_total"],
@@ -104,7 +108,11 @@ def cell(depth: int, width: int) -> Iterator[tuple[LocalStack, Redis]]:
     selector = (
         {} if (depth, width) == PLAIN else {"POLICY": "paper", "MAX_DEPTH": str(depth), "MAX_WIDTH": str(width)}
     )
-    settings = {"selector": selector, "gateway": {"QUEUE_LIMIT": "1000"}, "verifier": {"MAX_RUNNING": "64"}}
+    settings = {
+        "selector": selector,
+        "gateway": {"QUEUE_LIMIT": "1000"},
+        "verifier": {"MAX_RUNNING": "64", "RING_DEADLINE_CAP_MS": "2000"},
+    }
     with (
         tempfile.TemporaryDirectory(prefix="ada-aof-") as data,
         local_stack(settings, modules=PACED, data_dir=Path(data)) as stack,

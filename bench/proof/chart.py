@@ -12,7 +12,7 @@ from bench.proof.timeline import Band, Line
 from bench.replay.recording import Event
 
 WIDTH, HEIGHT = 720, 210
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 14, 26
+LEFT, RIGHT, TOP, BOTTOM = 46, 24, 14, 26
 ROW = 30
 LABELS = 150  # room for names at the left of rows
 NAME = 16  # characters that fit it

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.scaling.cell import Cell, Delays, Sizing
-from bench.scaling.loads import LOADS, made
+from bench.scaling.loads import LOADS, SIZES, made
 from bench.scaling.pace import Pace, learn
 from bench.scaling.plot import plot
 from bench.scaling.result import Result
@@ -58,11 +58,11 @@ def run(trace: Trace, model: Model, sizing: Sizing, delays: Delays) -> Result:
     return Cell(model, requests, sizing, delays, scrape_period_s()).run()
 
 
-def sizings(options: argparse.Namespace) -> Iterator[Sizing]:
+def sizings(load: str, options: argparse.Namespace) -> Iterator[Sizing]:
     """Fixed ones, the chart's, the processor's, and with --apart the chart's with each metric alone."""
     verifier = bounded(read_rules("verifier", options.values), options.max)
     drafter = bounded(read_rules("drafter", options.values), options.max)
-    for size in options.sizes:
+    for size in options.sizes or SIZES[load]:
         yield Fixed(size)
     yield Scaled(RULES, verifier, drafter, options.first)
     yield Scaled(CPU, by_cpu(verifier, "cpu"), by_cpu(drafter, "draftCpu"), options.first)
@@ -97,7 +97,7 @@ def _main(options: argparse.Namespace) -> None:
         trace = load_of(name, options)
         pace = pace_of(trace, options.hardware, options.system, options.seed)
         model = Model(hardware_named(options.hardware), system_named(options.system), pace)
-        results = [run(trace, model, sizing, delays) for sizing in sizings(options)]
+        results = [run(trace, model, sizing, delays) for sizing in sizings(name, options)]
         lines = [line(result, Gpus(verifier=options.gpus, drafter=options.drafter_gpus)) for result in results]
         shown[name] = trace, lines, results
         _tell(name, trace, lines, time.perf_counter() - began_s, options)
@@ -124,8 +124,8 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=0.0, help="of each load; all of it unless given")
     parser.add_argument("--peak", type=float, default=8.0, help="requests a second of a made load's noon")
     parser.add_argument("--values", type=Path, default=VALUES, help="of the chart")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[2, 3, 4, 6, 8], help="fixed numbers of verifiers")
-    parser.add_argument("--first", type=int, default=2, help="verifiers at the beginning of scaled runs")
+    parser.add_argument("--sizes", type=int, nargs="+", help="fixed numbers of verifiers")
+    parser.add_argument("--first", type=int, default=3, help="verifiers at the beginning of scaled runs")
     parser.add_argument("--max", type=int, default=12, help="verifiers at most")
     parser.add_argument("--start", type=float, default=120.0, help="seconds until a new verifier serves")
     parser.add_argument("--start-drafter", type=float, default=45.0, help="and a drafter")

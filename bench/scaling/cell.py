@@ -141,6 +141,7 @@ class Cell:
         self._num_moved += len(given)
         self._queue.extendleft(reversed(given))
         self._verifiers.remove(verifier)
+        self._drafters.leave(verifier.number)
         self._gauges.busy_gone_ms += verifier.busy_ms
         self._wake()
 

@@ -17,15 +17,19 @@ class SimDrafter:
 
 @dataclass(slots=True, eq=False)
 class Drafters:
-    """Live ones. A verifier keeps to its own until there are more or fewer of them."""
+    """Live ones. A verifier takes the one that the fewest have taken, and again when there are more or fewer."""
 
     live: list[SimDrafter] = field(default_factory=list)
+    taken: dict[int, SimDrafter] = field(default_factory=dict)  # by verifier
     gone_busy_ms: float = 0.0
     gone_asked: int = 0
     gone_waited_ms: float = 0.0
 
     def resize(self, count: int) -> None:
         """So many from now on; the newest go first."""
+        if count == len(self.live):
+            return
+        self.taken.clear()
         while len(self.live) > count:
             gone = self.live.pop()
             self.gone_busy_ms += gone.busy_ms
@@ -38,13 +42,22 @@ class Drafters:
         """When the trees of a question asked now are there; now, without any where there is no drafter."""
         if not self.live or draft_ms <= 0.0:
             return now_ms
-        drafter = self.live[verifier % len(self.live)]
+        drafter = self.taken.get(verifier) or self._take(verifier)
         begins_ms = max(now_ms, drafter.busy_until_ms)
         drafter.busy_until_ms = begins_ms + draft_ms
         drafter.busy_ms += draft_ms
         drafter.num_asked += 1
         drafter.waited_ms += begins_ms - now_ms
         return drafter.busy_until_ms
+
+    def leave(self, verifier: int) -> None:
+        """It has none any more."""
+        self.taken.pop(verifier, None)
+
+    def _take(self, verifier: int) -> SimDrafter:
+        taken = list(self.taken.values())
+        self.taken[verifier] = drafter = min(self.live, key=taken.count)
+        return drafter
 
     @property
     def busy_ms(self) -> float:

@@ -87,4 +87,10 @@ def _clock(share: float) -> float:
     return (low + high) / 2.0
 
 
-LOADS: Mapping[str, Callable[[Path], Trace]] = {"conversation": conversation, "both": both, "day": day}
+LOADS: Mapping[str, Callable[[Path], Trace]] = {"conversation": conversation, "day": day, "both": both}
+SIZES: Mapping[str, tuple[int, ...]] = {  # fixed ones that are of interest, from too few on
+    "conversation": (2, 3, 4, 5),
+    "day": (1, 2, 3, 4, 5),
+    "both": (4, 6, 8, 12),
+    "made": (2, 3, 4, 6),
+}

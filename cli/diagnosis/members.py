@@ -19,6 +19,8 @@ def members(snapshot: Snapshot) -> Iterator[Finding]:
         "selector": (Severity.WARNING, "no trees are selected, so requests are decoded without speculation"),
     }
     for kind, (severity, why) in losses.items():
+        if f"{kind}s" in snapshot.redis.unasked:
+            continue
         known = snapshot.redis.members.get(kind, {})
         live = [name for name, about in known.items() if about is not None]
         if not live:

@@ -2,8 +2,8 @@
 
 Each line allows commands without keys, then in selectors, one pair of brackets each, commands on classes of keys.
 Every command stands in one selector with all of its classes, because what names several keys must find them all in
-the same one. `+fcall|name` allows one function; it is the form for a first argument, which Redis keeps for
-commands without subcommands.
+the same one. FCALL is one command with the keys of all functions of a user: a rule for each would be of a
+form that Redis warns of at every start, and guards nothing that the rules of the commands inside do not.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from shared.errors import ConfigurationError
 CELL = "__CELL__"
 _HASH = re.compile(r"[0-9a-f]{64}")
 _OFF = "user default reset off"
+_FUNCTION = "fcall|adaserve_"
 
 
 def placeholder(user: str) -> str:
@@ -56,13 +57,13 @@ def _file(cell: str, hashes: Mapping[str, str]) -> str:
 def rules(user: User, cell: str) -> str:
     """What follows name and password in a user's line."""
     open_to_all = [f"+{command}" for command in user.keyless.split()]
-    open_to_all += [f"+{_function(name)}" for name in user.functions.split() if not FUNCTIONS[name]]
+    open_to_all += ["+fcall"] if any(not FUNCTIONS[name] for name in user.functions.split()) else []
     selectors = [f"({' '.join((*commands, *keys))})" for commands, keys in _selectors(user, cell)]
     return " ".join((*open_to_all, *selectors))
 
 
 def allowed(user: User) -> Mapping[str, frozenset[str]]:
-    """Classes of keys of each command and function of a user, as an ACL names them."""
+    """Classes of keys of each command of a user; a function is `fcall|` and its name."""
     found: dict[str, set[str]] = defaultdict(set)
     for key_class, commands in user.keyed.items():
         for command in commands.split():
@@ -75,8 +76,11 @@ def allowed(user: User) -> Mapping[str, frozenset[str]]:
 def _selectors(user: User, cell: str) -> Iterator[tuple[list[str], list[str]]]:
     """Commands that have the same classes and do the same with them, and the patterns of these."""
     known = patterns(cell)
+    of_commands: dict[str, frozenset[str]] = defaultdict(frozenset)
+    for name, classes in allowed(user).items():
+        of_commands["fcall" if name.startswith(_FUNCTION) else name] |= classes
     groups: dict[tuple[frozenset[str], str], list[str]] = defaultdict(list)
-    for command, classes in allowed(user).items():
+    for command, classes in of_commands.items():
         if classes:
             groups[classes, ACCESS.get(command, BOTH)].append(f"+{command}")
     for (classes, access), commands in groups.items():
@@ -84,4 +88,4 @@ def _selectors(user: User, cell: str) -> Iterator[tuple[list[str], list[str]]]:
 
 
 def _function(name: str) -> str:
-    return f"fcall|adaserve_{name}"
+    return f"{_FUNCTION}{name}"

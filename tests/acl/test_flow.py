@@ -48,7 +48,7 @@ def cell(redis: GuardedRedis) -> Iterator[LocalStack]:
     files = {"policy.yaml": POLICY, "keys.yaml": f"keys:\n{entry}", "admin-key": ADMIN, "client-key": redis_key}
     for name, text in files.items():
         (redis.folder / name).write_text(text)
-    model = {"TARGET": TARGET, "DRAIN_S": "2"}
+    model = {"TARGET": TARGET, "DRAIN_S": "2", "RING_DEADLINE_CAP_MS": "2000"}
     own = {
         "TARGET": TARGET,
         "POLICY_FILE": str(redis.folder / "policy.yaml"),
@@ -115,17 +115,20 @@ class Reading:
                     return
 
 
-def test_streams_are_served_speculated_and_inspected(client: httpx.Client, cell: LocalStack) -> None:
-    until(lambda: "adaserve_draft_tokens_proposed_total" in cell.metrics("drafter"))
+def test_streams_are_served_speculated_and_inspected(client: httpx.Client) -> None:
+    def has_drafted() -> bool:
+        """Whether one of a stream's iterations had trees, which a busy machine may bring too late."""
+        with client.stream("POST", "/v1/completions", json=body) as response:
+            reading = Reading(response.iter_lines())
+            reading.read()
+            stream = response.headers["x-adaserve-stream"]
+        assert reading.is_done
+        assert reading.num_tokens == 150
+        iterations = told(client.get(f"/v1/streams/{stream}/inspect"))["iterations"]
+        return any(iteration["nodes"] for iteration in iterations)
+
     body = {**LONG, "return_token_ids": True, "adaserve": {"inspect": True}}
-    with client.stream("POST", "/v1/completions", json=body) as response:
-        reading = Reading(response.iter_lines())
-        reading.read()
-        stream = response.headers["x-adaserve-stream"]
-    assert reading.is_done
-    assert reading.num_tokens == 150
-    iterations = told(client.get(f"/v1/streams/{stream}/inspect"))["iterations"]
-    assert any(iteration["nodes"] for iteration in iterations)
+    until(has_drafted)
 
 
 def test_a_client_leaves_and_another_comes_back(client: httpx.Client) -> None:
@@ -151,8 +154,8 @@ def test_operators_look_and_change_things(
     headers = {"authorization": f"Bearer {made['key']}"}
     until(lambda: client.get("/v1/models", headers=headers).is_success)
     assert admin.delete(f"/admin/keys/{made['id']}").is_success
-    told(admin.put("/admin/mode", json={"scope": "cell", "mode": "speculative", "reason": "a test"}))
-    told(admin.put("/admin/mode", json={"scope": "cell", "mode": "auto"}))
+    told(admin.put("/admin/mode", json={"mode": "speculative", "reason": "a test"}))
+    told(admin.put("/admin/mode", json={"mode": "auto"}))
     told(admin.put("/admin/rollout", json={"step": 1}))
     live = until(lambda: (found := told(admin.get("/admin/live")))["verifiers"] and found)
     assert live

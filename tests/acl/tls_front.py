@@ -24,18 +24,14 @@ def tls_front(socket: Path, shown: Certificate) -> Iterator[int]:
         there, back = await asyncio.open_unix_connection(socket)
         await asyncio.gather(_pass_on(reader, back), _pass_on(there, writer))
 
-    async def listen() -> int:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-        port: int = server.sockets[0].getsockname()[1]
-        return port
-
-    port = loop.run_until_complete(listen())
+    server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0, ssl=context))
+    port: int = server.sockets[0].getsockname()[1]
     thread = threading.Thread(target=loop.run_forever, name="tls", daemon=True)
     thread.start()
     try:
         yield port
     finally:
-        asyncio.run_coroutine_threadsafe(_end(), loop).result(5)
+        asyncio.run_coroutine_threadsafe(_end(server), loop).result(5)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
@@ -51,7 +47,8 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
         await writer.wait_closed()
 
 
-async def _end() -> None:
+async def _end(server: asyncio.Server) -> None:
+    server.close()
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()

@@ -121,8 +121,9 @@ def _await(pod: Pod, service: str) -> None:
     asked = f"import urllib.request as u; u.urlopen({url!r}, timeout=3)"
     until(
         lambda: pod.beside(sys.executable, "-c", asked).returncode == 0,
-        f"{service} is not ready", patience_s=180.0,
-    )  # fmt: skip
+        lambda: f"{service} is not ready:\n{pod.log(service)[-2000:]}",
+        patience_s=180.0,
+    )
 
 
 def _restricted(pod: Pod, service: str) -> list[str]:

@@ -54,8 +54,8 @@ class Pod:
             )
         until(
             lambda: self._state(container.name) == "running",
-            f"{container.name} did not start",
-            self.log(container.name),
+            lambda: self._failure(container.name),
+            patience_s=20.0,
         )
         return self.pid(container.name)
 
@@ -94,6 +94,9 @@ class Pod:
         for working in self._images.values():
             run("buildah", "rm", working)
 
+    def _failure(self, name: str) -> str:
+        return f"{name} did not start:\n{self.log(name)[-2000:]}"
+
     def _state(self, name: str) -> str:
         told = subprocess.run([self.runtime, "state", self._id(name)], capture_output=True, text=True, check=False)
         return str(json.loads(told.stdout)["status"]) if told.returncode == 0 else ""
@@ -108,12 +111,12 @@ def status_of(pid: int) -> Mapping[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
-def until(holds: Callable[[], bool], failure: str, log: str = "", patience_s: float = 120.0) -> None:
-    """Raises RuntimeError with the end of a log when it takes too long."""
+def until(holds: Callable[[], bool], failure: Callable[[], str], patience_s: float = 120.0) -> None:
+    """Raises RuntimeError when it takes too long."""
     deadline = time.monotonic() + patience_s
     while not holds():
         if time.monotonic() > deadline:
-            raise RuntimeError(f"{failure}:\n{log[-2000:]}")
+            raise RuntimeError(failure())
         time.sleep(0.1)
 
 

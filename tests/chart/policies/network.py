@@ -16,6 +16,7 @@ SCHEMES = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379}
 SCRAPED = (*SERVICES, "redis-exporter", "collector")  # components that a Prometheus elsewhere may ask
 
 _URL = re.compile(r"\b(https?|rediss?)://([a-zA-Z0-9.-]+)(?::(\d+))?")
+_ENDPOINT = re.compile(r"\bendpoint: \"?([a-z][a-z0-9.-]*):(\d+)")  # in a collector's configuration
 _ADDRESS = re.compile(r"(?<![\w.:/-])([a-z][a-z0-9-]*(?:\.[a-z0-9.-]+)?):(\d{2,5})\b")
 
 
@@ -142,6 +143,7 @@ def _named(render: Render, pod: Pod) -> set[tuple[str, int]]:
     for text in texts:
         for scheme, host, port in _URL.findall(text):
             found.add((host, int(port or SCHEMES[scheme])))
+        found |= {(h, int(p)) for h, p in _ENDPOINT.findall(text)}
         found |= {(h, int(p)) for h, p in _ADDRESS.findall(text) if h.partition(".")[0] in services}
     return {(host, port) for host, port in found if host not in ("localhost", "127.0.0.1", "0.0.0.0")}
 

@@ -33,7 +33,7 @@ def is_scaled_once(render: Render) -> list[str]:
 
 
 def monitors_what_there_is(render: Render) -> list[str]:
-    """A monitor's selector takes at least one Service or pod, and the port that it scrapes is there."""
+    """A monitor's selector takes at least one Service or pod, and each port that it scrapes one of them has."""
     found = []
     for monitor in render.of_kind("ServiceMonitor", "PodMonitor"):
         service = monitor["kind"] == "ServiceMonitor"
@@ -45,8 +45,10 @@ def monitors_what_there_is(render: Render) -> list[str]:
             ports = [set(ports_of(pod)) for pod in render.pods() if matches(selector, pod.labels)]
         if not ports:
             found.append(f"{where(monitor)}: selector takes nothing")
-        for endpoint in monitor["spec"]["endpoints" if service else "podMetricsEndpoints"]:
-            found += [f"{where(monitor)}: no port {endpoint['port']}" for p in ports if endpoint["port"] not in p]
+        asked = [
+            endpoint["port"] for endpoint in monitor["spec"]["endpoints" if service else "podMetricsEndpoints"]
+        ]
+        found += [f"{where(monitor)}: no port {port}" for port in asked if not any(port in p for p in ports)]
     return found
 
 

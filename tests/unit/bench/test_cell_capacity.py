@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from bench.cell_capacity.costs import Costs, Verifier, Window, capacity, fit, redis_us
 
-COSTS = Costs(idle=900.0, iteration=180.0, row=14.0, node=0.3, request=400.0)
-IDLE = Window(seconds=10.0, cpu_us=9_000.0, iterations=0, rows=0, nodes=0, requests=0)
+COSTS = Costs(idle=900.0, iteration=180.0, ring=250.0, row=14.0, node=0.3, request=400.0)
+IDLE = Window(seconds=10.0, cpu_us=9_000.0, iterations=0, rings=0, rows=0, nodes=0, requests=0)
 
 
 def windows(costs: Costs) -> list[Window]:
@@ -21,6 +21,7 @@ def windows(costs: Costs) -> list[Window]:
             seconds=5.0,
             cpu_us=0.0,
             iterations=400.0,
+            rings=390.0 if nodes else 0.0,
             rows=400.0 * running,
             nodes=400.0 * running * nodes,
             requests=400.0 * running / output,
@@ -40,7 +41,7 @@ def test_costs_that_made_the_windows_are_found_again() -> None:
 
 
 def test_no_cost_is_negative() -> None:
-    free = Costs(idle=900.0, iteration=180.0, row=14.0, node=0.0, request=0.0)
+    free = Costs(idle=900.0, iteration=180.0, ring=250.0, row=14.0, node=0.0, request=0.0)
     noisy = [
         Window(**{**as_dict(one), "cpu_us": one.cpu_us * (1 + 0.02 * (-1) ** i)})
         for i, one in enumerate(windows(free))

@@ -176,6 +176,7 @@ def test_a_user_that_may_not_look_is_told_what_it_did_not_see(look: Any) -> None
     (told,) = about(look("exporter"), "redis", "unknown")
     assert told.startswith("not looked at, for this user may not ask: queues, groups")
     assert "ACL DRYRUN" in told
+    assert about(look("exporter"), "verifiers") == []  # nobody knows
 
 
 def test_on_a_server_without_users_of_services_it_depends_on_the_way_there(

@@ -154,10 +154,15 @@ def test_drafters_are_never_asked_to_outnumber_verifiers(tmp_path: Path) -> None
 
 
 @needs_promtool
-def test_missed_targets_ask_for_twice_as_many_verifiers_at_most(tmp_path: Path) -> None:
-    missed = {'adaserve_slo_requests_total{met="true"}': 0.0}
-    most = 2 * RULES["verifier"].triggers["attainment"].target
-    told(tmp_path, scraped(missed), {("verifier", "attainment"): most})
+def test_a_disaster_does_not_ask_for_everything_at_once(tmp_path: Path) -> None:
+    rules = RULES["verifier"].triggers
+    everything = {
+        'adaserve_slo_requests_total{met="true"}': 0.0,
+        'adaserve_queue_requests{tier="1"}': [5000, 5000],
+    }
+    most = {("verifier", name): rules[name].ceiling for name in ("attainment", "waiting")}
+    assert max(rules[name].ceiling / rules[name].target for _, name in most) == 2.0
+    told(tmp_path, scraped(everything), most)
 
 
 def test_targets_are_numbers_that_kubernetes_takes() -> None:

@@ -15,11 +15,12 @@ from redis import Redis
 
 from shared import codec, inspection, messages
 from shared.functions import LIBRARY, VERSION, execute, library_version, load_library
-from shared.topics import Keys
+from shared.scripts import claim, commit, enqueue
+from shared.topics import VERIFIER_GROUP, Keys
 from tests.upgrade.mixed import library_of
 from tests.upgrade.record import PLACE
 from tests.upgrade.releases import ROOT, previous_release
-from tests.upgrade.scenario import bare, play
+from tests.upgrade.scenario import KEYS, bare, origin, packed, play, row
 
 GOLDEN = sorted((PLACE / "golden").glob("*.hex"))
 OLD_LIBRARY = (PLACE / "scripts.lua").read_text(encoding="utf-8")
@@ -72,6 +73,26 @@ def test_its_library_gives_way_and_it_leaves_this_one(redis_client: Redis) -> No
     execute(redis_client, ("FUNCTION", "LOAD", OLD_LIBRARY))
     load_library(redis_client)
     assert execute(redis_client, ("FCALL", "adaserve_version", 0)) == VERSION
+
+
+def test_what_its_library_misreads_of_this_release_is_not_committed(redis_client: Redis) -> None:
+    """Why a verifier waits for the library of its release: rows of a batch could be refused, never wrong."""
+    execute(redis_client, ("FUNCTION", "LOAD", OLD_LIBRARY))
+    stream = KEYS.requests(2)
+    redis_client.xgroup_create(stream, VERIFIER_GROUP, id="0", mkstream=True)
+    for request in "123":
+        asked = enqueue(KEYS, request=request, origin=origin(), position=3, digest="d3", limit=8)
+        assert asked.parse(execute(redis_client, asked.command())).value == "OK"
+        ((entry, _),) = redis_client.xrevrange(stream, count=1)
+        redis_client.xreadgroup(VERIFIER_GROUP, "v.1", {stream: ">"})
+        epoch = {"epoch": f"e{request}", "entry_id": entry.decode(), "stream": stream}
+        taken = claim(KEYS, request=request, verifier="v.1", **epoch)
+        assert taken.parse(execute(redis_client, taken.command())).status.value == "OK"
+    made = commit(KEYS, verifier="v.1", rows=[row(request, f"e{request}", 3, 5) for request in "123"])
+    results = made.parse(execute(redis_client, made.command())).results
+    for request, verdict in zip("123", results, strict=True):
+        told = [fields[b"tokens"] for _, fields in redis_client.xrange(KEYS.journal(request))]
+        assert (verdict.value, told) in (("OK", [packed(3, 4)]), ("FENCED", []))
 
 
 def test_a_version_is_raised_with_every_change_of_the_library() -> None:

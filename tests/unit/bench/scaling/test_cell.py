@@ -99,10 +99,10 @@ def test_verifiers_wait_for_a_drafter_that_is_at_another_ones_trees() -> None:
     drafters.resize(1)
     assert [drafters.answered_ms(0, 0.0, 30.0), drafters.answered_ms(1, 10.0, 30.0)] == [30.0, 60.0]
     drafters.resize(2)
-    assert drafters.answered_ms(1, 20.0, 30.0) == 50.0
-    assert (drafters.busy_ms, drafters.num_asked, drafters.waited_ms) == (90.0, 3, 20.0)
+    assert [drafters.answered_ms(3, 70.0, 30.0), drafters.answered_ms(5, 70.0, 30.0)] == [100.0, 100.0]
+    assert (drafters.busy_ms, drafters.num_asked, drafters.waited_ms) == (120.0, 4, 20.0)
     drafters.resize(0)
-    assert drafters.busy_ms == 90.0
+    assert drafters.busy_ms == 120.0
     assert drafters.answered_ms(0, 70.0, 30.0) == 70.0
 
 
