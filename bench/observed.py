@@ -79,6 +79,14 @@ class Prometheus:
         """Whether it is a number somewhere."""
         return any(math.isfinite(value) for value in self.query(expr))
 
+    def wait_for(self, expr: str) -> None:
+        """Until it has data. Raises RuntimeError where it has none for long."""
+        deadline = time.monotonic() + START_S
+        while not self.has_data(expr):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"Prometheus has nothing for {expr}")
+            time.sleep(0.1)
+
     def firing(self) -> list[str]:
         """Alerts that fire, or would if they lasted."""
         alerts = httpx.get(f"{self.url}/api/v1/alerts", trust_env=False).json()["data"]["alerts"]
@@ -221,6 +229,7 @@ def observe(folder: Path, trace: str, *, keep: bool) -> int:
     settings = {"gateway": {"POLICY_FILE": str(folder / "policy.yaml")}, "selector": {"POLICY": "paper"}}
     with local_stack(settings) as stack, prometheus(stack, folder) as server:
         connect(stack.redis_url).config_set("maxmemory", 1 << 30)
+        server.wait_for("adaserve_slo_requests_total")  # what was counted before the first look is no increase
         with chatting(stack):
             run = asyncio.run(replayed(stack, trace))
         time.sleep(SETTLE_S)

@@ -113,17 +113,14 @@ def load_library(client: Redis) -> None:
 
 
 def has_library(client: Redis) -> bool:
-    """`load_library`, where this user may: False while the library is older, and others have to load it.
-
-    Raises BusUnavailable.
-    """
-    try:
-        load_library(client)
-    except BusUnavailable as error:
-        if not isinstance(error.__cause__, NoPermissionError):
-            raise
-        return False
-    return True
+    """Whether the library is there, of this release or a later one. Raises BusUnavailable."""
+    with bus_errors():
+        try:
+            return int(execute(client, _ASK_VERSION)) >= VERSION
+        except ResponseError as error:
+            if not is_missing_function(error):
+                raise
+            return False
 
 
 async def aload_library(client: AsyncRedis) -> None:

@@ -20,7 +20,7 @@ from redis import Redis
 
 from shared.errors import BusUnavailable
 from shared.failures import bus_errors
-from shared.functions import Command, has_library
+from shared.functions import Command, load_library
 from shared.messages import ControlEvent
 from shared.replies import text
 from shared.scripts import call, forget_verifier
@@ -66,7 +66,7 @@ class Heartbeat:
 
     `describe` gives the map that others read, `on_recreated` hears the name of each owned stream that Redis had
     forgotten (`HintReader.reset`). Both run in the heartbeat's thread. With `keeps_library` no older function
-    library stays for longer than a second, if this member may load one: it would misread calls of this release.
+    library stays for longer than a second: it would misread calls of this release.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Heartbeat:
     def beat(self) -> None:
         """One beat: the library, then key, set, owned streams. Raises BusUnavailable."""
         if self._keeps_library and self._clock() >= self._library_due:
-            has_library(self._client)
+            load_library(self._client)
             self._library_due = self._clock() + _LIBRARY_S
         sent_at = self._clock()
         value: bytes = msgpack.packb({**self._describe(), AT_MS: round(time.time() * 1_000, 1)})

@@ -8,8 +8,7 @@ from cli.diagnosis.snapshot import Finding, Redis, Severity, Snapshot
 from cli.plurals import counted
 
 SHOWN = 3
-# Which client library it is; and what a verifier tries while it waits for a gateway of its release.
-HARMLESS = frozenset({"client|setinfo", "function|load"})
+HARMLESS = frozenset({"client|setinfo"})  # which client library it is; nobody needs it
 WHY = {
     "gateway": "requests are refused, or cannot be cancelled and told about",
     "drafter": "no trees come, so requests are decoded without speculation",

@@ -13,7 +13,7 @@ from deploy.docker.commands import output, run
 
 RELEASE = "bookworm"
 BASE, BUILDER = "localhost/adaserve-base", "localhost/adaserve-builder"
-PACKAGES = ("python3", "ca-certificates", "usr-is-merged")  # not usrmerge, which brings all of Perl
+PACKAGES = ("python3", "ca-certificates", "libstdc++6", "usr-is-merged")  # not usrmerge, which brings all of Perl
 HOOKS = "/usr/share/mmdebstrap/hooks/merged-usr"
 BUILD_PACKAGES = ("python3-pip", "binutils")
 UNUSED = ("doc", "info", "lintian", "locale", "man", "bash-completion", "zsh")

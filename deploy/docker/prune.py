@@ -15,7 +15,7 @@ from pathlib import Path
 from py_compile import PycInvalidationMode
 
 FOLDERS = {"tests", "include", "__pycache__"}
-OF_TORCH = ("bin", "share", "test")
+OF_TORCH = ("bin/protoc*", "bin/test_*", "bin/*Test", "share", "test")  # it runs bin/torch_shm_manager itself
 KEPT_WHOLE = {"torch", "triton", "nvidia", "numpy.libs", "scipy.libs"}
 SUFFIXES = {".a", ".c", ".cpp", ".cu", ".h", ".hpp", ".pxd", ".pyx"}
 

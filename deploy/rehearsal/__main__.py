@@ -18,7 +18,7 @@ from pathlib import Path
 
 from deploy.rehearsal import node, report, substitutions
 from deploy.rehearsal.campaign import Plan, rehearse
-from deploy.rehearsal.images import REPOSITORY, compile_all
+from deploy.rehearsal.images import REPOSITORY
 from deploy.rehearsal.manifests import NAMESPACE, RehearsalError, Render
 
 CHART = REPOSITORY / "deploy" / "k8s"
@@ -37,7 +37,6 @@ def main() -> None:
             print(report.substitutions(substitutions.table(render)))
             return
         if not chosen.inside:
-            compile_all()
             if (why := node.obstacle()) is not None:
                 raise RehearsalError(f"no rehearsal here: {why}")
             node.enter([sys.executable, "-m", "deploy.rehearsal", "--inside", *sys.argv[1:]])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import compileall
 import shutil
 import sys
 import sysconfig
@@ -17,6 +16,7 @@ from shared.embedded_redis import find_binary
 REPOSITORY = Path(__file__).resolve().parents[2]
 WORKDIR = "/opt/adaserve"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+BYTE_CODE = "/var/cache/python"
 REDIS_BIN = "/opt/redis/bin"
 SERVICES = ("gateway", "drafter", "selector", "verifier")
 
@@ -31,6 +31,7 @@ class Image:
     environment: Mapping[str, str]
     mounts: list[Mount] = field(default_factory=list)
     links: Mapping[str, str] = field(default_factory=dict)
+    cache: str = ""  # a folder that the release's pods fill together, for what an image has ready
     programs: Mapping[str, str] = field(default_factory=dict)  # scripts, by path
 
 
@@ -55,16 +56,11 @@ def _service() -> Image:
         environment={
             "PATH": f"{environment}/bin:{PATH}",
             "PYTHONUNBUFFERED": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPYCACHEPREFIX": BYTE_CODE,
         },
+        cache=BYTE_CODE,
         mounts=[Mount(REPOSITORY, WORKDIR, True), *(Mount(folder, str(folder), True) for folder in folders)],
     )
-
-
-def compile_all() -> None:
-    """Byte code of the checkout, which an image has: pods could not write it, and would compile at every start."""
-    for package in ("services", "shared"):
-        compileall.compile_dir(REPOSITORY / package, quiet=2)
 
 
 def _redis() -> Image:

@@ -36,6 +36,9 @@ class Release:
             Service(document, self._network, self._pods, late_s) for document in render.of_kind("Service")
         ]
         self.api = ApiServer(render, folder / "api", self._pods)
+        self._cache = folder / "cache"
+        self._cache.mkdir()
+        self._cache.chmod(0o777)
         self.edges = Edges(render, self._pods, self.services)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -105,7 +108,7 @@ class Release:
         mounts = [Mount(self._network.hosts, "/etc/hosts", True)]
         if spec.get("automountServiceAccountToken", True):
             mounts.append(Mount(self.api.account(identity.service_account), ACCOUNT, True))
-        return Given(mounts, {"HOSTNAME": identity.name, **self.api.environment})
+        return Given(mounts, {"HOSTNAME": identity.name, **self.api.environment}, self._cache)
 
 
 def _with_claims(workload: Document, pod: str) -> Document:

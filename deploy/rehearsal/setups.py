@@ -21,6 +21,7 @@ class Given:
 
     mounts: list[Mount]
     environment: dict[str, str]
+    cache: Path
 
 
 class Setups:
@@ -63,7 +64,8 @@ class Setups:
             Mount(self._volumes.path(mount), mount["mountPath"], bool(mount.get("readOnly", False)))
             for mount in container.get("volumeMounts", ())
         ]
-        return [*chosen.mounts, *self._given.mounts, *wanted]
+        cache = [Mount(self._given.cache, chosen.cache, False)] if chosen.cache else []
+        return [*chosen.mounts, *cache, *self._given.mounts, *wanted]
 
     def _user(self, container: Document, chosen: Image) -> User:
         """Raises RehearsalError for root where the render forbids it."""

@@ -17,6 +17,7 @@ SUPPLIED = {
     "names of Services": "/etc/hosts, rewritten as endpoints come and go, in place of the cluster's DNS",
     "base image": "this machine's /usr, /bin, /lib and some of /etc, read-only",
     "PATH and workdir": "the images' own, of deploy/rehearsal/images.py",
+    "byte code of the images": "a folder that pods fill and share, so only the first start compiles",
     "PersistentVolumeClaim": "a folder that outlives its pods and not the rehearsal",
     "API server": "api_server.py: changes of a pod's annotations, held against Role and RoleBinding",
     "scheduler": "one node, with room for every pod",

@@ -19,7 +19,7 @@ from services.verifier.generation import Generation
 from services.verifier.scheduler import Scheduler
 from services.verifier.settings import VerifierSettings
 from services.verifier.target import load_target
-from shared.functions import has_library
+from shared.functions import has_library, load_library
 from shared.health import HealthServer
 from shared.heartbeat import Heartbeat, Pulse, new_member
 from shared.process import on_signals, run
@@ -43,7 +43,8 @@ def serve(settings: VerifierSettings) -> None:
     pod = settings.own_pod
     with configure("verifier", member) as telemetry:
         client = connect(url)
-        await_library(client)
+        has_no_user = settings.redis_username is None  # of its own, which could load no functions (deploy/acl)
+        await_library(client, may_load=has_no_user)
         bus = VerifierBus(client, connect(url, blocking=True), keys, member, max_labels=settings.max_labels)
         bus.start()
         target = load_target(settings)
@@ -71,7 +72,7 @@ def serve(settings: VerifierSettings) -> None:
             owned_streams=[OwnedStream(bus.verify_stream)],
             healthy=pulse.healthy,
             on_recreated=bus.reset_hints,
-            keeps_library=True,
+            keeps_library=has_no_user,
         )
         senses = Senses(
             clock_ms=lambda: time.monotonic() * 1000,
@@ -99,14 +100,16 @@ def serve(settings: VerifierSettings) -> None:
                 health.stop()
 
 
-def await_library(client: Redis) -> None:
+def await_library(client: Redis, *, may_load: bool) -> None:
     """Until the function library is of this release or later: an older one would misread commits.
 
-    As a user that may not load it, waits for a gateway of this release. Raises BusUnavailable.
+    Who may not load it waits for a gateway of this release. Raises BusUnavailable.
     """
+    if may_load:
+        load_library(client)
     if has_library(client):
         return
-    logger.warning("the function library is of an older release: waiting for a gateway of this one to load it")
+    logger.warning("functions are missing or of an older release: waiting for a gateway of this one to load them")
     while not has_library(client):
         time.sleep(LIBRARY_AGAIN_S)
 

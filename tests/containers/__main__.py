@@ -121,7 +121,7 @@ def _await(pod: Pod, service: str) -> None:
     asked = f"import urllib.request as u; u.urlopen({url!r}, timeout=3)"
     until(
         lambda: pod.beside(sys.executable, "-c", asked).returncode == 0,
-        lambda: f"{service} is not ready:\n{pod.log(service)[-2000:]}",
+        lambda: "\n".join(f"{service} is not ready; {one}:\n{pod.log(one)[-1500:]}" for one in ORDER),
         patience_s=180.0,
     )
 

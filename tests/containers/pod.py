@@ -35,14 +35,7 @@ class Pod:
         """Its first process, as this machine numbers it."""
         folder = self.folder / container.name
         folder.mkdir()
-        for inside in [
-            *container.writable,
-            *container.seen,
-        ]:  # runc would make them, and cannot in a read-only root
-            place = container.root / inside.lstrip("/")
-            if not place.exists():
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.mkdir() if container.seen.get(inside, self.folder).is_dir() else place.touch()
+        prepare(container)
         joined = None if not self._running else f"/proc/{self.pid(next(iter(self._running)))}/ns/net"
         write(replace(container, network=joined), folder)
         with (self.folder / f"{container.name}.log").open("wb") as log:
@@ -103,6 +96,20 @@ class Pod:
 
     def _id(self, name: str) -> str:
         return f"adaserve-{self.folder.name}-{name}"
+
+
+def prepare(container: Container) -> None:
+    """Makes the places of mounts: runc cannot in a read-only root, and gives a tmpfs its folder's mode."""
+    for inside in [*container.writable, *container.seen]:
+        place = container.root / inside.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if inside in container.writable:
+            place.mkdir(exist_ok=True)
+            place.chmod(0o1777)
+        elif container.seen[inside].is_dir():
+            place.mkdir(exist_ok=True)
+        else:
+            place.touch()
 
 
 def status_of(pid: int) -> Mapping[str, str]:

@@ -35,7 +35,7 @@ def test_a_pod_sees_what_was_rendered_and_a_rollout_leaves_nobody_unanswered(tmp
     assert told["argv"] == [f"--name={name}", "$(NAME)", "$(NOBODY)"]
     assert told["environment"]["URL"] == "http://sample.rehearsed.svc/hello"
     assert {key for key in told["environment"] if key.isupper()} == {
-        *("PATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "HOSTNAME", "LC_CTYPE"),
+        *("PATH", "PYTHONUNBUFFERED", "PYTHONPYCACHEPREFIX", "HOSTNAME", "LC_CTYPE"),
         *("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "NAME", "IP", "GREETING", "URL"),
     }
     assert "sample.rehearsed.svc.cluster.local" in told["hosts"]

@@ -11,7 +11,14 @@ from deploy.docker import prune
 
 def test_only_what_builds_and_tests_need_goes(tmp_path: Path) -> None:
     root = tmp_path / "lib" / "python3.11" / "site-packages"
-    kept = ["numpy/core.py", "torch/testing/used.py", "torch/lib/libtorch.so", "x/tests_of.py", "httpx/_test.py"]
+    kept = [
+        "numpy/core.py",
+        "torch/testing/used.py",
+        "torch/lib/libtorch.so",
+        "x/tests_of.py",
+        "httpx/_test.py",
+        "torch/bin/torch_shm_manager",
+    ]
     gone = ["numpy/tests/test_a.py", "torch/include/a.h", "torch/bin/protoc", "uvloop/loop.pyx", "torch/lib/c.a"]
     for name in kept + gone:
         (root / name).parent.mkdir(parents=True, exist_ok=True)

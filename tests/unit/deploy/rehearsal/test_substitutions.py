@@ -9,10 +9,15 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.rehearsal.manifests import RehearsalError, Render
+from deploy.rehearsal.environment import environment
+from deploy.rehearsal.images import image
+from deploy.rehearsal.manifests import WORKLOADS, RehearsalError, Render
+from deploy.rehearsal.probes import Probe
 from deploy.rehearsal.substitutions import KINDS_LEFT_OUT, check, table
+from tests.unit.deploy.rehearsal.test_environment import POD
 
-SAMPLE = Path(__file__).parents[3] / "rehearsal" / "sample.yaml"
+ROOT = Path(__file__).resolve().parents[4]
+SAMPLE = ROOT / "tests" / "rehearsal" / "sample.yaml"
 
 
 @pytest.fixture
@@ -62,3 +67,17 @@ def test_the_table_names_what_of_this_render_is_left_out(documents: list[dict[st
     assert rows["left out", "PodDisruptionBudget"] == KINDS_LEFT_OUT["PodDisruptionBudget"]
     assert ("left out", "affinity") not in rows
     assert ("image", "registry.example.com/adaserve/adaserve-gateway:0.1.0") in rows
+
+
+def test_the_smallest_example_is_carried_out_to_the_last_variable_and_probe() -> None:
+    """So that a change of the chart which the rehearsal cannot follow is seen at once."""
+    render = Render.read(ROOT / "deploy" / "k8s" / "renders" / "minimal-cpu.yaml")
+    check(render)
+    for workload in render.of_kind(*WORKLOADS):
+        spec = workload["spec"]["template"]["spec"]
+        for container in (*spec.get("initContainers", ()), *spec["containers"]):
+            environment(container, POD, render)
+            image(container["image"])
+            for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
+                if kind in container:
+                    Probe.of(container[kind])
