@@ -169,13 +169,21 @@ async def test_what_does_not_fit_into_the_minute_is_refused_and_takes_nothing(se
 
 
 async def test_tokens_that_only_tokenizing_could_tell_count_as_a_request(served: Served) -> None:
-    limit(served, tpm=60, rpm=10)
+    limit(served, tpm=80, rpm=10)  # 50 of the first, and 21 that the second is known to take: it is let in
     for prompt in ([5] * 30, [6] * 30):
         served.answers(Reply([[5] * 20]))
         answer = await ask(served.http, prompt=prompt)
     assert answer.status_code == 429
     await served.until(lambda: spent(served, "tokens") == 50)
     assert spent(served, "requests") == 2
+
+
+async def test_what_is_refused_before_its_prompt_was_tokenized_counts_nowhere(served: Served) -> None:
+    limit(served, tpm=60, rpm=10)
+    served.answers(Reply([[5] * 20]))
+    assert (await ask(served.http, prompt=[5] * 30)).status_code == 200
+    assert (await ask(served.http, prompt=[6] * 30)).status_code == 429
+    await served.until(lambda: (spent(served, "tokens"), spent(served, "requests")) == (50, 1))
 
 
 async def test_what_never_fits_is_a_400(served: Served) -> None:
