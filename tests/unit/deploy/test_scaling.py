@@ -143,6 +143,14 @@ def test_without_traffic_every_trigger_says_nought_and_none_says_nothing(tmp_pat
 
 
 @needs_promtool
+def test_drafters_whose_series_are_not_there_are_not_asked_to_be_many(tmp_path: Path) -> None:
+    """A new cell has none before the first draft; the ceiling alone would be taken for the load."""
+    absent = ('part="draft"', 'hop="')
+    inputs = [each for each in scraped() if not any(part in each["series"] for part in absent)]
+    told(tmp_path, inputs, {("drafter", "busy"): 0.0, ("drafter", "queueWait"): 0.0})
+
+
+@needs_promtool
 def test_drafters_are_never_asked_to_outnumber_verifiers(tmp_path: Path) -> None:
     rules = RULES["drafter"].triggers
     swamped = {
