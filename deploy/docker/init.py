@@ -56,8 +56,11 @@ def fill(folder: Path, template: Path, environment: dict[str, str]) -> None:
     users = folder / "redis" / "users.acl"
     users.parent.mkdir(parents=True, exist_ok=True)
     cell = environment.get("ADASERVE_CELL") or "default"
-    users.write_text(users_file(template.read_text(encoding="utf-8"), cell, passwords), encoding="utf-8")
-    users.chmod(READABLE)
+    fresh = users.with_suffix(".new")  # without capabilities root cannot write into a file that is read-only
+    fresh.unlink(missing_ok=True)
+    fresh.write_text(users_file(template.read_text(encoding="utf-8"), cell, passwords), encoding="utf-8")
+    fresh.chmod(READABLE)
+    fresh.replace(users)
     kept(folder / "gateway" / "auth" / "admin-key", environment.get("ADASERVE_ADMIN_KEY") or new_secret())
     given = environment.get("ADASERVE_API_KEY") or spelled(new_id(), new_secret())
     key = kept(folder / "client" / "api-key", given)

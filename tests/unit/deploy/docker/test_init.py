@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from hashlib import sha256
 from pathlib import Path
 
@@ -42,6 +46,18 @@ def test_a_second_start_changes_nothing(tmp_path: Path) -> None:
     before = files(tmp_path)
     init.fill(tmp_path, TEMPLATE, {"ADASERVE_ADMIN_KEY": "another", "ADASERVE_API_KEY": "sk-a-b"})
     assert files(tmp_path) == before
+
+
+def test_a_second_start_needs_no_capability(tmp_path: Path) -> None:
+    """Compose drops them all: root may then not write into a file that is read-only."""
+    setpriv = shutil.which("setpriv")
+    if setpriv is None or os.geteuid() != 0:
+        pytest.skip("drops capabilities: needs root and setpriv")
+    bare = [setpriv, "--bounding-set=-all", "--inh-caps=-all"]
+    for _ in range(2):
+        words = [*bare, sys.executable, "-m", "deploy.docker.init", str(tmp_path / "secrets"), str(TEMPLATE)]
+        done = subprocess.run(words, capture_output=True, check=False, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_given_keys_are_taken(tmp_path: Path) -> None:
