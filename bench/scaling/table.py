@@ -9,7 +9,16 @@ import numpy as np
 
 from bench.scaling.result import Result
 
-HEAD = ("sizing", "attained", "TTFT p99", "verifiers, mean (most)", "drafters, mean", "GPU-hours", "against")
+HEAD = (
+    "sizing",
+    "attained",
+    "TTFT p99",
+    "verifiers, mean (most)",
+    "each serves",
+    "drafters, mean",
+    "GPU-hours",
+    "against",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +39,7 @@ class Line:
     ttft_p99_s: float
     verifiers: float
     most_verifiers: int
+    in_service: float  # requests a verifier, those that wait among them
     drafters: float
     gpu_hours: float
     num_moved: int
@@ -47,10 +57,15 @@ def line(result: Result, gpus: Gpus) -> Line:
         ttft_p99_s=float(np.quantile([one.ttft_ms or 0.0 for one in result.outcomes], 0.99)) / 1e3,
         verifiers=result.verifier_hours / hours,
         most_verifiers=max(sample.verifiers for sample in result.samples),
+        in_service=_in_service_hours(result) / result.verifier_hours,
         drafters=result.drafter_hours / hours,
         gpu_hours=gpus.verifier * result.verifier_hours + gpus.drafter * result.drafter_hours,
         num_moved=result.num_moved,
     )
+
+
+def _in_service_hours(result: Result) -> float:
+    return sum(one.e2e_ms for one in result.outcomes) / 3.6e6
 
 
 def _attained(result: Result, category: str | None = None) -> float:
@@ -69,6 +84,7 @@ def markdown(lines: Sequence[Line], reference: Line) -> Iterator[str]:
             f"{each.attained:.1f} %",
             f"{each.ttft_p99_s:.1f} s",
             f"{each.verifiers:.1f} ({each.most_verifiers})",
+            f"{each.in_service:.1f}",
             f"{each.drafters:.1f}",
             f"{each.gpu_hours:.1f}",
             f"{100 * each.gpu_hours / reference.gpu_hours:.0f} %",
