@@ -28,6 +28,7 @@ from bench.simulator.machines import hardware_named
 from bench.simulator.simulate import sim_requests
 from bench.simulator.systems import system_named
 from bench.traces import Trace
+from bench.workloads import load_trace
 from shared.errors import AdaServeError
 from shared.inference.blocks import BlockPool, SequenceSlots
 
@@ -72,9 +73,19 @@ def sizings(load: str, options: argparse.Namespace) -> Iterator[Sizing]:
 
 
 def load_of(name: str, options: argparse.Namespace) -> Trace:
-    """One of LOADS, or a made one."""
-    trace = made(options.seconds, options.peak, options.seed) if name == "made" else LOADS[name](options.traces)
+    """One of LOADS, a made one, or the user's own."""
+    if name == "made":
+        trace = made(options.seconds or 1800.0, options.peak, options.seed)
+    else:
+        trace = load_trace(options.trace, options.seed) if name == "own" else LOADS[name](options.traces)
     return trace.head(seconds=options.seconds) if options.seconds else trace
+
+
+def names_of(options: argparse.Namespace) -> Sequence[str]:
+    """The loads to run."""
+    if options.trace is not None:
+        return ["own"]
+    return options.loads or (["made"] if options.traces is None else list(LOADS))
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -89,10 +100,9 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _main(options: argparse.Namespace) -> None:
-    names = options.loads or (["made"] if options.traces is None else list(LOADS))
     delays = Delays(verifier_s=options.start, drafter_s=options.start_drafter)
     shown: dict[str, tuple[Trace, list[Line], list[Result]]] = {}
-    for name in names:
+    for name in names_of(options):
         began_s = time.perf_counter()
         trace = load_of(name, options)
         pace = pace_of(trace, options.hardware, options.system, options.seed)
@@ -120,6 +130,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--traces", type=Path, help="folder of azure_conv.csv.gz and azure_code.csv.gz; none: a made load"
     )
+    parser.add_argument("--trace", help="one load of your own: a file or workload, as for adaserve simulate")
     parser.add_argument("--loads", nargs="+", choices=[*LOADS, "made"], help="all of the folder's unless given")
     parser.add_argument("--seconds", type=float, default=0.0, help="of each load; all of it unless given")
     parser.add_argument("--peak", type=float, default=8.0, help="requests a second of a made load's noon")

@@ -93,4 +93,5 @@ SIZES: Mapping[str, tuple[int, ...]] = {  # fixed ones that are of interest, fro
     "day": (1, 2, 3, 4),
     "both": (4, 6, 8, 12),
     "made": (2, 3, 4, 6),
+    "own": (1, 2, 3, 4),
 }

@@ -65,6 +65,12 @@ def test_a_trace_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.Captur
     assert "azure_conv.csv.gz" in capsys.readouterr().err
 
 
+def test_a_trace_of_ones_own_is_a_load_too(capsys: pytest.CaptureFixture[str]) -> None:
+    own = "--trace=paper:rps=2,seconds=60,ttft=2000"
+    assert main([own, "--sizes", "1", "--start=10", "--max=2", "--json"]) == 0
+    assert {json.loads(told)["load"] for told in capsys.readouterr().out.splitlines()} == {"own"}
+
+
 def test_requests_keep_their_order_under_a_days_rhythm() -> None:
     load = made(100.0, 2.0, 1)
     assert replace(load, name="x").duration_ms <= 100e3
