@@ -42,11 +42,7 @@ def serve(settings: VerifierSettings) -> None:
     url, keys, member = settings.bus_url, Keys(settings.cell), new_member(settings.name)
     pod = settings.own_pod
     with configure("verifier", member) as telemetry:
-        client = connect(url)
-        has_no_user = settings.redis_username is None  # of its own, which could load no functions (deploy/acl)
-        await_library(client, may_load=has_no_user)
-        bus = VerifierBus(client, connect(url, blocking=True), keys, member, max_labels=settings.max_labels)
-        bus.start()
+        bus = started_bus(settings, keys, member)
         target = load_target(settings)
         stopping, is_over = drain_on_signals(settings.drain_s)  # not before: a signal during a long load ends it
         scheduler = Scheduler[Generation](
@@ -72,7 +68,7 @@ def serve(settings: VerifierSettings) -> None:
             owned_streams=[OwnedStream(bus.verify_stream)],
             healthy=pulse.healthy,
             on_recreated=bus.reset_hints,
-            keeps_library=has_no_user,
+            keeps_library=settings.may_load_library,
         )
         senses = Senses(
             clock_ms=lambda: time.monotonic() * 1000,
@@ -98,6 +94,16 @@ def serve(settings: VerifierSettings) -> None:
                 engine.drain(is_over.is_set)
             finally:
                 health.stop()
+
+
+def started_bus(settings: VerifierSettings, keys: Keys, member: str) -> VerifierBus:
+    """Once the functions that it calls are there. Raises BusUnavailable."""
+    url = settings.bus_url
+    client = connect(url)
+    await_library(client, may_load=settings.may_load_library)
+    bus = VerifierBus(client, connect(url, blocking=True), keys, member, max_labels=settings.max_labels)
+    bus.start()
+    return bus
 
 
 def await_library(client: Redis, *, may_load: bool) -> None:

@@ -63,6 +63,11 @@ class VerifierSettings(EngineSettings):
     )
 
     @property
+    def may_load_library(self) -> bool:
+        """Not as a user of its own: whoever loads functions has everybody's rights, so only gateways may."""
+        return self.redis_username is None
+
+    @property
     def own_pod(self) -> PodApi | None:
         """Where to tell the deletion cost; None where that is off. Raises ConfigurationError for no pod."""
         if not self.pod_deletion_cost:
