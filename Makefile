@@ -24,7 +24,7 @@ DECIDING := $(addprefix bench/,introduction.py report.py scaling/autoscaler.py s
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 BRISK     := tests/unit tests/chart tests/conformance tests/fuzz  # side by side
-PROCESSES := tests/acl tests/faults tests/e2e tests/upgrade
+PROCESSES := tests/acl tests/faults tests/e2e tests/rehearsal tests/upgrade
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test thorough check format flagship breaker optimality selection twin latency calibration \
@@ -224,7 +224,6 @@ scaling: install  ## the chart's scaling rules against fixed sizes; ARGS="--trac
 	$(BIN)/python -m bench.scaling $(ARGS)
 
 rehearsal: install  ## the chart's render as processes: rollout and scale under load, every token checked; needs root
-	$(BIN)/python -m pytest -q tests/rehearsal
 	$(BIN)/python -m deploy.rehearsal $(ARGS)
 
 drift: install  ## a draft that goes wrong under load: metrics, alerts, automatic switch, recovery; report/drift.html

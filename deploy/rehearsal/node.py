@@ -10,8 +10,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 TOOLS = ("unshare", "nsenter", "setpriv", "ip", "mount", "chroot", "sh", "env")
+COVERED = Path("/tmp")  # noqa: S108 - by the /tmp that every pod has of its own
 _TRIAL = ("sh", "-c", "ip link add x type bridge")
 
 
@@ -22,6 +24,9 @@ def obstacle() -> str | None:
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
         return f"not on PATH: {', '.join(missing)}"
+    here = [path for path in (Path(__file__), Path(sys.prefix)) if COVERED in path.resolve().parents]
+    if here:
+        return f"{here[0]} lies under {COVERED}, where a pod cannot see it"
     tried = subprocess.run(
         [shutil.which("unshare") or "", "--net", "--mount", "--pid", "--fork", *_TRIAL],
         capture_output=True,
