@@ -70,7 +70,7 @@ volumes:
   command:
     - python
     - -c
-    - "import os, sys, time\nwhile not all(map(os.path.isdir, sys.argv[1:])): time.sleep(1)"
+    - "import os, signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\nwhile not all(map(os.path.isdir, sys.argv[1:])): time.sleep(1)"
     {{- toYaml $paths | nindent 4 }}
   resources:
     requests: {cpu: 10m, memory: 32Mi}
