@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from deploy import chart
-from tests.chart.renders import documents_in
+from tests.chart.renders import Render, documents_in
 from tests.chart.test_helm import needs_helm
+from tests.chart.test_kubernetes_page import blocks
 
 pytestmark = needs_helm
 ENOUGH = [
@@ -52,3 +53,17 @@ def test_an_alert_has_a_link_to_its_runbook_or_none(base: str) -> None:
         path = f"docs/operations.md#{alert['alert'].lower()}"
         told = {name: value for name, value in alert["annotations"].items() if name.startswith("runbook")}
         assert told == ({"runbook_url": f"{base}{path}"} if base else {"runbook": path})
+
+
+def test_what_the_page_says_for_openshift_names_its_dns_and_no_user(tmp_path: Path) -> None:
+    (block,) = [block for block in blocks() if "openshift-dns" in block]
+    (tmp_path / "values.yaml").write_text(block)
+    render = Render("x", documents_in(chart.template("x", "--values", str(tmp_path / "values.yaml"))), {})
+    rules = [rule for policy in render.of_kind("NetworkPolicy") for rule in policy["spec"].get("egress") or []]
+    dns = [rule for rule in rules if any(port["protocol"] == "UDP" for port in rule["ports"])]
+    namespace = {"matchLabels": {"kubernetes.io/metadata.name": "openshift-dns"}}
+    pods = {"matchLabels": {"dns.operator.openshift.io/daemonset-dns": "default"}}
+    ports = [{"protocol": protocol, "port": 5353} for protocol in ("UDP", "TCP")]
+    assert dns == [{"to": [{"namespaceSelector": namespace, "podSelector": pods}], "ports": ports}]
+    for pod in render.pods():
+        assert pod.spec["securityContext"].keys() == {"runAsNonRoot", "fsGroupChangePolicy", "seccompProfile"}
