@@ -16,6 +16,8 @@ ENOUGH = [
     "services: {verifier: {engine: {kvMemoryMb: 3071}}}",
     "services: {verifier: {engine: {kvMemoryMb: 9000}, resources: {limits: {memory: null}}}}",
     "services: {drafter: {engine: {kvMemoryMb: 1535}, resources: {limits: {memory: 1.5Gi}}}}",
+    "services: {verifier: {engine: {kvMemoryMb: 4095}, resources: {limits: {memory: 4294967296}}}}",
+    "redis: {maxMemory: 1535mb, resources: {limits: {memory: 1610612736}}}",
     "redis: {maxMemory: 1535mb, resources: {limits: {memory: 1.5Gi}}}",
     "image: {registry: 'localhost:5000/team/adaserve'}",
     "models: {target: 'image:///opt/a..b', draft: 'hf://org/na..me@v1..2'}",

@@ -109,6 +109,10 @@ CONTRADICTIONS = [
         "services: {drafter: {engine: {kvMemoryMb: 1600}, resources: {limits: {memory: 1.5Gi}}}}",
         ["services.drafter.engine.kvMemoryMb", "1600", "1.5Gi"],
     ),
+    (
+        "services: {verifier: {engine: {kvMemoryMb: 4096}, resources: {limits: {memory: 4294967296}}}}",
+        ["services.verifier.engine.kvMemoryMb", "4096", "4294967296"],
+    ),
     ("services: {gateway: {service: {type: LoadBalancer}}}", ["services.gateway.service.type", "publishAdmin"]),
     ("services: {gateway: {service: {type: NodePort}}}", ["services.gateway.service.type", "NodePort", "/admin"]),
     ("services: {gateway: {pdb: {minAvailable: 1}}}", ["services.gateway.pdb.minAvailable", "maxUnavailable"]),

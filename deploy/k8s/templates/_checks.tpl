@@ -16,7 +16,7 @@
 {{- include "adaserve.refuse" (list $odd (printf "externalRedis.url: %q must be like redis://host:6379/0 or rediss://host:6380/0" $external.url)) -}}
 {{- $caAlone := and (ne $external.tls.caSecret "") (not (hasPrefix "rediss://" $external.url)) -}}
 {{- include "adaserve.refuse" (list $caAlone "externalRedis.tls.caSecret: needs an externalRedis.url that starts with rediss://") -}}
-{{- $limit := dig "limits" "memory" "" $redis.resources | toString -}}
+{{- $limit := include "adaserve.memoryLimit" $redis.resources -}}
 {{- if and $redis.enabled (ne $limit "") -}}
 {{- $tooMuch := ge (include "adaserve.bytes" $redis.maxMemory | int64) (include "adaserve.bytes" $limit | int64) -}}
 {{- include "adaserve.refuse" (list $tooMuch (printf "redis.maxMemory: %s must be less than redis.resources.limits.memory, which is %s" $redis.maxMemory $limit)) -}}

@@ -2,7 +2,7 @@
 {{- define "adaserve.checkEngine" -}}
 {{- with .config.engine -}}
 {{- $resources := $.config.resources -}}
-{{- $limit := dig "limits" "memory" "" $resources | toString -}}
+{{- $limit := include "adaserve.memoryLimit" $resources -}}
 {{- $bytes := include "adaserve.bytes" ($limit | default "0") | int64 -}}
 {{- if hasPrefix "cuda" .device -}}
 {{- $asks := print (dig "limits" dict $resources | keys) (dig "claims" list $resources) -}}

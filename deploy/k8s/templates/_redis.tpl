@@ -22,6 +22,12 @@ appendfsync everysec
 {{- end }}
 {{- end }}
 
+{{/* A container's limit as it is written, or nothing: of its `resources`. */}}
+{{- define "adaserve.memoryLimit" -}}
+{{- $limit := dig "limits" "memory" "" . -}}
+{{ if kindIs "string" $limit }}{{ $limit }}{{ else }}{{ int64 $limit }}{{ end }}
+{{- end }}
+
 {{/* A number of bytes as Redis or Kubernetes write it: 704mb, 1.5Gi, 512M. */}}
 {{- define "adaserve.bytes" -}}
 {{- $units := dict "" 1 "k" 1e3 "m" 1e6 "g" 1e9 "t" 1e12 "p" 1e15 "kb" 1024 "mb" 1048576 "gb" 1073741824 "ki" 1024 "mi" 1048576 "gi" 1073741824 "ti" 1099511627776 "pi" 1125899906842624 -}}
