@@ -46,7 +46,7 @@
 {{- with $scaled -}}
 {{- $found = append $found (printf "Autoscaled: %s. Without Prometheus' metrics they stay as they are. A tool that renders without the cluster must ignore spec.replicas of Deployments before it turns scaling on, or they are cut to 1: docs/autoscaling.md." (join ", " .)) -}}
 {{- if not (or $.Values.metrics.serviceMonitor.enabled $.Values.metrics.podMonitor.enabled) -}}
-{{- $found = append $found "Neither metrics.serviceMonitor nor metrics.podMonitor is enabled: unless your Prometheus scrapes these pods in another way, with the labels of metrics.matchLabels, nothing is scaled." -}}
+{{- $found = append $found "Neither metrics.serviceMonitor nor metrics.podMonitor is enabled: unless your Prometheus scrapes these pods in another way, with the labels of metrics.matchLabels, nothing is scaled but on CPU." -}}
 {{- end -}}
 {{- end -}}
 {{- with $unruled -}}
