@@ -79,6 +79,12 @@ def test_every_volume_is_declared_and_every_file_is_there(service: str) -> None:
             assert source in COMPOSE["volumes"], source
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_pytorch_comes_from_where_the_dockerfile_looks(service: str) -> None:
+    (default,) = re.findall(r"^ARG TORCH_INDEX=(\S+)$", (FOLDER / "Dockerfile").read_text(), re.MULTILINE)
+    assert EVERYONE[service]["build"]["args"]["TORCH_INDEX"] == f"${{TORCH_INDEX-{default}}}"
+
+
 @pytest.mark.parametrize("service", EVERYONE)
 def test_nothing_listens_beyond_this_machine(service: str) -> None:
     for port in EVERYONE[service].get("ports", ()):
