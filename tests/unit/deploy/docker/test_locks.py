@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from deploy.docker.lock import FOLDER, LOCKS, Lock
+from deploy.docker.lock import FOLDER, LOCKS, Lock, same
 
 ROOT = Path(__file__).parents[4]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -82,6 +82,27 @@ def test_every_hash_is_whole_and_no_line_leads_elsewhere(path: Path) -> None:
     assert hashes
     assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", word) for word in hashes)
     assert "://" not in " ".join(words)
+
+
+@pytest.mark.parametrize(
+    ("other", "is_same"),
+    [
+        (
+            "a==1 ; (platform_machine == 'aarch64' or platform_machine == 'x86_64') and sys_platform == 'linux'",
+            True,
+        ),
+        ("a==1 ; platform_machine == 'aarch64' and sys_platform == 'linux'", False),
+        ("a==1", False),
+        ("a==2 ; sys_platform == 'linux' and platform_machine in 'aarch64 x86_64'", False),
+    ],
+)
+def test_a_lock_is_written_anew_only_where_it_asks_for_something_else(other: str, is_same: bool) -> None:
+    text = (
+        "a==1 ; (platform_machine == 'aarch64' and sys_platform == 'linux')"
+        " or (platform_machine == 'x86_64' and sys_platform == 'linux')"
+    )
+    assert same(f"{text} \\\n    --hash=sha256:00", f"{other} \\\n    --hash=sha256:00") is is_same
+    assert not same(f"{text} \\\n    --hash=sha256:00", f"{other} \\\n    --hash=sha256:11")
 
 
 def test_the_lock_of_pytorch_for_cpus_fits_the_wheel_that_pip_knows_here() -> None:
