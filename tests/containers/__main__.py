@@ -147,7 +147,8 @@ def _restricted(pod: Pod, service: str) -> list[str]:
 def _bare(pod: Pod, service: str) -> list[str]:
     """Whether a program or a module is left that could install or build something."""
     code = "import importlib.util as u; print(*(name for name in ('pip', 'ensurepip') if u.find_spec(name)))"
-    tried = pod.inside(service, "sh", "-c", f'command -v {INSTALLERS}; python -c "{code}"')
+    looked = f"for one in {INSTALLERS}; do command -v $one; done"  # a bare shell takes one name at a time
+    tried = pod.inside(service, "sh", "-c", f'{looked}; python -c "{code}"')
     found = tried.stdout.split()
     say(f"{service}: of what installs or builds it has {', '.join(found) or 'nothing'}")
     return [f"{service} has {found}, {tried.stderr}"] if found or tried.stderr else []
