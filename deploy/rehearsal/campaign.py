@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,22 +14,27 @@ from deploy.rehearsal.clients import Clients, Question
 from deploy.rehearsal.environment import contents
 from deploy.rehearsal.http_client import Connection
 from deploy.rehearsal.manifests import RehearsalError, Render, component
+from deploy.rehearsal.pod import Pod
 from deploy.rehearsal.release import Release
 from deploy.rehearsal.result import Result, Step
 
 GATEWAY, REDIS = "gateway", "redis"
-ROLLED_OUT = ("verifier", "drafter", "selector", GATEWAY)
-SCALED = ("verifier", "drafter")
-SIZES = (1, 3, 1)
 UPGRADE = "helm upgrade"
 KEYS_S = 2.0  # until every gateway knows a new key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """``hold_s``: how long load goes on undisturbed at first, and at each size. ``late_s``: news of endpoints."""
+    """``hold_s``: how long load goes on undisturbed at first, and at each size. ``late_s``: news of endpoints.
+
+    Components that are rolled out one after the other, and scaled through the ``sizes``.
+    """
 
     num_clients: int = 6
+    rolled_out: Sequence[str] = ("verifier", "drafter", "selector", GATEWAY)
+    upgrades: bool = True
+    scaled: Sequence[str] = ("verifier", "drafter")
+    sizes: Sequence[int] = (1, 3, 1)
     hold_s: float = 8.0
     late_s: float = 1.0
 
@@ -46,14 +51,15 @@ class Rehearsal:
         self._clients.start(itertools.cycle(asked))
         async with self._step("load alone"):
             await asyncio.sleep(self._plan.hold_s)
-        for kind in ROLLED_OUT:
+        for kind in self._plan.rolled_out:
             async with self._step(f"rollout of {kind}"):
                 workload = self._release.workload(kind)
                 workload.restart()
                 await workload.settle()
-        await self._upgrade()
-        for kind in SCALED:
-            for size in SIZES:
+        if self._plan.upgrades:
+            await self._upgrade()
+        for kind in self._plan.scaled:
+            for size in self._plan.sizes:
                 await self._scale(kind, size)
         async with self._step("last streams"):
             await self._clients.stop()
@@ -82,31 +88,23 @@ class Rehearsal:
     @asynccontextmanager
     async def _step(self, name: str, *, is_without_redis: bool = False) -> AsyncIterator[None]:
         """Each client may meet a gateway that leaves once, on a connection that it has kept."""
-        before, gateways = self._exits(), self._release.workload(GATEWAY).retired
-        num_before = len(gateways)
+        before = self._release.retired
         step = Step(name, self._clients.begin_step())
         began = time.monotonic()
         try:
             yield
         finally:
             step.took_s = time.monotonic() - began
-            step.exits = {key: code for key, code in self._exits().items() if key not in before}
-            num_left = len(gateways) - num_before
+            ended = [pod for pod in self._release.retired if pod not in before]
+            step.exits = exits(ended)
+            num_left = sum(pod in ended for pod in self._release.workload(GATEWAY).retired)
             step.may_refuse = None if is_without_redis else num_left * self._plan.num_clients
             self.result.steps.append(step)
 
-    def _exits(self) -> dict[str, int]:
-        return exits(self._release)
 
-
-def exits(release: Release) -> dict[str, int]:
-    """Of containers of deleted pods, by pod/container."""
-    return {
-        f"{pod.name}/{name}": code
-        for workload in release.workloads
-        for pod in workload.retired
-        for name, code in pod.exits.items()
-    }
+def exits(pods: Iterable[Pod]) -> dict[str, int]:
+    """Of their containers, by pod/container."""
+    return {f"{pod.name}/{name}": code for pod in pods for name, code in pod.exits.items()}
 
 
 async def rehearse(render: Render, folder: Path, plan: Plan, asked: Sequence[Question]) -> Result:
@@ -127,10 +125,10 @@ async def rehearse(render: Render, folder: Path, plan: Plan, asked: Sequence[Que
             await rehearsal.run(asked)
         except RehearsalError as error:  # what was seen until then is worth a report
             release.notes.append(str(error))
-        before = exits(release)
+        before = release.retired
     finally:
         await release.uninstall()
-    result.last_exits = {key: code for key, code in exits(release).items() if key not in before}
+    result.last_exits = exits(pod for pod in release.retired if pod not in before)
     result.install_s, result.early, result.notes = install_s, early, release.notes[len(early) :]
     result.num_costs = release.api.num_changes
     result.edges, result.forbidden = release.edges.seen, release.edges.forbidden

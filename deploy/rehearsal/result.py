@@ -52,7 +52,7 @@ class Result:
     def faults(self) -> list[str]:
         """Why the rehearsal has failed; nothing where it has not."""
         bad = [f"{step.name}: {fault}" for step in self.steps for fault in step.faults]
-        exits = {name: code for step in self.steps for name, code in step.exits.items()} | self.last_exits
-        bad += [f"{name} ended with {code}" for name, code in exits.items() if code]
+        ended = [step.exits for step in self.steps] + [self.last_exits]
+        bad += [f"{name} ended with {code}" for exits in ended for name, code in exits.items() if code]
         bad += [f"no NetworkPolicy allows {edge}" for edge in self.forbidden]
         return bad + self.notes

@@ -8,15 +8,22 @@ import json
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from deploy.rehearsal.__main__ import RENDER
+from deploy.rehearsal.campaign import Plan, rehearse
+from deploy.rehearsal.images import REPOSITORY
 from deploy.rehearsal.manifests import Render
 from deploy.rehearsal.release import Release
+from deploy.rehearsal.report import figures
 
 SAMPLE = Render.read(Path(__file__).with_name("sample.yaml"))
 LATE_S = 0.3
+START = Plan(num_clients=1, hold_s=1.0, late_s=LATE_S, rolled_out=(), upgrades=False, scaled=())
+CHANGES = Plan(num_clients=3, hold_s=2.0, rolled_out=("gateway",), scaled=("verifier",), sizes=(2, 1))
 
 
 async def ask(address: str) -> Any:
@@ -60,9 +67,25 @@ async def stubborn(folder: Path) -> Mapping[str, Any]:
     return {"took_s": time.monotonic() - began, "exits": pod.exits, "notes": release.notes}
 
 
+async def chart(plan: Plan, num_tokens: int, folder: Path) -> Mapping[str, Any]:
+    """The committed render of the smallest example, under load."""
+    from deploy.rehearsal.expected import questions  # torch: seconds, and for these cases alone
+
+    asked = questions(REPOSITORY / "models" / "target", "float32", 3, num_tokens)
+    return figures(await rehearse(Render.read(RENDER), folder, plan, asked))
+
+
+CASES: Mapping[str, Callable[[Path], Coroutine[Any, Any, Mapping[str, Any]]]] = {
+    "whole_life": whole_life,
+    "stubborn": stubborn,
+    "start": partial(chart, START, 24),
+    "changes": partial(chart, CHANGES, 96),
+}
+
+
 def main() -> None:
     case, folder = sys.argv[1:]
-    print(json.dumps(asyncio.run({"whole_life": whole_life, "stubborn": stubborn}[case](Path(folder)))))
+    print(json.dumps(asyncio.run(CASES[case](Path(folder)))))
 
 
 if __name__ == "__main__":
