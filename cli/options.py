@@ -15,7 +15,8 @@ SCHEMES = ("http://", "https://")
 def with_scheme(url: str | None) -> str | None:
     """Raises BadParameter for a URL that does not say how to be reached."""
     if url is not None and not url.startswith(SCHEMES):
-        raise typer.BadParameter(f"{url!r} names no scheme; did you mean http://{url.rpartition('//')[2]}?")
+        meant = f"http://{url.rpartition('//')[2]}"
+        raise typer.BadParameter(f"{url!r} begins with neither http:// nor https://; did you mean {meant} ?")
     return url
 
 

@@ -233,8 +233,9 @@ def test_every_reason_of_a_mode_has_a_remedy() -> None:
     assert {NO_DRAFTER, RING, *Reason} == set(MODE_REMEDIES)
 
 
-def doctor(*arguments: str) -> Any:
-    return CliRunner().invoke(app, ["doctor", *arguments], env={"REDIS_URL": "", "ADASERVE_REDIS_URL": ""})
+def doctor(*arguments: str, **environment: str) -> Any:
+    env = {"REDIS_URL": "", "ADASERVE_REDIS_URL": "", **environment}
+    return CliRunner().invoke(app, ["doctor", *arguments], env=env)
 
 
 def test_a_real_redis_and_a_gateway_are_looked_at(
@@ -277,6 +278,26 @@ def test_what_is_not_there_is_said_in_words_without_a_password() -> None:
     assert "what to do: start it, or name the right REDIS_URL" in done.output
     assert "secret" not in done.output
     assert "2 problems" in done.output
+
+
+@pytest.mark.parametrize("option", ["--url", "--prometheus"])
+@pytest.mark.parametrize("url", ["localhost:8000", "//localhost:8000", "grpc://localhost:8000"])
+def test_a_url_without_a_scheme_is_told_with_the_one_that_is_meant(option: str, url: str) -> None:
+    done = doctor(option, url)
+    assert done.exit_code == 2
+    words = " ".join(done.output.replace("│", "").split())
+    assert f"{option}" in words
+    assert f"{url!r} begins with neither http:// nor https://" in words
+    assert "did you mean http://localhost:8000" in words
+
+
+def test_a_misspelt_variable_is_noticed_as_services_notice_it() -> None:
+    done = doctor("--url", "http://127.0.0.1:9", "--json", ADASERVE_REDIS_PASSWORDFILE="/x", ADASERVE_TREADS="2")
+    found = {one["what"]: one for one in json.loads(done.output)["findings"] if one["subject"] == "environment"}
+    wrong = "ADASERVE_REDIS_PASSWORDFILE is not a setting (did you mean ADASERVE_REDIS_PASSWORD_FILE?)"
+    assert found[wrong]["severity"] == "problem"  # it is not used here either
+    assert found["ADASERVE_TREADS is not a setting (did you mean ADASERVE_THREADS?)"]["severity"] == "warning"
+    assert all(one["remedy"] for one in found.values())
 
 
 def test_what_is_no_cell_cannot_be_looked_at() -> None:
