@@ -61,6 +61,7 @@ class Redis:
     """Version of the function library, 0 for none; None: not known."""
     rights: Mapping[str, Sequence[str] | None] | None = None
     """User of a service -> what it may not though it must, None where there is no such user; None: not known."""
+    has_other_cells_users: bool = False  # services' users may do nothing with the keys of this cell
     refusals: Sequence[Refusal] = ()
     clock_s: float | None = None
     unasked: Sequence[str] = ()
