@@ -51,7 +51,8 @@ def _of_another_cell(cell: str) -> Finding:
         "rights",
         f"none of the services' users may touch the keys of the cell {cell}: Redis has the users of another cell",
         "nothing of this cell can be served from there, or looked at",
-        f"--cell (ADASERVE_CELL) with the name that services have; or the ACL file of `python -m deploy.acl --cell {cell}`",
+        "--cell (ADASERVE_CELL) with the name that services have; or, if it is right, load the ACL file of "
+        f"`python -m deploy.acl --cell {cell}`",
     )
 
 
