@@ -17,9 +17,11 @@ from deploy.rehearsal.manifests import RehearsalError, Render, component
 from deploy.rehearsal.pod import Pod
 from deploy.rehearsal.release import Release
 from deploy.rehearsal.result import Result, Step
+from shared.settings import EXIT_BUS_UNAVAILABLE
 
 GATEWAY, REDIS = "gateway", "redis"
 UPGRADE = "helm upgrade"
+NO_REDIS = f"ended by itself with {EXIT_BUS_UNAVAILABLE}:"  # as also at the install, where Redis starts last
 KEYS_S = 2.0  # until every gateway knows a new key
 
 
@@ -88,7 +90,8 @@ class Rehearsal:
     @asynccontextmanager
     async def _step(self, name: str, *, is_without_redis: bool = False) -> AsyncIterator[None]:
         """Each client may meet a gateway that leaves once, on a connection that it has kept."""
-        before = self._release.retired
+        before, notes = self._release.retired, self._release.notes
+        num_notes = len(notes)
         step = Step(name, self._clients.begin_step())
         began = time.monotonic()
         try:
@@ -99,6 +102,8 @@ class Rehearsal:
             step.exits = exits(ended)
             num_left = sum(pod in ended for pod in self._release.workload(GATEWAY).retired)
             step.may_refuse = None if is_without_redis else num_left * self._plan.num_clients
+            if is_without_redis:
+                step.restarts = [note for note in notes[num_notes:] if NO_REDIS in note]
             self.result.steps.append(step)
 
 

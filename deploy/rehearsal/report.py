@@ -20,10 +20,10 @@ def substitutions(rows: Sequence[tuple[str, str, str]]) -> str:
 
 def steps(result: Result) -> str:
     """A line for each step; stalls are each stream's longest silence after its first token, in s."""
-    early = "".join(f"\n  {note}" for note in result.early)
-    return f"installed in {result.install_s:.1f} s{early}\n\n" + _aligned(
-        [_HEAD, *(_row(step) for step in result.steps)]
-    )
+    restarts = [(step.name, step.restarts) for step in result.steps if step.restarts]
+    told = [(f"installed in {result.install_s:.1f} s", result.early), *restarts]
+    above = "\n".join(line for name, notes in told for line in (name, *(f"  {note}" for note in notes)))
+    return f"{above}\n\n" + _aligned([_HEAD, *(_row(step) for step in result.steps)])
 
 
 def _row(step: Step) -> tuple[str, ...]:
@@ -59,6 +59,7 @@ def figures(result: Result) -> dict[str, Any]:
                 "stalls_s": [round(stall, 3) for stall in step.seen.stalls],
                 "first_tokens_s": [round(first, 3) for first in step.seen.first_tokens],
                 "exits": step.exits,
+                "restarts": step.restarts,
             }
             for step in result.steps
         ],

@@ -14,6 +14,7 @@ class Step:
     """One thing that was done, and what clients and pods made of it.
 
     ``may_refuse``: how many 429s and 503s are no fault; None while Redis is away, when there is no telling.
+    ``restarts``: notes of services that were started again then, until Redis was back.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Step:
     took_s: float = 0.0
     exits: dict[str, int] = field(default_factory=dict)  # of containers that ended meanwhile, by pod/container
     may_refuse: int | None = 0
+    restarts: list[str] = field(default_factory=list)
 
     @property
     def faults(self) -> Iterator[str]:
@@ -55,4 +57,5 @@ class Result:
         ended = [step.exits for step in self.steps] + [self.last_exits]
         bad += [f"{name} ended with {code}" for exits in ended for name, code in exits.items() if code]
         bad += [f"no NetworkPolicy allows {edge}" for edge in self.forbidden]
-        return bad + self.notes
+        excused = {note for step in self.steps for note in step.restarts}
+        return bad + [note for note in self.notes if note not in excused]

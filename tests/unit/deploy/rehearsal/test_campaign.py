@@ -23,13 +23,14 @@ class FakePod:
 class FakeWorkload:
     """Writes down what is done to it; a restart ends one pod of the same name."""
 
-    def __init__(self, name: str, log: list[str]) -> None:
+    def __init__(self, name: str, log: list[str], notes: list[str]) -> None:
         labels = {"app.kubernetes.io/component": name}
         self.document = {
             "metadata": {"name": name},
             "spec": {"template": {"metadata": {"labels": labels}}},
         }
         self.name, self.replicas, self.retired, self._log = name, 1, list[FakePod](), log
+        self._notes = notes
 
     def restart(self) -> None:
         self._log.append(f"restart {self.name}")
@@ -38,12 +39,14 @@ class FakeWorkload:
     async def settle(self) -> None:
         await asyncio.sleep(0)
         self._log.append(f"settled {self.name}")
+        self._notes += [f"{self.name} ended by itself with {code}: {len(self._notes)}" for code in (1, 3)]
 
 
 class FakeRelease:
     def __init__(self, *names: str) -> None:
         self.log: list[str] = []
-        self.workloads = [FakeWorkload(name, self.log) for name in names]
+        self.notes: list[str] = []
+        self.workloads = [FakeWorkload(name, self.log, self.notes) for name in names]
 
     @property
     def retired(self) -> list[FakePod]:
@@ -79,6 +82,16 @@ async def test_an_upgrade_changes_everything_before_anything_is_settled() -> Non
     (step,) = [one for one in rehearsal.result.steps if "Redis StatefulSet among it" in one.name]
     assert set(step.exits) == {f"{name}-0/{name}" for name in ("redis", *SERVICES)}  # also of names that came back
     assert step.may_refuse is None
+    assert len(step.restarts) == 5
+
+
+async def test_a_service_that_found_no_redis_may_be_started_again_while_that_is_restarted() -> None:
+    rehearsal, _ = await rehearsed("redis", "verifier", "drafter", "selector", "gateway")
+    result = rehearsal.result
+    result.notes = [note for step in result.steps for note in step.restarts] + [
+        "gateway ended by itself with 3: x"
+    ]
+    assert result.faults == ["gateway ended by itself with 3: x"]
 
 
 async def test_each_client_may_be_refused_once_for_each_gateway_that_has_left() -> None:
