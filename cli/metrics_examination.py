@@ -91,10 +91,10 @@ def _ask(client: httpx.Client, query: str) -> Sequence[Mapping[str, Any]]:
         raise NoPrometheus(f"{API} answers {answer.status_code}: it asks for a login", remedy)
     try:
         told = answer.json()
-        if answer.is_success and told["status"] == "success":
+        if told["status"] == "success":
             found: Sequence[Mapping[str, Any]] = told["data"]["result"]
             return found
-        reason = f"{query}: {told['error']}"
+        reason = f"it does not answer {query}: {told['error']}"
     except (ValueError, KeyError, TypeError):
         reason = f"{API} answers {answer.status_code} and no result of a query, so this is no Prometheus"
     raise NoPrometheus(reason, "name the URL of a Prometheus with --prometheus, such as http://prometheus:9090")

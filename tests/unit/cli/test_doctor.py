@@ -90,6 +90,11 @@ ILLS: dict[str, tuple[Snapshot, Severity, str]] = {
     "no gateway": (replace(WELL, gateway_error="refused"), Severity.PROBLEM, "no gateway at http://x: refused"),
     "not alive": (statuses(live=503), Severity.PROBLEM, "/live answers 503"),
     "not ready": (statuses(ready=503), Severity.PROBLEM, "/ready answers 503"),
+    "a worker": (
+        replace(WELL, statuses={"/live": 200, "/ready": 200, "/v1/models": 404}, answers={}),
+        Severity.PROBLEM,
+        "what answers at http://x is no gateway",
+    ),
     "bad key": (
         replace(WELL, statuses={**WELL.statuses, "/v1/models": 401}),
         Severity.PROBLEM,
@@ -222,6 +227,17 @@ def test_the_remedy_of_an_order_names_its_place() -> None:
 def test_the_gateway_of_another_cell_is_named() -> None:
     (found,) = ills(replace(answers("/admin/live", {"cell": "blue"}), cell="green"))
     assert found.what == "the gateway serves the cell blue, not green"
+
+
+def test_where_nobody_lives_the_cell_may_be_another() -> None:
+    nobody = replace(server(members={}), cell="blue")
+    remedies = {one.remedy for one in ills(nobody)}
+    assert remedies == {
+        "start one; its log says why it ended; if services do run, they are of another cell than blue: "
+        "--cell (ADASERVE_CELL)"
+    }
+    (alone,) = ills(members("selector", {}))
+    assert "--cell" not in alone.remedy
 
 
 def test_the_worst_comes_first() -> None:

@@ -238,6 +238,13 @@ def test_a_prometheus_that_is_not_there_is_a_problem() -> None:
         ),
         (200, "<html>", "answers 200 and no result of a query", "name the URL of a Prometheus"),
         (200, "[]", "answers 200 and no result of a query", "name the URL of a Prometheus"),
+        (
+            404,
+            json.dumps({"error": {"code": "not_found"}}),
+            "answers 404 and no result",
+            "name the URL of a Prometheus",
+        ),
+        (200, json.dumps({"status": "ok"}), "answers 200 and no result", "name the URL of a Prometheus"),
         (401, "", "it asks for a login", "that asks for no login"),
         (422, json.dumps({"status": "error", "error": "too many"}), "too many", "name the URL of a Prometheus"),
     ],
