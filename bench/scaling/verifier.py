@@ -6,12 +6,18 @@ import random
 from collections import deque
 from dataclasses import dataclass
 
+import numpy as np
+
 from bench.scaling.drafters import Drafters
 from bench.scaling.pace import Pace
-from bench.simulator.hardware import Hardware
+from bench.simulator.hardware import Engine, Hardware
 from bench.simulator.request import SimRequest
 from bench.simulator.systems import SystemSpec
 from bench.simulator.world import World
+from services.verifier.scheduler import Scheduler
+from shared.errors import OutOfBlocks
+from shared.inference.blocks import BlockPool
+from shared.inference.plan import Int32Array
 
 WINDOW = 8  # entries of a tier's stream that no verifier has read: as many are read at once (docs/protocol.md)
 READ_AHEAD_MS = 250.0  # the longest wait for trees (ADASERVE_RING_DEADLINE_CAP_MS)
@@ -25,6 +31,40 @@ class Model:
     hardware: Hardware
     spec: SystemSpec
     pace: Pace
+    seed: int = 1  # of what verifiers draw
+
+
+class CountedPool(BlockPool):
+    """As many blocks as a real one, but nobody asks which: the same outcome in half the time."""
+
+    def __init__(self, num_blocks: int, block_size: int) -> None:
+        super().__init__(num_blocks, block_size)
+        self._free = num_blocks
+
+    @property
+    def num_free(self) -> int:
+        return self._free
+
+    def allocate(self, count: int, *, after: int | None = None) -> Int32Array:  # noqa: ARG002
+        if count > self._free:
+            raise OutOfBlocks(f"{count} KV blocks wanted, {self._free} of {self.num_blocks} free")
+        self._free -= count
+        return np.empty(count, np.int32)
+
+    def free(self, blocks: Int32Array) -> None:
+        self._free += len(blocks)
+
+    def slots_of(self, blocks: Int32Array) -> Int32Array:
+        return np.empty(len(blocks) * self.block_size, np.int32)
+
+
+class CountedWorld(World):
+    """The simulator's, over such a pool."""
+
+    def __init__(self, hardware: Hardware, engine: Engine, *, max_running: int, prefill_chunk: int) -> None:
+        super().__init__(hardware, engine, max_running=max_running, prefill_chunk=prefill_chunk)
+        self.pool = CountedPool(self.pool.num_blocks, self.pool.block_size)
+        self.scheduler = Scheduler(self.pool, max_running=max_running, prefill_chunk=prefill_chunk)
 
 
 class SimVerifier:
@@ -34,7 +74,7 @@ class SimVerifier:
         hardware, spec = model.hardware, model.spec
         self.number = number
         self.ready_ms = ready_ms
-        self.world = World(
+        self.world = CountedWorld(
             hardware,
             spec.engine(hardware),
             max_running=spec.max_running(hardware),
@@ -44,7 +84,7 @@ class SimVerifier:
         self.leaves_ms: float | None = None
         self.busy_ms = 0.0
         self._model = model
-        self._chance = random.Random(number)
+        self._chance = random.Random(f"{model.seed}/{number}")
 
     @property
     def is_idle(self) -> bool:
