@@ -1,8 +1,8 @@
 """`python -m bench.scaling --traces FOLDER`: the chart's scaling rules against fixed sizes, on the Azure trace.
 
-Fixed sizes get their drafters, and --choose weighs other thresholds, on the first half of each load; the table is of
-the second half. Everything of one load and seed runs on the same requests. Deterministic: the same options give the
-same figures.
+Fixed sizes get their drafters, and --choose weighs other thresholds, on the first half of each load; the table is
+of the second half. Everything of one load and seed runs on the same requests. Deterministic: the same options give
+the same figures.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from bench.scaling.loads import LOADS
 from bench.scaling.plot import plot
 from bench.scaling.rules import VALUES
 from bench.scaling.runs import Drawn, Runner
+from bench.scaling.search import rival
 from bench.scaling.study import STILL, judge, names_of, weighed
 from bench.scaling.table import markdown
 from shared.errors import AdaServeError
@@ -28,7 +29,7 @@ from shared.errors import AdaServeError
 
 def main(words: Sequence[str] | None = None) -> int:
     """Exit code 2 for options, traces or values that do not fit."""
-    options = _options().parse_args(words)
+    options = parser().parse_args(words)
     runner = Runner(options.processes)
     try:
         if options.choose:
@@ -59,36 +60,41 @@ def _tell(name: str, drawn: Drawn, took_s: float, options: argparse.Namespace) -
     trace = drawn.trace
     print(f"\n{name}: {len(trace.requests)} requests in {trace.duration_ms / 60e3:.0f} minutes ({took_s:.0f} s)\n")
     print("\n".join(markdown(drawn.lines, CHART)))
+    print(f"\nThe cheapest of the fixed sizes that attains as much: {rival(drawn.lines, STILL, CHART)}")
 
 
-def _options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bench.scaling", description=__doc__)
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
+    parsing = argparse.ArgumentParser(prog="bench.scaling", description=__doc__)
+    parsing.add_argument(
         "--traces", type=Path, help="folder of azure_conv.csv.gz and azure_code.csv.gz; none: a made load"
     )
-    parser.add_argument("--trace", help="one load of your own: a file or workload, as for adaserve simulate")
-    parser.add_argument("--loads", nargs="+", choices=[*LOADS, "made"], help="all of the folder's unless given")
-    parser.add_argument("--choose", action="store_true", help="weigh other thresholds, on the first half")
-    parser.add_argument("--seconds", type=float, default=0.0, help="of each load; all of it unless given")
-    parser.add_argument("--peak", type=float, default=8.0, help="requests a second of a made load's noon")
-    parser.add_argument("--values", type=Path, default=VALUES, help="of the chart")
-    parser.add_argument("--sizes", type=int, nargs="+", help="fixed numbers of verifiers")
-    parser.add_argument("--first", type=int, default=3, help="verifiers at the beginning of scaled runs")
-    parser.add_argument("--max", type=int, default=12, help="verifiers at most")
-    parser.add_argument("--starts", type=float, nargs="+", default=[120.0, 300.0, 900.0],
+    parsing.add_argument("--trace", help="one load of your own: a file or workload, as for adaserve simulate")
+    parsing.add_argument("--loads", nargs="+", choices=[*LOADS, "made"], help="all of the folder's unless given")
+    parsing.add_argument("--choose", action="store_true", help="weigh other thresholds, on the first half")
+    parsing.add_argument("--seconds", type=float, default=0.0, help="of each load; all of it unless given")
+    parsing.add_argument("--peak", type=float, default=8.0, help="requests a second of a made load's noon")
+    parsing.add_argument("--values", type=Path, default=VALUES, help="of the chart")
+    parsing.add_argument("--sizes", type=int, nargs="+", help="fixed numbers of verifiers")
+    parsing.add_argument("--first", type=int, default=3, help="verifiers at the beginning of scaled runs")
+    parsing.add_argument("--max", type=int, default=12, help="verifiers at most")
+    parsing.add_argument("--starts", type=float, nargs="+", default=[120.0, 300.0, 900.0],
                         help="seconds until a new verifier serves; fixed sizes know the first only")  # fmt: skip
-    parser.add_argument("--start-drafter", type=float, default=45.0, help="and a drafter")
-    parser.add_argument("--apart", action="store_true", help="each of the verifier's metrics alone, too")
-    parser.add_argument("--hardware", default="llama70b-4xa100", help="as for adaserve simulate")
-    parser.add_argument("--system", default="adaserve", help="as for adaserve simulate; one that drafts")
-    parser.add_argument("--gpus", type=int, default=4, help="of a verifier")
-    parser.add_argument("--drafter-gpus", type=int, default=1, help="of a drafter")
-    parser.add_argument("--seeds", type=int, default=5, help="so many, from 1 on; 1 leaves the load as recorded")
-    parser.add_argument("--seed", type=int, default=1, help="of a made load or a workload")
-    parser.add_argument("--processes", type=int, default=0, help="as many as processors unless given")
-    parser.add_argument("--json", action="store_true", help="an object a line")
-    parser.add_argument("--plot", type=Path, help="an .svg or .png")
-    return parser
+    parsing.add_argument("--start-drafter", type=float, default=45.0, help="and a drafter")
+    parsing.add_argument("--apart", action="store_true", help="each of the verifier's metrics alone, too")
+    parsing.add_argument("--hardware", default="llama70b-4xa100", help="as for adaserve simulate")
+    parsing.add_argument("--system", default="adaserve", help="as for adaserve simulate; one that drafts")
+    parsing.add_argument(
+        "--real", action="store_true", help="select for real, forty times as slow: with --seconds"
+    )
+    parsing.add_argument("--gpus", type=int, default=4, help="of a verifier")
+    parsing.add_argument("--drafter-gpus", type=int, default=1, help="of a drafter")
+    parsing.add_argument("--seeds", type=int, default=5, help="so many, from 1 on; 1 leaves the load as recorded")
+    parsing.add_argument("--seed", type=int, default=1, help="of a made load or a workload")
+    parsing.add_argument("--processes", type=int, default=0, help="as many as processors unless given")
+    parsing.add_argument("--json", action="store_true", help="an object a line")
+    parsing.add_argument("--plot", type=Path, help="an .svg or .png")
+    return parsing
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from bench.scaling.result import Result, Sample
 from bench.scaling.rules import scrape_period_s
 from bench.scaling.table import Gpus, Line, line
 from bench.scaling.verifier import Model
+from bench.simulator.acceptance import draw_text
 from bench.simulator.machines import hardware_named
-from bench.simulator.simulate import sim_requests
+from bench.simulator.simulate import DEEPEST, sim_requests
 from bench.simulator.systems import system_named
 from bench.traces import Trace
 from shared.inference.blocks import BlockPool, SequenceSlots
@@ -35,6 +36,7 @@ class Machine:
     hardware: str = "llama70b-4xa100"
     system: str = "adaserve"
     gpus: Gpus = Gpus()
+    real: bool = False  # selection, in place of the pace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +93,10 @@ def pace_of(trace: Trace, machine: Machine, seed: int) -> Pace:
 
 def setting(load: str, trace: Trace, machine: Machine, seed: int) -> Setting:
     """The trace is of that seed already; the pace is learned with it."""
-    model = Model(
-        hardware_named(machine.hardware), system_named(machine.system), pace_of(trace, machine, seed), seed
-    )
+    hardware, spec = hardware_named(machine.hardware), system_named(machine.system)
+    lengths = [request.output_tokens for request in trace.requests]
+    text = draw_text(hardware.acceptance, len(lengths), max(lengths) + DEEPEST, seed) if machine.real else None
+    model = Model(hardware, spec, pace_of(trace, machine, seed), seed, text)
     return Setting(load=load, seed=seed, trace=trace, model=model, gpus=machine.gpus)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
 
 from bench.scaling.sizing import Fixed
 from bench.scaling.table import Line
@@ -26,7 +28,12 @@ def thriftiest(verifiers: int, attained: Callable[[Fixed], float]) -> Fixed:
     return Fixed(verifiers, high)
 
 
-def rival(lines: Sequence[Line], reference: Line) -> Line | None:
-    """The cheapest of ``lines`` that attains what ``reference`` does; None where none does."""
-    equal = [line for line in lines if line.attained >= reference.attained]
-    return min(equal, key=lambda line: line.gpu_hours, default=None)
+def rival(rows: Mapping[str, Sequence[Line]], fixed: str, reference: str) -> str | None:
+    """The cheapest of those named ``fixed`` that attains what ``reference`` does, by the means over the seeds."""
+    goal = _mean(rows[reference], "attained")
+    equal = [name for name in rows if name.startswith(fixed) and _mean(rows[name], "attained") >= goal]
+    return min(equal, key=lambda name: _mean(rows[name], "gpu_hours"), default=None)
+
+
+def _mean(lines: Sequence[Line], figure: str) -> float:
+    return float(np.mean([getattr(line, figure) for line in lines]))

@@ -56,6 +56,7 @@ def settings(name: str, half: Half, seeds: int, options: argparse.Namespace, run
         hardware=options.hardware,
         system=options.system,
         gpus=Gpus(verifier=options.gpus, drafter=options.drafter_gpus),
+        real=options.real,
     )
     return list(runner.map(partial(_setting, name, trace, machine), range(1, seeds + 1)))
 
