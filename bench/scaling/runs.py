@@ -41,13 +41,22 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """A load under one seed, and how fast verifiers are on it."""
+    """A load under one seed, and how fast verifiers are on it; it can reach another process."""
 
     load: str
     seed: int
     trace: Trace
-    model: Model
-    gpus: Gpus
+    machine: Machine
+    pace: Pace
+
+    def model(self) -> Model:
+        """What its verifiers are alike in."""
+        hardware, spec = hardware_named(self.machine.hardware), system_named(self.machine.system)
+        lengths = [request.output_tokens for request in self.trace.requests]
+        text = None
+        if self.machine.real:
+            text = draw_text(hardware.acceptance, len(lengths), max(lengths) + DEEPEST, self.seed)
+        return Model(hardware, spec, self.pace, self.seed, text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,11 +102,7 @@ def pace_of(trace: Trace, machine: Machine, seed: int) -> Pace:
 
 def setting(load: str, trace: Trace, machine: Machine, seed: int) -> Setting:
     """The trace is of that seed already; the pace is learned with it."""
-    hardware, spec = hardware_named(machine.hardware), system_named(machine.system)
-    lengths = [request.output_tokens for request in trace.requests]
-    text = draw_text(hardware.acceptance, len(lengths), max(lengths) + DEEPEST, seed) if machine.real else None
-    model = Model(hardware, spec, pace_of(trace, machine, seed), seed, text)
-    return Setting(load=load, seed=seed, trace=trace, model=model, gpus=machine.gpus)
+    return Setting(load=load, seed=seed, trace=trace, machine=machine, pace=pace_of(trace, machine, seed))
 
 
 def run(trace: Trace, model: Model, sizing: Sizing, delays: Delays) -> Result:
@@ -110,11 +115,11 @@ def run(trace: Trace, model: Model, sizing: Sizing, delays: Delays) -> Result:
 
 def told(job: Job) -> Told:
     """The job's run."""
-    result = run(job.setting.trace, job.setting.model, job.sizing, job.delays)
+    result = run(job.setting.trace, job.setting.model(), job.sizing, job.delays)
     return Told(
         load=job.setting.load,
         seed=job.setting.seed,
-        line=line(result, job.setting.gpus),
+        line=line(result, job.setting.machine.gpus),
         samples=result.samples,
     )
 

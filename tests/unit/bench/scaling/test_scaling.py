@@ -57,15 +57,15 @@ def test_a_stand_in_for_another_selection_is_noticed() -> None:
 def test_the_real_selection_can_run_in_a_whole_cell() -> None:
     load = made(20.0, 6.0, 5)
     machine = Machine(real=True)
-    real = setting("made", load, machine, 1)
-    learned = replace(real, model=replace(real.model, text=None))
-    both = [run(each.trace, each.model, Fixed(2, 1), Delays()).outcomes for each in (real, learned)]
+    real = setting("made", load, machine, 1).model()
+    learned = replace(real, text=None)
+    both = [run(load, each, Fixed(2, 1), Delays()).outcomes for each in (real, learned)]
     tpot_ms, learned_ms = (mean(each, "tpot_ms") for each in both)
     assert learned_ms == pytest.approx(tpot_ms, rel=0.2)
     assert [one.tokens for one in both[0]] == [one.tokens for one in both[1]]
-    alone = run(real.trace, real.model, Fixed(2, 2), Delays()).outcomes
+    alone = run(load, real, Fixed(2, 2), Delays()).outcomes
     assert mean(alone, "tpot_ms") < tpot_ms, "both verifiers ask the same drafter"
-    plain = run(real.trace, real.model, Fixed(2, 0), Delays()).outcomes
+    plain = run(load, real, Fixed(2, 0), Delays()).outcomes
     assert mean(plain, "tpot_ms") > 1.3 * mean(alone, "tpot_ms")
 
 
@@ -105,6 +105,15 @@ def test_the_table_names_the_fixed_size_of_equal_attainment(capsys: pytest.Captu
     shown = capsys.readouterr().out
     assert f"| **{CHART}** |" in shown
     assert "that attains as much: fixed, 3 + " in shown
+
+
+@pytest.mark.usefixtures("_known_pace")
+def test_other_processes_do_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    told = []
+    for processes in "12":
+        assert main([*SMALL, "--starts=20", "--json", f"--processes={processes}"]) == 0
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1]
 
 
 @pytest.mark.usefixtures("_known_pace")
