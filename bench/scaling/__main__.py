@@ -32,7 +32,7 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser().parse_args(words)
     runner = Runner(options.processes)
     try:
-        if options.choose:
+        if options.choose is not None:
             print("\n".join(choose.table(weighed(options, runner))))
         else:
             _judge(options, runner)
@@ -71,7 +71,10 @@ def parser() -> argparse.ArgumentParser:
     )
     parsing.add_argument("--trace", help="one load of your own: a file or workload, as for adaserve simulate")
     parsing.add_argument("--loads", nargs="+", choices=[*LOADS, "made"], help="all of the folder's unless given")
-    parsing.add_argument("--choose", action="store_true", help="weigh other thresholds, on the first half")
+    parsing.add_argument("--choose", nargs="*", choices=list(choose.CANDIDATES), metavar="NAME",
+                         help="weigh other thresholds, all or these, on the first half")  # fmt: skip
+    parsing.add_argument("--also", nargs="+", default=[], metavar="NAME=VALUE",
+                         help="rules with these, too, such as verifier.running=14")  # fmt: skip
     parsing.add_argument("--seconds", type=float, default=0.0, help="of each load; all of it unless given")
     parsing.add_argument("--peak", type=float, default=8.0, help="requests a second of a made load's noon")
     parsing.add_argument("--values", type=Path, default=VALUES, help="of the chart")

@@ -15,6 +15,7 @@ import numpy as np
 from bench.scaling.rules import Direction, Policy, Rules
 from bench.scaling.sizing import Scaled
 from bench.scaling.table import Line
+from shared.errors import ConfigurationError
 
 CHART = "the chart's rules"
 GOAL = 99.0  # percent
@@ -48,6 +49,18 @@ class Pair:
         changed = with_up(rules, int(value)) if field == "up" else with_target(rules, field, value)
         return Pair(changed, self.drafter) if service == "verifier" else Pair(self.verifier, changed)
 
+    def changed(self, change: str) -> Pair:
+        """With a change in words, NAME=VALUE. Raises ConfigurationError for one that CANDIDATES does not know."""
+        name, _, value = change.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = 0.0
+        if name not in CANDIDATES or number <= 0.0:
+            known = ", ".join(CANDIDATES)
+            raise ConfigurationError(f"--also {change}: must be NAME=VALUE, a value above 0 of one of {known}")
+        return self.with_value(name, number)
+
     def value(self, name: str) -> float:
         """What ``with_value`` would change."""
         service, field = name.split(".")
@@ -71,11 +84,11 @@ def with_up(rules: Rules, period_s: int) -> Rules:
     return rules.model_copy(update={"behavior": rules.behavior.model_copy(update={"scaleUp": changed})})
 
 
-def candidates(chart: Pair) -> Iterator[tuple[str, Pair]]:
-    """The chart's rules, and each with one value changed."""
+def candidates(chart: Pair, names: Sequence[str]) -> Iterator[tuple[str, Pair]]:
+    """The chart's rules, and each with one of these values changed."""
     yield CHART, chart
-    for name, values in CANDIDATES.items():
-        for value in values:
+    for name in names:
+        for value in CANDIDATES[name]:
             if value != chart.value(name):
                 yield f"{name} {value:g}", chart.with_value(name, value)
 

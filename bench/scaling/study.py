@@ -89,6 +89,8 @@ def cases(fixed: Sequence[Fixed], options: argparse.Namespace) -> Iterator[tuple
     if others:
         patient = Pair(with_up(rules.verifier, round(others[-1])), rules.drafter)
         yield f"and scaleUp waits {others[-1]:g} s", patient.scaled(CHART, first), others[-1]
+    for change in options.also:
+        yield f"with {change}", rules.changed(change).scaled(CHART, first), usual
     yield CPU, Scaled(CPU, by_cpu(rules.verifier, "cpu"), by_cpu(rules.drafter, "draftCpu"), first), usual
     if options.apart:
         for name in rules.verifier.active:
@@ -114,7 +116,7 @@ def judge(name: str, options: argparse.Namespace, runner: Runner) -> Drawn:
 
 def weighed(options: argparse.Namespace, runner: Runner) -> list[Candidate]:
     """The chart's thresholds and others, on the half to choose on."""
-    named = list(choose.candidates(chart_rules(options)))
+    named = list(choose.candidates(chart_rules(options), options.choose or list(choose.CANDIDATES)))
     loads = {name: settings(name, CHOSEN_ON, options.seeds, options, runner) for name in names_of(options)}
     delays = delays_of(options, options.starts[0])
     jobs = [

@@ -80,7 +80,7 @@ def test_a_line_says_what_the_chart_has(row: Row) -> None:
 @pytest.mark.parametrize(
     ("row", "fault"),
     [
-        (Row("verifier", "running", "15 a replica"), "the chart has 14"),
+        (Row("verifier", "running", "15 a replica"), "the chart has 8"),
         (Row("verifier", "running", "14"), "the chart's type is AverageValue"),
         (Row("verifier", "waiting", "3"), "asks for 6 at most"),
         (Row("verifier", "attainment", "5 %, asks for a quarter more at most"), "the chart has 0.1"),

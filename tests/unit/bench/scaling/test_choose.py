@@ -11,6 +11,7 @@ from bench.scaling.rules import read_rules
 from bench.scaling.search import rival, thriftiest
 from bench.scaling.sizing import Fixed
 from bench.scaling.table import Line, markdown
+from shared.errors import ConfigurationError
 
 PAIR = Pair(read_rules("verifier"), read_rules("drafter"))
 
@@ -52,7 +53,7 @@ def test_where_none_attains_the_goal_the_best_in_its_worst_load_is_chosen() -> N
 
 
 def test_every_value_is_changed_where_it_counts() -> None:
-    named = dict(candidates(PAIR))
+    named = dict(candidates(PAIR, list(CANDIDATES)))
     assert len(named) == 1 + sum(
         PAIR.value(name) not in values or len(values) - 1 for name, values in CANDIDATES.items()
     )
@@ -61,6 +62,13 @@ def test_every_value_is_changed_where_it_counts() -> None:
     assert named["drafter.busy 0.5"].verifier == PAIR.verifier
     assert {one.periodSeconds for one in named["verifier.up 60"].verifier.behavior.scaleUp.policies} == {60}
     assert named["verifier.up 60"].value("verifier.up") == 60.0
+
+
+def test_a_change_in_words_is_the_same_change_and_a_wrong_one_is_refused() -> None:
+    assert PAIR.changed("verifier.running=20") == PAIR.with_value("verifier.running", 20.0)
+    for wrong in ("verifier.walking=20", "verifier.running", "verifier.running=0", "verifier.running=many"):
+        with pytest.raises(ConfigurationError, match=f"--also {wrong}: must be"):
+            PAIR.changed(wrong)
 
 
 def test_the_charts_values_are_among_those_weighed() -> None:

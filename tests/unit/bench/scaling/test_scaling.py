@@ -15,6 +15,7 @@ from bench.scaling.cell import Delays
 from bench.scaling.choose import CHART
 from bench.scaling.loads import made
 from bench.scaling.pace import learn
+from bench.scaling.rules import read_rules
 from bench.scaling.runs import Machine, run, setting
 from bench.scaling.sizing import Fixed
 from bench.scaling.study import CPU
@@ -75,7 +76,7 @@ def test_a_system_without_our_selection_is_refused(capsys: pytest.CaptureFixture
 
 
 def test_both_sides_come_from_one_run_and_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*SMALL, "--json", "--plot", str(tmp_path / "scaling.svg")]) == 0
+    assert main([*SMALL, "--also", "verifier.running=2", "--json", "--plot", str(tmp_path / "scaling.svg")]) == 0
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["seed"] for line in told] == [1, 2] * (len(told) // 2)
     lines = {line["case"]: line for line in told}
@@ -86,6 +87,7 @@ def test_both_sides_come_from_one_run_and_are_drawn(tmp_path: Path, capsys: pyte
         CHART,
         "the same, a start takes 60 s",
         "and scaleUp waits 60 s",
+        "with verifier.running=2",
         CPU,
     ]
     assert lines[few]["attained"] < lines[many]["attained"]
@@ -118,8 +120,9 @@ def test_other_processes_do_the_same(capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.usefixtures("_known_pace")
 def test_other_thresholds_are_weighed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.scaling.choose.CANDIDATES", {"verifier.running": (1, 14)})
-    assert main([*SMALL, "--seeds=1", "--choose"]) == 0
+    running = read_rules("verifier").triggers["running"].target
+    monkeypatch.setattr("bench.scaling.choose.CANDIDATES", {"verifier.running": (1, running)})
+    assert main([*SMALL, "--seeds=1", "--choose", "verifier.running"]) == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == "| rules | made: attained | GPU-hours | all GPU-hours |"
     assert [line.split(" | ")[0].strip("| *") for line in shown[2:]] == [CHART, "verifier.running 1"]
