@@ -79,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     parsing.add_argument("--peak", type=float, default=8.0, help="requests a second of a made load's noon")
     parsing.add_argument("--values", type=Path, default=VALUES, help="of the chart")
     parsing.add_argument("--sizes", type=int, nargs="+", help="fixed numbers of verifiers")
-    parsing.add_argument("--first", type=int, default=3, help="verifiers at the beginning of scaled runs")
+    parsing.add_argument("--first", type=int, default=5, help="verifiers at the beginning of scaled runs")
     parsing.add_argument("--max", type=int, default=12, help="verifiers at most")
     parsing.add_argument("--starts", type=float, nargs="+", default=[120.0, 300.0, 900.0],
                         help="seconds until a new verifier serves; fixed sizes know the first only")  # fmt: skip
@@ -92,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parsing.add_argument("--gpus", type=int, default=4, help="of a verifier")
     parsing.add_argument("--drafter-gpus", type=int, default=1, help="of a drafter")
-    parsing.add_argument("--seeds", type=int, default=5, help="so many, from 1 on; 1 leaves the load as recorded")
+    parsing.add_argument("--seeds", type=int, default=3, help="so many, from 1 on; 1 leaves the load as recorded")
     parsing.add_argument("--seed", type=int, default=1, help="of a made load or a workload")
     parsing.add_argument("--processes", type=int, default=0, help="as many as processors unless given")
     parsing.add_argument("--json", action="store_true", help="an object a line")

@@ -27,7 +27,7 @@ from tests.unit.bench.scaling.test_cell import PACE
 
 SMALL = [
     "--seconds=60", "--peak=4", "--sizes", "1", "3", "--starts", "20", "60", "--start-drafter=10", "--max=4",
-    "--seeds=2", "--processes=1",
+    "--first=3", "--seeds=2", "--processes=1",
 ]  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def test_a_trace_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.usefixtures("_known_pace")
 def test_a_trace_of_ones_own_is_a_load_too(capsys: pytest.CaptureFixture[str]) -> None:
     own = "--trace=paper:rps=2,seconds=60,ttft=2000"
-    small = ["--sizes", "1", "--starts", "10", "--max=2", "--seeds=1", "--processes=1"]
+    small = ["--sizes", "1", "--starts", "10", "--first=1", "--max=2", "--seeds=1", "--processes=1"]
     assert main([own, *small, "--json"]) == 0
     assert {json.loads(told)["load"] for told in capsys.readouterr().out.splitlines()} == {"own"}
 
