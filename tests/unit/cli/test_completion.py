@@ -145,12 +145,18 @@ def test_no_gateway_and_no_url_are_one_line() -> None:
     for url, words in (
         ("http://127.0.0.1:1", "no gateway at"),
         ("http://a:b", "is not a URL"),
-        ("ftp://a", "no gateway"),
     ):
         result = CliRunner().invoke(app, ["complete", "x", "--url", url])
         assert result.exit_code == 1
         assert words in result.stderr
         assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("url", ["ftp://a", "a:8000"])
+def test_a_url_must_say_how_the_gateway_is_reached(url: str) -> None:
+    result = CliRunner().invoke(app, ["complete", "x", "--url", url])
+    assert result.exit_code == 2
+    assert f"'{url}' begins with neither http:// nor" in result.stderr
 
 
 def test_figures_that_are_missing_are_left_out() -> None:
