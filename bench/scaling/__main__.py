@@ -87,9 +87,7 @@ def parser() -> argparse.ArgumentParser:
     parsing.add_argument("--apart", action="store_true", help="each of the verifier's metrics alone, too")
     parsing.add_argument("--hardware", default="llama70b-4xa100", help="as for adaserve simulate")
     parsing.add_argument("--system", default="adaserve", help="as for adaserve simulate; one that drafts")
-    parsing.add_argument(
-        "--real", action="store_true", help="select for real, forty times as slow: with --seconds"
-    )
+    parsing.add_argument("--real", action="store_true", help="select for real, ten times as slow: with --seconds")
     parsing.add_argument("--gpus", type=int, default=4, help="of a verifier")
     parsing.add_argument("--drafter-gpus", type=int, default=1, help="of a drafter")
     parsing.add_argument("--seeds", type=int, default=3, help="so many, from 1 on; 1 leaves the load as recorded")

@@ -1,7 +1,7 @@
 """How a verifier's decoding steps go: at the pace learned before, or by the project's real selection.
 
 The real one runs the selector's own policy over the real messages and drawn texts (bench/simulator/ring.py), some
-forty times as slow: for checks of what the pace gives, not for hours of many verifiers.
+ten times as slow: for checks of what the pace gives, not for hours of many verifiers.
 """
 
 from __future__ import annotations
