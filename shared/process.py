@@ -9,17 +9,19 @@ import threading
 from collections.abc import Callable
 
 from shared.errors import BusUnavailable, ConfigurationError
+from shared.redis_wait import wait_for_redis
 from shared.settings import EXIT_BUS_UNAVAILABLE, AnySettings, load, stop
 
 
 def run(settings_type: type[AnySettings], serve: Callable[[AnySettings], None]) -> None:
-    """Read the settings and serve until a signal.
+    """Read the settings, wait for Redis as long as they say, and serve until a signal.
 
     ``serve`` raises ConfigurationError, and BusUnavailable at the start only.
     """
     settings = load(settings_type)
     logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
     try:
+        wait_for_redis(settings.bus_url, settings.redis_patience_s)
         serve(settings)
     except ConfigurationError as error:
         stop(error)

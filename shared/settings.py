@@ -61,6 +61,9 @@ class ServiceSettings(BaseSettings):
     redis_username: str | None = Field(default=None, min_length=1, max_length=256, description="ACL user")
     redis_password_file: Path | None = Field(default=None, description="its password, as a mounted secret")
     redis_ca_file: Path | None = Field(default=None, description="PEM of whom to trust, for rediss://")
+    redis_patience_s: float = Field(
+        default=0.0, ge=0.0, le=3600.0, description="seconds to wait at the start for a Redis that does not answer"
+    )
     cell: Name = Field(default="default", description="hash tag of all keys")
     name: Name = Field(default_factory=_host_name, description="member name, before the boot nonce")
     http_host: str = "127.0.0.1"
