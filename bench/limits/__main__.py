@@ -4,8 +4,8 @@
                            [--requests 10000] [--threads 1]
 
 Sections: machine, codec, selection, forward, level, verifier, ring, compaction, memory. Each measures its floor in
-the same run. Exit code 0 when all targets are met that were measured, 1 otherwise. ``--quick`` measures an eighth as
-often: to see whether something is broken, not how fast it is.
+the same run. Exit code 0 when all targets are met that were measured, 1 otherwise. ``--quick`` measures an eighth
+as often: to see whether something is broken, not how fast it is.
 """
 
 from __future__ import annotations
@@ -80,9 +80,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--baseline", type=Path, help=f"report to compare with; {BASELINE.name} where it is there")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--requests", type=int, default=10_000, help="of the memory section; default %(default)s")
-    parser.add_argument(
-        "--threads", type=int, default=1, help="of each process that computes; default %(default)s"
-    )
+    parser.add_argument("--threads", type=int, default=1, help="of this process; default %(default)s")
     options = parser.parse_args(arguments)
     try:
         options.only = chosen(options.only, SECTIONS)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 from bench.limits.wire import Wire
 from bench.settings import inherited_environment
@@ -24,7 +25,7 @@ def relays(url: str) -> Iterator[list[int]]:
             env=inherited_environment(),
             stdin=subprocess.PIPE,
         )
-        for source, destination in zip(STREAMS, STREAMS[1:], strict=False)
+        for source, destination in pairwise(STREAMS)
     ]
     try:
         yield [process.pid for process in processes]

@@ -1,4 +1,4 @@
-"""The models that are measured: the embedded pair, and the target's twin, which is large enough to cost something."""
+"""The models that are measured: the embedded pair, and the twin, which is large enough to cost something."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from services.verifier import engine as engine_module
+from services.verifier.batch import build_batch, settle_batch
 from services.verifier.ask import Control
 from services.verifier.bus import VerifierBus
 from services.verifier.engine import Engine, Senses
@@ -44,6 +45,7 @@ from shared.tokenizer import Tokenizer
 from shared.topics import DRAFT, Keys
 
 DRAFTER, GATEWAY, VERIFIER = "drafter.1", "gateway.1", "verifier.1"
+TOKEN_MAP = "map"
 BRANCHES = 3  # of every level of a tree
 ACCEPTED = 2  # nodes of a tree
 FIRST_ID, OWN_ID = 100, 50  # tokens of a tree's nodes count from the first; the own one is in no tree
@@ -92,8 +94,8 @@ class FreeRunner:
     def logits(self, plan: ForwardPlan) -> npt.NDArray[np.floating[Any]]:
         """Those of as many requests as the plan has; whatever it feeds."""
         self._rows(plan, torch.float32, torch.device("cpu"))
-        repeated = self._logits[np.arange(len(plan.logit_rows)) % len(self._logits)]
-        return repeated
+        rows = np.arange(len(plan.logit_rows)) % len(self._logits)
+        return self._logits[rows]
 
 
 def _logits(vocab_size: int, num_nodes: int) -> npt.NDArray[np.float32]:
@@ -136,7 +138,7 @@ class Rig:
             Governor(),
             telemetry,
             verifier=VERIFIER,
-            token_map="map",
+            token_map=TOKEN_MAP,
             model="rig",
             profile=table.version,
             control=Control(depth=num_nodes // BRANCHES, width=BRANCHES),
@@ -196,8 +198,8 @@ class Rig:
         timed = self._parts.timed
         runner, bus, engine = self.engine._runner, self._bus, self.engine
         with (
-            patch.object(engine_module, "build_batch", timed("plan", engine_module.build_batch)),
-            patch.object(engine_module, "settle_batch", timed("accept", engine_module.settle_batch)),
+            patch.object(engine_module, "build_batch", timed("plan", build_batch)),
+            patch.object(engine_module, "settle_batch", timed("accept", settle_batch)),
             patch.object(runner, "logits", timed("logits", runner.logits)),
             patch.object(bus, "hear", timed("hear", bus.hear)),
             patch.object(bus, "commit", timed("commit", bus.commit)),
@@ -209,7 +211,7 @@ class Rig:
     def answer(self) -> None:
         """Trees for the newest DraftRequest, as if drafter and selector had worked."""
         stream = self._keys.draft(DRAFTER)
-        asked = self._client.xrevrange(stream, count=1)
+        asked: Any = self._client.xrevrange(stream, count=1)
         if not asked:
             return
         self._client.xtrim(stream, maxlen=0)
@@ -221,7 +223,7 @@ class Rig:
     def _beat(self, url: str) -> None:
         """A drafter that is there for good, and the streams that others own."""
         beat = Heartbeat(
-            url, self._keys, "drafter", DRAFTER, lambda: {"token_map": "map", "model": "d", "load": 0}
+            url, self._keys, "drafter", DRAFTER, lambda: {"token_map": TOKEN_MAP, "model": "d", "load": 0}
         )
         beat.beat()
         beat._client.close()

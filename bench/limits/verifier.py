@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 from bench.limits.figures import Figure, Floor, Section, Target
 from bench.limits.placement import described
@@ -18,12 +19,8 @@ NUM_REQUESTS = 16
 NODES = 12
 CONTEXT = 128
 ROUNDS = 300
-CASES = (
-    ("greedy", 0.0, 4096),
-    ("greedy", 0.0, 32_000),
-    ("temperature 1", 1.0, 4096),
-    ("temperature 1", 1.0, 32_000),
-)
+CASES = (("greedy", 0.0), ("temperature 1", 1.0))
+VOCABULARIES = (4096, 32_000)  # the embedded target's, and its twin's
 HOST = Target(limit=3.0)
 FLOAT_BYTES = 4
 ROUND_TRIPS = 2  # the replies read, the commit written
@@ -33,7 +30,7 @@ PARTS = ("plan", "rows", "accept", "ask", "hear", "commit", "housekeeping")
 def measure(run: Run) -> Section:
     """Greedy and at temperature 1, with the embedded target's vocabulary and the twin's."""
     figures, notes = [], []
-    for kind, temperature, vocab in CASES:
+    for (kind, temperature), vocab in product(CASES, VOCABULARIES):
         name = f"{kind}, {vocab} ids"
         whole, parts = _turns(run, temperature, vocab)
         drawn_bytes = NUM_REQUESTS * (ACCEPTED + 1) * vocab * FLOAT_BYTES

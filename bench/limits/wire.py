@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 import hiredis
 
+Word = str | int | float | bytes | memoryview[int]
+
 
 class Wire:
     """One connection to a unix socket, without a client library."""
@@ -19,7 +21,7 @@ class Wire:
         self._socket.connect(urlsplit(url).path)
         self._reader = hiredis.Reader()
 
-    def send(self, *commands: tuple[str | bytes | int, ...]) -> None:
+    def send(self, *commands: tuple[Word, ...]) -> None:
         """All of them in one write."""
         self._socket.sendall(b"".join(bytes(hiredis.pack_command(command)) for command in commands))
 
@@ -32,7 +34,7 @@ class Wire:
             self._reader.feed(data)
         return reply
 
-    def ask(self, *command: str | bytes | int) -> Any:
+    def ask(self, *command: Word) -> Any:
         """One command and its reply."""
         self.send(command)
         return self.receive()
