@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 
 from services.verifier import engine as engine_module
-from services.verifier.batch import build_batch, settle_batch
 from services.verifier.ask import Control
+from services.verifier.batch import build_batch, settle_batch
 from services.verifier.bus import VerifierBus
 from services.verifier.engine import Engine, Senses
 from services.verifier.generation import Generation
@@ -45,7 +45,7 @@ from shared.tokenizer import Tokenizer
 from shared.topics import DRAFT, Keys
 
 DRAFTER, GATEWAY, VERIFIER = "drafter.1", "gateway.1", "verifier.1"
-TOKEN_MAP = "map"
+MAP = "map"  # of token ids, the same on both sides
 BRANCHES = 3  # of every level of a tree
 ACCEPTED = 2  # nodes of a tree
 FIRST_ID, OWN_ID = 100, 50  # tokens of a tree's nodes count from the first; the own one is in no tree
@@ -84,16 +84,24 @@ class FreeCache:
 
 
 class FreeRunner:
-    """Prepares the rows as a forward pass does, and has the logits ready: [num_logits, vocab]."""
+    """Prepares the rows as a forward pass does, and has the logits ready: [num_logits, vocab].
 
-    def __init__(self, vocab_size: int, num_nodes: int, parts: Parts) -> None:
+    On the rig's clock it takes as long as the latency model says, or the verifier would doubt the model.
+    """
+
+    def __init__(self, table: LatencyModel, vocab_size: int, num_nodes: int, parts: Parts) -> None:
         self.cache = FreeCache()
+        self.forward_ms = 0.0  # in all
+        self._table = table
         self._rows = parts.timed("rows", PackedRows)
         self._logits = _logits(vocab_size, num_nodes)
 
     def logits(self, plan: ForwardPlan) -> npt.NDArray[np.floating[Any]]:
         """Those of as many requests as the plan has; whatever it feeds."""
         self._rows(plan, torch.float32, torch.device("cpu"))
+        self.forward_ms += self._table.predict_ms(
+            plan.num_tokens, context_tokens=len(plan.context_slots), rows=plan.num_rows
+        )
         rows = np.arange(len(plan.logit_rows)) % len(self._logits)
         return self._logits[rows]
 
@@ -138,7 +146,7 @@ class Rig:
             Governor(),
             telemetry,
             verifier=VERIFIER,
-            token_map=TOKEN_MAP,
+            token_map=MAP,
             model="rig",
             profile=table.version,
             control=Control(depth=num_nodes // BRANCHES, width=BRANCHES),
@@ -155,14 +163,14 @@ class Rig:
             context_limit=context + max_tokens,
             eos_token_ids=frozenset({0}),
         )
+        runner = FreeRunner(table, vocab_size, num_nodes, self._parts)
         senses = Senses(
-            clock_ms=lambda: time.monotonic() * 1e3,
+            clock_ms=lambda: time.monotonic() * 1e3 + runner.forward_ms,
             redis_ms=self._bus.redis_ms,
             on_time_for=lambda _: True,
             pause=lambda _: False,
             pulse=Pulse(),
         )
-        runner = FreeRunner(vocab_size, num_nodes, self._parts)
         self.engine = Engine(
             self._bus, runner, self.scheduler, speculator, intake, table, telemetry, senses, prefixes
         )
@@ -222,9 +230,7 @@ class Rig:
 
     def _beat(self, url: str) -> None:
         """A drafter that is there for good, and the streams that others own."""
-        beat = Heartbeat(
-            url, self._keys, "drafter", DRAFTER, lambda: {"token_map": TOKEN_MAP, "model": "d", "load": 0}
-        )
+        beat = Heartbeat(url, self._keys, "drafter", DRAFTER, lambda: {"token_map": MAP, "model": "d", "load": 0})
         beat.beat()
         beat._client.close()
         self._client.persist(self._keys.heartbeat("drafter", DRAFTER))

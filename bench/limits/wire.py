@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import hiredis
 
-Word = str | int | float | bytes | memoryview[int]
+Word = str | bytes | int
 
 
 class Wire:
@@ -21,9 +21,9 @@ class Wire:
         self._socket.connect(urlsplit(url).path)
         self._reader = hiredis.Reader()
 
-    def send(self, *commands: tuple[Word, ...]) -> None:
+    def send(self, *commands: tuple[Any, ...]) -> None:
         """All of them in one write."""
-        self._socket.sendall(b"".join(bytes(hiredis.pack_command(command)) for command in commands))
+        self._socket.sendall(b"".join(hiredis.pack_command(command) for command in commands))
 
     def receive(self) -> Any:
         """The next reply. Raises ConnectionError when the server has gone."""
