@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 Float64 = npt.NDArray[np.float64]
 UInt64 = npt.NDArray[np.uint64]
-Ids = npt.NDArray[np.intp]
 
 _MASK = 2**64 - 1
 _STEP, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # of splitmix64
@@ -23,7 +22,8 @@ _BITS = 52  # of a uniform
 # Noise from uniforms of so many bits lies in [-3.6, 36.8]: an id this far below the best can never be drawn.
 MOST_NOISE = 36.8
 NOISE_SPAN = 41.0
-_HEAD = 6.0  # ids at most so far below the best get their noise first; any value gives the same winner
+_HEAD = 9.0  # ids at most so far below the best get their noise first; any value gives the same winner
+_FEW = 16  # ids that Python's own integers hash sooner than numpy's
 _SLACK = 1 << 20  # of 2^52, far beyond what rounding does to a threshold
 
 
@@ -33,28 +33,22 @@ def winner(logits: npt.NDArray[np.floating[Any]], temperature: float, seed: int,
     Who is not near the best needs noise beyond a threshold that the near ones set. The last step of the hash
     leaves its upper half as it is, so it can be left out where only that threshold is asked about.
     """
-    best = logits.max()
-    edge = np.asarray(float(best) - _HEAD * temperature, logits.dtype)
-    head = np.flatnonzero(logits >= edge)
-    totals = _totals(logits, head, best, temperature, seed, position)
-    below = (float(best) - float(edge)) / temperature  # what the others lack at least, but for rounding
+    key, best = _key(seed, position), float(logits.max())
+    edge = logits.dtype.type(best - _HEAD * temperature)
+    (head,) = (logits >= edge).nonzero()
+    # Relative before the division: the quotient by a tiny temperature then overflows downwards only.
+    totals = (logits[head].astype(np.float64) - best) / temperature + _noise(key, head)
+    below = (best - float(edge)) / temperature  # what the others lack at least, but for rounding
     needed = float(totals.max()) + below
     if needed > MOST_NOISE or len(head) == len(logits):
-        return int(head[np.argmax(totals)])
-    tail = np.flatnonzero(_hash(seed, position, len(logits)) >= np.uint64(_least_hash(needed)))
-    tail = tail[np.isfinite(logits[tail])]
-    ids = np.concatenate([head, tail])
-    totals = np.concatenate([totals, _totals(logits, tail, best, temperature, seed, position)])
-    return int(ids[totals == totals.max()].min())
-
-
-def _totals(
-    logits: npt.NDArray[np.floating[Any]], ids: Ids, best: Any, temperature: float, seed: int, position: int
-) -> Float64:
-    """Relative before the division: the quotient by a tiny temperature then overflows downwards only."""
+        return int(head[totals.argmax()])
+    (tail,) = (_hash(key, len(logits)) >= np.uint64(_least_hash(needed))).nonzero()
+    if len(tail) == 0:
+        return int(head[totals.argmax()])
     with np.errstate(over="ignore"):
-        scores = (logits[ids].astype(np.float64) - float(best)) / temperature
-    return scores + gumbel_noise(seed, position, ids)
+        scores = (logits[tail].astype(np.float64) - best) / temperature
+    ids, totals = np.concatenate([head, tail]), np.concatenate([totals, scores + _noise(key, tail)])
+    return int(ids[totals == totals.max()].min())
 
 
 def _least_hash(noise: float) -> int:
@@ -67,9 +61,9 @@ def _least_hash(noise: float) -> int:
     return (steps << (64 - _BITS)) & ~(2**33 - 1)
 
 
-def _hash(seed: int, position: int, num_ids: int) -> UInt64:
+def _hash(key: int, num_ids: int) -> UInt64:
     """mix(key xor id) without its last step, of every id: uint64 [num_ids], right in its upper 31 bits."""
-    values = _all_ids(num_ids) ^ np.uint64(_key(seed, position))
+    values = _all_ids(num_ids) ^ np.uint64(key)
     shifted = np.empty_like(values)
     values += np.uint64(_STEP)
     values ^= np.right_shift(values, np.uint64(30), out=shifted)
@@ -91,8 +85,16 @@ def gumbel_noise(seed: int, position: int, ids: npt.NDArray[np.integer[Any]]) ->
 
     h = mix(mix(mix(seed) xor position) xor id), mix = splitmix64.
     """
-    bits = _mix(np.uint64(_key(seed, position)) ^ ids.astype(np.uint64))
-    uniform = ((bits >> np.uint64(64 - _BITS)).astype(np.float64) + 0.5) * 2.0**-_BITS
+    return _noise(_key(seed, position), ids)
+
+
+def _noise(key: int, ids: npt.NDArray[np.integer[Any]]) -> Float64:
+    if len(ids) <= _FEW:
+        hashes = [_mix_scalar(key ^ id_) >> 64 - _BITS for id_ in ids.tolist()]
+        steps = np.array(hashes, np.float64)
+    else:
+        steps = (_mix(np.uint64(key) ^ ids.astype(np.uint64)) >> np.uint64(64 - _BITS)).astype(np.float64)
+    uniform = (steps + 0.5) * 2.0**-_BITS
     noise: Float64 = -np.log(-np.log(uniform))
     return noise
 

@@ -79,6 +79,6 @@ def test_ids_far_below_the_best_win_as_often_as_they_should() -> None:
 
 
 def test_of_equal_totals_the_smallest_id_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "gumbel_noise", lambda seed, position, ids: np.where(ids < 3, 10.0, 0.0))
+    monkeypatch.setattr(module, "_noise", lambda key, ids: np.where(ids < 3, 10.0, 0.0))
     monkeypatch.setattr(module, "_least_hash", lambda noise: 0)
     assert winner(np.array([-10.0, -10.0, -10.0, 0.0]), 1.0, 1, 1) == 0
