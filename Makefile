@@ -232,5 +232,9 @@ drift: install  ## a draft that goes wrong under load: metrics, alerts, automati
 report: install  ## does speculation pay here? an HTML report in report/; ARGS="--rounds 5 --trace ..."
 	$(BIN)/python -m bench.proof $(ARGS)
 
+.PHONY: bench
+bench: install  ## every figure beside its physical floor and its target; ARGS="--only ring codec", "--quick", "--out FILE"
+	$(BIN)/python -m bench.limits $(ARGS)
+
 rivals: install  ## the running system against its own rivals, load by load, in paired rounds
 	$(BIN)/python -m bench.rivals $(ARGS)

@@ -39,11 +39,15 @@ M = TypeVar("M", bound=Message)
 
 def encode(message: Message) -> bytes:
     """The wire form of a message; any that could be built can be encoded."""
-    body = {name: spec.pack(getattr(message, name)) for name, spec in specs_of(type(message)).items()}
-    for name, nothing in nothing_of(type(message)).items():
+    kind = type(message)
+    body: dict[str, Any] = {"v": SCHEMA_VERSION}
+    for name, pack in _packers_of(kind):
+        value = getattr(message, name)
+        body[name] = value if pack is None else pack(value)
+    for name, nothing in nothing_of(kind).items():
         if body[name] == nothing:
             del body[name]
-    packed: bytes = msgpack.packb({"v": SCHEMA_VERSION, **body})
+    packed: bytes = msgpack.packb(body)
     return packed
 
 
@@ -123,6 +127,20 @@ class _Limits:
     items: int
     entries: int
     containers: int
+
+
+_packers: dict[type, list[tuple[str, Callable[[Any], Any] | None]]] = {}
+
+
+def _packers_of(message_type: type[Message]) -> list[tuple[str, Callable[[Any], Any] | None]]:
+    """Every field in order; None for what msgpack carries as it is. Found once, as the others."""
+    found = _packers.get(message_type)
+    if found is None:
+        specs = specs_of(message_type).items()
+        found = _packers[message_type] = [
+            (name, None if isinstance(spec, Plain) else spec.pack) for name, spec in specs
+        ]
+    return found
 
 
 _unpackers: dict[type, list[tuple[str, Callable[[Any], Any]]]] = {}

@@ -125,6 +125,9 @@ class Refit:
         """Minimum over coefficients that are not negative, found by fixing those that would be, worst first."""
         left, right = self._normal()
         least = np.array([LEAST_SCALE, 0.0, 0.0, 0.0])
+        whole = np.linalg.solve(left, right).astype(np.float64, copy=False)
+        if (whole >= least).all():  # as a rule
+            return whole
         solved, free = least.copy(), [0, 1, 2, 3]
         while free:
             fixed = [index for index in range(4) if index not in free]

@@ -55,6 +55,7 @@ class Telemetry:
         self._meter = meter_provider.get_meter("adaserve")
         self._registry = registry
         self._instruments: dict[str, Any] = {}
+        self._kept: dict[tuple[Any, ...], Mapping[str, str]] = {}  # by metric and labels, once looked at
         self._names: defaultdict[str, set[str]] = defaultdict(set)
 
     # -- spans of one request --
@@ -150,13 +151,19 @@ class Telemetry:
             self.record(signals.HOP_TIME, max(0.0, now_ms - sent_ms) / 1_000, hop=hop)
 
     def _bounded(self, metric: Metric, labels: Mapping[str, str]) -> Mapping[str, str]:
+        known = self._kept.get((metric.name, *labels.items()))
+        if known is not None:
+            return known
         if labels.keys() != metric.labels.keys():
             raise ValueError(f"{metric.name} takes the labels {sorted(metric.labels)}, not {sorted(labels)}")
         # Plain strings: a member of an enumeration would be a series of its own beside the one of its value.
         plain = {name: str(value) for name, value in labels.items()}
-        return {
+        told = {
             name: value if self._is_kept(metric, name, value) else signals.OTHER for name, value in plain.items()
         }
+        if told == plain:  # there are no more of these than series
+            self._kept[(metric.name, *labels.items())] = told
+        return told
 
     def _is_kept(self, metric: Metric, label: str, value: str) -> bool:
         listed = metric.labels[label]

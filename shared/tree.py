@@ -54,10 +54,14 @@ class TokenTree:
     @property
     def expected_tokens(self) -> float:
         """Tokens that the draft promises, Σ f(v); nodes it calls impossible or NaN count nothing."""
-        return float(np.nansum(np.exp(np.minimum(self.logprobs, 0.0).astype(np.float64))))
+        probs = np.exp(np.minimum(self.logprobs, 0.0, dtype=np.float64))
+        total = float(probs.sum())
+        return total if total == total else float(np.nansum(probs))  # a NaN is rare, and looking for it is slow
 
     def prefix(self, num_nodes: int) -> TokenTree:
         """The first ``num_nodes`` nodes; closed under ancestors by the order of nodes."""
+        if num_nodes >= len(self):
+            return self
         return TokenTree(self.tokens[:num_nodes], self.parents[:num_nodes], self.logprobs[:num_nodes])
 
     def children(self) -> dict[tuple[int, int], int]:

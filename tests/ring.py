@@ -27,7 +27,7 @@ from services.verifier.engine import Engine, Senses
 from services.verifier.governor import Governor
 from services.verifier.intake import Intake
 from services.verifier.ring import LONGEST_PROBE_PERIOD_MS, Ring
-from services.verifier.sampling import Draw, SamplingParams, draw_tokens
+from services.verifier.sampling import Draw, SamplingParams, draw_token
 from services.verifier.scheduler import Scheduler
 from services.verifier.speculator import Speculator
 from shared import codec, digest
@@ -83,7 +83,7 @@ def plain(
         banned = ends if len(tokens) - len(request.prompt) < request.min_tokens else frozenset()
         logits = adjusted(model.logits(tokens), request, tokens[len(request.prompt) :])
         allowed = None if matcher is None else matcher.allowed_after([])
-        tokens += draw_tokens(logits[None], [Draw(params, len(tokens), banned, allowed=allowed)])
+        tokens.append(draw_token(logits, Draw(params, len(tokens), banned, allowed=allowed)))
         if matcher is not None:
             matcher.extend(tokens[-1:])
         if tokens[-1] in ends:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.verifier.adjustment import Adjustment
-from services.verifier.sampling import Draw, SamplingParams, draw_tokens
+from services.verifier.sampling import Draw, SamplingParams, draw_token
 from services.verifier.typical import typical_child
 from shared.errors import GrammarError
 from shared.grammar import Matcher
@@ -100,14 +100,9 @@ class Walk:
 
 
 def walk_trees(logits: npt.NDArray[np.floating[Any]], walks: Sequence[Walk]) -> None:
-    """Walk all trees to their ends, one batch of draws per level. ``logits`` [num_logits, vocab]."""
-    active = list(walks)
-    while active:
-        draws = [(walk, draw) for walk in active if (draw := walk.next_draw()) is not None]
-        rows = [walk.logit_row for walk, _ in draws]
-        drawn = draw_tokens(logits[rows], [draw for _, draw in draws])
-        tokens = [
-            walk.accepted(token, logits[row], draw)
-            for (walk, draw), row, token in zip(draws, rows, drawn, strict=True)
-        ]
-        active = [walk for (walk, _), token in zip(draws, tokens, strict=True) if walk.take(token)]
+    """Walk all trees to their ends. ``logits`` [num_logits, vocab]."""
+    for walk in walks:
+        while (draw := walk.next_draw()) is not None:
+            row = logits[walk.logit_row]
+            if not walk.take(walk.accepted(draw_token(row, draw), row, draw)):
+                break

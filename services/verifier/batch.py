@@ -197,10 +197,14 @@ def _walk(generation: Generation, tree: TokenTree, first_logit: int) -> Walk:
 def _tree_row(generation: Generation, tree: TokenTree) -> PlanRow:
     """The last context token as the root, then the tree's nodes."""
     start, size = generation.slots.length, 1 + len(tree)
+    tokens, parents = np.empty((2, size), np.int32)
+    (tokens[0],), parents[0] = generation.tokens[start:], -1
+    tokens[1:] = tree.tokens
+    np.add(tree.parents, 1, out=parents[1:], casting="safe")
     return PlanRow(
         context=generation.slots.slots(0, start),
-        tokens=np.concatenate([np.array(generation.tokens[start:], np.int32), tree.tokens]),
-        parents=np.concatenate([np.array([-1], np.int32), tree.parents.astype(np.int32) + 1]),
+        tokens=tokens,
+        parents=parents,
         slots=generation.slots.slots(start, start + size),
         logits=np.arange(size, dtype=np.int32),
     )

@@ -19,15 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from services.verifier.adjustment import Adjustment
+from services.verifier.gumbel import NOISE_SPAN, gumbel_noise, winner
 from shared.grammar import Mask
 from shared.messages import Request
 
 Float64 = npt.NDArray[np.float64]
-UInt64 = npt.NDArray[np.uint64]
-
-_MASK = 2**64 - 1
-# Gumbel noise from 52-bit uniforms lies in [-3.6, 36.8]: an id this far below the best can never be drawn.
-NOISE_SPAN = 41.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +47,11 @@ class SamplingParams:
             seed=request.seed,
         )
 
+    @property
+    def has_filter(self) -> bool:
+        """Whether some ids may not be drawn for their rank or probability."""
+        return self.top_k > 0 or self.top_p < 1.0 or self.min_p > 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Draw:
@@ -68,20 +69,22 @@ class Draw:
     allowed: Mask | None = None
 
     @property
-    def is_plain(self) -> bool:
-        """Whether it is the argmax of the logits as they are."""
-        is_bent = self.banned or self.adjustment is not None or self.allowed is not None
-        return self.params.temperature == 0.0 and not is_bent
+    def is_bent(self) -> bool:
+        """Whether the request does something to the logits before any filter."""
+        return bool(self.banned) or self.adjustment is not None or self.allowed is not None
 
 
-def draw_tokens(logits: npt.NDArray[np.floating[Any]], draws: Sequence[Draw]) -> list[int]:
-    """One token id per row of ``logits`` [n, vocab]."""
-    tokens = np.argmax(logits, axis=1)
-    for row, draw in enumerate(draws):
-        if not draw.is_plain:
-            tokens[row] = _draw(logits[row], draw)
-    drawn: list[int] = tokens.tolist()
-    return drawn
+def draw_token(logits: npt.NDArray[np.floating[Any]], draw: Draw) -> int:
+    """One token id from ``logits`` [vocab]."""
+    scores = _scores(logits, draw) if draw.is_bent else logits
+    params = draw.params
+    if params.temperature == 0.0:
+        return int(scores.argmax())
+    if not params.has_filter:
+        return winner(scores, params.temperature, params.seed, draw.position)
+    ids, kept = filtered(scores.astype(np.float64), params)
+    noise = gumbel_noise(params.seed, draw.position, ids)
+    return int(ids[np.argmax(kept + noise)])
 
 
 def probabilities(logits: npt.NDArray[np.floating[Any]], draw: Draw) -> tuple[npt.NDArray[np.intp], Float64]:
@@ -100,15 +103,6 @@ def _scores(logits: npt.NDArray[np.floating[Any]], draw: Draw) -> Float64:
     if draw.adjustment is not None:
         draw.adjustment.apply(scores, draw.path)
     return _permitted(scores, draw)
-
-
-def _draw(logits: npt.NDArray[np.floating[Any]], draw: Draw) -> int:
-    scores = _scores(logits, draw)
-    if draw.params.temperature == 0.0:
-        return int(np.argmax(scores))
-    ids, scores = filtered(scores, draw.params)
-    noise = gumbel_noise(draw.params.seed, draw.position, ids)
-    return int(ids[np.argmax(scores + noise)])
 
 
 def _permitted(scores: Float64, draw: Draw) -> Float64:
@@ -158,31 +152,3 @@ def _nucleus(scores: Float64, ids: npt.NDArray[np.intp], params: SamplingParams)
     least = falling[min(size, len(falling)) - 1]
     in_nucleus: npt.NDArray[np.bool_] = probabilities >= least
     return in_nucleus
-
-
-def gumbel_noise(seed: int, position: int, ids: npt.NDArray[np.integer[Any]]) -> Float64:
-    """Standard Gumbel noise, float64 [ids]: -ln(-ln u), u = ((h >> 12) + 1/2) / 2^52.
-
-    h = mix(mix(mix(seed) xor position) xor id), mix = splitmix64.
-    """
-    key = np.uint64(_mix_scalar(_mix_scalar(seed) ^ position))
-    bits = _mix(key ^ ids.astype(np.uint64))
-    uniform = ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
-    noise: Float64 = -np.log(-np.log(uniform))
-    return noise
-
-
-def _mix_scalar(value: int) -> int:
-    """splitmix64 of one number: the increment, then the finalizer (Steele, Lea, Flood 2014)."""
-    value = (value + 0x9E3779B97F4A7C15) & _MASK
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
-    return value ^ (value >> 31)
-
-
-def _mix(values: UInt64) -> UInt64:
-    """splitmix64 of every value; numpy wraps unsigned products as the algorithm wants."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from services.verifier.sampling import Draw, SamplingParams, draw_tokens
+from services.verifier.sampling import Draw, SamplingParams, draw_token
 from shared.logprobs import entry_size, pack
 from shared.messages import Request
 from tests.faults.clients import Client
@@ -48,8 +48,7 @@ def _check_logprobs(client: Client, index: int, rows: Sequence[npt.NDArray[np.fl
 
 def _draw(model: TableModel, request: Request, context: list[int]) -> int:
     logits = adjusted(model.logits(context), request, context[len(request.prompt) :])
-    drawn: int = draw_tokens(logits[None], [Draw(SamplingParams.of(request), len(context))])[0]
-    return drawn
+    return draw_token(logits, Draw(SamplingParams.of(request), len(context)))
 
 
 def check_end(client: Client, world: World) -> str:

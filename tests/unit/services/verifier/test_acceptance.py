@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.verifier.acceptance import Walk, walk_trees
-from services.verifier.sampling import Draw, SamplingParams, draw_tokens
+from services.verifier.sampling import Draw, SamplingParams, draw_token
 from shared.tree import ROOT, TokenTree
 from tests.effort import examples
 from tests.strategies import trees
@@ -41,7 +41,7 @@ def tree_logits(context: list[int], tree: TokenTree) -> np.ndarray:
 def plain(context: list[int], params: SamplingParams, count: int) -> list[int]:
     tokens = list(context)
     for _ in range(count):
-        tokens += draw_tokens(MODEL.logits(tokens)[None], [Draw(params, len(tokens))])
+        tokens.append(draw_token(MODEL.logits(tokens), Draw(params, len(tokens))))
     return tokens[len(context) :]
 
 
@@ -98,7 +98,7 @@ def test_drawing_and_matching_reproduces_the_target_distribution() -> None:
         walk_trees(logits, [walk])
         tokens = walk.tokens
         if len(tokens) < 2:  # the first token was not in the tree: the next step draws the second
-            tokens = tokens + draw_tokens(after[tokens[0]][None], [Draw(params, 2)])
+            tokens = [*tokens, draw_token(after[tokens[0]], Draw(params, 2))]
         pairs[tokens[0], tokens[1]] += 1
     first = _softmax(logits[0] / 1.3)
     expected = {(a, b): count * first[a] * _softmax(after[a] / 1.3)[b] for a in range(3) for b in range(3)}

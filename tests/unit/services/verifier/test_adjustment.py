@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.verifier.acceptance import Walk, walk_trees
 from services.verifier.adjustment import FIRST_CAPACITY, Adjustment
-from services.verifier.sampling import Draw, SamplingParams, draw_tokens
+from services.verifier.sampling import Draw, SamplingParams, draw_token
 from shared.messages import Request
 from shared.tree import TokenTree
 from tests.effort import examples
@@ -88,12 +88,12 @@ def test_every_node_draws_what_plain_decoding_draws_after_its_path(
     positions = [len(prompt) + len(output) + len(path) for path in paths]
     logits = np.array([MODEL.logits([*prompt, *output, *path]) for path in paths])
     adjustment = after(asked, output)
-    in_tree = draw_tokens(
-        logits,
-        [Draw(params, at, frozenset(), adjustment, path) for at, path in zip(positions, paths, strict=True)],
-    )
+    in_tree = [
+        draw_token(row, Draw(params, at, frozenset(), adjustment, path))
+        for row, path, at in zip(logits, paths, positions, strict=True)
+    ]
     one_by_one = [
-        draw_tokens(adjusted(row, asked, [*output, *path])[None], [Draw(params, at)])[0]
+        draw_token(adjusted(row, asked, [*output, *path]), Draw(params, at))
         for row, path, at in zip(logits, paths, positions, strict=True)
     ]
     assert in_tree == one_by_one
@@ -143,5 +143,5 @@ def test_counts_of_more_ids_than_the_first_arrays_hold() -> None:
 def test_the_smallest_repetition_penalty_leaves_numbers() -> None:
     asked = request(prompt=[0, 1], repetition_penalty=5e-308, temperature=0.7)
     params = SamplingParams.of(asked)
-    drawn = draw_tokens(np.array([[3.0, -3.0, 9.0]]), [Draw(params, 2, frozenset(), Adjustment.of(asked))])
-    assert drawn == [0]
+    drawn = draw_token(np.array([3.0, -3.0, 9.0]), Draw(params, 2, frozenset(), Adjustment.of(asked)))
+    assert drawn == 0

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from services.verifier.acceptance import Walk, walk_trees
-from services.verifier.sampling import Draw, SamplingParams, draw_tokens
+from services.verifier.sampling import Draw, SamplingParams, draw_token
 from shared.errors import BusUnavailable, GrammarError
 from shared.grammar import Grammars, Mask, Matcher
 from shared.messages import MAX_SCHEMA_BYTES
@@ -281,11 +281,12 @@ def test_a_walk_descends_only_along_the_grammar(grammars: Grammars, tokenizer: T
 
 
 def test_the_mask_comes_before_the_filters() -> None:
-    logits = np.array([[9.0, 5.0, 4.0, 3.0]])
+    logits = np.array([9.0, 5.0, 4.0, 3.0])
     allowed = np.array([False, False, True, True])
     params = SamplingParams(temperature=0.7, top_k=1, top_p=0.1, min_p=0.9)
-    assert draw_tokens(logits, [Draw(params, 3, allowed=allowed)]) == [2]
+    assert draw_token(logits, Draw(params, 3, allowed=allowed)) == 2
     banned = frozenset({2})
-    assert draw_tokens(logits, [Draw(params, 3, banned, allowed=allowed)]) == [3]
-    assert draw_tokens(logits, [Draw(params, 3, banned, allowed=np.array([False, False, True, False]))]) == [2]
+    assert draw_token(logits, Draw(params, 3, banned, allowed=allowed)) == 3
+    only = np.array([False, False, True, False])
+    assert draw_token(logits, Draw(params, 3, banned, allowed=only)) == 2
     assert MAX_SCHEMA_BYTES == 64 << 10

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.verifier.acceptance import Walk, walk_trees
-from services.verifier.sampling import Draw, SamplingParams, draw_tokens, probabilities
+from services.verifier.sampling import Draw, SamplingParams, draw_token, probabilities
 from services.verifier.typical import entropy, typical_child
 from shared.tree import TokenTree
 from tests.strategies import trees
@@ -88,7 +88,7 @@ def test_every_token_is_drawn_or_a_typical_child_and_at_temperature_0_drawn(
     at, node = list(context), -1
     for index, token in enumerate(walk.tokens):
         draw, row = Draw(params, len(at)), MODEL.logits(at)
-        drawn = draw_tokens(row[None], [draw])[0]
+        drawn = draw_token(row, draw)
         children = {child: n for (parent, child), n in tree.children().items() if parent == node}
         if token != drawn:
             assert drawn not in children

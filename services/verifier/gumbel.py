@@ -1,0 +1,119 @@
+"""Gumbel noise keyed by (seed, position, token id), and which id wins with it.
+
+The winner is found without the noise of most ids: it needs two logarithms, while one look at an id's hash tells
+whether its noise could be large enough. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Float64 = npt.NDArray[np.float64]
+UInt64 = npt.NDArray[np.uint64]
+
+_MASK = 2**64 - 1
+_STEP, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # of splitmix64
+_BITS = 52  # of a uniform
+# Noise from uniforms of so many bits lies in [-3.6, 36.8]: an id this far below the best can never be drawn.
+MOST_NOISE = 36.8
+NOISE_SPAN = 41.0
+_HEAD = 9.0  # ids at most so far below the best get their noise first; any value gives the same winner
+_FEW = 16  # ids that Python's own integers hash sooner than numpy's
+_SLACK = 1 << 20  # of 2^52, far beyond what rounding does to a threshold
+
+
+def winner(logits: npt.NDArray[np.floating[Any]], temperature: float, seed: int, position: int) -> int:
+    """The id of the largest logit / temperature + noise, the smallest of several. ``logits`` [vocab]: one finite.
+
+    Who is not near the best needs noise beyond a threshold that the near ones set. The last step of the hash
+    leaves its upper half as it is, so it can be left out where only that threshold is asked about.
+    """
+    key, best = _key(seed, position), float(logits.max())
+    edge = logits.dtype.type(best - _HEAD * temperature)
+    (head,) = (logits >= edge).nonzero()
+    # Relative before the division: the quotient by a tiny temperature then overflows downwards only.
+    totals = (logits[head].astype(np.float64) - best) / temperature + _noise(key, head)
+    below = (best - float(edge)) / temperature  # what the others lack at least, but for rounding
+    needed = float(totals.max()) + below
+    if needed > MOST_NOISE or len(head) == len(logits):
+        return int(head[totals.argmax()])
+    (tail,) = (_hash(key, len(logits)) >= np.uint64(_least_hash(needed))).nonzero()
+    if len(tail) == 0:
+        return int(head[totals.argmax()])
+    with np.errstate(over="ignore"):
+        scores = (logits[tail].astype(np.float64) - best) / temperature
+    ids, totals = np.concatenate([head, tail]), np.concatenate([totals, scores + _noise(key, tail)])
+    return int(ids[totals == totals.max()].min())
+
+
+def _least_hash(noise: float) -> int:
+    """What the hash of every id has at least whose noise is ``noise`` or more.
+
+    Ends in zeros, for a hash without its last step has only its upper half right.
+    """
+    uniform = math.exp(-math.exp(-max(noise, -4.0)))
+    steps = max(0, math.floor(uniform * 2.0**_BITS) - _SLACK)
+    return (steps << (64 - _BITS)) & ~(2**33 - 1)
+
+
+def _hash(key: int, num_ids: int) -> UInt64:
+    """mix(key xor id) without its last step, of every id: uint64 [num_ids], right in its upper 31 bits."""
+    values = _all_ids(num_ids) ^ np.uint64(key)
+    shifted = np.empty_like(values)
+    values += np.uint64(_STEP)
+    values ^= np.right_shift(values, np.uint64(30), out=shifted)
+    values *= np.uint64(_FIRST)
+    values ^= np.right_shift(values, np.uint64(27), out=shifted)
+    values *= np.uint64(_SECOND)
+    return values
+
+
+@lru_cache(maxsize=4)
+def _all_ids(num_ids: int) -> UInt64:
+    ids = np.arange(num_ids, dtype=np.uint64)
+    ids.flags.writeable = False
+    return ids
+
+
+def gumbel_noise(seed: int, position: int, ids: npt.NDArray[np.integer[Any]]) -> Float64:
+    """Standard Gumbel noise, float64 [ids]: -ln(-ln u), u = ((h >> 12) + 1/2) / 2^52.
+
+    h = mix(mix(mix(seed) xor position) xor id), mix = splitmix64.
+    """
+    return _noise(_key(seed, position), ids)
+
+
+def _noise(key: int, ids: npt.NDArray[np.integer[Any]]) -> Float64:
+    if len(ids) <= _FEW:
+        hashes = [_mix_scalar(key ^ id_) >> 64 - _BITS for id_ in ids.tolist()]
+        steps = np.array(hashes, np.float64)
+    else:
+        steps = (_mix(np.uint64(key) ^ ids.astype(np.uint64)) >> np.uint64(64 - _BITS)).astype(np.float64)
+    uniform = (steps + 0.5) * 2.0**-_BITS
+    noise: Float64 = -np.log(-np.log(uniform))
+    return noise
+
+
+def _key(seed: int, position: int) -> int:
+    return _mix_scalar(_mix_scalar(seed) ^ position)
+
+
+def _mix_scalar(value: int) -> int:
+    """splitmix64 of one number: the increment, then the finalizer (Steele, Lea, Flood 2014)."""
+    value = (value + _STEP) & _MASK
+    value = ((value ^ (value >> 30)) * _FIRST) & _MASK
+    value = ((value ^ (value >> 27)) * _SECOND) & _MASK
+    return value ^ (value >> 31)
+
+
+def _mix(values: UInt64) -> UInt64:
+    """splitmix64 of every value; numpy wraps unsigned products as the algorithm wants."""
+    values = values + np.uint64(_STEP)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(_FIRST)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(_SECOND)
+    return values ^ (values >> np.uint64(31))
