@@ -4,15 +4,17 @@
                           [--peers transformers OpenVINO llama.cpp] [--vocab 32000] [--environment .tools]
                           [--tune-tokens 32] [--json]
 
-The target is `bench.twin`, float32 everywhere; the draft is the embedded one. AdaServe is the real stack with Redis
-and four processes, asked over HTTP; a peer is a process of its own, timed around its own call, ids in and ids out. In
-every round each contestant decodes the same prompts (`bench.prompts`) to the same number of tokens, one stream and
-then a batch; who is first changes. Prefill is within the time, prefix caches are off. A speculating peer has the
-fastest of several depths, its default among them, found on other prompts; AdaServe's selector chooses its own.
+The target is `bench.twin`, float32 everywhere; the draft is the embedded one. AdaServe is the real stack with
+Redis and four processes, asked over HTTP; a peer is a process of its own, timed around its own call, ids in and
+ids out. In every round each contestant decodes the same prompts (`bench.prompts`) to the same number of tokens,
+one stream and then a batch; who is first changes. Prefill is within the time, prefix caches are off. A speculating
+peer has the fastest of several depths, its default among them, found on other prompts; AdaServe's selector chooses
+its own.
 
 Every answer is compared with plain AdaServe's; where one parts, stock transformers tells how far the two tokens'
-logits are apart. A peer that cannot be run here is named, with the reason. Exit code 0 when no answer parts except at a
-tie and the goals for one stream hold: plainly at least `generate` and 0.9 of OpenVINO, with speculation ahead of all.
+logits are apart. A peer that cannot be run here is named, with the reason. Exit code 0 when no answer parts except
+at a tie and the goals for one stream hold: plainly at least `generate` and 0.9 of OpenVINO, with speculation ahead
+of all.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class Process:
     """A worker that has loaded its models; `worker.py` tells the lines it speaks. Raises PeerError."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             command,
             env=inherited_environment(),
@@ -75,7 +75,11 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=self._log,
         )
-        self.versions: dict[str, str] = self._read()["ready"]
+        try:
+            self.versions: dict[str, str] = self._read()["ready"]
+        except BaseException:
+            self.stop()
+            raise
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
         """The answer to a line."""
@@ -87,12 +91,15 @@ class Process:
     def stop(self) -> None:
         """End of input ends it."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._process.stdout.close()
+        self._log.close()
 
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None

@@ -3,8 +3,8 @@
     PEERS_PYTHON convert.py openvino SOURCE DESTINATION
     PEERS_PYTHON convert.py gguf SOURCE DESTINATION [VOCABULARY]
 
-Run as a file by the peers' Python, which has `optimum-intel` and `gguf` and not this package. A destination that is
-there is left as it is; a new one appears complete or not at all.
+Run as a file by the peers' Python, which has `optimum-intel` and `gguf` and not this package. A destination that
+is there is left as it is; a new one appears complete or not at all.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The first one of an answer from plain AdaServe's: ``gap`` is how far the target, stock and in float32, puts our
-    token's logit above the other's."""
+    """The first one of an answer from plain AdaServe's. ``gap`` is how far the target, stock and in float32, puts
+    our token's logit above the other's."""
 
     round: int
     prompt: int

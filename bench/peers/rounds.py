@@ -13,7 +13,7 @@ DEPTHS: tuple[Depth, ...] = ("default", 2, 3, 5, 8)
 
 
 def tune(peer: Peer, prompts: Sequence[Prompt], num_tokens: int) -> None:
-    """Let a speculating peer have the depth with which it is fastest on these prompts, its own default among them."""
+    """Let a speculating peer have the depth with which it is fastest on these prompts, of DEPTHS."""
     found: dict[Depth, float] = {}
     for depth in DEPTHS:
         peer.depth = depth

@@ -4,8 +4,8 @@
 
 The first line printed is `{"ready": {package: version}}`. A line read is `{"prompts": [[id, …], …], "tokens": N,
 "depth": null | n | "default"}`, where a depth asks for speculation with so many drafted tokens; its answer is
-`{"tokens": [[id, …], …], "seconds": s}`, or `{"error": text}`. Time is taken here around the peer's own call, ids in
-and ids out: no HTTP, no tokenizer. Run as a file: OpenVINO's Python has not this package.
+`{"tokens": [[id, …], …], "seconds": s}`, or `{"error": text}`. Time is taken here around the peer's own call, ids
+in and ids out: no HTTP, no tokenizer. Run as a file: OpenVINO's Python has not this package.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def transformers_decoder(target: str, draft: str, threads: int) -> Decode:
     torch.set_num_threads(threads)
     load = transformers.AutoModelForCausalLM.from_pretrained
     model, assistant = (load(path, dtype=torch.float32).eval() for path in (target, draft))
-    # The twin's vocabulary is the draft's and then padding. Of another size `generate` would take the draft for one
-    # of another tokenizer and translate text at every step, which is slower.
+    # The twin's vocabulary is the draft's and then padding. Of another size `generate` would take the draft for
+    # one of another tokenizer and translate text at every step, which is slower.
     assistant.config.vocab_size = model.config.vocab_size
     for each in (model, assistant):
         each.generation_config.eos_token_id = None
