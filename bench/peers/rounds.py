@@ -9,7 +9,7 @@ from bench.peers.result import OURS, PLAIN, Answer, Difference, Row, first_diffe
 
 Prompt = Sequence[int]
 Gap = Callable[[Sequence[int], int, int], float]
-DEPTHS: tuple[Depth, ...] = ("default", 2, 3, 5, 8)
+DEPTHS: tuple[Depth, ...] = ("default", 3, 5, 8)
 
 
 def tune(peer: Peer, prompts: Sequence[Prompt], num_tokens: int) -> None:
