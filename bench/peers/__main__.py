@@ -67,7 +67,7 @@ def prompts_of(target: Path, count: int) -> list[Prompt]:
 @contextlib.contextmanager
 def started(
     pair: Pair, environment: Environment, names: Sequence[str]
-) -> Iterator[tuple[dict[str, Process], Any]]:
+) -> Iterator[tuple[dict[str, Process], dict[str, str]]]:
     """The peers that run here, and the reasons of those that do not."""
     processes: dict[str, Process] = {}
     skipped: dict[str, str] = {}
