@@ -223,6 +223,26 @@ gateway: install  ## events a second of one gateway beside a bare SSE server; la
 scaling: install  ## the chart's scaling rules against fixed sizes; ARGS="--traces ../shared/data --plot scaling.svg"
 	$(BIN)/python -m bench.scaling $(ARGS)
 
+.PHONY: peers
+peers: install .tools/peers-node .tools/peers  ## AdaServe beside transformers, OpenVINO and llama.cpp: same models, prompts, threads; ARGS="--rounds 9"
+	$(BIN)/python -m bench.peers $(ARGS)
+
+# Torch of the same release as here, without which optimum-intel would bring another; torchvision, which it asks for and
+# nothing here uses, does not load beside a torch built for the CPU alone.
+.tools/peers:
+	@rm -rf $@.part && mkdir -p .tools && $(PYTHON) -m venv $@.part
+	@grep '^torch==' constraints.txt >$@.part/constraints.txt
+	@$@.part/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c $@.part/constraints.txt torch \
+	  openvino==2026.4.1 openvino-genai==2026.4.1.0 openvino-tokenizers==2026.4.1.0 optimum-intel==2.2.0 gguf==0.19.0 \
+	  && $@.part/bin/python -m pip uninstall --quiet --disable-pip-version-check --yes torchvision && mv $@.part $@ \
+	  || echo "OpenVINO is not installed and will be left out" >&2
+
+.tools/peers-node:
+	@rm -rf $@.part && mkdir -p $@.part
+	@cd $@.part && npm install --silent --no-save --ignore-scripts --omit=optional node-llama-cpp@3.21.1 \
+	  @node-llama-cpp/linux-x64@3.21.1 && cd $(CURDIR) && mv $@.part $@ \
+	  || echo "llama.cpp is not installed and will be left out" >&2
+
 rehearsal: install  ## the chart's render as processes: rollout and scale under load, every token checked; needs root
 	$(BIN)/python -m deploy.rehearsal $(ARGS)
 
