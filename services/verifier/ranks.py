@@ -1,0 +1,82 @@
+"""Rank 0's view of the processes that run the model with it: started, watched, let go.
+
+Each has a pipe from rank 0 as its standard input. It ends when that ends, however rank 0 went, and rank 0 ends as
+soon as one of them does: a forward pass needs all of them, and what was served is taken over by another verifier.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import NoReturn
+
+from shared.settings import EXIT_CONFIGURATION
+
+logger = logging.getLogger(__name__)
+
+FAREWELL = b"."  # before the end of the pipe: rank 0 has no more to compute, nothing is wrong
+_LET_GO_S = 5.0
+_NAMED_S = 2.0  # a rank's death shows as a broken connection first, and a moment later as the process that is gone
+
+
+class Ranks:
+    """Ranks 1 to ``count`` - 1, which meet rank 0 at ``store``."""
+
+    def __init__(self, count: int, store: Path) -> None:
+        self._closing = False
+        self._ending = threading.Lock()
+        self.processes = {
+            index: subprocess.Popen(
+                [sys.executable, "-m", "services.verifier.follower", str(index), str(store)],
+                stdin=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for rank 0, which needs the others until it has drained
+            )
+            for index in range(1, count)
+        }
+        for index in self.processes:
+            threading.Thread(target=self._watch, args=(index,), name=f"rank-{index}", daemon=True).start()
+
+    def close(self) -> None:
+        """Let the others go and wait for them."""
+        self._closing = True
+        for process in self.processes.values():
+            assert process.stdin is not None
+            try:
+                process.stdin.write(FAREWELL)
+                process.stdin.close()
+            except BrokenPipeError:
+                continue
+        for process in self.processes.values():
+            try:
+                process.wait(_LET_GO_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+    def fail(self, error: Exception) -> NoReturn:
+        """End at once because of ``error``, or because of the death that was behind it."""
+        if any(process.poll() is not None for process in self.processes.values()):
+            threading.Event().wait(_NAMED_S)
+        self._end(1, f"the ranks have lost each other: {type(error).__name__}: {error}")
+
+    def _watch(self, index: int) -> None:
+        process = self.processes[index]
+        code = process.wait()
+        if not self._closing:
+            self._end(
+                EXIT_CONFIGURATION if code == EXIT_CONFIGURATION else 1,
+                f"rank {index} (pid {process.pid}) {_how(code)}: the verifier ends, it needs all its ranks",
+            )
+
+    def _end(self, code: int, reason: str) -> NoReturn:
+        with self._ending:  # whoever comes second has nothing to add
+            logger.critical(reason)
+            os._exit(code)
+
+
+def _how(code: int) -> str:
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
