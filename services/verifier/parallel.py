@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -75,7 +76,8 @@ def lead(settings: VerifierSettings) -> tuple[LeadingRunner, BlockPool, Ranks]:
     check_device(settings.device_of(count - 1))
     with tempfile.TemporaryDirectory(prefix="adaserve-ranks-") as folder:  # readable by this user alone
         store = Path(folder) / "store"
-        ranks = Ranks(count, store)
+        command = [sys.executable, "-m", "services.verifier.follower"]
+        ranks = Ranks([[*command, str(index), str(store)] for index in range(1, count)])
         try:
             rank, line = join(settings, 0, store)
             runner, pool = load_part(settings, rank)

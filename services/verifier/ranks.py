@@ -10,9 +10,8 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
-from pathlib import Path
+from collections.abc import Sequence
 from typing import NoReturn
 
 from shared.settings import EXIT_CONFIGURATION
@@ -25,18 +24,18 @@ _NAMED_S = 2.0  # a rank's death shows as a broken connection first, and a momen
 
 
 class Ranks:
-    """Ranks 1 to ``count`` - 1, which meet rank 0 at ``store``."""
+    """Ranks 1 and up, each started by its command."""
 
-    def __init__(self, count: int, store: Path) -> None:
+    def __init__(self, commands: Sequence[Sequence[str]]) -> None:
         self._closing = False
         self._ending = threading.Lock()
         self.processes = {
             index: subprocess.Popen(
-                [sys.executable, "-m", "services.verifier.follower", str(index), str(store)],
+                command,
                 stdin=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C is for rank 0, which needs the others until it has drained
             )
-            for index in range(1, count)
+            for index, command in enumerate(commands, start=1)
         }
         for index in self.processes:
             threading.Thread(target=self._watch, args=(index,), name=f"rank-{index}", daemon=True).start()

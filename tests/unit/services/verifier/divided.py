@@ -1,7 +1,7 @@
 """Models on disk whose halves two processes run; as a process of its own, the second of the two.
 
-`python -m tests.unit.services.verifier.divided STORE DIRECTORY...` follows rank 0 through one model after the other; a
-step without tokens ends a model.
+`python -m tests.unit.services.verifier.divided STORE DIRECTORY...` follows rank 0 through one model after the
+other; a step without tokens ends a model.
 """
 
 from __future__ import annotations
@@ -11,8 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
-from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from services.verifier.meeting import join
 from services.verifier.parallel import load_part

@@ -17,13 +17,12 @@ import torch.distributed as dist
 from services.verifier.meeting import FIRST_BYTES, Line, join
 from services.verifier.parallel import LeadingRunner, load_part
 from shared.inference.loading import load_model
-from shared.inference.plan import ForwardPlan, PlanRow, build_plan, chain_row
+from shared.inference.plan import PlanRow, build_plan, chain_row
 from shared.inference.runner import ModelRunner
 from shared.inference.sharding import Rank
-from shared.inference.steps import Step, pack
+from shared.inference.steps import Step
 from tests.unit.services.verifier.divided import FAMILIES, VOCAB, save_model, settings_of
 
-LONG = 32 * 16
 TOLERANCE = 1e-13
 
 
@@ -60,12 +59,9 @@ def meeting(directories: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
     second = subprocess.Popen(
         [sys.executable, "-m", "tests.unit.services.verifier.divided", store, *directories.values()]
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("torch.distributed.distributed_c10d._world.pg_default_device", {}, raising=False)
-        rank, line = join(settings_of(directories["llama"]), 0, store)
-        yield rank, line
-        dist.destroy_process_group()
-    second.wait(20)
+    yield join(settings_of(directories["llama"]), 0, store)
+    dist.destroy_process_group()
+    assert second.wait(20) == 0
 
 
 def broken(error: Exception) -> NoReturn:
@@ -79,7 +75,7 @@ def test_two_ranks_have_the_logits_of_one(
     """In the order of FAMILIES, as the second process goes through them."""
     torch.set_num_threads(1)
     rank, line = meeting
-    part, pool = load_part(settings_of(directories[family]), rank)
+    part, _ = load_part(settings_of(directories[family]), rank)
     whole = ModelRunner(load_model(str(directories[family]), device="cpu", dtype="float64"), part.cache.num_slots)
     pair = Lockstep(whole, LeadingRunner(part, line, broken))
     text = np.random.default_rng(3).integers(0, VOCAB, 40).astype(np.int32)
@@ -115,6 +111,9 @@ def test_two_ranks_have_the_logits_of_one(
         chain_row(scattered[:4], text[38:40], scattered[4:6], last_logits=True),
     )
     assert np.abs(after).max() > 0.1  # a comparison of something
+    # A step longer than the first broadcast.
+    context = np.resize(slots[:15], FIRST_BYTES // 4)
+    pair.run(chain_row(context, text[38:39], slots[15:16], last_logits=True))
     line.tell(Step([], build_plan([])))
 
     heads = part.cache.data.shape[3]
@@ -132,21 +131,3 @@ def test_a_rank_reads_its_part_only(directories: dict[str, Path], meeting: tuple
         if "lm_head" in name:
             expected = (VOCAB + 1) // 2 * parameter.shape[1]
         assert divided[name] == expected, name
-
-
-def test_a_step_may_be_longer_than_the_first_broadcast(
-    directories: dict[str, Path], meeting: tuple[Rank, Line]
-) -> None:
-    """Covered last: the second process is through with its models and hears nothing more."""
-    sent: list[torch.Tensor] = []
-    line = Line(dist.group.WORLD)  # type: ignore[arg-type]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dist, "broadcast", lambda tensor, **_: sent.append(tensor.clone()))
-        step = Step([], long_plan())
-        line.tell(step)
-    assert [len(tensor) for tensor in sent] == [FIRST_BYTES, len(pack(step)) - FIRST_BYTES]
-
-
-def long_plan() -> ForwardPlan:
-    context = np.arange(FIRST_BYTES // 4, dtype=np.int32)
-    return build_plan([chain_row(context, context[:2], context[:2], last_logits=True)])

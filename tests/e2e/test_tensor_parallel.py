@@ -1,0 +1,117 @@
+"""A verifier of two ranks in the running system: the tokens of one, and the end of both with the end of either."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from bench.flagship import compare, describe, streams
+from bench.local import LocalStack, local_stack
+from tests.e2e.test_ring import PROMPTS, ask, metric, speculation, tokens, until
+from tests.effort import heavy
+
+TWO_RANKS = {"DTYPE": "float64", "TENSOR_PARALLEL": "2"}
+OFF: dict[str, Any] = {"speculation": {"enabled": False}}
+AT_ONCE_S = 3.0  # on a busy machine
+
+
+@pytest.fixture(scope="module")
+def divided() -> Iterator[LocalStack]:
+    """Apart from its verifier as the session's stack."""
+    with local_stack({"verifier": TWO_RANKS, "selector": {"POLICY": "paper"}}) as running:
+        yield running
+
+
+def second_rank(stack: LocalStack) -> int:
+    """The process that the verifier has started."""
+    leader = stack.processes["verifier"].pid
+    (pid,) = map(int, Path(f"/proc/{leader}/task/{leader}/children").read_text().split())
+    return pid
+
+
+def is_gone(pid: int) -> bool:
+    """Ended, whether or not somebody has asked how."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.timeout(300)
+def test_two_ranks_speculate_and_draw_one_ranks_plain_tokens(divided: LocalStack, stack: LocalStack) -> None:
+    numbers = range(len(PROMPTS))
+    plain = [tokens(stack.complete(ask(number, adaserve=OFF))) for number in numbers]
+    with ThreadPoolExecutor(len(PROMPTS)) as pool:
+        answers = list(pool.map(lambda number: divided.complete(ask(number)), numbers))
+    assert [tokens(answer) for answer in answers] == plain
+    assert sum(speculation(answer)["num_accepted_draft_tokens"] for answer in answers) > 0
+
+
+@pytest.mark.timeout(300)
+def test_the_death_of_a_rank_ends_the_service_at_once_and_says_so(divided: LocalStack) -> None:
+    leader, second = divided.processes["verifier"], second_rank(divided)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(divided.complete, ask(1, max_tokens=400))
+        until(lambda: metric(divided, "verifier", 'adaserve_kv_blocks{state="used"}') > 0, 20, "nothing runs")
+        assert divided.is_ready("verifier")
+        killed = time.monotonic()
+        os.kill(second, signal.SIGKILL)
+        assert leader.wait(20) == 1
+        assert time.monotonic() - killed < AT_ONCE_S
+        line = f"CRITICAL services.verifier.ranks: rank 1 (pid {second}) was ended by SIGKILL: the verifier ends"
+        assert line in divided.log("verifier")
+        assert "Traceback" not in divided.log("verifier")
+        assert not divided.is_ready("verifier")
+        divided.start("verifier")  # as whoever supervises it would: the request goes on where it stopped
+        divided.wait_ready("verifier")
+        assert tokens(waiting.result()) == tokens(divided.complete(ask(1, max_tokens=400)))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_rank_ends_with_the_one_that_leads_it(divided: LocalStack, how: signal.Signals) -> None:
+    if divided.processes["verifier"].poll() is not None:
+        divided.start("verifier")
+        divided.wait_ready("verifier")
+    leader, second = divided.processes["verifier"], second_rank(divided)
+    os.kill(second, signal.SIGTERM)  # systemd, say, signals all: the others wait for rank 0 to drain
+    leader.send_signal(how)
+    assert leader.wait(20) == (0 if how is signal.SIGTERM else -how)
+    until(lambda: is_gone(second), AT_ONCE_S, "rank 1 outlives rank 0")
+    assert ("rank 0 is gone" in divided.log("verifier")) == (how is signal.SIGKILL)
+
+
+@heavy
+@pytest.mark.timeout(900)
+def test_a_rank_that_is_stuck_is_no_ready_verifier(divided: LocalStack) -> None:
+    """A stopped process is no dead one: readiness goes within seconds, the sum times out within a minute."""
+    divided.start("verifier")
+    divided.wait_ready("verifier")
+    second = second_rank(divided)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(divided.complete, ask(1, max_tokens=64))
+        os.kill(second, signal.SIGSTOP)
+        until(lambda: not divided.is_ready("verifier"), 30, "ready while rank 1 is stopped")
+        assert divided.processes["verifier"].wait(90) == 1
+        assert "the ranks have lost each other" in divided.log("verifier")
+        until(lambda: is_gone(second), 60, "a stopped rank outlives rank 0")
+        divided.start("verifier")
+        waiting.result()
+
+
+@heavy
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_flagship_holds_on_two_ranks(dtype: str) -> None:
+    verdict = compare(dtype, streams(40), 48, Console(quiet=True), ranks=2)
+    print(describe(verdict))  # noqa: T201 - the count of ties belongs into the test's output
+    assert verdict.accepted_per_step > 0.5
+    assert verdict.holds, describe(verdict)

@@ -1,0 +1,72 @@
+"""Each case is a process of its own, for the end of a rank ends it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+STARTED = """
+import logging, os, signal, sys, time
+from services.verifier.ranks import Ranks
+logging.basicConfig(format="%(levelname)s %(message)s")
+rank = lambda script: [sys.executable, "-c", script]
+waits = rank("import sys; sys.exit(0 if sys.stdin.read() == '.' else 3)")
+"""
+ALL = "the verifier ends, it needs all its ranks"
+
+
+def end_of(script: str) -> tuple[int, str]:
+    done = subprocess.run([sys.executable, "-c", STARTED + script], capture_output=True, text=True, timeout=30)
+    return done.returncode, done.stderr.strip()
+
+
+@pytest.mark.parametrize(
+    ("death", "code", "line"),
+    [
+        ("os.kill(os.getpid(), 9)", 1, "rank 2 (pid #) was ended by SIGKILL"),
+        ("sys.exit(0)", 1, "rank 2 (pid #) ended with exit code 0"),
+        ("sys.exit(2)", 2, "rank 2 (pid #) ended with exit code 2"),  # a configuration that no restart mends
+    ],
+)
+def test_the_end_of_any_rank_ends_the_service(death: str, code: int, line: str) -> None:
+    found, said = end_of(
+        f"ranks = Ranks([waits, rank('import os, sys; {death}')])\n"
+        "print(ranks.processes[2].pid, file=sys.stderr)\ntime.sleep(20)"
+    )
+    pid, _, rest = said.partition("\n")
+    assert (found, rest) == (code, f"CRITICAL {line.replace('#', pid)}: {ALL}")
+
+
+def test_ranks_that_are_let_go_are_no_news() -> None:
+    assert end_of(
+        "ranks = Ranks([waits, waits])\nranks.close()\n"
+        "assert [process.returncode for process in ranks.processes.values()] == [0, 0]"
+    ) == (0, "")
+
+
+def test_a_failed_sum_without_a_death_ends_the_service_too() -> None:
+    assert end_of("Ranks([waits]).fail(RuntimeError('timed out'))") == (
+        1,
+        "CRITICAL the ranks have lost each other: RuntimeError: timed out",
+    )
+
+
+def test_a_failed_sum_is_blamed_on_the_rank_that_died() -> None:
+    code, said = end_of(
+        "ranks = Ranks([waits, waits])\nos.kill(ranks.processes[1].pid, signal.SIGTERM)\n"
+        "while ranks.processes[1].poll() is None: time.sleep(0.001)\n"
+        "ranks.fail(RuntimeError('connection closed'))"
+    )
+    assert code == 1
+    assert said.startswith("CRITICAL rank 1 (pid ")
+    assert said.endswith(f"was ended by SIGTERM: {ALL}")
+
+
+def test_a_rank_ends_with_rank_0_however_it_ended(tmp_path: object) -> None:
+    code, said = end_of(
+        "told = rank(\"import os, sys; os.write(2, b'rank 0 is gone' if sys.stdin.read() == '' else b'?')\")\n"
+        "Ranks([told])\nos.kill(os.getpid(), 9)"
+    )
+    assert (code, said) == (-9, "rank 0 is gone")
