@@ -3,13 +3,15 @@
     python -m deploy.chart            # lint all examples, write deploy/k8s/renders
     python -m deploy.chart --check    # lint, and say which render is not what the chart makes now
 
-A generated secret is another one in every install; a render has the same placeholder for all of them.
+A generated secret is another one in every install; a render has the same placeholder for all of them. Beside the
+renders is a digest of what they were made of, so that a render that is old is seen where there is no helm.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import hashlib
 import re
 import shutil
 import subprocess
@@ -29,6 +31,9 @@ KUBERNETES = "1.27.0"  # the oldest that the chart is for; helm's own guess may 
 COPIES = {ROOT / "deploy" / "otel" / "collector.yaml": CHART / "files" / "collector.yaml"}
 
 GENERATED = re.compile(r'^(\s+[\w.-]+: )"[A-Za-z0-9+/=]+"  # generated$', re.MULTILINE)
+DIGESTS = "made-of.sha256"
+UNREAD = ("files/rules/tests/", "files/__pycache__/")  # .helmignore
+
 PLACEHOLDER = base64.b64encode(b"generated-when-it-is-installed-0123456789").decode()
 
 
@@ -71,6 +76,32 @@ def template(release: str, *arguments: str) -> str:
     return GENERATED.sub(rf'\g<1>"{PLACEHOLDER}"  # generated', text)
 
 
+def digests() -> str:
+    """As sha256sum writes them: one of all that helm reads, with the paths, and one of each render."""
+    files = [CHART / name for name in ("Chart.yaml", "values.yaml", "values.schema.json", ".helmignore")]
+    for folder in ("templates", "files"):
+        files += [path for path in (CHART / folder).rglob("*") if path.is_file()]
+    named = {path.relative_to(CHART).as_posix(): path for path in files}
+    read = {name: path for name, path in named.items() if not name.startswith(UNREAD)}
+    read |= {f"examples/{path.name}": path for path in EXAMPLES.glob("*.yaml")}
+    chart = hashlib.sha256()
+    for name, path in sorted(read.items()):
+        chart.update(f"{name}\0{_sha256(path)}\n".encode())
+    renders = [f"{_sha256(path)}  {path.name}" for path in sorted(RENDERS.glob("*.yaml"))]
+    return "\n".join([f"{chart.hexdigest()}  chart", *renders, ""])
+
+
+def changed_since() -> list[str]:
+    """What is not as it was when the renders were written: `chart`, or names of renders. Needs no helm."""
+    written = RENDERS / DIGESTS
+    before = set(written.read_text().splitlines()) if written.is_file() else set()
+    return sorted({line.partition("  ")[2] for line in before ^ set(digests().splitlines())})
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m deploy.chart", description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 for a render that is old")
@@ -84,6 +115,7 @@ def main() -> None:
     gone = sorted({path.stem for path in RENDERS.glob("*.yaml")} - set(examples()))
     for name in gone if not check else ():
         (RENDERS / f"{name}.yaml").unlink()
+    old += [] if _is_written(RENDERS / DIGESTS, digests(), not check) else [DIGESTS]
     if check and (old or gone):
         sys.exit(f"chart: not what the chart makes now: {', '.join(old + gone)}; run `make chart`")
     sys.stdout.write(f"{len(examples())} examples linted; renders {'checked' if check else 'written'}\n")

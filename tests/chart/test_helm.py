@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -39,6 +40,53 @@ def test_the_chart_is_of_the_version_that_the_project_has() -> None:
     assert f'version = "{about["appVersion"]}"' in (chart.ROOT / "pyproject.toml").read_text()
 
 
+def test_the_renders_were_made_of_the_chart_as_it_is() -> None:
+    """Also where there is no helm to render it."""
+    remedy = "the renders are old, or were edited: `make tools` and `make chart`, and look at what differs"
+    assert chart.changed_since() == [], remedy
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("Chart.yaml", "chart"),
+        ("values.yaml", "chart"),
+        ("values.schema.json", "chart"),
+        ("templates/redis/redis.yaml", "chart"),
+        ("templates/added.yaml", "chart"),
+        ("files/users.acl", "chart"),
+        ("examples/gpu.yaml", "chart"),
+        ("examples/added.yaml", "chart"),
+        ("renders/gpu.yaml", "gpu.yaml"),
+        ("renders/added.yaml", "added.yaml"),
+        ("files/rules/tests/drafts.yaml", None),  # promtool's, which no render holds
+        ("files/__pycache__/fetch_model.pyc", None),
+    ],
+)
+def test_a_file_that_is_another_is_noticed(
+    path: str, told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "chart"
+    shutil.copytree(chart.CHART, folder)
+    monkeypatch.setattr(chart, "CHART", folder)
+    monkeypatch.setattr(chart, "EXAMPLES", folder / "examples")
+    monkeypatch.setattr(chart, "RENDERS", folder / "renders")
+    (folder / "renders" / chart.DIGESTS).write_text(chart.digests())
+    assert chart.changed_since() == []
+    (folder / path).parent.mkdir(exist_ok=True)
+    with (folder / path).open("a") as file:
+        file.write("\n")
+    assert chart.changed_since() == ([told] if told else [])
+
+
+def test_a_file_that_has_moved_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chart, "EXAMPLES", tmp_path)
+    (tmp_path / "one.yaml").write_text("cell: one\n")
+    before = chart.digests()
+    (tmp_path / "one.yaml").rename(tmp_path / "two.yaml")
+    assert chart.digests() != before
+
+
 @needs_helm
 @pytest.mark.parametrize("example", sorted(EXAMPLES))
 def test_an_example_passes_helms_strict_lint_and_renders_to_what_is_committed(example: str) -> None:
@@ -65,12 +113,12 @@ def test_renders_that_are_old_are_named_and_written_anew(tmp_path: Path, monkeyp
     monkeypatch.setattr(chart, "EXAMPLES", examples)
     monkeypatch.setattr(chart, "RENDERS", written)
     monkeypatch.setattr("sys.argv", ["chart", "--check"])
-    with pytest.raises(SystemExit, match="mine, gone"):
+    with pytest.raises(SystemExit, match=r"mine, made-of\.sha256, gone"):
         chart.main()
     assert not (written / "mine.yaml").exists()
     monkeypatch.setattr("sys.argv", ["chart"])
     chart.main()
-    assert [path.name for path in written.iterdir()] == ["mine.yaml"]
+    assert {path.name for path in written.iterdir()} == {"mine.yaml", chart.DIGESTS}
     assert (written / "mine.yaml").read_text().count(chart.PLACEHOLDER) == 7
     monkeypatch.setattr("sys.argv", ["chart", "--check"])
     chart.main()

@@ -76,14 +76,3 @@ def test_autoscaling_and_its_upgrades_cut_no_replicas(engine: str, already: bool
             assert {each["spec"]["replicas"] for each in server.named("deployments").values()} == {count}
         release.run("upgrade", "--set", "defaults.replicas=4")
         assert {each["spec"]["replicas"] for each in server.named("deployments").values()} == {4}
-
-
-@pytest.mark.parametrize("example", ["minimal-cpu", "keda", "gpu"])
-def test_notes_say_what_can_be_typed(example: str, tmp_path: Path) -> None:
-    with ApiServer() as server:
-        notes = Release(server, tmp_path).run("install", "--values", str(chart.EXAMPLES / f"{example}.yaml"))
-    assert "logs -f job" not in notes  # kubectl takes a selector or an object, not both
-    assert "$KEY" not in notes
-    assert notes.count("$ADASERVE_API_KEY") == 1
-    assert ("ignore spec.replicas" in notes) == (example == "keda")
-    assert "\n\n\n" not in notes

@@ -40,7 +40,15 @@ MISTAKES = [
     ("defaults: {pdb: {maxUnavailable: most}}", ["defaults.pdb.maxUnavailable"]),
     ("defaults: {autoscaling: {engine: vpa}}", ["defaults.autoscaling.engine", "keda"]),
     ("services: {verifier: {autoscaling: {min: 0}}}", ["services.verifier.autoscaling.min", "1"]),
+    (
+        "services: {verifier: {autoscaling: {redisStreams: [{stream: s, count: streamLength, target: 4.5}]}}}",
+        ["services.verifier.autoscaling.redisStreams", "target", "integer"],
+    ),
     ("cell: blue/green", ["cell"]),
+    ("image: {registry: 'https://registry.example.com'}", ["image.registry"]),
+    ("image: {registry: registry.example.com/}", ["image.registry"]),
+    ("global: {imageRegistry: 'oci://mirror'}", ["global.imageRegistry"]),
+    ("redis: {image: {registry: ''}}", ["redis.image.registry"]),
     ("image: {digests: {gateway: latest}}", ["image.digests.gateway", "sha256"]),
     ("image: {pullPolicy: Sometimes}", ["image.pullPolicy", "IfNotPresent"]),
     ("tracing: {protocol: thrift}", ["tracing.protocol", "grpc"]),
@@ -55,6 +63,9 @@ MISTAKES = [
 CONTRADICTIONS = [
     ("models: {target: meta/llama}", ["models.target", "meta/llama", "hf://org/name@revision"]),
     ("models: {draft: 'hf://llama'}", ["models.draft", "hf://llama", "pvc://claim/path"]),
+    ("models: {target: 'pvc://models/../x'}", ["models.target", "pvc://models/../x", ".."]),
+    ("models: {target: 'image:///opt/..'}", ["models.target", ".."]),
+    ("models: {draft: 'hf://org/name@..'}", ["models.draft", ".."]),
     ("redis: {enabled: false}", ["externalRedis.url", "is required"]),
     ("externalRedis: {url: 'redis://h:6379/0'}", ["externalRedis.url", "redis.enabled"]),
     (
@@ -66,6 +77,7 @@ CONTRADICTIONS = [
         ["externalRedis.tls.caSecret", "rediss://"],
     ),
     ("redis: {maxMemory: 2gb}", ["redis.maxMemory", "2gb", "redis.resources.limits.memory", "1Gi"]),
+    ("redis: {maxMemory: 1537mb, resources: {limits: {memory: 1.5Gi}}}", ["redis.maxMemory", "1537mb", "1.5Gi"]),
     ("policy: {inline: text, existingConfigMap: mine}", ["policy.inline", "policy.existingConfigMap"]),
     ("httpRoute: {enabled: true}", ["httpRoute.parentRefs"]),
     ("ingress: {enabled: true, tlsSecret: t}", ["ingress.hosts"]),
@@ -75,6 +87,34 @@ CONTRADICTIONS = [
     ("services: {selector: {inVerifierPod: true}}", ["services.selector.inVerifierPod", "services.drafter"]),
     ("defaults: {podDeletionCost: {enabled: true}}", ["defaults.podDeletionCost", "services.verifier"]),
     ("services: {verifier: {engine: {device: cuda}}}", ["services.verifier.engine.device", "nvidia.com/gpu"]),
+    (
+        "services: {drafter: {engine: {device: cuda}, resources: {limits: {memory: 8Gi, nvidia.com/gpu: 1}}}}",
+        ["services.drafter.engine.kvMemoryMb", "256", "cuda"],
+    ),
+    (
+        """services: {verifier: {engine: {device: cuda, kvMemoryMb: 8192},
+          resources: {limits: {nvidia.com/gpu: 1}}}}""",
+        ["services.verifier.resources.limits.memory", "3Gi", "cuda"],
+    ),
+    (
+        """services: {drafter: {engine: {device: cuda, kvMemoryMb: 8192},
+          resources: {limits: {nvidia.com/gpu: 1}}}}""",
+        ["services.drafter.resources.limits.memory", "2Gi", "cuda"],
+    ),
+    (
+        "services: {verifier: {engine: {kvMemoryMb: 3072}}}",
+        ["services.verifier.engine.kvMemoryMb", "3072", "services.verifier.resources.limits.memory", "3Gi"],
+    ),
+    (
+        "services: {drafter: {engine: {kvMemoryMb: 1600}, resources: {limits: {memory: 1.5Gi}}}}",
+        ["services.drafter.engine.kvMemoryMb", "1600", "1.5Gi"],
+    ),
+    (
+        "services: {verifier: {engine: {kvMemoryMb: 4096}, resources: {limits: {memory: 4294967296}}}}",
+        ["services.verifier.engine.kvMemoryMb", "4096", "4294967296"],
+    ),
+    ("services: {gateway: {service: {type: LoadBalancer}}}", ["services.gateway.service.type", "publishAdmin"]),
+    ("services: {gateway: {service: {type: NodePort}}}", ["services.gateway.service.type", "NodePort", "/admin"]),
     ("services: {gateway: {pdb: {minAvailable: 1}}}", ["services.gateway.pdb.minAvailable", "maxUnavailable"]),
     ("services: {gateway: {strategy: {type: Recreate}}}", ["services.gateway.strategy.rollingUpdate"]),
     ("services: {gateway: {env: {ADASERVE_CELL: x}}}", ["services.gateway.env.ADASERVE_CELL"]),
@@ -102,6 +142,22 @@ CONTRADICTIONS = [
         ["services.verifier.podDeletionCost", "inVerifierPod"],
     ),
     ("defaults: {autoscaling: {engine: keda, min: 9}}", ["autoscaling", "min=9", "max=4"]),
+    (
+        """services: {verifier: {autoscaling: {engine: keda, redisStreams: [
+          {stream: s, count: lagCount, target: 4}]}}}""",
+        ["services.verifier.autoscaling.redisStreams", "lagCount", "consumerGroup"],
+    ),
+    (
+        """services: {verifier: {autoscaling: {engine: keda, redisStreams: [
+          {stream: s, count: pendingEntriesCount, target: 4}]}}}""",
+        ["services.verifier.autoscaling.redisStreams", "pendingEntriesCount", "consumerGroup"],
+    ),
+    (
+        """services:
+          drafter: {inVerifierPod: true, extraVolumes: [{name: v, emptyDir: {}}]}
+          verifier: {extraVolumes: [{name: v, secret: {secretName: s}}]}""",
+        ["services.drafter.extraVolumes", "v", "services.verifier.extraVolumes"],
+    ),
 ]
 
 

@@ -16,8 +16,8 @@
 {{- include "adaserve.refuse" (list $odd (printf "externalRedis.url: %q must be like redis://host:6379/0 or rediss://host:6380/0" $external.url)) -}}
 {{- $caAlone := and (ne $external.tls.caSecret "") (not (hasPrefix "rediss://" $external.url)) -}}
 {{- include "adaserve.refuse" (list $caAlone "externalRedis.tls.caSecret: needs an externalRedis.url that starts with rediss://") -}}
-{{- $limit := dig "limits" "memory" "" $redis.resources | toString -}}
-{{- if and $redis.enabled (regexMatch "^[0-9]+[kMGKi]*$" $limit) -}}
+{{- $limit := include "adaserve.memoryLimit" $redis.resources -}}
+{{- if and $redis.enabled (ne $limit "") -}}
 {{- $tooMuch := ge (include "adaserve.bytes" $redis.maxMemory | int64) (include "adaserve.bytes" $limit | int64) -}}
 {{- include "adaserve.refuse" (list $tooMuch (printf "redis.maxMemory: %s must be less than redis.resources.limits.memory, which is %s" $redis.maxMemory $limit)) -}}
 {{- end -}}
@@ -29,6 +29,8 @@
 {{- $source := get $.Values.models $role -}}
 {{- $message := printf "models.%s: %q must be like image:///path, hf://org/name@revision or pvc://claim/path" $role $source -}}
 {{- include "adaserve.refuse" (list (not (regexMatch $known $source)) $message) -}}
+{{- $climbs := printf "models.%s: %q must not hold .. as a part" $role $source -}}
+{{- include "adaserve.refuse" (list (regexMatch "[/@]\\.\\.(/|@|$)" $source) $climbs) -}}
 {{- end -}}
 {{- end }}
 
@@ -73,6 +75,7 @@
 {{- range $service := include "adaserve.services" $ | fromYamlArray -}}
 {{- include "adaserve.checkService" (dict "root" $ "service" $service) -}}
 {{- end -}}
+{{- include "adaserve.checkHosted" . -}}
 {{- end }}
 
 {{- define "adaserve.checkService" -}}
@@ -82,9 +85,9 @@
 {{- include "adaserve.refuse" (list $two (printf "%s.pdb.minAvailable: is given, and maxUnavailable as well; set one of them to null" $place)) -}}
 {{- $stuck := and (eq $config.strategy.type "Recreate") (not (empty $config.strategy.rollingUpdate)) -}}
 {{- include "adaserve.refuse" (list $stuck (printf "%s.strategy.rollingUpdate: must be null where the type is Recreate" $place)) -}}
-{{- $asks := print (dig "limits" dict $config.resources | keys) (dig "claims" list $config.resources) -}}
-{{- $gpuless := and (hasPrefix "cuda" (dig "engine" "device" "" $config)) (not (contains "/" $asks)) (not (contains "name" $asks)) -}}
-{{- include "adaserve.refuse" (list $gpuless (printf "%s.engine.device: is cuda, and %s.resources asks for no GPU; give limits such as nvidia.com/gpu: 1, or claims" $place $place)) -}}
+{{- $open := and (ne (dig "service" "type" "ClusterIP" $config) "ClusterIP") (not (dig "service" "publishAdmin" false $config)) -}}
+{{- include "adaserve.refuse" (list $open (printf "%s.service.type: %s leads to /admin, /metrics and the console as well, in clear text; use ingress or httpRoute, or say publishAdmin: true" $place (dig "service" "type" "" $config))) -}}
+{{- include "adaserve.checkEngine" (dict "place" $place "config" $config) -}}
 {{- $twice := and (include "adaserve.isHosted" .) (ne (dig "autoscaling" "engine" "none" $config) "none") -}}
 {{- include "adaserve.refuse" (list $twice (printf "%s.autoscaling.engine: must be none where inVerifierPod is true; the verifier's counts" $place)) -}}
 {{- $asksApi := dig "podDeletionCost" "enabled" false $config -}}

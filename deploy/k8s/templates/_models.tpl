@@ -43,7 +43,7 @@
 {{- end }}
 {{- with .config.engine }}
 - {name: ADASERVE_DEVICE, value: {{ .device | quote }}}
-- {name: ADASERVE_DTYPE, value: {{ .dtype }}}
+- {name: ADASERVE_DTYPE, value: {{ .dtype | default (ternary "bfloat16" "float32" (hasPrefix "cuda" .device)) }}}
 - {name: ADASERVE_KV_MEMORY_MB, value: {{ .kvMemoryMb | int | quote }}}
 - {name: ADASERVE_THREADS, value: {{ .threads | int | quote }}}
 - {name: OMP_NUM_THREADS, value: {{ .threads | int | quote }}}

@@ -22,11 +22,17 @@ appendfsync everysec
 {{- end }}
 {{- end }}
 
-{{/* A number of bytes as Redis or Kubernetes write it: 704mb, 1Gi, 512M. */}}
+{{/* A container's limit as it is written, or nothing: of its `resources`. */}}
+{{- define "adaserve.memoryLimit" -}}
+{{- $limit := dig "limits" "memory" "" . -}}
+{{ if kindIs "string" $limit }}{{ $limit }}{{ else }}{{ int64 $limit }}{{ end }}
+{{- end }}
+
+{{/* A number of bytes as Redis or Kubernetes write it: 704mb, 1.5Gi, 512M. */}}
 {{- define "adaserve.bytes" -}}
-{{- $units := dict "" 1 "k" 1000 "m" 1000000 "g" 1000000000 "kb" 1024 "mb" 1048576 "gb" 1073741824 "ki" 1024 "mi" 1048576 "gi" 1073741824 -}}
-{{- $unit := regexReplaceAll "^[0-9]+" . "" | lower -}}
-{{ mul (regexFind "^[0-9]+" . | int64) (get $units $unit | int64) }}
+{{- $units := dict "" 1 "k" 1e3 "m" 1e6 "g" 1e9 "t" 1e12 "p" 1e15 "kb" 1024 "mb" 1048576 "gb" 1073741824 "ki" 1024 "mi" 1048576 "gi" 1073741824 "ti" 1099511627776 "pi" 1125899906842624 -}}
+{{- $number := regexFind "^[0-9.]+" . -}}
+{{ mulf (float64 $number) (get $units (trimPrefix $number . | lower) | float64) | int64 }}
 {{- end }}
 
 {{/* As the user that may do nothing but this. The client is named like the server: valkey-cli, redis-cli. */}}

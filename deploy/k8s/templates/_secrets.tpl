@@ -23,6 +23,18 @@
 {{- end -}}
 {{- end }}
 
+{{/* Whom a first key may be made for. */}}
+{{- define "adaserve.aTenant" -}}
+{{- $tenants := (.Values.policy.inline | fromYaml).tenants -}}
+{{- if .Values.policy.existingConfigMap -}}
+TENANT-OF-YOUR-POLICY
+{{- else if and $tenants (kindIs "map" $tenants) -}}
+{{ keys $tenants | sortAlpha | first }}
+{{- else -}}
+default
+{{- end -}}
+{{- end }}
+
 {{/* `data` of a Secret: what the cluster has under the name already, else random: (dict "root" $ "name" … "keys" […]). */}}
 {{- define "adaserve.generated" -}}
 {{- $present := (lookup "v1" "Secret" .root.Release.Namespace .name).data | default dict -}}

@@ -27,8 +27,13 @@ def node_files(render: Render) -> None:
     pod(render).spec["volumes"].append({"name": "node", "hostPath": {"path": "/"}})
 
 
-def silent_account(render: Render) -> None:
-    document(render, "ServiceAccount").pop("automountServiceAccountToken")
+def twin(of: str) -> Plant:
+    """The first of a pod's containers or volumes, once more."""
+    return lambda render: pod(render).spec[of].append(pod(render).spec[of][0])
+
+
+def twin_in_container(of: str) -> Plant:
+    return lambda render: container(render)[of].append(container(render)[of][0])
 
 
 PLANTS: Plants = [
@@ -50,4 +55,8 @@ PLANTS: Plants = [
     ),
     (policies.may_do_little_in_the_api, role("get", "secrets")),
     (policies.may_do_little_in_the_api, role("*", "pods")),
+    (policies.names_each_once, twin("containers")),
+    (policies.names_each_once, twin("volumes")),
+    (policies.names_each_once, twin_in_container("ports")),
+    (policies.names_each_once, twin_in_container("volumeMounts")),
 ]

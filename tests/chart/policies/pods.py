@@ -122,6 +122,24 @@ def may_do_little_in_the_api(render: Render) -> list[str]:
     return found
 
 
+def names_each_once(render: Render) -> list[str]:
+    """Containers, ports and volumes of a pod, and paths of a container: the API server refuses two of one name."""
+    found = []
+    for pod in render.pods():
+        containers = list(pod.containers())
+        ports = [port for container in containers for port in container.spec.get("ports") or []]
+        named = [f"container {container.spec['name']}" for container in containers]
+        named += [f"port {port['name']}" for port in ports if "name" in port]
+        named += [f"volume {volume['name']}" for volume in pod.spec.get("volumes") or []]
+        for container in containers:
+            named += [
+                f"{container.spec['name']}'s {mount['mountPath']}"
+                for mount in container.spec.get("volumeMounts") or []
+            ]
+        found += [f"{pod.where}: two of {name}" for name in sorted(set(named)) if named.count(name) > 1]
+    return found
+
+
 POLICIES = (
     runs_as_nobody_special,
     writes_nowhere_but_where_it_may,
@@ -133,4 +151,5 @@ POLICIES = (
     holds_no_token,
     accounts_mount_no_token,
     may_do_little_in_the_api,
+    names_each_once,
 )

@@ -43,7 +43,7 @@ metadata:
   address: {{ $url.host | quote }}
   databaseIndex: {{ $url.path | trimPrefix "/" | default "0" | quote }}
   stream: {{ printf "{%s}:%s" .root.Values.cell .stream.stream | quote }}
-  {{ .stream.count }}: {{ .stream.target | quote }}
+  {{ .stream.count }}: {{ .stream.target | int | quote }}
   {{- with .stream.consumerGroup }}
   consumerGroup: {{ . }}
   {{- end }}

@@ -44,6 +44,9 @@ adaserve_scaling_{{ .service }}_{{ snakecase .name }}
 {{- fail (printf "%s.redisStreams: only engine=keda can ask Redis, this one is %s" $path $scaling.engine) -}}
 {{- end -}}
 {{- range $scaling.redisStreams -}}
+{{- if and (ne .count "streamLength") (not .consumerGroup) -}}
+{{- fail (printf "%s.redisStreams: %s of %s needs a consumerGroup, whose count it is" $path .count .stream) -}}
+{{- end -}}
 {{- if and (eq .count "streamLength") (regexMatch "^requests:[0-3]$" .stream) (gt (float64 .target) 7.0) -}}
 {{- fail (printf "%s.redisStreams: %s has at most 8 entries, so target=%v would never ask for more; at most 7" $path .stream .target) -}}
 {{- end -}}

@@ -1,0 +1,41 @@
+{{/* Of a service with a model: (dict "place" "services.verifier" "config" …). */}}
+{{- define "adaserve.checkEngine" -}}
+{{- with .config.engine -}}
+{{- $resources := $.config.resources -}}
+{{- $limit := include "adaserve.memoryLimit" $resources -}}
+{{- $bytes := include "adaserve.bytes" ($limit | default "0") | int64 -}}
+{{- if hasPrefix "cuda" .device -}}
+{{- $asks := print (dig "limits" dict $resources | keys) (dig "claims" list $resources) -}}
+{{- $gpuless := and (not (contains "/" $asks)) (not (contains "name" $asks)) -}}
+{{- include "adaserve.refuse" (list $gpuless (printf "%s.engine.device: is cuda, and %s.resources asks for no GPU; give limits such as nvidia.com/gpu: 1, or claims" $.place $.place)) -}}
+{{- /* What values.yaml gives, for the small models on processors, is not meant for any GPU. */ -}}
+{{- $little := le (int .kvMemoryMb) 256 -}}
+{{- include "adaserve.refuse" (list $little (printf "%s.engine.kvMemoryMb: %d is for the small models on processors; with cuda say what the GPU has beside the weights, more than 256" $.place (int .kvMemoryMb))) -}}
+{{- $most := ternary 3 2 (eq $.place "services.verifier") -}}
+{{- $small := and (ne $limit "") (le $bytes (mul $most 1073741824)) -}}
+{{- include "adaserve.refuse" (list $small (printf "%s.resources.limits.memory: %s is for the small models on processors; weights come to the GPU through memory, so with cuda more than %dGi" $.place $limit $most)) -}}
+{{- else -}}
+{{- $full := and (ne $limit "") (ge (mul (int64 .kvMemoryMb) 1048576) $bytes) -}}
+{{- include "adaserve.refuse" (list $full (printf "%s.engine.kvMemoryMb: %d must be less than %s.resources.limits.memory, which is %s and holds the weights, too" $.place (int .kvMemoryMb) $.place $limit)) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* A drafter in the verifier's pod is a container: what is a pod's would be ignored. */}}
+{{- define "adaserve.checkHosted" -}}
+{{- $drafter := .Values.services.drafter -}}
+{{- if $drafter.inVerifierPod -}}
+{{- $ofContainers := list "inVerifierPod" "engine" "resources" "command" "env" "extraEnvVars" "logLevel" "containerSecurityContext" "sharedMemory" "tmpSize" "extraVolumes" "extraVolumeMounts" "probes" "preStopSeconds" "drainSeconds" "marginSeconds" "autoscaling" -}}
+{{- range $field, $value := $drafter -}}
+{{- $ignored := not (or (has $field $ofContainers) (kindIs "invalid" $value)) -}}
+{{- include "adaserve.refuse" (list $ignored (printf "services.drafter.%s: is of a pod, and with inVerifierPod that is the verifier's: services.verifier.%s" $field $field)) -}}
+{{- end -}}
+{{- $host := include "adaserve.config" (dict "root" . "service" "verifier") | fromYaml -}}
+{{- range $mine := (include "adaserve.config" (dict "root" . "service" "drafter") | fromYaml).extraVolumes -}}
+{{- range $host.extraVolumes -}}
+{{- $other := and (eq .name $mine.name) (not (deepEqual . $mine)) -}}
+{{- include "adaserve.refuse" (list $other (printf "services.drafter.extraVolumes: %s is another volume in services.verifier.extraVolumes, and they share a pod" .name)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
