@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -39,7 +40,7 @@ def main() -> None:
     )
     for number in (signal.SIGTERM, signal.SIGINT):  # rank 0 drains first; then it says so
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_leader, name="leader", daemon=True).start()
+    threading.Thread(target=_end_with_leader, args=(options.store.parent,), name="leader", daemon=True).start()
     torch.set_num_threads(settings.threads)
     try:
         rank, line = join(settings, options.rank, options.store)
@@ -54,10 +55,11 @@ def main() -> None:
         os._exit(1)  # no farewells to the other ranks: they may be the reason
 
 
-def _end_with_leader() -> None:
-    """At once, whatever the main thread is in."""
+def _end_with_leader(folder: Path) -> None:
+    """At once, whatever the main thread is in; nobody else is left to remove the folder."""
     if os.read(sys.stdin.fileno(), 1) != FAREWELL:
         logger.error("rank 0 is gone: this rank ends too")
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)
     os._exit(0)
 

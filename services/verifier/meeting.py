@@ -33,6 +33,9 @@ def join(settings: VerifierSettings, index: int, store: Path) -> tuple[Rank, Lin
     everybody = dist.group.WORLD
     assert everybody is not None
     group = dist.new_group(backend="nccl" if is_cuda else "gloo", timeout=STEP_TIMEOUT)
+    dist.all_reduce(
+        torch.zeros(1, device=settings.device_of(index)), group=group
+    )  # NCCL connects at the first one
     return Rank(index, count, group), Line(everybody)
 
 

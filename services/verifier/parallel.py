@@ -74,17 +74,17 @@ def lead(settings: VerifierSettings) -> tuple[LeadingRunner, BlockPool, Ranks]:
     count = settings.tensor_parallel
     check_shards(settings.target, count)
     check_device(settings.device_of(count - 1))
-    with tempfile.TemporaryDirectory(prefix="adaserve-ranks-") as folder:  # readable by this user alone
-        store = Path(folder) / "store"
-        command = [sys.executable, "-m", "services.verifier.follower"]
-        ranks = Ranks([[*command, str(index), str(store)] for index in range(1, count)])
-        try:
-            rank, line = join(settings, 0, store)
-            runner, pool = load_part(settings, rank)
-            line.wait_for_all()
-        except BaseException:
-            ranks.close()
-            raise
+    folder = Path(tempfile.mkdtemp(prefix="adaserve-ranks-"))  # readable by this user alone
+    store = folder / "store"
+    command = [sys.executable, "-m", "services.verifier.follower"]
+    ranks = Ranks([[*command, str(index), str(store)] for index in range(1, count)], folder)
+    try:
+        rank, line = join(settings, 0, store)
+        runner, pool = load_part(settings, rank)
+        line.wait_for_all()
+    except BaseException:
+        ranks.close()
+        raise
     return LeadingRunner(runner, line, ranks.fail), pool, ranks
 
 

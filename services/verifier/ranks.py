@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from shared.settings import EXIT_CONFIGURATION
@@ -24,9 +26,10 @@ _NAMED_S = 2.0  # a rank's death shows as a broken connection first, and a momen
 
 
 class Ranks:
-    """Ranks 1 and up, each started by its command."""
+    """Ranks 1 and up, each started by its command; ``folder``, where they meet, is theirs and goes with them."""
 
-    def __init__(self, commands: Sequence[Sequence[str]]) -> None:
+    def __init__(self, commands: Sequence[Sequence[str]], folder: Path) -> None:
+        self._folder = folder
         self._closing = False
         self._ending = threading.Lock()
         self.processes = {
@@ -55,6 +58,7 @@ class Ranks:
                 process.wait(_LET_GO_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def fail(self, error: Exception) -> NoReturn:
         """End at once because of ``error``, or because of the death that was behind it."""
@@ -74,6 +78,7 @@ class Ranks:
     def _end(self, code: int, reason: str) -> NoReturn:
         with self._ending:  # whoever comes second has nothing to add
             logger.critical(reason)
+            shutil.rmtree(self._folder, ignore_errors=True)
             os._exit(code)
 
 

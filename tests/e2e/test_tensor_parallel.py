@@ -24,10 +24,13 @@ AT_ONCE_S = 3.0  # on a busy machine
 
 
 @pytest.fixture(scope="module")
-def divided() -> Iterator[LocalStack]:
+def divided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """Apart from its verifier as the session's stack."""
-    with local_stack({"verifier": TWO_RANKS, "selector": {"POLICY": "paper"}}) as running:
+    folder = tmp_path_factory.mktemp("tmp")
+    settings = {"verifier": TWO_RANKS, "selector": {"POLICY": "paper"}}
+    with local_stack(settings, environment={"TMPDIR": str(folder)}) as running:
         yield running
+    assert list(folder.glob("adaserve-ranks-*")) == []
 
 
 def second_rank(stack: LocalStack) -> int:
