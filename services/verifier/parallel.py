@@ -98,7 +98,11 @@ def load_part(settings: VerifierSettings, rank: Rank) -> tuple[ModelRunner, Bloc
 def follow(runner: ModelRunner, line: Line) -> NoReturn:
     """Do what rank 0 says until the process ends. Raises RuntimeError when another rank is gone."""
     while True:
-        step = line.hear()
-        for source, destination in step.moves:
-            runner.cache.move(source, destination)
-        runner.forward(step.plan)
+        obey(runner, line.hear())
+
+
+def obey(runner: ModelRunner, step: Step) -> None:
+    """One step of a rank that follows: what rank 0 has copied is copied here, then its part of the forward pass."""
+    for source, destination in step.moves:
+        runner.cache.move(source, destination)
+    runner.forward(step.plan)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from typing import Self
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 
 from services.verifier.bus import MAX_LABELS
 from services.verifier.deletion_cost import PodApi
@@ -68,14 +67,13 @@ class VerifierSettings(EngineSettings):
         default=Path("/var/run/secrets/kubernetes.io/serviceaccount"), description="`token` and `ca.crt`"
     )
 
-    @model_validator(mode="after")
-    def _one_device_each(self) -> Self:
-        if self.tensor_parallel > 1 and ":" in self.device:
-            raise ValueError(
-                f"{PREFIX}DEVICE={self.device!r}: with {PREFIX}TENSOR_PARALLEL={self.tensor_parallel} "
-                "it must be cpu or cuda, for rank r runs on cuda:r"
-            )
-        return self
+    @field_validator("tensor_parallel")
+    @classmethod
+    def _one_device_each(cls, ranks: int, others: ValidationInfo) -> int:
+        device = others.data.get("device", "cpu")
+        if ranks > 1 and ":" in device:
+            raise ValueError(f"needs {PREFIX}DEVICE=cuda and not {device}, for rank r runs on cuda:r")
+        return ranks
 
     def device_of(self, rank: int) -> str:
         """Where one of several ranks runs."""

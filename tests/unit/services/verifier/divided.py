@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from services.verifier.meeting import join
-from services.verifier.parallel import load_part
+from services.verifier.parallel import load_part, obey
 from services.verifier.settings import VerifierSettings
 
 VOCAB = 67  # not even: rank 1 has an id less
@@ -73,9 +73,7 @@ def main(store: Path, directories: list[Path]) -> None:
     for directory in directories:
         runner, _ = load_part(settings_of(directory), rank)
         while (step := line.hear()).plan.num_tokens:
-            for source, destination in step.moves:
-                runner.cache.move(source, destination)
-            runner.forward(step.plan)
+            obey(runner, step)
 
 
 if __name__ == "__main__":

@@ -59,9 +59,12 @@ def meeting(directories: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
     second = subprocess.Popen(
         [sys.executable, "-m", "tests.unit.services.verifier.divided", store, *directories.values()]
     )
-    yield join(settings_of(directories["llama"]), 0, store)
-    dist.destroy_process_group()
-    assert second.wait(20) == 0
+    try:
+        yield join(settings_of(directories["llama"]), 0, store)
+        dist.destroy_process_group()
+    finally:
+        second.kill()
+        second.wait()
 
 
 def broken(error: Exception) -> NoReturn:
