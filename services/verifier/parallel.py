@@ -102,7 +102,7 @@ def follow(runner: ModelRunner, line: Line) -> NoReturn:
 
 
 def obey(runner: ModelRunner, step: Step) -> None:
-    """One step of a rank that follows: what rank 0 has copied is copied here, then its part of the forward pass."""
+    """One step of a following rank: what rank 0 has copied is copied here, then its part of the forward pass."""
     for source, destination in step.moves:
         runner.cache.move(source, destination)
     runner.forward(step.plan)
