@@ -58,11 +58,18 @@ def check_config(directory: Path) -> None:
         raise ModelError(f"{directory}: quantization_config: quantised weights are not supported")
     if config.get("is_causal", True) is not True:
         raise ModelError(f"{directory}: is_causal is {config['is_causal']!r}: only causal models generate text")
+    if config.get("hidden_act", "silu") != "silu":
+        raise ModelError(f"{directory}: hidden_act is {config['hidden_act']!r}; only 'silu' is supported")
     for field in ("rope_parameters", "rope_scaling"):
         rope = config.get(field)
         kind = rope.get("rope_type", rope.get("type")) if isinstance(rope, dict) else None
         if kind in _BATCH_DEPENDENT_ROPE:
             raise ModelError(f"{directory}: {field} of type {kind!r} makes logits depend on the batch; refused")
+        parts = [part.get("partial_rotary_factor", 1.0) for part in (config, rope) if isinstance(part, dict)]
+        if any(part != 1.0 for part in parts):
+            raise ModelError(
+                f"{directory}: partial_rotary_factor is not 1: heads rotated in part are not supported"
+            )
 
 
 def read_json(path: Path) -> dict[str, Any]:

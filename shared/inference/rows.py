@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from shared.inference.kv import KVCache
 from shared.inference.plan import ForwardPlan, Int32Array
 
 
@@ -31,14 +30,17 @@ class AttentionRow:
 class PackedRows:
     """One forward pass' rows and the slots its new KV goes to. The plan feeds at least one token."""
 
-    def __init__(self, plan: ForwardPlan, cache: KVCache) -> None:
-        device = cache.data.device
-        self.cache = cache
+    def __init__(self, plan: ForwardPlan, dtype: torch.dtype, device: torch.device) -> None:
+        self._dtype = dtype
         self.slots = _upload(plan.slots, device)  # [T]
         self.first_slot = _first_if_consecutive(plan.slots)
+        self.last_position = int(plan.positions.max())
+        self.num_logits = len(plan.logit_rows)
+        is_all = np.array_equal(plan.logit_rows, np.arange(plan.num_tokens))
+        self.wanted = None if is_all else _upload(plan.logit_rows, device)  # [L]; None: all T in order
         self._plan = plan
         self._context_slots = _upload(plan.context_slots, device)
-        self._tree_masks = _tree_masks(plan, cache)
+        self._tree_masks = _tree_masks(plan, dtype, device)
         consecutive = _rows_consecutive(plan)
         self._full = [self._row(index, bool(consecutive[index])) for index in range(plan.num_rows)]
         self._windowed: dict[int, list[AttentionRow]] = {}
@@ -69,9 +71,9 @@ class PackedRows:
         )
 
     def _causal(self, num_queries: int, num_context: int) -> torch.Tensor:
-        data = self.cache.data
         size = (num_queries, num_context + num_queries)
-        return torch.full(size, float("-inf"), dtype=data.dtype, device=data.device).triu_(num_context + 1)
+        hidden = torch.full(size, float("-inf"), dtype=self._dtype, device=self.slots.device)
+        return hidden.triu_(num_context + 1)
 
     def _narrowed(self, index: int, row: AttentionRow, window: int) -> AttentionRow:
         queries, context = _ranges(self._plan, index)
@@ -84,7 +86,7 @@ class PackedRows:
         return replace(row, mask=mask.masked_fill(is_far, float("-inf")), is_causal=False)
 
 
-def _tree_masks(plan: ForwardPlan, cache: KVCache) -> dict[int, torch.Tensor]:
+def _tree_masks(plan: ForwardPlan, dtype: torch.dtype, device: torch.device) -> dict[int, torch.Tensor]:
     """Additive masks [queries, keys] of the rows that are trees: views of one array, filled in one go.
 
     Additive, because a boolean mask would be converted again by every layer.
@@ -102,7 +104,7 @@ def _tree_masks(plan: ForwardPlan, cache: KVCache) -> dict[int, torch.Tensor]:
     row = trees[tree]
     query, column = np.divmod(hidden - plan.mask_offsets[row], (keys - plan.committed)[row])
     places = starts[tree] + query * keys[row] + plan.committed[row] + column
-    masks = torch.zeros(int(starts[-1]), dtype=cache.data.dtype, device=cache.data.device)
+    masks = torch.zeros(int(starts[-1]), dtype=dtype, device=device)
     masks.index_fill_(0, torch.from_numpy(places).to(masks.device), float("-inf"))
     return {
         int(row): masks[start:stop].view(int(fed[row]), int(keys[row]))

@@ -10,8 +10,7 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
-from shared.inference.attention import NAME
-from shared.inference.exact import remove_float32_islands
+from shared.inference.decoder import Decoder
 from shared.inference.kv import KVCache
 from shared.inference.plan import ForwardPlan, Int32Array
 from shared.inference.rows import PackedRows
@@ -20,19 +19,16 @@ from shared.inference.rows import PackedRows
 class ModelRunner:
     """A model and the KV of everything it has read; the only place where plans meet tensors.
 
-    Takes the model over: from now on it attends through packed plans only. `vocab_size` cuts the logits to
-    the leading ids, for models whose embedding is padded beyond the tokenizer's vocabulary.
+    Takes the model's weights over: the model is of no use afterwards. `vocab_size` cuts the logits to the leading
+    ids, for models whose embedding is padded beyond the tokenizer's vocabulary.
     """
 
     def __init__(self, model: PreTrainedModel, num_slots: int, *, vocab_size: int | None = None) -> None:
-        model.set_attn_implementation(NAME)
-        if model.dtype == torch.float64:
-            remove_float32_islands(model)
-        self.model: Any = model.eval()
         self.vocab_size: int = min(vocab_size or model.config.vocab_size, model.config.vocab_size)
         self.context_limit: int = model.config.max_position_embeddings
         self.eos_token_ids: tuple[int, ...] = _eos_token_ids(model)
         self.cache = KVCache(model.config, num_slots, model.dtype, model.device)
+        self._decoder = Decoder(model, vocab_size=self.vocab_size)
 
     @torch.inference_mode()
     def forward(self, plan: ForwardPlan) -> torch.Tensor:
@@ -40,15 +36,9 @@ class ModelRunner:
         device = self.cache.data.device
         if plan.num_tokens == 0:
             return torch.empty((0, self.vocab_size), dtype=self.cache.data.dtype, device=device)
-        output = self.model(
-            input_ids=_upload(plan.token_ids, device)[None],
-            position_ids=_upload(plan.positions, device)[None],
-            use_cache=False,
-            logits_to_keep=_upload(plan.logit_rows, device),
-            packed=PackedRows(plan, self.cache),
-        )
-        logits: torch.Tensor = output.logits[0, :, : self.vocab_size]
-        return logits
+        rows = PackedRows(plan, self.cache.data.dtype, device)
+        ids, positions = _upload(plan.token_ids, device), _upload(plan.positions, device)
+        return self._decoder.forward(ids, positions, rows, self.cache)
 
     def logits(self, plan: ForwardPlan) -> npt.NDArray[np.floating[Any]]:
         """The wanted logits on the host, [L, vocab_size]; float64 for a float64 model, else float32."""

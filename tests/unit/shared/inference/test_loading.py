@@ -111,6 +111,12 @@ REFUSALS: dict[str, tuple[Change, str]] = {
     "not causal": (edit("config.json", architectures=["LlamaForSequenceClassification"]), "not a causal LM"),
     "no architecture": (edit("config.json", architectures=None), "not a causal LM"),
     "bidirectional": (edit("config.json", is_causal=False), "is_causal"),
+    "other activation": (edit("config.json", hidden_act="gelu"), "hidden_act is 'gelu'"),
+    "heads rotated in part": (edit("config.json", partial_rotary_factor=0.5), "partial_rotary_factor"),
+    "heads rotated in part, by rope": (
+        edit("config.json", rope_parameters={"rope_type": "default", "partial_rotary_factor": 0.5}),
+        "partial_rotary_factor",
+    ),
     "quantised": (edit("config.json", quantization_config={"quant_method": "gptq"}), "quantization_config"),
     "dynamic rope": (edit("config.json", rope_parameters={"rope_type": "dynamic"}), "rope_parameters"),
     "old long rope": (edit("config.json", rope_scaling={"type": "longrope"}), "rope_scaling"),

@@ -46,6 +46,8 @@ _YARN = {"rope_type": "yarn", **_LONG}
 FAMILIES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "llama": (LlamaConfig, LlamaForCausalLM, {}),
     "llama-no-gqa": (LlamaConfig, LlamaForCausalLM, {"num_key_value_heads": 4}),
+    "llama-biased": (LlamaConfig, LlamaForCausalLM, {"attention_bias": True, "mlp_bias": True}),
+    "llama-tied": (LlamaConfig, LlamaForCausalLM, {"tie_word_embeddings": True}),
     "llama3-rope": (LlamaConfig, LlamaForCausalLM, {"rope_parameters": _LLAMA3_ROPE}),
     "llama-yarn": (LlamaConfig, LlamaForCausalLM, {"rope_parameters": _YARN}),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}),

@@ -1,0 +1,165 @@
+"""The forward pass of the supported families, Llama's shape, over packed rows and a KV pool.
+
+The weights are a stock transformers model's; the code between them is our own, because stock modules cost a small
+model more than its arithmetic does, and because what stands between the products can then be had in the same calls
+(docs/adr/0015-own-forward.md). Tested equal to stock for every family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from transformers import PreTrainedModel
+
+from shared.inference.attention import attend, store
+from shared.inference.kv import KVCache, head_dim_of
+from shared.inference.linear import Linear, linear
+from shared.inference.rotary import Rotary, interleaved, rotate
+from shared.inference.rows import PackedRows
+
+Reduce = Callable[[torch.Tensor], torch.Tensor]
+Weights = tuple[torch.Tensor, torch.Tensor | None]  # of one product: weight [out, in], bias [out]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One layer's weights; norms are [hidden]."""
+
+    attention_norm: torch.Tensor
+    projection: Linear  # queries, keys and values in one: [(heads + 2 * kv_heads) * head_dim]
+    head_norm: torch.Tensor | None  # Qwen3's, of queries and keys: [heads + kv_heads, head_dim]
+    output: Linear
+    mlp_norm: torch.Tensor
+    gate: Linear
+    up: Linear
+    down: Linear
+    num_kv_heads: int
+    window: int | None  # a query sees only keys fewer than so many positions back
+
+
+class Decoder:
+    """Embedding, layers and head. Takes the model's weights over: the model is of no use afterwards.
+
+    ``vocab_size`` cuts the logits to the leading ids. ``reduce`` sums [T, hidden] over the ranks that each hold a
+    part of every layer's heads and MLP; None where this process has all of them.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, vocab_size: int, reduce: Reduce | None = None) -> None:
+        config = model.config
+        stock: Any = model.get_decoder()
+        self._head_dim = head_dim_of(config)
+        self._epsilon: float = config.rms_norm_eps
+        self._vocab_size = vocab_size
+        self._reduce = reduce
+        rotary = stock.rotary_emb
+        limit = config.max_position_embeddings
+        self._rotary = Rotary(rotary.inv_freq, rotary.attention_scaling, model.dtype, limit)
+        self._embedding: torch.Tensor = stock.embed_tokens.weight.detach()
+        head = model.get_output_embeddings().weight.detach()[:vocab_size]
+        self._head = linear(head)
+        self._norm: torch.Tensor = stock.norm.weight.detach()
+        self._layers = [_layer(layer, self._head_dim) for layer in stock.layers]
+        self._scaling: float = stock.layers[0].self_attn.scaling
+
+    def forward(
+        self, ids: torch.Tensor, positions: torch.Tensor, rows: PackedRows, cache: KVCache
+    ) -> torch.Tensor:
+        """Writes the KV of the T fed tokens and returns the wanted logits [L, vocab_size], in the rows' order.
+
+        ids and positions are int64 [T] on the weights' device.
+        """
+        hidden = functional.embedding(ids, self._embedding)
+        rotations = self._rotary.at(positions, rows.last_position)
+        for index, layer in enumerate(self._layers):
+            keys, values = cache.layer(index)
+            query, key, value = self._project(layer, self._normed(hidden, layer.attention_norm), rotations)
+            store(keys, rows, key)
+            store(values, rows, value)
+            is_last = index == len(self._layers) - 1
+            if is_last and rows.num_logits == 0:
+                return hidden.new_empty((0, self._vocab_size))
+            mixed = attend(query, keys, values, rows.rows(layer.window), self._scaling)
+            if is_last and rows.wanted is not None:
+                hidden, mixed = hidden[rows.wanted], mixed[rows.wanted]
+            hidden = self._added(layer.output, mixed, hidden)
+            normed = self._normed(hidden, layer.mlp_norm)
+            hidden = self._added(layer.down, layer.up.times(normed, layer.gate.silu(normed)), hidden)
+        return self._head(self._normed(hidden, self._norm))
+
+    def _normed(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return torch.rms_norm(hidden, weight.shape, weight, self._epsilon)
+
+    def _project(
+        self, layer: Layer, normed: torch.Tensor, rotations: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Rotated queries [T, heads, head_dim], rotated keys and plain values [T, kv_heads, head_dim]."""
+        heads = layer.projection(normed).view(len(normed), -1, self._head_dim)
+        num_values = layer.num_kv_heads
+        turned = heads.narrow(1, 0, heads.shape[1] - num_values)
+        if layer.head_norm is not None:
+            turned = torch.rms_norm(turned, (self._head_dim,), None, self._epsilon) * layer.head_norm
+        turned = rotate(turned, rotations)
+        num_queries = turned.shape[1] - num_values
+        return (
+            turned.narrow(1, 0, num_queries),
+            turned.narrow(1, num_queries, num_values),
+            heads.narrow(1, heads.shape[1] - num_values, num_values),
+        )
+
+    def _added(self, product: Linear, rows: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        if self._reduce is None:
+            return product.plus(rows, residual)
+        return residual + self._reduce(product(rows))
+
+
+def _layer(stock: Any, head_dim: int) -> Layer:
+    attention, mlp = stock.self_attn, stock.mlp
+    queries, keys, values = (_taken(part) for part in (attention.q_proj, attention.k_proj, attention.v_proj))
+    num_kv_heads = len(keys[0]) // head_dim
+    return Layer(
+        attention_norm=stock.input_layernorm.weight.detach(),
+        projection=_projection(queries, keys, values, head_dim),
+        head_norm=_head_norm(attention, len(queries[0]) // head_dim, num_kv_heads, head_dim),
+        output=linear(*_taken(attention.o_proj)),
+        mlp_norm=stock.post_attention_layernorm.weight.detach(),
+        gate=linear(*_taken(mlp.gate_proj)),
+        up=linear(*_taken(mlp.up_proj)),
+        down=linear(*_taken(mlp.down_proj)),
+        num_kv_heads=num_kv_heads,
+        window=_window(attention),
+    )
+
+
+def _taken(module: torch.nn.Linear) -> Weights:
+    """The module's weight and bias, which it then no longer holds: no weight is in memory twice for long."""
+    weight, bias = module.weight.detach(), None if module.bias is None else module.bias.detach()
+    module.weight = torch.nn.Parameter(weight.new_empty(0), requires_grad=False)
+    return weight, bias
+
+
+def _projection(queries: Weights, keys: Weights, values: Weights, head_dim: int) -> Linear:
+    weight = torch.cat([interleaved(queries[0], head_dim), interleaved(keys[0], head_dim), values[0]])
+    if queries[1] is None or keys[1] is None or values[1] is None:
+        return linear(weight)
+    bias = torch.cat([interleaved(queries[1], head_dim), interleaved(keys[1], head_dim), values[1]])
+    return linear(weight, bias)
+
+
+def _head_norm(attention: Any, num_heads: int, num_kv_heads: int, head_dim: int) -> torch.Tensor | None:
+    if getattr(attention, "q_norm", None) is None:
+        return None
+    queries, keys = (interleaved(norm.weight.detach(), head_dim) for norm in (attention.q_norm, attention.k_norm))
+    return torch.cat([queries.expand(num_heads, -1), keys.expand(num_kv_heads, -1)])
+
+
+def _window(attention: Any) -> int | None:
+    """Of Qwen's layers by themselves, of Mistral's by the configuration."""
+    config = attention.config
+    window = attention.sliding_window if hasattr(attention, "sliding_window") else None
+    if config.model_type == "mistral":
+        window = config.sliding_window
+    return None if window is None else int(window)

@@ -1,0 +1,87 @@
+"""Matrix products with a model's weights, and what usually follows them in the same call.
+
+On a CPU in float32 the weights are laid out once for oneDNN. Its kernels then read them as they are stored,
+whatever the number of rows: stock products have a cliff between 2 and 16 rows, which is where verification works,
+and are two to four times slower there (docs/engine.md). Other devices and precisions multiply as PyTorch does.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as functional
+
+# Calling oneDNN costs some 8 us more than the stock product, which wins for few rows of small weights. Only those
+# are kept in both layouts.
+SMALL = 1 << 18  # elements of a weight
+FEW_ROWS = 2
+
+
+class Linear:
+    """x W^T + b for weight [out, in] and bias [out] or None."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        self._weight = weight
+        self._bias = bias
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """[n, in] -> [n, out]."""
+        return functional.linear(rows, self._weight, self._bias)
+
+    def silu(self, rows: torch.Tensor) -> torch.Tensor:
+        """SiLU of the product."""
+        return functional.silu(self(rows))
+
+    def times(self, rows: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        """The product times ``factor`` [n, out], element by element."""
+        return self(rows) * factor
+
+    def plus(self, rows: torch.Tensor, summand: torch.Tensor) -> torch.Tensor:
+        """The product plus ``summand`` [n, out]."""
+        return self(rows) + summand
+
+
+class PackedLinear(Linear):
+    """The same over weights packed for oneDNN; float32 on a CPU. A large weight is kept in that layout alone."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        super().__init__(weight if weight.numel() <= SMALL else weight.new_empty(0), bias)
+        self._few_rows = FEW_ROWS if weight.numel() <= SMALL else 0
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+        self._unary = torch.ops.mkldnn._linear_pointwise.default
+        self._binary = torch.ops.mkldnn._linear_pointwise.binary
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        if len(rows) <= self._few_rows:
+            return super().__call__(rows)
+        return self._run(rows, "none")
+
+    def silu(self, rows: torch.Tensor) -> torch.Tensor:
+        if len(rows) <= self._few_rows:
+            return super().silu(rows)
+        return self._run(rows, "swish")
+
+    def times(self, rows: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        if len(rows) <= self._few_rows:
+            return super().times(rows, factor)
+        return self._run_with(rows, factor, "mul")
+
+    def plus(self, rows: torch.Tensor, summand: torch.Tensor) -> torch.Tensor:
+        if len(rows) <= self._few_rows:
+            return super().plus(rows, summand)
+        return self._run_with(rows, summand, "add")
+
+    def _run(self, rows: torch.Tensor, then: str) -> torch.Tensor:
+        product: torch.Tensor = self._unary(rows, self._packed, self._bias, then, [], "")
+        return product
+
+    def _run_with(self, rows: torch.Tensor, other: torch.Tensor, then: str) -> torch.Tensor:
+        product: torch.Tensor = self._binary(rows, other, self._packed, self._bias, then)
+        return product
+
+
+def linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
+    """The quickest product with this weight on its device. It may keep the tensors given."""
+    if weight.device.type != "cpu" or weight.dtype != torch.float32:
+        return Linear(weight, bias)
+    has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return PackedLinear(weight, bias) if has_onednn else Linear(weight, bias)
