@@ -92,7 +92,7 @@ def load_part(settings: VerifierSettings, rank: Rank) -> tuple[ModelRunner, Bloc
     """One rank's part of the model with the KV of its heads; all ranks have as many slots. Raises ModelError."""
     model = load_shard(settings.target, device=settings.device_of(rank.index), dtype=settings.dtype, rank=rank)
     pool = BlockPool(slots_for_memory(model.config, DTYPES[settings.dtype], settings.kv_memory_mb << 20) // 16)
-    return ModelRunner(model, pool.num_blocks * pool.block_size), pool
+    return ModelRunner(model, pool.num_blocks * pool.block_size, rank=rank), pool
 
 
 def follow(runner: ModelRunner, line: Line) -> NoReturn:

@@ -13,10 +13,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedModel
 
 from shared.errors import ModelError
-from shared.inference.exact import remove_float32_islands
 from shared.inference.loading import DTYPES, check_device, check_dtype, first_line, model_directory
 from shared.inference.refusals import INDEX, SINGLE, check_config, check_files, read_json
-from shared.inference.sharding import GatheredHead, Rank, check_divisible, divide_modules, divided, part_of
+from shared.inference.sharding import Rank, check_divisible, divided, drop_shared_biases, ids_per_rank, part_of
 
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 _OLD_BUFFERS = "rotary_emb.inv_freq"  # in checkpoints of years ago; computed from the configuration since
@@ -31,10 +30,10 @@ def check_shards(path_or_id: str, count: int) -> None:
 
 
 def load_shard(path_or_id: str, *, device: str, dtype: str, rank: Rank) -> PreTrainedModel:
-    """The part of a model that one rank runs, as `loading.load_model` would load the whole one.
+    """The weights of one rank's part of a model, for a `ModelRunner` of that rank; it does not run by itself.
 
     Its configuration is that of the part, so the KV pool that is made for it holds the part's heads. Raises
-    ModelError as `load_model` does, and for what cannot be divided.
+    ModelError as `loading.load_model` does, and for what cannot be divided.
     """
     target = check_device(device)
     check_dtype(dtype)
@@ -42,8 +41,7 @@ def load_shard(path_or_id: str, *, device: str, dtype: str, rank: Rank) -> PreTr
     directory = model_directory(path_or_id)
     model = _empty(directory, DTYPES[dtype], rank)
     _fill(model, directory, DTYPES[dtype], target, rank)
-    if dtype == "float64":
-        remove_float32_islands(model)
+    drop_shared_biases(model, rank)
     return model.to(target).eval()
 
 
@@ -61,7 +59,9 @@ def _empty(directory: Path, dtype: torch.dtype, rank: Rank) -> PreTrainedModel:
         raise ModelError(f"{directory}: cannot be loaded: {first_line(error)}") from error
     rotary = model.get_submodule("model.rotary_emb")
     model.set_submodule("model.rotary_emb", type(rotary)(config=model.config))  # its angles are no weights
-    divide_modules(model, rank)
+    head = model.get_output_embeddings()
+    part = nn.Linear(head.in_features, ids_per_rank(head.out_features, rank.count), bias=False, device="meta")
+    model.set_output_embeddings(part)
     return model
 
 
@@ -82,7 +82,11 @@ def _fill(model: PreTrainedModel, directory: Path, dtype: torch.dtype, device: t
     if model.config.tie_word_embeddings:
         embedding = model.get_submodule("model.embed_tokens").weight
         assert isinstance(embedding, torch.Tensor)
-        _assign(model, _HEAD, _padded(embedding[part_of(_HEAD, embedding.shape, rank)], _head_size(model)))
+        _assign(
+            model,
+            _HEAD,
+            _padded(embedding[part_of(_HEAD, embedding.shape, rank)], model.get_output_embeddings().out_features),
+        )
 
 
 def _read(directory: Path, file: Any, name: str, parameter: nn.Parameter, rank: Rank) -> torch.Tensor:
@@ -125,12 +129,6 @@ def _check_names(directory: Path, expected: set[str], stored: set[str], *, is_ti
 def _assign(model: nn.Module, name: str, value: torch.Tensor) -> None:
     path, _, attribute = name.rpartition(".")
     setattr(model.get_submodule(path), attribute, nn.Parameter(value, requires_grad=False))
-
-
-def _head_size(model: nn.Module) -> int:
-    head = model.get_submodule("lm_head")
-    assert isinstance(head, GatheredHead)
-    return head.weight.shape[0]
 
 
 def _padded(rows: torch.Tensor, size: int) -> torch.Tensor:

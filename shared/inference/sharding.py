@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.nn import functional
 from transformers import PretrainedConfig
 
 from shared.errors import ModelError
@@ -30,11 +29,22 @@ _ROWS = ("o_proj", "down_proj")
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """One of ``count`` processes that run a model together, and what it sums with the others."""
+    """One of ``count`` processes that run a model together; ``group`` is what they compute together in."""
 
     index: int
     count: int
     group: dist.ProcessGroup
+
+    def sum(self, part: torch.Tensor) -> torch.Tensor:
+        """The sum of every rank's ``part``, on every rank; it replaces this one's."""
+        dist.all_reduce(part, group=self.group)
+        return part
+
+    def gather(self, part: torch.Tensor) -> torch.Tensor:
+        """On rank 0 the parts [n, m] of all ranks side by side, [n, count * m]; elsewhere the own one."""
+        parts = [torch.empty_like(part) for _ in range(self.count)] if self.index == 0 else None
+        dist.gather(part, parts, group_dst=0, group=self.group)
+        return part if parts is None else torch.cat(parts, dim=-1)
 
 
 def check_divisible(directory: Path, config: PretrainedConfig, count: int) -> None:
@@ -64,16 +74,6 @@ def divided(config: PretrainedConfig, count: int) -> PretrainedConfig:
     return part
 
 
-def divide_modules(model: nn.Module, rank: Rank) -> None:
-    """Replaces the layers whose outputs the ranks put together; weights come later (`shard_loading`)."""
-    for path, module in list(model.named_modules()):
-        if isinstance(module, nn.Linear) and path.rpartition(".")[2] in _ROWS:
-            model.set_submodule(path, SummedLinear(module, rank))
-    head = model.get_submodule("lm_head")
-    assert isinstance(head, nn.Linear)
-    model.set_submodule("lm_head", GatheredHead(head, rank))
-
-
 def part_of(name: str, shape: Sequence[int], rank: Rank) -> tuple[slice, ...]:
     """What of a stored tensor, by its name and full shape, this rank reads."""
     module = name.split(".")[-2]
@@ -87,6 +87,13 @@ def part_of(name: str, shape: Sequence[int], rank: Rank) -> tuple[slice, ...]:
     return (slice(None),)
 
 
+def drop_shared_biases(model: nn.Module, rank: Rank) -> None:
+    """Of what is summed over the ranks: one of them adds the bias."""
+    for path, module in model.named_modules():
+        if rank.index > 0 and isinstance(module, nn.Linear) and path.rpartition(".")[2] in _ROWS:
+            module.register_parameter("bias", None)
+
+
 def ids_per_rank(vocab_size: int, count: int) -> int:
     """Token ids of a rank's output layer; the last ranks' may reach beyond the vocabulary."""
     return -(-vocab_size // count)
@@ -95,37 +102,3 @@ def ids_per_rank(vocab_size: int, count: int) -> int:
 def _share(size: int, rank: Rank) -> slice:
     part = size // rank.count
     return slice(rank.index * part, (rank.index + 1) * part)
-
-
-class SummedLinear(nn.Module):
-    """A linear layer over this rank's part of the inputs, summed over the ranks; the bias is added once."""
-
-    def __init__(self, linear: nn.Linear, rank: Rank) -> None:
-        super().__init__()
-        self.weight, self.bias = linear.weight, linear.bias  # [out, in / ranks], [out] or None
-        self._group = rank.group
-
-    def forward(self, part: torch.Tensor) -> torch.Tensor:
-        """[.., in / ranks] -> [.., out], the same on every rank."""
-        total = functional.linear(part, self.weight)
-        dist.all_reduce(total, group=self._group)
-        return total if self.bias is None else total + self.bias
-
-
-class GatheredHead(nn.Module):
-    """The output layer for this rank's range of token ids; its weight [ids_per_rank, hidden] ends in zeros."""
-
-    def __init__(self, linear: nn.Linear, rank: Rank) -> None:
-        super().__init__()
-        shape = (ids_per_rank(linear.out_features, rank.count), linear.in_features)
-        self.weight = nn.Parameter(linear.weight.new_empty(shape), requires_grad=False)
-        self._rank = rank
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[1, L, hidden] -> on rank 0 the logits [1, L, ids of all ranks]; elsewhere those of the own ids."""
-        part = functional.linear(hidden, self.weight)
-        if part.numel() == 0:  # a pass that only feeds a prompt
-            return part.new_empty((*part.shape[:-1], part.shape[-1] * self._rank.count))
-        parts = [torch.empty_like(part) for _ in range(self._rank.count)] if self._rank.index == 0 else None
-        dist.gather(part, parts, group_dst=0, group=self._rank.group)
-        return part if parts is None else torch.cat(parts, dim=-1)

@@ -94,6 +94,14 @@ def test_buffers_of_old_checkpoints_are_no_weights(tmp_path: Path) -> None:
     load(tmp_path)
 
 
+def test_a_rank_has_its_part_only(tmp_path: Path) -> None:
+    whole = load_file(saved(tmp_path) / "model.safetensors")
+    for index in (0, 1):
+        for name, parameter in load(tmp_path, index).named_parameters():
+            is_shared = "norm" in name or "embed" in name
+            assert parameter.numel() * (1 if is_shared else 2) == whole[name].numel(), name
+
+
 def test_the_parts_are_the_whole(tmp_path: Path) -> None:
     """Column parts stacked, row parts side by side, the rest the same on both."""
     whole = load_file(saved(tmp_path) / "model.safetensors")
