@@ -45,8 +45,8 @@ class Decoder:
     """Embedding, layers and head. Takes the model's weights over: the model is of no use afterwards.
 
     ``vocab_size`` cuts the logits to the leading ids. ``reduce`` sums [T, hidden] over the ranks that each hold a
-    part of every layer's heads and MLP; None where this process has all of them. ``gather`` puts logits [L, ids] of
-    the ranks' parts of the head together, on the rank that needs them.
+    part of every layer's heads and MLP; None where this process has all of them. ``gather`` puts the logits
+    [L, ids] of the ranks' parts of the head together, on the rank that needs them.
     """
 
     def __init__(

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from rich.console import Console
 
@@ -31,6 +32,14 @@ def divided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     with local_stack(settings, environment={"TMPDIR": str(folder)}) as running:
         yield running
     assert list(folder.glob("adaserve-ranks-*")) == []
+
+
+def started(stack: LocalStack) -> None:
+    """With a verifier, as whoever supervises it would see to; its log begins anew."""
+    if stack.processes["verifier"].poll() is not None:
+        (stack.folder / "verifier.log").unlink()
+        stack.start("verifier")
+        stack.wait_ready("verifier")
 
 
 def second_rank(stack: LocalStack) -> int:
@@ -60,44 +69,58 @@ def test_two_ranks_speculate_and_draw_one_ranks_plain_tokens(divided: LocalStack
 
 @pytest.mark.timeout(300)
 def test_the_death_of_a_rank_ends_the_service_at_once_and_says_so(divided: LocalStack) -> None:
+    started(divided)
     leader, second = divided.processes["verifier"], second_rank(divided)
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(divided.complete, ask(1, max_tokens=400))
-        until(lambda: metric(divided, "verifier", 'adaserve_kv_blocks{state="used"}') > 0, 20, "nothing runs")
+    body = {**ask(1, max_tokens=400), "model": "default", "stream": True}
+    with (
+        httpx.Client(timeout=20) as client,
+        client.stream("POST", f"{divided.url}/v1/completions", json=body) as answer,
+    ):
+        lines = answer.iter_lines()
+        assert next(lines).startswith("id: ")  # in the middle of a forward pass, then
         assert divided.is_ready("verifier")
         killed = time.monotonic()
         os.kill(second, signal.SIGKILL)
         assert leader.wait(20) == 1
         assert time.monotonic() - killed < AT_ONCE_S
-        line = f"CRITICAL services.verifier.ranks: rank 1 (pid {second}) was ended by SIGKILL: the verifier ends"
-        assert line in divided.log("verifier")
-        assert "Traceback" not in divided.log("verifier")
-        assert not divided.is_ready("verifier")
-        divided.start("verifier")  # as whoever supervises it would: the request goes on where it stopped
-        divided.wait_ready("verifier")
-        assert tokens(waiting.result()) == tokens(divided.complete(ask(1, max_tokens=400)))
+    line = f"CRITICAL services.verifier.ranks: rank 1 (pid {second}) was ended by SIGKILL: the verifier ends"
+    assert line in divided.log("verifier")
+    assert "Traceback" not in divided.log("verifier")
+    assert not divided.is_ready("verifier")
 
 
+@heavy
+@pytest.mark.timeout(300)
+def test_a_request_goes_on_where_a_rank_died(divided: LocalStack) -> None:
+    started(divided)
+    whole = tokens(divided.complete(ask(1, max_tokens=400)))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(divided.complete, ask(1, max_tokens=400))
+        until(lambda: metric(divided, "verifier", 'adaserve_kv_blocks{state="used"}') > 0, 20, "nothing runs")
+        os.kill(second_rank(divided), signal.SIGKILL)
+        divided.processes["verifier"].wait(20)
+        started(divided)
+        assert tokens(waiting.result()) == whole
+
+
+@heavy
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_rank_ends_with_the_one_that_leads_it(divided: LocalStack, how: signal.Signals) -> None:
-    if divided.processes["verifier"].poll() is not None:
-        divided.start("verifier")
-        divided.wait_ready("verifier")
+    started(divided)
     leader, second = divided.processes["verifier"], second_rank(divided)
     os.kill(second, signal.SIGTERM)  # systemd, say, signals all: the others wait for rank 0 to drain
     leader.send_signal(how)
     assert leader.wait(20) == (0 if how is signal.SIGTERM else -how)
     until(lambda: is_gone(second), AT_ONCE_S, "rank 1 outlives rank 0")
-    assert ("rank 0 is gone" in divided.log("verifier")) == (how is signal.SIGKILL)
+    assert divided.log("verifier").count("rank 0 is gone") == (how is signal.SIGKILL)
 
 
 @heavy
 @pytest.mark.timeout(900)
 def test_a_rank_that_is_stuck_is_no_ready_verifier(divided: LocalStack) -> None:
     """A stopped process is no dead one: readiness goes within seconds, the sum times out within a minute."""
-    divided.start("verifier")
-    divided.wait_ready("verifier")
+    started(divided)
     second = second_rank(divided)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(divided.complete, ask(1, max_tokens=64))
@@ -106,7 +129,7 @@ def test_a_rank_that_is_stuck_is_no_ready_verifier(divided: LocalStack) -> None:
         assert divided.processes["verifier"].wait(90) == 1
         assert "the ranks have lost each other" in divided.log("verifier")
         until(lambda: is_gone(second), 60, "a stopped rank outlives rank 0")
-        divided.start("verifier")
+        started(divided)
         waiting.result()
 
 
