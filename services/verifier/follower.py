@@ -25,7 +25,7 @@ from shared.settings import load, stop
 
 logger = logging.getLogger(__name__)
 
-_NAMED_S = 5.0  # rank 0 names the rank that died, and ends; this one with it
+_NAMED_S = 1.0  # rank 0 names the rank that died, and ends; this one with it
 
 
 def main() -> None:

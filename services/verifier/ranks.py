@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 FAREWELL = b"."  # before the end of the pipe: rank 0 has no more to compute, nothing is wrong
 _LET_GO_S = 5.0
-_NAMED_S = 2.0  # a rank's death shows as a broken connection first, and a moment later as the process that is gone
+_NAMED_S = 1.0  # a rank's death shows as a broken connection first, and a moment later as the process that is gone
 
 
 class Ranks:
@@ -62,8 +62,7 @@ class Ranks:
 
     def fail(self, error: Exception) -> NoReturn:
         """End at once because of ``error``, or because of the death that was behind it."""
-        if any(process.poll() is not None for process in self.processes.values()):
-            threading.Event().wait(_NAMED_S)
+        threading.Event().wait(_NAMED_S)  # where there was a death, its thread ends this process meanwhile
         self._end(1, f"the ranks have lost each other: {type(error).__name__}: {error}")
 
     def _watch(self, index: int) -> None:
