@@ -13,6 +13,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -48,11 +49,9 @@ class Ranks:
         self._closing = True
         for process in self.processes.values():
             assert process.stdin is not None
-            try:
+            with suppress(BrokenPipeError):
                 process.stdin.write(FAREWELL)
                 process.stdin.close()
-            except BrokenPipeError:
-                continue
         for process in self.processes.values():
             try:
                 process.wait(_LET_GO_S)
@@ -77,6 +76,8 @@ class Ranks:
     def _end(self, code: int, reason: str) -> NoReturn:
         with self._ending:  # whoever comes second has nothing to add
             logger.critical(reason)
+            for process in self.processes.values():
+                process.kill()  # one that is stuck would not see the end of its pipe
             shutil.rmtree(self._folder, ignore_errors=True)
             os._exit(code)
 
