@@ -185,7 +185,7 @@ locks: install $(IMAGE_TOOLS)/bin/syft  ## the images' requirement locks, every 
 	$(BIN)/python -m deploy.docker.lock --uv $(IMAGE_TOOLS)/bin/uv
 
 images: install $(IMAGE_TOOLS)/bin/syft  ## the four images by buildah, their bills of materials and sizes; ARGS=--flag=...
-	$(IMAGE_TOOLS)/bin/hadolint deploy/docker/Dockerfile
+	$(BIN)/python -m pytest -q tests/unit/deploy/docker
 	$(BIN)/python -m deploy.docker.build --syft $(CURDIR)/$(IMAGE_TOOLS)/bin/syft $(ARGS)
 
 containers: install  ## the four images side by side, non-root, read-only, over Redis with TLS and users: a streamed answer

@@ -11,7 +11,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 
 from cli.bus import without_password
 from cli.diagnosis.snapshot import Redis
-from cli.rights_examination import refusals, rights_of
+from cli.rights_examination import are_of_another_cell, refusals, rights_of
 from shared.errors import BusUnavailable, ConfigurationError
 from shared.failures import is_reply
 from shared.functions import execute, is_missing_function
@@ -54,7 +54,7 @@ def examined_redis(url: str, keys: Keys) -> tuple[Redis | None, str | None, str]
         client = connect(url)
     except ValueError as error:  # redis-py's, before it has asked anybody; what is no URL may hold a password
         raise ConfigurationError(f"--redis or REDIS_URL is no URL of a Redis: {_one_line(error)}") from None
-    place = without_password(url)
+    place = without_password(url).partition("?")[0]
     try:
         return _seen(Look(client), keys), None, ""
     except AuthenticationError as error:
@@ -96,7 +96,8 @@ def _seen(look: Look, keys: Keys) -> Redis:
         waiting={tier: (now[tier], now[tier] - before.get(tier, now[tier])) for tier in now},
         without_group={stream: there for stream, there in _without_group(look, keys).items() if stream in missing},
         library=look.at("the function library", library_of),
-        rights=look.at("ACL DRYRUN", rights_of, keys),
+        rights=(rights := look.at("ACL DRYRUN", rights_of, keys)),
+        has_other_cells_users=rights is not None and are_of_another_cell(rights, keys),
         refusals=look.at("ACL LOG", refusals) or (),
         clock_s=look.at("TIME", lambda client: _now_ms(client) / 1e3),
         unasked=tuple(dict.fromkeys(look.unasked)),

@@ -11,7 +11,7 @@ import typer
 from cli.diagnosis.looks import diagnosed
 from cli.diagnosis.snapshot import Finding, Severity
 from cli.exits import EXIT_FAILED, one_line_errors
-from cli.options import LOCAL, AdminKey, AsTenant, Url
+from cli.options import LOCAL, AdminKey, AsTenant, Url, with_scheme
 from cli.plurals import counted
 from cli.settings import API_KEY, bus_url, inherited
 from shared.settings import EXIT_CONFIGURATION, PREFIX
@@ -33,9 +33,14 @@ def doctor(
         str | None, typer.Option(help="Look at Redis as well.", show_default="REDIS_URL, else it is not looked at")
     ] = None,
     prometheus: Annotated[
-        str | None, typer.Option(help="URL of a Prometheus: look whether it has what autoscaling asks it for.")
+        str | None,
+        typer.Option(callback=with_scheme, help="URL of a Prometheus: look whether autoscaling gets its series."),
     ] = None,
     cell: Annotated[str, typer.Option(envvar=f"{PREFIX}CELL", help="Hash tag of all keys.")] = "default",
+    namespace: Annotated[
+        str | None,
+        typer.Option(help="The label of that name on the series.", show_default="what the cell's series say"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The findings as one object.")] = False,
 ) -> None:
     """Look a deployment over. Exit code 0: no problem, 1: problems, 2: it could not be looked at."""
@@ -51,6 +56,7 @@ def doctor(
             redis_url=bus_url(environment, redis),
             prometheus=prometheus,
             cell=cell,
+            namespace=namespace,
             environment=environment,
         )
     found = diagnosed(snapshot)

@@ -15,7 +15,7 @@ from cli.bus_examination import examined_redis
 from cli.completion import error_code
 from cli.diagnosis.snapshot import Snapshot
 from cli.metrics_examination import examined_metrics
-from cli.settings import presented
+from cli.settings import presented, unread
 from shared.settings import PREFIX
 from shared.topics import Keys
 
@@ -36,13 +36,15 @@ def examined(
     redis_url: str | None,
     prometheus: str | None,
     cell: str,
+    namespace: str | None,
     environment: Mapping[str, str],
 ) -> Snapshot:
     """Takes about a second. Raises ConfigurationError for what is no cell, no URL of Redis or no key."""
     keys = Keys(cell)
     answered = _ask_gateway(url, api_key, tenant, admin_key)
     redis, redis_error, redis_remedy = (None, None, "") if redis_url is None else examined_redis(redis_url, keys)
-    metrics, metrics_error = (None, "") if prometheus is None else examined_metrics(prometheus, cell)
+    asked = (None, "", "") if prometheus is None else examined_metrics(prometheus, cell, namespace)
+    metrics, metrics_error, metrics_remedy = asked
     endpoints = [environment[name] for name in OTLP if environment.get(name)][:1]
     return Snapshot(
         url=url,
@@ -55,6 +57,8 @@ def examined(
         is_redis_local=redis_url is None or is_local(redis_url),
         metrics=metrics,
         metrics_error=metrics_error,
+        metrics_remedy=metrics_remedy,
+        unknown_variables=unread(environment),
         otlp={endpoint: _reach(endpoint) for endpoint in endpoints},
         load=os.getloadavg()[0],
         cores=os.cpu_count() or 1,

@@ -17,6 +17,7 @@ keys_app = typer.Typer(
     help="Create, list, revoke and rotate API keys.", no_args_is_help=True, add_completion=False
 )
 
+BAD_REQUEST = 400
 KeyId = Annotated[str, typer.Argument(help="The part of the key between the dashes.")]
 
 
@@ -41,7 +42,7 @@ def create(
             _for_file(tenant, scopes, expires, expires_in, note)
             return
         body = {"tenant": tenant, "scopes": scopes, "expires": expires, "expires_in": expires_in, "note": note}
-        made = _ask(url, admin_key, "POST", "/admin/keys", body)
+        made = _make(url, admin_key, body)
     _tell_secret(made, as_json=as_json)
 
 
@@ -87,6 +88,17 @@ def audit(
     lines = [json.dumps(event) for event in found["events"]] if as_json else audit_lines(found["events"])
     for line in lines:
         typer.echo(line)
+
+
+def _make(url: str, admin_key: str | None, body: dict[str, Any]) -> dict[str, Any]:
+    from cli.admin import AdminFailed  # its HTTP client costs every command a tenth of a second
+
+    try:
+        return _ask(url, admin_key, "POST", "/admin/keys", body)
+    except AdminFailed as error:
+        if error.status == BAD_REQUEST and str(error).startswith("tenant:"):
+            raise AdminFailed(f"{error}: name one of them with --tenant", error.status) from None
+        raise
 
 
 def _ask(*what: Any, **params: Any) -> dict[str, Any]:

@@ -9,8 +9,18 @@ import typer
 from cli.settings import API_KEY
 
 LOCAL = "http://127.0.0.1:8000"
+SCHEMES = ("http://", "https://")
 
-Url = Annotated[str, typer.Option(help="Where the gateway is.")]
+
+def with_scheme(url: str | None) -> str | None:
+    """Raises BadParameter for a URL that does not say how to be reached."""
+    if url is not None and not url.startswith(SCHEMES):
+        meant = f"http://{url.rpartition('//')[2]}"
+        raise typer.BadParameter(f"{url!r} begins with neither http:// nor https://; did you mean {meant} ?")
+    return url
+
+
+Url = Annotated[str, typer.Option(callback=with_scheme, help="Where the gateway is.")]
 AdminKey = Annotated[
     str | None,
     typer.Option(envvar="ADASERVE_ADMIN_KEY", help="An API key with the scope admin, or the gateway's own."),

@@ -38,6 +38,17 @@ def rights_of(client: Client, keys: Keys) -> Mapping[str, Sequence[str] | None]:
     return {user: _denied(client, user, words, keys) for user, words in needs().items()}
 
 
+def are_of_another_cell(rights: Mapping[str, Sequence[str] | None], keys: Keys) -> bool:
+    """Whether none of the services' users may do anything with the keys of this cell."""
+    there = {user: frozenset(denied) for user, denied in rights.items() if denied is not None}
+    return bool(there) and all(
+        command.replace(CELL, keys.cell) in denied
+        for user, denied in there.items()
+        for command in needs()[user]
+        if CELL in command
+    )
+
+
 def _denied(client: Client, user: str, needed: Sequence[str], keys: Keys) -> list[str] | None:
     commands = [words.replace(CELL, keys.cell) for words in needed]
     pipeline = client.pipeline(transaction=False)

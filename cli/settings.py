@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shared.bus_url import CA_FILE, PASSWORD_FILE, mounted
 from shared.errors import ConfigurationError
-from shared.settings import PREFIX, ServiceSettings, unknown_variables
+from shared.settings import PREFIX, ServiceSettings, known_variables, unknown_variables
 
 SERVICES = ("gateway", "selector", "drafter", "verifier")
 API_KEY = f"{PREFIX}API_KEY"  # what our own commands present as clients; no service reads it
@@ -68,6 +68,12 @@ def settings_of(service: str) -> type[ServiceSettings]:
     return next(
         found for found in classes if issubclass(found, ServiceSettings) and found.__module__ == module.__name__
     )
+
+
+def unread(environment: Mapping[str, str]) -> list[str]:
+    """A clause for each `ADASERVE_*` variable that neither a service nor a command reads."""
+    known = (known_variables(settings_of(service)) for service in SERVICES)
+    return unknown_variables(environment, frozenset({API_KEY}).union(*known))
 
 
 def divide(environment: Mapping[str, str], known: Mapping[str, frozenset[str]]) -> dict[str, dict[str, str]]:

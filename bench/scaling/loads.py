@@ -1,18 +1,27 @@
-"""The loads: the Azure traces with targets, and a made one for where they are not at hand. Pure."""
+"""The loads: the Azure traces with targets, and a made one for where they are not at hand. Pure.
+
+Thresholds are chosen on the FIRST half of a trace and judged by the SECOND, which nothing was chosen on.
+"""
 
 from __future__ import annotations
 
 import math
 import random
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from bench.trace_files import read_trace
 from bench.traces import Trace, TraceRequest, sorted_trace
 
 CONVERSATION, CODE = "azure_conv.csv.gz", "azure_code.csv.gz"
 NIGHT = 0.15  # of the noon's rate
+DAY_COPIES = 3  # of half an hour: 0.7 to 4.7 requests a second in three hours
+MINUTE_MS = 60e3
+SHIFT_MS = 5e3  # either way, of an arrival under another seed
+Half = Literal["first", "second"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,17 +52,48 @@ def both(folder: Path) -> Trace:
     return sorted_trace("both", [*conversation(folder).requests, *map(COMPLETION.of, code.requests)])
 
 
-def day(folder: Path, hours: float = 3.0) -> Trace:
-    """Twice the conversations, at the rhythm of a day that is pressed into ``hours``: 0.9 to 6 a second."""
-    trace = conversation(folder)
-    seconds = 1e-3 * trace.duration_ms
-    later = [
-        replace(one, arrival_ms=(one.arrival_ms + trace.duration_ms / 2.0) % trace.duration_ms)
-        for one in trace.requests
+def half_of(trace: Trace, half: Half) -> Trace:
+    """What arrives in this half of the trace's time, from 0 on. Raises ValueError where that is nothing."""
+    middle_ms = trace.duration_ms / 2.0
+    if half == "first":
+        return replace(trace, requests=tuple(one for one in trace.requests if one.arrival_ms < middle_ms))
+    later = (one for one in trace.requests if one.arrival_ms >= middle_ms)
+    return replace(trace, requests=tuple(replace(one, arrival_ms=one.arrival_ms - middle_ms) for one in later))
+
+
+def varied(trace: Trace, seed: int) -> Trace:
+    """Such a load as might have been recorded as well; seed 1 leaves it as it is.
+
+    Each arrival is up to SHIFT_MS earlier or later, and has the lengths of one of the minute's requests of its
+    category, drawn with replacement: rhythm and bursts stay, what comes in them does not.
+    """
+    if seed == 1:
+        return trace
+    chance = random.Random(seed)
+    minutes: dict[tuple[int, str], list[TraceRequest]] = defaultdict(list)
+    for request in trace.requests:
+        minutes[_minute(request)].append(request)
+    drawn = [
+        replace(
+            chance.choice(minutes[_minute(request)]),
+            arrival_ms=max(0.0, request.arrival_ms + chance.uniform(-SHIFT_MS, SHIFT_MS)),
+        )
+        for request in trace.requests
     ]
+    return sorted_trace(trace.name, drawn)
+
+
+def _minute(request: TraceRequest) -> tuple[int, str]:
+    return int(request.arrival_ms // MINUTE_MS), request.category
+
+
+def day(trace: Trace, hours: float = 3.0) -> Trace:
+    """DAY_COPIES times the trace, each begun elsewhere, at the rhythm of a day that is pressed into ``hours``."""
+    total_ms = trace.duration_ms
     laid = [
-        replace(request, arrival_ms=3.6e6 * hours * _clock(1e-3 * request.arrival_ms / seconds))
-        for request in (*trace.requests, *later)
+        replace(one, arrival_ms=3.6e6 * hours * _clock((one.arrival_ms / total_ms + copy / DAY_COPIES) % 1.0))
+        for copy in range(DAY_COPIES)
+        for one in trace.requests
     ]
     return sorted_trace("day", laid)
 
@@ -87,11 +127,23 @@ def _clock(share: float) -> float:
     return (low + high) / 2.0
 
 
-LOADS: Mapping[str, Callable[[Path], Trace]] = {"conversation": conversation, "day": day, "both": both}
-SIZES: Mapping[str, tuple[int, ...]] = {  # fixed ones that are of interest, from too few on
-    "conversation": (2, 3, 4, 5),
-    "day": (1, 2, 3, 4),
-    "both": (4, 6, 8, 12),
+def _conversation(folder: Path, half: Half) -> Trace:
+    return half_of(conversation(folder), half)
+
+
+def _day(folder: Path, half: Half) -> Trace:
+    return day(half_of(conversation(folder), half))
+
+
+def _both(folder: Path, half: Half) -> Trace:
+    return half_of(both(folder), half)
+
+
+LOADS: Mapping[str, Callable[[Path, Half], Trace]] = {"conversation": _conversation, "day": _day, "both": _both}
+SIZES: Mapping[str, tuple[int, ...]] = {  # fixed ones that are of interest
+    "conversation": (3, 4, 5),
+    "day": (2, 3, 4),
+    "both": (6, 8, 12),
     "made": (2, 3, 4, 6),
     "own": (1, 2, 3, 4),
 }

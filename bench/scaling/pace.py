@@ -8,7 +8,7 @@ tokens accepted a request, and the drafter's time. docs/autoscaling.md says how 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -42,10 +42,15 @@ class Pace:
 
     rows: npt.NDArray[np.float64]
     columns: npt.NDArray[np.float64]  # [bins, fields of Step]
+    _known: dict[int, Step] = field(default_factory=dict)
 
     def at(self, rows: int) -> Step:
         """Linear between the bins, constant beyond them."""
-        return Step(*(float(np.interp(rows, self.rows, column)) for column in self.columns.T))
+        step = self._known.get(rows)
+        if step is None:
+            step = Step(*(float(np.interp(rows, self.rows, column)) for column in self.columns.T))
+            self._known[rows] = step
+        return step
 
 
 class _Watched(World):

@@ -14,18 +14,19 @@ CPU_TARGET = 70.0  # percent, what most charts begin with
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """As many verifiers at all times, with a drafter each."""
+    """As many verifiers and drafters at all times."""
 
     verifiers: int
+    drafters: int
 
     @property
     def name(self) -> str:
         """As in the table."""
-        return f"fixed, {self.verifiers}"
+        return f"fixed, {self.verifiers} + {self.drafters}"
 
     def begin(self) -> Sizes:
         """Before the first request."""
-        return self.verifiers, self.verifiers
+        return self.verifiers, self.drafters
 
     def sizes(self, standing: Standing) -> Sizes:
         """The same."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +12,11 @@ from bench.scaling.result import Result
 HEAD = (
     "sizing",
     "attained",
+    "points",
     "TTFT p99",
-    "verifiers, mean (most)",
+    "verifiers (most)",
     "each serves",
-    "drafters, mean",
+    "drafters",
     "GPU-hours",
     "against",
 )
@@ -73,20 +74,36 @@ def _attained(result: Result, category: str | None = None) -> float:
     return 100.0 * sum(one.attained for one in judged) / len(judged)
 
 
-def markdown(lines: Sequence[Line], reference: Line) -> Iterator[str]:
-    """A table; the last column is the GPU-hours against those of ``reference``."""
+def markdown(rows: Mapping[str, Sequence[Line]], reference: str) -> Iterator[str]:
+    """A table: means over the seeds, of which each row has the same in the same order, from the least to the most.
+
+    Points and GPU-hours are against the row ``reference``, seed by seed.
+    """
     yield f"| {' | '.join(HEAD)} |"
     yield "|" + "---|" * len(HEAD)
-    for each in lines:
-        name = f"**{each.sizing}**" if each is reference else each.sizing
+    for name, lines in rows.items():
+        pairs = list(zip(lines, rows[reference], strict=True))
         cells = (
-            name,
-            f"{each.attained:.1f} %",
-            f"{each.ttft_p99_s:.1f} s",
-            f"{each.verifiers:.1f} ({each.most_verifiers})",
-            f"{each.in_service:.1f}",
-            f"{each.drafters:.1f}",
-            f"{each.gpu_hours:.1f}",
-            f"{100 * each.gpu_hours / reference.gpu_hours:.0f} %",
+            f"**{name}**" if name == reference else name,
+            _spread([each.attained for each in lines], " %"),
+            ""
+            if name == reference
+            else _spread([one.attained - other.attained for one, other in pairs], sign="+"),
+            _spread([each.ttft_p99_s for each in lines], " s"),
+            f"{_mean(each.verifiers for each in lines):.1f} ({max(each.most_verifiers for each in lines)})",
+            f"{_mean(each.in_service for each in lines):.1f}",
+            f"{_mean(each.drafters for each in lines):.1f}",
+            _spread([each.gpu_hours for each in lines]),
+            f"{100 * _mean(one.gpu_hours / other.gpu_hours for one, other in pairs):.0f} %",
         )
         yield f"| {' | '.join(cells)} |"
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+def _spread(values: Sequence[float], unit: str = "", sign: str = "") -> str:
+    """The mean, and behind it from the least to the most where these are not the same."""
+    mean, least, most = (f"{value:{sign}.1f}" for value in (_mean(values), min(values), max(values)))
+    return f"{mean}{unit}" if least == most else f"{mean}{unit} ({least} to {most})"

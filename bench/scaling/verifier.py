@@ -1,40 +1,86 @@
-"""A verifier of the simulated cell: the simulator's world and the real scheduler, at a pace learned before."""
+"""A verifier of the simulated cell: the simulator's world and the real scheduler."""
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from dataclasses import dataclass
 
+import numpy as np
+
 from bench.scaling.drafters import Drafters
 from bench.scaling.pace import Pace
-from bench.simulator.hardware import Hardware
+from bench.scaling.selecting import Learned, Real, Selecting
+from bench.simulator.acceptance import Text
+from bench.simulator.hardware import Engine, Hardware
 from bench.simulator.request import SimRequest
 from bench.simulator.systems import SystemSpec
 from bench.simulator.world import World
+from services.verifier.scheduler import Scheduler
+from shared.errors import OutOfBlocks
+from shared.inference.blocks import BlockPool
+from shared.inference.plan import Int32Array
 
 WINDOW = 8  # entries of a tier's stream that no verifier has read: as many are read at once (docs/protocol.md)
-READ_AHEAD_MS = 250.0  # the longest wait for trees (ADASERVE_RING_DEADLINE_CAP_MS)
-PLAIN_SHARE = 0.5  # of hops, selection and commit: what plain steps pay
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What all verifiers of a cell are alike in."""
+    """What all verifiers of a cell are alike in; with ``text`` the real selection runs over it."""
 
     hardware: Hardware
     spec: SystemSpec
     pace: Pace
+    seed: int = 1  # of what verifiers draw
+    text: Text | None = None
+
+    def selecting(self, number: int) -> Selecting:
+        """Of one verifier."""
+        if self.text is not None:
+            return Real(number, self.hardware, self.spec, self.text)
+        return Learned(number, self.hardware, self.pace, self.seed)
+
+
+class CountedPool(BlockPool):
+    """As many blocks as a real one, but nobody asks which: the same outcome in half the time."""
+
+    def __init__(self, num_blocks: int, block_size: int) -> None:
+        super().__init__(num_blocks, block_size)
+        self._free = num_blocks
+
+    @property
+    def num_free(self) -> int:
+        return self._free
+
+    def allocate(self, count: int, *, after: int | None = None) -> Int32Array:  # noqa: ARG002
+        if count > self._free:
+            raise OutOfBlocks(f"{count} KV blocks wanted, {self._free} of {self.num_blocks} free")
+        self._free -= count
+        return np.empty(count, np.int32)
+
+    def free(self, blocks: Int32Array) -> None:
+        self._free += len(blocks)
+
+    def slots_of(self, blocks: Int32Array) -> Int32Array:
+        return np.empty(len(blocks) * self.block_size, np.int32)
+
+
+class CountedWorld(World):
+    """The simulator's, over such a pool."""
+
+    def __init__(self, hardware: Hardware, engine: Engine, *, max_running: int, prefill_chunk: int) -> None:
+        super().__init__(hardware, engine, max_running=max_running, prefill_chunk=prefill_chunk)
+        self.pool = CountedPool(self.pool.num_blocks, self.pool.block_size)
+        self.scheduler = Scheduler(self.pool, max_running=max_running, prefill_chunk=prefill_chunk)
 
 
 class SimVerifier:
-    """One replica. It claims what it has room for, and decodes all rows alike: urgency is in the pace's means."""
+    """One replica. It claims what it has room for."""
 
     def __init__(self, number: int, model: Model, ready_ms: float) -> None:
         hardware, spec = model.hardware, model.spec
         self.number = number
         self.ready_ms = ready_ms
-        self.world = World(
+        self.world = CountedWorld(
             hardware,
             spec.engine(hardware),
             max_running=spec.max_running(hardware),
@@ -43,8 +89,7 @@ class SimVerifier:
         self.world.now_ms = ready_ms
         self.leaves_ms: float | None = None
         self.busy_ms = 0.0
-        self._model = model
-        self._chance = random.Random(number)
+        self._selecting = model.selecting(number)
 
     @property
     def is_idle(self) -> bool:
@@ -77,42 +122,8 @@ class SimVerifier:
     def turn(self, drafters: Drafters) -> None:
         """One step: trees, meanwhile prompts, then a pass over roots, nodes and prompts."""
         world, began_ms = self.world, self.world.now_ms
-        decoding = world.scheduler.decoding
-        if decoding:
-            self._decode(decoding, drafters)
+        if world.scheduler.decoding:
+            self._selecting.decode(world, drafters)
         else:
             world.forward({}, world.scheduler.plan_prefill())
         self.busy_ms += world.now_ms - began_ms
-
-    def _decode(self, decoding: list[SimRequest], drafters: Drafters) -> None:
-        world, hop_ms = self.world, self._model.hardware.hop_ms
-        step = self._model.pace.at(len(decoding))
-        trees_ms = drafters.answered_ms(self.number, world.now_ms, step.draft_ms)
-        speculates = bool(drafters.live) and trees_ms - world.now_ms <= READ_AHEAD_MS
-        if speculates:
-            self._feed(trees_ms + hop_ms)
-        else:
-            world.now_ms += PLAIN_SHARE * hop_ms
-        counts = world.make_room(decoding, self._nodes(decoding, step.nodes) if speculates else {})
-        chunks = world.scheduler.plan_prefill(round(step.granted) if speculates else None)
-        accepted = {request: self._drawn(step.accepted) for request in counts} if speculates else {}
-        world.forward(counts, chunks, accepted)
-
-    def _feed(self, until_ms: float) -> None:
-        """Prompts while the trees are grown, as far as they fit."""
-        world = self.world
-        while True:
-            chunks = world.scheduler.plan_prefill()
-            if not chunks or world.now_ms + world.forward_ms({}, chunks) > until_ms:
-                break
-            world.forward({}, chunks)
-        world.now_ms = max(world.now_ms, until_ms)
-
-    def _nodes(self, decoding: list[SimRequest], mean: float) -> dict[SimRequest, int]:
-        total = round(mean * len(decoding))
-        least, more = divmod(total, len(decoding))
-        return {request: least + (index < more) for index, request in enumerate(decoding)}
-
-    def _drawn(self, mean: float) -> int:
-        """A whole number, ``mean`` on average."""
-        return int(mean + self._chance.random())

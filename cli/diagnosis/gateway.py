@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from cli.diagnosis.snapshot import Finding, Severity, Snapshot
 
+NOT_FOUND = 404
+
 
 def gateway(snapshot: Snapshot) -> Iterator[Finding]:
     """Whether it answers, and would serve."""
@@ -16,6 +18,15 @@ def gateway(snapshot: Snapshot) -> Iterator[Finding]:
             f"no gateway at {snapshot.url}: {snapshot.gateway_error}",
             "no client gets an answer here",
             "start it, or name the right --url",
+        )
+        return
+    if snapshot.statuses.get("/v1/models") == NOT_FOUND:
+        yield Finding(
+            Severity.PROBLEM,
+            "gateway",
+            f"what answers at {snapshot.url} is no gateway: it has no /v1/models",
+            "a drafter, a selector or a verifier has probes and metrics there, and nobody else is looked at",
+            "name the URL of a gateway with --url; its port is 8000 unless it was told another",
         )
         return
     live, ready = snapshot.statuses.get("/live"), snapshot.statuses.get("/ready")
@@ -51,7 +62,7 @@ def gateway(snapshot: Snapshot) -> Iterator[Finding]:
 
 def keys(snapshot: Snapshot) -> Iterator[Finding]:
     """Whether the keys that were given are good."""
-    if snapshot.gateway_error:
+    if snapshot.gateway_error or snapshot.statuses.get("/v1/models") == NOT_FOUND:
         return
     refused = {
         401: "asks for a key, or for another one",

@@ -12,7 +12,7 @@ from cli.diagnosis.scaling import scaling
 from cli.diagnosis.server import queues, redis
 from cli.diagnosis.snapshot import Finding, Severity, Snapshot
 from cli.diagnosis.speculation import live, modes
-from cli.diagnosis.surroundings import clocks, machine, traces
+from cli.diagnosis.surroundings import clocks, machine, traces, variables
 
 
 def diagnosed(snapshot: Snapshot) -> list[Finding]:
@@ -24,5 +24,5 @@ def diagnosed(snapshot: Snapshot) -> list[Finding]:
 
 LOOKS: tuple[Callable[[Snapshot], Iterator[Finding]], ...] = (
     gateway, keys, redis, rights, groups, library, members, pair, modes, live, queues, policy, clocks, scaling,
-    traces, machine,
+    traces, variables, machine,
 )  # fmt: skip

@@ -18,13 +18,19 @@ def members(snapshot: Snapshot) -> Iterator[Finding]:
         "drafter": (Severity.WARNING, "requests are decoded without speculation, so tight targets are missed"),
         "selector": (Severity.WARNING, "no trees are selected, so requests are decoded without speculation"),
     }
+    nobody = not any(about is not None for kind in snapshot.redis.members.values() for about in kind.values())
+    remedy = "start one; its log says why it ended" + (
+        f"; if services do run, they are of another cell than {snapshot.cell}: --cell (ADASERVE_CELL)"
+        if nobody
+        else ""
+    )
     for kind, (severity, why) in losses.items():
         if f"{kind}s" in snapshot.redis.unasked:
             continue
         known = snapshot.redis.members.get(kind, {})
         live = [name for name, about in known.items() if about is not None]
         if not live:
-            yield Finding(severity, f"{kind}s", f"no {kind} lives", why, "start one; its log says why it ended")
+            yield Finding(severity, f"{kind}s", f"no {kind} lives", why, remedy)
         else:
             yield Finding(Severity.FINE, f"{kind}s", f"{', '.join(sorted(live))}")
         late = sorted(set(known) - set(live))

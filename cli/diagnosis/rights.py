@@ -22,6 +22,9 @@ def rights(snapshot: Snapshot) -> Iterator[Finding]:
     """Users of services, what they may not, and what Redis has refused them."""
     if snapshot.redis is None:
         return
+    if snapshot.redis.has_other_cells_users:
+        yield _of_another_cell(snapshot.cell)
+        return
     told = snapshot.redis.rights or {}
     absent = [user for user, denied in told.items() if denied is None]
     if told and len(absent) == len(told):
@@ -40,6 +43,17 @@ def rights(snapshot: Snapshot) -> Iterator[Finding]:
     if told and not absent and not any(told.values()):
         yield Finding(Severity.FINE, "rights", f"{', '.join(told)} may what they must")
     yield from _refused(snapshot.redis)
+
+
+def _of_another_cell(cell: str) -> Finding:
+    return Finding(
+        Severity.PROBLEM,
+        "rights",
+        f"none of the services' users may touch the keys of the cell {cell}: Redis has the users of another cell",
+        "nothing of this cell can be served from there, or looked at",
+        "--cell (ADASERVE_CELL) with the name that services have; or, if it is right, load the ACL file of "
+        f"`python -m deploy.acl --cell {cell}`",
+    )
 
 
 def _one_for_all(snapshot: Snapshot) -> Iterator[Finding]:

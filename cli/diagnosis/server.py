@@ -33,7 +33,9 @@ def redis(snapshot: Snapshot) -> Iterator[Finding]:
             "redis",
             f"not looked at, for this user may not ask: {', '.join(server.unasked)}",
             "what is wrong there is not found",
-            "ADASERVE_REDIS_USERNAME and ADASERVE_REDIS_PASSWORD_FILE: look as the user operator",
+            "see the finding about rights"
+            if server.has_other_cells_users
+            else "ADASERVE_REDIS_USERNAME and ADASERVE_REDIS_PASSWORD_FILE: look as the user operator",
         )
     if not server.info:
         return

@@ -61,6 +61,7 @@ class Redis:
     """Version of the function library, 0 for none; None: not known."""
     rights: Mapping[str, Sequence[str] | None] | None = None
     """User of a service -> what it may not though it must, None where there is no such user; None: not known."""
+    has_other_cells_users: bool = False  # services' users may do nothing with the keys of this cell
     refusals: Sequence[Refusal] = ()
     clock_s: float | None = None
     unasked: Sequence[str] = ()
@@ -69,14 +70,24 @@ class Redis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
-    """What Prometheus has. ``needed``: service -> metrics that its triggers name.
+    """What Prometheus has. ``needed``: service -> selectors of its triggers, without the release's `labels`.
 
-    ``series``: how many a metric has now with the cell's name for a label, and how many in all.
+    ``series``: how many a selector finds with them. `targets` are the labels of all services that are scraped,
+    ``namespaces`` those of the cell. Without a ``namespace`` triggers ask for one that is not known.
     """
 
     needed: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    series: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    namespace: str | None = None
+    namespaces: Sequence[str] = ()
+    targets: Sequence[Mapping[str, str]] = ()
+    series: Mapping[str, int] = field(default_factory=dict)
     refused: float = 0.0  # calls that Redis refused a service for want of a right, lately
+
+    def has_own(self, service: str) -> bool:
+        """Whether one of its targets is the release's."""
+        own = {**self.labels, "service": service}.items()
+        return any(own <= labels.items() for labels in self.targets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +112,9 @@ class Snapshot:
     redis: Redis | None = None
     is_redis_local: bool = True  # reached without a network
     metrics_error: str = ""
+    metrics_remedy: str = ""
     metrics: Metrics | None = None  # None where no Prometheus was named, or it did not answer
+    unknown_variables: Sequence[str] = ()  # of this environment: what none of us reads, a clause for each
     otlp: Mapping[str, str] = field(default_factory=dict)  # endpoint -> why it cannot be reached, "" where it can
     load: float = 0.0
     cores: int = 1

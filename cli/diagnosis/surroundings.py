@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from cli.diagnosis.snapshot import Finding, Severity, Snapshot
 from cli.plurals import counted
 
+REDIS_VARIABLES = "ADASERVE_REDIS_"
 SKEW_S = 2.0
 BUSY = 1.5  # load over cores
 
@@ -53,6 +54,19 @@ def traces(snapshot: Snapshot) -> Iterator[Finding]:
             )
         else:
             yield Finding(Severity.FINE, "traces", f"the OTLP endpoint {endpoint} can be reached")
+
+
+def variables(snapshot: Snapshot) -> Iterator[Finding]:
+    """Whether something is set here that nobody reads. Of what this command would read itself, it is certain."""
+    for clause in snapshot.unknown_variables:
+        is_read_here = clause.upper().startswith(REDIS_VARIABLES)
+        yield Finding(
+            Severity.PROBLEM if is_read_here else Severity.WARNING,
+            "environment",
+            clause,
+            "it has no effect here, and a service that is given it does not start",
+            "correct its name, or unset it",
+        )
 
 
 def machine(snapshot: Snapshot) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 Versions are those of constraints.txt, which the tests run with; the resolver is `uv`, which need not be installed
 for anything else. PyTorch for CPUs comes from an index of its own, so the locks of ENGINE=cpu leave it out, with
-NVIDIA's libraries, and name what it needs besides.
+NVIDIA's libraries, and name what it needs besides; torch-cpu.txt, by hand, is its lock.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+
+from packaging.markers import Marker
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(__file__).parent / "requirements"
@@ -22,6 +25,14 @@ BUILD = "setuptools\n"
 TORCH_ITSELF = "torch"
 TORCH_NEEDS = "filelock\nfsspec\njinja2\nnetworkx\nsetuptools\nsympy\ntyping-extensions\n"
 HEADER = "# Written by `python -m deploy.docker.lock`: versions of constraints.txt, each file by its SHA-256.\n"
+MACHINES = [
+    {"sys_platform": platform, "platform_machine": machine, "python_full_version": version}
+    for platform, machine, version in product(
+        ("linux", "darwin", "win32", "emscripten"),
+        ("x86_64", "aarch64", "arm64", "ARM64", "AMD64", "amd64"),
+        ("3.11.0", "3.11.9", "3.12.0", "3.13.0", "3.14.0", "3.15.0"),
+    )
+]
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,16 @@ def resolved(lock: Lock, uv: str) -> str:
     return HEADER + done.stdout
 
 
+def same(text: str, other: str) -> bool:
+    """Whether two locks ask for the same on every machine: uv has several spellings for one condition."""
+    return [_asked(line) for line in text.splitlines()] == [_asked(line) for line in other.splitlines()]
+
+
+def _asked(line: str) -> tuple[str, tuple[bool, ...]]:
+    asked, _, condition = line.removesuffix(" \\").partition(" ; ")
+    return asked, tuple(Marker(condition).evaluate(machine) for machine in MACHINES) if condition else ()
+
+
 def main() -> None:
     """All of them, or those that are named."""
     parser = argparse.ArgumentParser(
@@ -72,8 +93,13 @@ def main() -> None:
         if given.names and lock.name not in given.names:
             continue
         text = resolved(lock, given.uv)
-        (FOLDER / f"{lock.name}.txt").write_text(text, encoding="utf-8")
-        sys.stdout.write(f"{lock.name}: {text.count('==')} packages\n")
+        path = FOLDER / f"{lock.name}.txt"
+        is_new = not path.exists() or not same(text, path.read_text(encoding="utf-8"))
+        if is_new:
+            path.write_text(text, encoding="utf-8")
+        sys.stdout.write(
+            f"{lock.name}: {text.count('--hash')} files' hashes, {'written' if is_new else 'as it was'}\n"
+        )
 
 
 if __name__ == "__main__":

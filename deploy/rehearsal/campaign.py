@@ -1,71 +1,44 @@
-"""The rehearsal: install, load, roll out every Deployment, scale verifiers and drafters, uninstall."""
+"""The rehearsal: install, load, roll out each Deployment, upgrade all at once, scale, uninstall."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.rehearsal.clients import Clients, Question, Seen
-from deploy.rehearsal.edges import Edge
+from deploy.rehearsal.clients import Clients, Question
 from deploy.rehearsal.environment import contents
 from deploy.rehearsal.http_client import Connection
-from deploy.rehearsal.manifests import RehearsalError, Render
+from deploy.rehearsal.manifests import RehearsalError, Render, component
+from deploy.rehearsal.pod import Pod
 from deploy.rehearsal.release import Release
+from deploy.rehearsal.result import Result, Step
+from shared.settings import EXIT_BUS_UNAVAILABLE
 
-ROLLED_OUT = ("verifier", "drafter", "selector", "gateway")
-SCALED = ("verifier", "drafter")
-SIZES = (1, 3, 1)
+GATEWAY, REDIS = "gateway", "redis"
+UPGRADE = "helm upgrade"
+NO_REDIS = f"ended by itself with {EXIT_BUS_UNAVAILABLE}:"  # as also at the install, where Redis starts last
 KEYS_S = 2.0  # until every gateway knows a new key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """``hold_s``: how long load goes on undisturbed at first, and at each size. ``late_s``: news of endpoints."""
+    """``hold_s``: how long load goes on undisturbed at first, and at each size. ``late_s``: news of endpoints.
 
-    num_clients: int = 6
-    hold_s: float = 8.0
-    late_s: float = 1.0
-
-
-@dataclass
-class Step:
-    """One thing that was done, and what clients and pods made of it."""
-
-    name: str
-    seen: Seen
-    took_s: float = 0.0
-    exits: dict[str, int] = field(default_factory=dict)  # of containers that ended meanwhile, by pod/container
-
-
-@dataclass
-class Result:
-    """``notes`` are of the node: what it had to restart, kill or give up. ``early`` are those of the install.
-
-    A cluster starts everything at once, so a service may end and be started again until Redis is there.
+    Components that are rolled out one after the other, and scaled through the ``sizes``.
     """
 
-    steps: list[Step] = field(default_factory=list)
-    early: list[str] = field(default_factory=list)
-    install_s: float = 0.0
-    notes: list[str] = field(default_factory=list)
-    edges: set[Edge] = field(default_factory=set)
-    num_costs: int = 0  # deletion costs that pods have told
-    forbidden: set[Edge] = field(default_factory=set)  # of those, by the NetworkPolicies
-    last_exits: dict[str, int] = field(default_factory=dict)  # of the uninstall
-
-    @property
-    def faults(self) -> list[str]:
-        """Why the rehearsal has failed; nothing where it has not."""
-        bad = [f"{step.name}: {line}" for step in self.steps for line in step.seen.damage]
-        exits = {name: code for step in self.steps for name, code in step.exits.items()} | self.last_exits
-        bad += [f"{name} ended with {code}" for name, code in exits.items() if code]
-        bad += [f"no NetworkPolicy allows {edge}" for edge in self.forbidden]
-        return bad + self.notes
+    num_clients: int = 6
+    rolled_out: Sequence[str] = ("verifier", "drafter", "selector", GATEWAY)
+    upgrades: bool = True
+    scaled: Sequence[str] = ("verifier", "drafter")
+    sizes: Sequence[int] = (1, 3, 1)
+    hold_s: float = 8.0
+    late_s: float = 1.0
 
 
 class Rehearsal:
@@ -80,16 +53,30 @@ class Rehearsal:
         self._clients.start(itertools.cycle(asked))
         async with self._step("load alone"):
             await asyncio.sleep(self._plan.hold_s)
-        for kind in ROLLED_OUT:
+        for kind in self._plan.rolled_out:
             async with self._step(f"rollout of {kind}"):
                 workload = self._release.workload(kind)
                 workload.restart()
                 await workload.settle()
-        for kind in SCALED:
-            for size in SIZES:
+        if self._plan.upgrades:
+            await self._upgrade()
+        for kind in self._plan.scaled:
+            for size in self._plan.sizes:
                 await self._scale(kind, size)
         async with self._step("last streams"):
             await self._clients.stop()
+
+    async def _upgrade(self) -> None:
+        """What `helm upgrade` does where every pod template has changed: no workload waits for another."""
+        everything = self._release.workloads
+        redis = [one for one in everything if component(one.document) == REDIS]
+        among = ", Redis StatefulSet among it" if redis else ""
+        async with self._step(f"{UPGRADE}: everything at once{among}", is_without_redis=bool(redis)):
+            for workload in everything:
+                workload.restart()
+            await asyncio.gather(*(workload.settle() for workload in everything))
+        async with self._step(f"{UPGRADE}, held"):  # streams that have seen it end here
+            await asyncio.sleep(self._plan.hold_s)
 
     async def _scale(self, kind: str, size: int) -> None:
         workload = self._release.workload(kind)
@@ -101,29 +88,28 @@ class Rehearsal:
             await asyncio.sleep(self._plan.hold_s)
 
     @asynccontextmanager
-    async def _step(self, name: str) -> AsyncIterator[None]:
-        before = self._exits()
+    async def _step(self, name: str, *, is_without_redis: bool = False) -> AsyncIterator[None]:
+        """Each client may meet a gateway that leaves once, on a connection that it has kept."""
+        before, notes = self._release.retired, self._release.notes
+        num_notes = len(notes)
         step = Step(name, self._clients.begin_step())
         began = time.monotonic()
         try:
             yield
         finally:
             step.took_s = time.monotonic() - began
-            step.exits = {key: code for key, code in self._exits().items() if key not in before}
+            ended = [pod for pod in self._release.retired if pod not in before]
+            step.exits = exits(ended)
+            num_left = sum(pod in ended for pod in self._release.workload(GATEWAY).retired)
+            step.may_refuse = None if is_without_redis else num_left * self._plan.num_clients
+            if is_without_redis:
+                step.restarts = [note for note in notes[num_notes:] if NO_REDIS in note]
             self.result.steps.append(step)
 
-    def _exits(self) -> dict[str, int]:
-        return exits(self._release)
 
-
-def exits(release: Release) -> dict[str, int]:
-    """Of containers of deleted pods, by pod/container."""
-    return {
-        f"{pod.name}/{name}": code
-        for workload in release.workloads
-        for pod in workload.retired
-        for name, code in pod.exits.items()
-    }
+def exits(pods: Iterable[Pod]) -> dict[str, int]:
+    """Of their containers, by pod/container."""
+    return {f"{pod.name}/{name}": code for pod in pods for name, code in pod.exits.items()}
 
 
 async def rehearse(render: Render, folder: Path, plan: Plan, asked: Sequence[Question]) -> Result:
@@ -134,7 +120,7 @@ async def rehearse(render: Render, folder: Path, plan: Plan, asked: Sequence[Que
         await release.install()
         install_s, early = time.monotonic() - began, list(release.notes)
         await asyncio.sleep(2 * plan.late_s)
-        gateway = release.service("gateway")
+        gateway = release.service(GATEWAY)
         address = gateway.ip, gateway.port
         operator = bearer(admin_key(render))
         clients = Clients(address, bearer(await new_key(address, operator)), operator, plan.num_clients)
@@ -144,10 +130,10 @@ async def rehearse(render: Render, folder: Path, plan: Plan, asked: Sequence[Que
             await rehearsal.run(asked)
         except RehearsalError as error:  # what was seen until then is worth a report
             release.notes.append(str(error))
-        before = exits(release)
+        before = release.retired
     finally:
         await release.uninstall()
-    result.last_exits = {key: code for key, code in exits(release).items() if key not in before}
+    result.last_exits = exits(pod for pod in release.retired if pod not in before)
     result.install_s, result.early, result.notes = install_s, early, release.notes[len(early) :]
     result.num_costs = release.api.num_changes
     result.edges, result.forbidden = release.edges.seen, release.edges.forbidden

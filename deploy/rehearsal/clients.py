@@ -14,6 +14,8 @@ from deploy.rehearsal.http_client import Connection
 
 AGAIN_S = 0.2
 PATH = "/v1/completions"
+BUSY = (429, 503)  # ordinary clients ask again
+NO_ANSWER = "no answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,16 @@ class Seen:
     num_tokens: int = 0
     num_moved: int = 0  # streams that more than one verifier has served
     num_alive: int = 0  # streams that were open when the step began
+
+    @property
+    def num_refused(self) -> int:
+        """Requests that were asked again after a 429 or 503."""
+        return sum(count for name, count in self.outcomes.items() if name.startswith(tuple(map(str, BUSY))))
+
+    @property
+    def num_unanswered(self) -> int:
+        """Requests whose connection was refused or ended before a status line."""
+        return sum(count for name, count in self.outcomes.items() if name.startswith(NO_ANSWER))
 
     @staticmethod
     def quantile(figures: Sequence[float], part: float) -> float:
@@ -78,12 +90,15 @@ class Clients:
         connection.close()
 
     async def _try(self, connection: Connection, question: Question) -> bool:
-        """One request; False where it was refused before it had begun, which ordinary clients repeat."""
+        """One request; False where it was refused before it had begun, or nobody answered.
+
+        Ordinary clients repeat the former. The latter is a fault, and repeated to see how long it lasts.
+        """
         stream = Stream(question)
         try:
             await connection.ask("POST", PATH, stream.body)
         except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
-            self.seen.outcomes[f"no answer: {type(error).__name__}"] += 1
+            self.seen.outcomes[f"{NO_ANSWER}: {type(error).__name__}"] += 1
             connection.close()
             return False
         if connection.status != 200:
@@ -105,7 +120,7 @@ class Clients:
         if not connection.is_kept:
             connection.close()
         self.seen.outcomes[f"{connection.status} {code}"] += 1
-        if connection.status in (429, 503):
+        if connection.status in BUSY:
             return False
         self.seen.damage.append(f"refused with {connection.status} {code}: {body}")
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import uuid
 from pathlib import Path
 
@@ -44,6 +45,11 @@ class Release:
 
     def _pods(self) -> list[Pod]:
         return [pod for workload in self.workloads for pod in workload.pods]
+
+    @property
+    def retired(self) -> list[Pod]:
+        """Every pod that has ended."""
+        return [pod for workload in self.workloads for pod in workload.retired]
 
     def workload(self, name: str) -> Workload:
         """By its component: gateway, drafter, selector, verifier. Raises ValueError where there is none."""
@@ -95,13 +101,19 @@ class Release:
             service_account=spec.get("serviceAccountName", "default"),
             node_ip=NODE_IP,
         )
-        folder = self._folder / "pods" / name
+        folder = self._new_folder(name)
         (folder / "roots").mkdir(parents=True)
         volumes = Volumes(folder / "volumes", self._folder / "claims", self.render, identity, spec)
         for volume in spec.get("volumes", ()):
             volumes.make(volume)
         setups = Setups(spec, identity, self.render, folder, self._given(spec, identity), volumes)
         return Pod(identity, spec, self._network, setups, self.notes.append, volumes.remove)
+
+    def _new_folder(self, pod: str) -> Path:
+        """A StatefulSet's pod comes back by its name, and its predecessor's folder stays to be looked into."""
+        first = self._folder / "pods" / pod
+        later = (first.with_name(f"{pod}.{number}") for number in itertools.count(1))
+        return next(folder for folder in itertools.chain([first], later) if not folder.exists())
 
     def _given(self, spec: Document, identity: Identity) -> Given:
         """What the kubelet adds to each container."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from deploy.rehearsal.campaign import Result, Step
-from deploy.rehearsal.clients import Seen
+from deploy.rehearsal.campaign import UPGRADE
+from deploy.rehearsal.clients import BUSY, Seen
+from deploy.rehearsal.result import Result, Step
 
 _HEAD = ("step", "s", "alive", "whole", "moved", "tokens", "stall p50", "p99", "max", "asked again", "exits")
 
@@ -18,10 +20,10 @@ def substitutions(rows: Sequence[tuple[str, str, str]]) -> str:
 
 def steps(result: Result) -> str:
     """A line for each step; stalls are each stream's longest silence after its first token, in s."""
-    early = "".join(f"\n  {note}" for note in result.early)
-    return f"installed in {result.install_s:.1f} s{early}\n\n" + _aligned(
-        [_HEAD, *(_row(step) for step in result.steps)]
-    )
+    restarts = [(step.name, step.restarts) for step in result.steps if step.restarts]
+    told = [(f"installed in {result.install_s:.1f} s", result.early), *restarts]
+    above = "\n".join(line for name, notes in told for line in (name, *(f"  {note}" for note in notes)))
+    return f"{above}\n\n" + _aligned([_HEAD, *(_row(step) for step in result.steps)])
 
 
 def _row(step: Step) -> tuple[str, ...]:
@@ -52,9 +54,12 @@ def figures(result: Result) -> dict[str, Any]:
                 "tokens": step.seen.num_tokens,
                 "outcomes": dict(step.seen.outcomes),
                 "damage": step.seen.damage,
+                "unanswered": step.seen.num_unanswered,
+                "refused": step.seen.num_refused,
                 "stalls_s": [round(stall, 3) for stall in step.seen.stalls],
                 "first_tokens_s": [round(first, 3) for first in step.seen.first_tokens],
                 "exits": step.exits,
+                "restarts": step.restarts,
             }
             for step in result.steps
         ],
@@ -68,11 +73,14 @@ def summary(result: Result) -> str:
     stalls = [stall for one in seen for stall in one.stalls]
     damaged = sum(len(one.damage) for one in seen)
     exits = [code for step in result.steps for code in step.exits.values()] + list(result.last_exits.values())
+    refused = Counter(name for one in seen for name in one.outcomes.elements() if name.startswith(_REFUSED))
     lines = [
         f"{whole} streams whole, {sum(one.num_moved for one in seen)} of them moved between verifiers; "
         f"truncated, wrong or failed: {damaged} (goal 0)",
-        "longest silence of a stream: "
-        + ", ".join(f"{name} {Seen.quantile(stalls, part):.2f} s" for name, part in _QUANTILES),
+        f"connections refused or reset before an answer: {sum(one.num_unanswered for one in seen)} (goal 0); "
+        f"asked again: {_counted(refused)} (at most one a client and gateway that leaves; any without Redis)",
+        f"longest silence of a stream: {_quantiles(stalls)}",
+        *_upgrade(result),
         f"{len(exits)} containers ended, {sum(map(bool, exits))} of them with another code than 0",
         f"seen between pods: {', '.join(sorted(f'{e.source} to {e.destination}:{e.port}' for e in result.edges))}",
         f"pod-deletion-cost told {result.num_costs} times",
@@ -82,6 +90,26 @@ def summary(result: Result) -> str:
 
 
 _QUANTILES = (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
+_REFUSED = tuple(map(str, BUSY))
+
+
+def _upgrade(result: Result) -> Iterator[str]:
+    """What clients saw of the upgrade of everything at once."""
+    seen = [step.seen for step in result.steps if step.name.startswith(UPGRADE)]
+    if seen:
+        yield (
+            f"of these, {UPGRADE}: {sum(one.outcomes['whole'] for one in seen)} streams whole; "
+            f"truncated, wrong or failed: {sum(len(one.damage) for one in seen)} (goal 0); "
+            f"longest silence: {_quantiles([stall for one in seen for stall in one.stalls])}"
+        )
+
+
+def _quantiles(figures: Sequence[float]) -> str:
+    return ", ".join(f"{name} {Seen.quantile(figures, part):.2f} s" for name, part in _QUANTILES)
+
+
+def _counted(outcomes: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(outcomes.items())) or "0"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -33,6 +33,7 @@ REDIS_PORT = "6379"
 PLACE = f"127.0.0.1:{REDIS_PORT}/0"
 PORTS = {"gateway": 8000, "drafter": 9101, "selector": 9102, "verifier": 9103}
 ORDER = ("gateway", "verifier", "drafter", "selector")
+INSTALLERS = "pip pip3 apt apt-get dpkg perl gcc cc ld make"
 DRAIN_S = 45.0
 
 
@@ -62,6 +63,7 @@ def seen(pod: Pod, registry: str) -> list[str]:
     for service in ORDER:
         _await(pod, service)
     faults = [fault for service in ("redis", *ORDER) for fault in _restricted(pod, service)]
+    faults += [fault for service in ORDER for fault in _bare(pod, service)]
     faults += _complete(pod, secrets) + _refusals(pod, secrets, authority) + _guarded(pod, secrets, authority)
     for service in ORDER:
         code = pod.end(service, DRAIN_S)
@@ -140,6 +142,16 @@ def _restricted(pod: Pod, service: str) -> list[str]:
         f"{'read-only' if read_only else 'WRITABLE'}, {refused} of 4 writes refused")  # fmt: skip
     good = about["Uid"].split() == ["10001"] * 4 and int(about["CapEff"], 16) == 0 and about["NoNewPrivs"] == "1"
     return [] if good and read_only and refused == 4 else [f"{service} has too many rights: {flags}, {tried}"]
+
+
+def _bare(pod: Pod, service: str) -> list[str]:
+    """Whether a program or a module is left that could install or build something."""
+    code = "import importlib.util as u; print(*(name for name in ('pip', 'ensurepip') if u.find_spec(name)))"
+    looked = f"for one in {INSTALLERS}; do command -v $one; done"  # a bare shell takes one name at a time
+    tried = pod.inside(service, "sh", "-c", f'{looked}; python -c "{code}"')
+    found = tried.stdout.split()
+    say(f"{service}: of what installs or builds it has {', '.join(found) or 'nothing'}")
+    return [f"{service} has {found}, {tried.stderr}"] if found or tried.stderr else []
 
 
 def _complete(pod: Pod, secrets: Path) -> list[str]:

@@ -16,9 +16,9 @@ WHY = node.obstacle()
 pytestmark = pytest.mark.skipif(WHY is not None, reason=f"no node here: {WHY}")
 
 
-def on_a_node(case: str, folder: Path) -> Any:
+def on_a_node(case: str, folder: Path, timeout_s: float = 90.0) -> Any:
     command = node.command([sys.executable, "-m", "tests.rehearsal.inside", case, str(folder)])
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -90,6 +90,11 @@ ILLS: dict[str, tuple[Snapshot, Severity, str]] = {
     "no gateway": (replace(WELL, gateway_error="refused"), Severity.PROBLEM, "no gateway at http://x: refused"),
     "not alive": (statuses(live=503), Severity.PROBLEM, "/live answers 503"),
     "not ready": (statuses(ready=503), Severity.PROBLEM, "/ready answers 503"),
+    "a worker": (
+        replace(WELL, statuses={"/live": 200, "/ready": 200, "/v1/models": 404}, answers={}),
+        Severity.PROBLEM,
+        "what answers at http://x is no gateway",
+    ),
     "bad key": (
         replace(WELL, statuses={**WELL.statuses, "/v1/models": 401}),
         Severity.PROBLEM,
@@ -224,6 +229,17 @@ def test_the_gateway_of_another_cell_is_named() -> None:
     assert found.what == "the gateway serves the cell blue, not green"
 
 
+def test_where_nobody_lives_the_cell_may_be_another() -> None:
+    nobody = replace(server(members={}), cell="blue")
+    remedies = {one.remedy for one in ills(nobody)}
+    assert remedies == {
+        "start one; its log says why it ended; if services do run, they are of another cell than blue: "
+        "--cell (ADASERVE_CELL)"
+    }
+    (alone,) = ills(members("selector", {}))
+    assert "--cell" not in alone.remedy
+
+
 def test_the_worst_comes_first() -> None:
     found = diagnosed(replace(ILLS["full"][0], load=99.0))
     assert [one.severity for one in found][:3] == [Severity.PROBLEM, Severity.WARNING, Severity.FINE]
@@ -233,8 +249,9 @@ def test_every_reason_of_a_mode_has_a_remedy() -> None:
     assert {NO_DRAFTER, RING, *Reason} == set(MODE_REMEDIES)
 
 
-def doctor(*arguments: str) -> Any:
-    return CliRunner().invoke(app, ["doctor", *arguments], env={"REDIS_URL": "", "ADASERVE_REDIS_URL": ""})
+def doctor(*arguments: str, **environment: str) -> Any:
+    env = {"REDIS_URL": "", "ADASERVE_REDIS_URL": "", **environment}
+    return CliRunner().invoke(app, ["doctor", *arguments], env=env)
 
 
 def test_a_real_redis_and_a_gateway_are_looked_at(
@@ -277,6 +294,26 @@ def test_what_is_not_there_is_said_in_words_without_a_password() -> None:
     assert "what to do: start it, or name the right REDIS_URL" in done.output
     assert "secret" not in done.output
     assert "2 problems" in done.output
+
+
+@pytest.mark.parametrize("option", ["--url", "--prometheus"])
+@pytest.mark.parametrize("url", ["localhost:8000", "//localhost:8000", "grpc://localhost:8000"])
+def test_a_url_without_a_scheme_is_told_with_the_one_that_is_meant(option: str, url: str) -> None:
+    done = doctor(option, url)
+    assert done.exit_code == 2
+    words = " ".join(done.output.replace("│", "").split())
+    assert f"{option}" in words
+    assert f"{url!r} begins with neither http:// nor https://" in words
+    assert "did you mean http://localhost:8000" in words
+
+
+def test_a_misspelt_variable_is_noticed_as_services_notice_it() -> None:
+    done = doctor("--url", "http://127.0.0.1:9", "--json", ADASERVE_REDIS_PASSWORDFILE="/x", ADASERVE_TREADS="2")
+    found = {one["what"]: one for one in json.loads(done.output)["findings"] if one["subject"] == "environment"}
+    wrong = "ADASERVE_REDIS_PASSWORDFILE is not a setting (did you mean ADASERVE_REDIS_PASSWORD_FILE?)"
+    assert found[wrong]["severity"] == "problem"  # it is not used here either
+    assert found["ADASERVE_TREADS is not a setting (did you mean ADASERVE_THREADS?)"]["severity"] == "warning"
+    assert all(one["remedy"] for one in found.values())
 
 
 def test_what_is_no_cell_cannot_be_looked_at() -> None:

@@ -146,6 +146,14 @@ def test_a_user_that_is_not_there_is_named(look: Any, admin: Redis) -> None:
     assert about(look(), "rights") == ["Redis has no user selector"]
 
 
+def test_another_cell_than_that_of_the_users_is_one_finding(look: Any) -> None:
+    found = look("operator", None, "--cell", "blue")
+    (told,) = [one for one in found if one["subject"] == "rights"]
+    assert "may touch the keys of the cell blue" in told["what"]
+    assert "--cell (ADASERVE_CELL)" in told["remedy"]
+    assert about(found, "redis", "unknown")  # queues and members: their finding refers to that one
+
+
 def test_a_service_with_a_wrong_password_is_found(look: Any, server: EmbeddedRedis) -> None:
     with pytest.raises(Exception, match="invalid username-password"):
         connect(as_user(server, "verifier", "of yesterday")).ping()

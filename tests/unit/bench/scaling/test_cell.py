@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
-from bench.scaling.__main__ import run
 from bench.scaling.cell import Delays, Standing
 from bench.scaling.drafters import Drafters
 from bench.scaling.loads import made
 from bench.scaling.pace import Pace
 from bench.scaling.result import Result
+from bench.scaling.runs import run
 from bench.scaling.sizing import Fixed, Sizes
 from bench.scaling.verifier import Model
 from bench.simulator.machines import hardware_named
 from bench.simulator.systems import system_named
+from bench.simulator.world import World
 from bench.traces import Trace
 
 PACE = Pace(np.array([1.0, 32.0]), np.array([[8.0, 3.0, 20.0, 600.0], [6.0, 2.5, 30.0, 900.0]]))
@@ -43,7 +44,7 @@ class Planned:
 
 
 def test_every_request_ends_with_all_its_tokens_and_time_never_runs_backwards() -> None:
-    for outcome, request in zip(run(LOAD, MODEL, Fixed(2), DELAYS).outcomes, LOAD.requests, strict=True):
+    for outcome, request in zip(run(LOAD, MODEL, Fixed(2, 2), DELAYS).outcomes, LOAD.requests, strict=True):
         assert outcome.first_ms is not None
         assert outcome.last_ms is not None
         assert request.arrival_ms < outcome.first_ms <= outcome.last_ms
@@ -51,7 +52,19 @@ def test_every_request_ends_with_all_its_tokens_and_time_never_runs_backwards() 
 
 
 def test_the_same_seed_gives_the_same_run() -> None:
-    assert run(LOAD, MODEL, Fixed(2), DELAYS) == run(LOAD, MODEL, Fixed(2), DELAYS)
+    assert run(LOAD, MODEL, Fixed(2, 2), DELAYS) == run(LOAD, MODEL, Fixed(2, 2), DELAYS)
+
+
+def test_blocks_that_are_only_counted_are_as_many_as_real_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Model(replace(MODEL.hardware, kv_tokens=12_000), MODEL.spec, PACE)  # so that some are preempted
+    counted = run(LOAD, small, Fixed(2, 2), DELAYS)
+    monkeypatch.setattr("bench.scaling.verifier.CountedWorld", World)
+    assert run(LOAD, small, Fixed(2, 2), DELAYS) == counted
+    assert counted != run(LOAD, MODEL, Fixed(2, 2), DELAYS)
+
+
+def test_another_seed_draws_otherwise() -> None:
+    assert run(LOAD, replace(MODEL, seed=2), Fixed(2, 2), DELAYS) != run(LOAD, MODEL, Fixed(2, 2), DELAYS)
 
 
 def attained(result: Result) -> float:
@@ -59,7 +72,7 @@ def attained(result: Result) -> float:
 
 
 def test_more_verifiers_attain_more_and_cost_more() -> None:
-    few, many = (run(LOAD, MODEL, Fixed(size), DELAYS) for size in (1, 3))
+    few, many = (run(LOAD, MODEL, Fixed(size, size), DELAYS) for size in (1, 3))
     assert attained(few) < attained(many)
     assert few.verifier_hours < many.verifier_hours
     assert few.verifier_hours == pytest.approx(few.hours, rel=0.01)
@@ -104,6 +117,12 @@ def test_verifiers_wait_for_a_drafter_that_is_at_another_ones_trees() -> None:
     drafters.resize(0)
     assert drafters.busy_ms == 120.0
     assert drafters.answered_ms(0, 70.0, 30.0) == 70.0
+
+
+def test_a_drafter_that_all_share_makes_them_wait() -> None:
+    shared, own = (run(LOAD, MODEL, Fixed(3, number), DELAYS) for number in (1, 3))
+    assert mean_tpot_ms(own) < mean_tpot_ms(shared)
+    assert shared.drafter_hours < 0.4 * own.drafter_hours
 
 
 def test_a_made_load_has_its_rate_at_noon_and_little_at_night() -> None:

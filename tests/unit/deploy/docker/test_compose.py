@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,16 @@ from deploy.docker import init
 from deploy.docker.build import SERVICES, version
 from shared.settings import known_variables
 
-FOLDER = Path(__file__).parents[4] / "deploy" / "docker"
+ROOT = Path(__file__).parents[4]
+FOLDER = ROOT / "deploy" / "docker"
+IMAGE_TOOLS = ROOT / ".image-tools" / "bin" / "python"
+HELD_AGAINST_THE_SPECIFICATION = """
+import sys
+from compose_spec import PyOptions
+compose = PyOptions(apply_merge=True).from_yaml(sys.stdin.read())
+compose.validate()
+compose.to_spec()
+"""
 
 
 def load(name: str) -> dict[str, Any]:
@@ -77,6 +87,39 @@ def test_every_volume_is_declared_and_every_file_is_there(service: str) -> None:
             assert (FOLDER / source).exists(), source
         else:
             assert source in COMPOSE["volumes"], source
+
+
+def filled(text: str) -> str:
+    """With the defaults of its variables, and something for those that must be given."""
+    return re.sub(
+        r"\$\{\w+(?::?-([^}]*)|:\?[^}]*)\}", lambda found: "/given" if found[1] is None else found[1], text
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "told"),
+    [
+        ("compose.yaml", ("", ""), ""),
+        ("compose.tls.yaml", ("", ""), ""),
+        ("compose.yaml", ("cap_drop:", "cap_dropp:"), "`cap_dropp`"),
+        ("compose.yaml", ("period: 40s", "period: forty"), "duration `forty`"),
+        ("compose.yaml", ("networks: [cell, edge]", "networks: [cell, egde]"), "network `egde`"),
+    ],
+)
+def test_the_files_fit_the_specification(name: str, wrong: tuple[str, str], told: str) -> None:
+    if not IMAGE_TOOLS.exists():
+        pytest.skip("no compose-spec; `make images` brings it")
+    text = filled((FOLDER / name).read_text()).replace(*wrong)
+    words = [str(IMAGE_TOOLS), "-c", HELD_AGAINST_THE_SPECIFICATION]
+    done = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) is (not told), done.stderr
+    assert told in done.stderr
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_pytorch_comes_from_where_the_dockerfile_looks(service: str) -> None:
+    (default,) = re.findall(r"^ARG TORCH_INDEX=(\S+)$", (FOLDER / "Dockerfile").read_text(), re.MULTILINE)
+    assert EVERYONE[service]["build"]["args"]["TORCH_INDEX"] == f"${{TORCH_INDEX-{default}}}"
 
 
 @pytest.mark.parametrize("service", EVERYONE)

@@ -62,13 +62,26 @@ def test_no_weights_where_no_model_runs(service: str) -> None:
     assert not [line for line in instructions(service) if "safetensors" in line or "torch" in line]
 
 
-def test_whatever_is_installed_is_checked_by_its_hash_but_pytorch_for_cpus() -> None:
+def test_whatever_is_installed_is_checked_by_its_hash() -> None:
     installs = {
         name: [run for run in own if "pip" in run and " install " in run] for name, (_, own) in stages().items()
     }
     unchecked = {name for name, runs in installs.items() if any("--require-hashes" not in run for run in runs)}
-    assert unchecked == {"torch-cpu", "code"}  # `code` installs our own sources by a checked backend
-    assert "TORCH_SHA256" in "".join(stages()["torch-cpu"][1])
+    assert unchecked == {"code"}  # which installs our own sources by a checked backend
+    assert sum(map(len, installs.values())) == 7
+
+
+def test_what_everything_stands_on_is_named_by_its_digest() -> None:
+    (named,) = re.findall(r"^ARG BASE=(\S+)$", FILE.read_text(), re.MULTILINE)
+    assert re.fullmatch(r"docker\.io/library/python:3\.11-slim-bookworm@sha256:[0-9a-f]{64}", named)
+
+
+def test_nothing_that_installs_is_left_and_the_list_of_packages_is() -> None:
+    (removal,) = [line for line in stages()["runtime"][1] if "rm -rf" in line]
+    gone = removal.partition("rm -rf")[2].split()
+    for program in ("/usr/local/bin/pip3", "/usr/bin/apt-get", "/usr/bin/dpkg", "/usr/bin/perl5.36.0"):
+        assert any(fnmatch(program, pattern) for pattern in gone), program
+    assert not [pattern for pattern in gone if fnmatch("/var/lib/dpkg/status", pattern)]
 
 
 def test_what_is_copied_is_there_and_not_ignored() -> None:

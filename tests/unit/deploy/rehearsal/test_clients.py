@@ -28,6 +28,7 @@ def event(*tokens: int) -> bytes:
 
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nx-adaserve-stream: s\r\n\r\n"
 END = chunk("data: [DONE]\n\n") + b"0\r\n\r\n"
+CLOSED = b""
 WHOLE = HEAD + event(7) + event(8, 9) + END
 
 
@@ -61,7 +62,7 @@ async def gateway(*answers: bytes, takeovers: int = 0) -> AsyncIterator[tuple[tu
             answer = next(following)
         writer.write(answer)
         await writer.drain()
-        return not answer.startswith(HEAD) or answer.endswith(b"0\r\n\r\n")
+        return answer != CLOSED and (not answer.startswith(HEAD) or answer.endswith(b"0\r\n\r\n"))
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     yield server.sockets[0].getsockname()[:2], asked
@@ -109,17 +110,24 @@ async def test_a_refusal_before_the_beginning_is_repeated(status: str) -> None:
     seen, _ = await one_client(refusal(status, "connection: close\r\n"), WHOLE)
     assert seen.damage == []
     assert seen.outcomes[f"{status[:3]} draining"] == 1
+    assert (seen.num_refused, seen.num_unanswered) == (1, 0)
 
 
-async def test_so_is_a_connection_that_nobody_answers() -> None:
+async def test_a_connection_that_nobody_takes_is_told_apart_from_a_refusal() -> None:
     clients = Clients(("127.0.0.1", 1), KEY, OPERATOR, 1)
     clients.start(itertools.repeat(QUESTION))
     while not clients.seen.outcomes:
         await asyncio.sleep(0.01)
     assert clients.seen.outcomes["no answer: ConnectionRefusedError"] == 1
-    assert clients.seen.damage == []
+    assert (clients.seen.num_refused, clients.seen.num_unanswered) == (0, 1)
     for task in clients._tasks:
         task.cancel()
+
+
+async def test_so_is_one_that_is_closed_before_the_status_line() -> None:
+    seen, asked = await one_client(CLOSED, WHOLE)
+    assert seen.outcomes["no answer: ConnectionError"] == seen.num_unanswered == 1
+    assert asked[:2] == [asked[0]] * 2  # and it was asked again
 
 
 def test_quantiles_of_nothing_are_nothing() -> None:
