@@ -1,6 +1,6 @@
 """The flagship property: the running system draws the tokens of plain decoding, at any temperature.
 
-    python -m bench.flagship [--prompts 300] [--tokens 48] [--dtypes float64 float32] [--json]
+    python -m bench.flagship [--prompts 300] [--tokens 48] [--dtypes float64 float32] [--ranks 1] [--json]
 
 Every completion goes over REST through four processes, with mixed SLOs and 1 to 32 requests at a time; the other
 side is `bench.reference`. The requests have filters, penalties and biases in turn. A float64 target must show no
@@ -133,9 +133,9 @@ def served(stack: LocalStack, wanted: Sequence[Stream], num_tokens: int) -> list
     return answers
 
 
-def compare(dtype: str, wanted: Sequence[Stream], num_tokens: int, console: Console) -> Verdict:
-    """Run the system with a target of this dtype, then the reference."""
-    with local_stack({"verifier": {"DTYPE": dtype}}) as stack:
+def compare(dtype: str, wanted: Sequence[Stream], num_tokens: int, console: Console, *, ranks: int = 1) -> Verdict:
+    """Run the system with a target of this dtype on so many ranks, then the reference, always in one process."""
+    with local_stack({"verifier": {"DTYPE": dtype, "TENSOR_PARALLEL": str(ranks)}}) as stack:
         console.print(f"{dtype}: {len(wanted)} completions through the running system …")
         answers = served(stack, wanted, num_tokens)
     torch.set_num_threads(1)  # with two, a tiny model waits ten times as long for a busy neighbour
@@ -200,11 +200,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--prompts", type=int, default=300)
     parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--dtypes", nargs="+", default=["float64", "float32"], choices=["float64", "float32"])
+    parser.add_argument("--ranks", type=int, default=1, help="processes that share the target")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
     wanted = streams(options.prompts)
-    verdicts = [compare(dtype, wanted, options.tokens, console) for dtype in options.dtypes]
+    verdicts = [compare(dtype, wanted, options.tokens, console, ranks=options.ranks) for dtype in options.dtypes]
     if options.json:
         print(json.dumps([{**asdict(verdict), "holds": verdict.holds} for verdict in verdicts]))
     else:

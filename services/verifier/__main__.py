@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 from redis import Redis
@@ -87,7 +87,7 @@ def serve(settings: VerifierSettings) -> None:
         )
         logger.info("T(1) = %.2f ms, context limit %d", engine.fastest_step_ms, target.context_limit)
         cost = told_cost(pod, lambda: scheduler.num_blocks_used * target.pool.block_size)
-        with heartbeat, cost:
+        with heartbeat, cost, closing(target):
             health.start()
             try:
                 engine.run(stopping.is_set)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 
 from services.verifier.bus import MAX_LABELS
 from services.verifier.deletion_cost import PodApi
@@ -26,6 +28,9 @@ class VerifierSettings(EngineSettings):
 
     http_port: Port = 9103
     target: str = Field(description="directory or hub id of the target model")
+    tensor_parallel: int = Field(
+        default=1, ge=1, le=64, description="processes that share the model, on cuda each with a GPU of its own"
+    )
     context_limit: int | None = Field(default=None, ge=2, description="prompt and output; at most the model's own")
     max_running: int = Field(default=64, ge=1, le=MAX_COMMIT_ROWS, description="requests in one batch")
     prefill_chunk: int = Field(default=256, ge=1, le=65_536, description="prompt tokens per forward pass")
@@ -62,6 +67,18 @@ class VerifierSettings(EngineSettings):
         default=Path("/var/run/secrets/kubernetes.io/serviceaccount"), description="`token` and `ca.crt`"
     )
 
+    @field_validator("tensor_parallel")
+    @classmethod
+    def _one_device_each(cls, ranks: int, others: ValidationInfo) -> int:
+        device = others.data.get("device", "cpu")
+        if ranks > 1 and ":" in device:
+            raise ValueError(f"needs {PREFIX}DEVICE=cuda and not {device}, for rank r runs on cuda:r")
+        return ranks
+
+    def device_of(self, rank: int) -> str:
+        """Where one of several ranks runs."""
+        return f"cuda:{rank}" if self.device == "cuda" else self.device
+
     @property
     def may_load_library(self) -> bool:
         """Not as a user of its own: whoever loads functions has everybody's rights, so only gateways may."""
@@ -82,3 +99,11 @@ class VerifierSettings(EngineSettings):
             pod=self.pod_name or "",
             account=self.service_account_dir,
         )
+
+
+def stay_on_this_machine() -> None:
+    """Ranks talk to each other over the loopback interface, where the operator has named no other one."""
+    loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
+    if loopback is not None:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", loopback)

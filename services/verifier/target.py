@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from services.verifier.parallel import LeadingRunner, lead
 from services.verifier.settings import VerifierSettings
 from shared.errors import ModelError
 from shared.inference.blocks import BlockPool
@@ -29,12 +31,14 @@ class Target:
     """The loaded target: model, pool, tokenizer, and how long its forward passes take."""
 
     name: str
-    runner: ModelRunner
+    runner: ModelRunner | LeadingRunner
     pool: BlockPool
     tokenizer: Tokenizer
     table: LatencyModel
     context_limit: int
     eos_token_ids: frozenset[int]
+    close: Callable[[], None]
+    """Lets the other ranks go, where the model is divided among several."""
 
     def describe(self, **now: Any) -> dict[str, Any]:
         """What the heartbeat says of this verifier; ``now`` is what changes from beat to beat."""
@@ -51,11 +55,9 @@ def load_target(settings: VerifierSettings) -> Target:
     """Load, warm up and measure. Raises ModelError."""
     torch.set_num_threads(settings.threads)
     tokenizer = load_tokenizer(settings.target)
-    model = load_model(settings.target, device=settings.device, dtype=settings.dtype)
-    num_slots = slots_for_memory(model.config, DTYPES[settings.dtype], settings.kv_memory_mb << 20)
-    pool = BlockPool(num_slots // 16)
-    runner = ModelRunner(model, pool.num_blocks * pool.block_size)
-    limits = [runner.context_limit, pool.num_blocks * pool.block_size, settings.context_limit]
+    runner, pool, close = _load(settings)
+    num_slots = pool.num_blocks * pool.block_size
+    limits = [runner.context_limit, num_slots, settings.context_limit]
     context_limit = min(limit for limit in limits if limit is not None)
     if tokenizer.vocab_size > runner.vocab_size:
         raise ModelError(
@@ -68,4 +70,15 @@ def load_target(settings: VerifierSettings) -> Target:
             f"at least {MIN_SLOTS} are needed"
         )
     eos = tokenizer.eos_token_ids | frozenset(runner.eos_token_ids)
-    return Target(model_name(settings.target), runner, pool, tokenizer, fit(samples), context_limit, eos)
+    return Target(model_name(settings.target), runner, pool, tokenizer, fit(samples), context_limit, eos, close)
+
+
+def _load(settings: VerifierSettings) -> tuple[ModelRunner | LeadingRunner, BlockPool, Callable[[], None]]:
+    """The model in this process, or this process' part of it with the other ranks at work."""
+    if settings.tensor_parallel > 1:
+        leading, pool, ranks = lead(settings)
+        return leading, pool, ranks.close
+    model = load_model(settings.target, device=settings.device, dtype=settings.dtype)
+    num_slots = slots_for_memory(model.config, DTYPES[settings.dtype], settings.kv_memory_mb << 20)
+    pool = BlockPool(num_slots // 16)
+    return ModelRunner(model, pool.num_blocks * pool.block_size), pool, lambda: None

@@ -45,16 +45,25 @@ class Decoder:
     """Embedding, layers and head. Takes the model's weights over: the model is of no use afterwards.
 
     ``vocab_size`` cuts the logits to the leading ids. ``reduce`` sums [T, hidden] over the ranks that each hold a
-    part of every layer's heads and MLP; None where this process has all of them.
+    part of every layer's heads and MLP; None where this process has all of them. ``gather`` puts the logits
+    [L, ids] of the ranks' parts of the head together, on the rank that needs them.
     """
 
-    def __init__(self, model: PreTrainedModel, *, vocab_size: int, reduce: Reduce | None = None) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        vocab_size: int,
+        reduce: Reduce | None = None,
+        gather: Reduce | None = None,
+    ) -> None:
         config = model.config
         stock: Any = model.get_decoder()
         self._head_dim = head_dim_of(config)
         self._epsilon: float = config.rms_norm_eps
         self._vocab_size = vocab_size
         self._reduce = reduce
+        self._gather = gather
         rotary = stock.rotary_emb
         limit = config.max_position_embeddings
         self._rotary = Rotary(rotary.inv_freq, rotary.attention_scaling, model.dtype, limit)
@@ -88,7 +97,8 @@ class Decoder:
             hidden = self._added(layer.output, mixed, hidden)
             normed = self._normed(hidden, layer.mlp_norm)
             hidden = self._added(layer.down, layer.up.times(normed, layer.gate.silu(normed)), hidden)
-        return self._head(self._normed(hidden, self._norm))
+        logits = self._head(self._normed(hidden, self._norm))
+        return logits if self._gather is None else self._gather(logits)[:, : self._vocab_size]
 
     def _normed(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return torch.rms_norm(hidden, weight.shape, weight, self._epsilon)

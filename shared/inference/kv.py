@@ -17,7 +17,7 @@ class KVCache:
 
     def __init__(self, config: PretrainedConfig, num_slots: int, dtype: torch.dtype, device: torch.device) -> None:
         self.num_slots = num_slots
-        heads, head_dim = _kv_heads(config), head_dim_of(config)
+        heads, head_dim = kv_heads_of(config), head_dim_of(config)
         # [layers, 2, slots, kv_heads, head_dim]; the slot axis in front of the heads makes a token's KV of
         # one layer one piece, and consecutive slots one slice.
         self.data = torch.zeros(
@@ -46,7 +46,7 @@ class KVCache:
 
 def slots_for_memory(config: PretrainedConfig, dtype: torch.dtype, memory_bytes: int) -> int:
     """Slots whose KV fits into the given memory. Raises ModelError when not even one does."""
-    slot_bytes = 2 * config.num_hidden_layers * _kv_heads(config) * head_dim_of(config) * dtype.itemsize
+    slot_bytes = 2 * config.num_hidden_layers * kv_heads_of(config) * head_dim_of(config) * dtype.itemsize
     num_slots = memory_bytes // slot_bytes
     if num_slots < 1:
         raise ModelError(f"KV memory of {memory_bytes} bytes holds no token: one takes {slot_bytes} bytes")
@@ -59,5 +59,6 @@ def head_dim_of(config: PretrainedConfig) -> int:
     return int(explicit or config.hidden_size // config.num_attention_heads)
 
 
-def _kv_heads(config: PretrainedConfig) -> int:
+def kv_heads_of(config: PretrainedConfig) -> int:
+    """Attention heads with keys and values of their own; configurations without them have one for each head."""
     return int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)

@@ -32,8 +32,7 @@ def load_model(path_or_id: str, *, device: str, dtype: str, revision: str | None
     refused (`refusals`), unreadable, incomplete, too large for the device, or not on this machine.
     """
     target = check_device(device)
-    if dtype not in DTYPES:
-        raise ModelError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+    check_dtype(dtype)
     directory = model_directory(path_or_id, revision=revision)
     check_files(directory)
     check_config(directory)
@@ -58,7 +57,7 @@ def model_directory(path_or_id: str, *, revision: str | None = None) -> Path:
             path_or_id, revision=revision, allow_patterns=_FETCHED, ignore_patterns=_NOT_FETCHED
         )
     except Exception as error:  # the hub client raises errors of several libraries
-        raise ModelError(f"{path_or_id}: no such directory, nor from the hub: {_first_line(error)}") from error
+        raise ModelError(f"{path_or_id}: no such directory, nor from the hub: {first_line(error)}") from error
     return Path(fetched)
 
 
@@ -70,6 +69,12 @@ def check_device(device: str) -> torch.device:
     if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
         raise ModelError(f"device {device!r} is not there: {torch.cuda.device_count()} CUDA devices are visible")
     return target
+
+
+def check_dtype(dtype: str) -> None:
+    """Raises ModelError for what is no key of DTYPES."""
+    if dtype not in DTYPES:
+        raise ModelError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
 
 
 def _read_weights(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
@@ -85,7 +90,7 @@ def _read_weights(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
             output_loading_info=True,
         )
     except Exception as error:  # a malformed configuration makes transformers raise almost anything
-        raise ModelError(f"{directory}: cannot be loaded: {_first_line(error)}") from error
+        raise ModelError(f"{directory}: cannot be loaded: {first_line(error)}") from error
     _check_complete(directory, report)
     loaded: PreTrainedModel = model
     return loaded
@@ -101,6 +106,7 @@ def _check_complete(directory: Path, report: dict[str, Any]) -> None:
             )
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Kind of the error and the first line of its text."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -21,7 +21,7 @@ TESTED_ARCHITECTURES = {
 }
 
 _PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
-_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 # Their frequencies depend on the longest sequence of the batch, so a token's logits would too.
 _BATCH_DEPENDENT_ROPE = ("dynamic", "longrope")
@@ -40,10 +40,10 @@ def check_files(directory: Path) -> None:
             raise ModelError(f"{directory}: {name} may be pickled; only safetensors weights are read, remove it")
     if "adapter_config.json" in names:
         raise ModelError(f"{directory}: adapter_config.json makes this an adapter; merge it into its model first")
-    if _INDEX in names:
-        _check_index(directory, read_json(directory / _INDEX))
-    elif _SINGLE not in names:
-        raise ModelError(f"{directory}: neither {_SINGLE} nor {_INDEX} is there")
+    if INDEX in names:
+        _check_index(directory, read_json(directory / INDEX))
+    elif SINGLE not in names:
+        raise ModelError(f"{directory}: neither {SINGLE} nor {INDEX} is there")
 
 
 def check_config(directory: Path) -> None:
@@ -105,9 +105,9 @@ def _check_architecture(directory: Path, config: dict[str, Any]) -> None:
 def _check_index(directory: Path, index: dict[str, Any]) -> None:
     shards = index.get("weight_map")
     if not isinstance(shards, dict) or not shards:
-        raise ModelError(f"{directory}: {_INDEX} has no weight_map")
+        raise ModelError(f"{directory}: {INDEX} has no weight_map")
     for shard in sorted({str(name) for name in shards.values()}):
         if not shard.endswith(".safetensors") or Path(shard).name != shard:
-            raise ModelError(f"{directory}: {_INDEX} names {shard!r}; only safetensors files beside it are read")
+            raise ModelError(f"{directory}: {INDEX} names {shard!r}; only safetensors files beside it are read")
         if not (directory / shard).is_file():
-            raise ModelError(f"{directory}: {shard}, named in {_INDEX}, is missing")
+            raise ModelError(f"{directory}: {shard}, named in {INDEX}, is missing")

@@ -14,21 +14,30 @@ from shared.inference.decoder import Decoder
 from shared.inference.kv import KVCache
 from shared.inference.plan import ForwardPlan, Int32Array
 from shared.inference.rows import PackedRows
+from shared.inference.sharding import Rank
 
 
 class ModelRunner:
     """A model and the KV of everything it has read; the only place where plans meet tensors.
 
     Takes the model's weights over: the model is of no use afterwards. `vocab_size` cuts the logits to the leading
-    ids, for models whose embedding is padded beyond the tokenizer's vocabulary.
+    ids, for models whose embedding is padded beyond the tokenizer's vocabulary. ``rank``: the model is that rank's
+    part (`shard_loading`), and the others run the same plans at the same time.
     """
 
-    def __init__(self, model: PreTrainedModel, num_slots: int, *, vocab_size: int | None = None) -> None:
+    def __init__(
+        self, model: PreTrainedModel, num_slots: int, *, vocab_size: int | None = None, rank: Rank | None = None
+    ) -> None:
         self.vocab_size: int = min(vocab_size or model.config.vocab_size, model.config.vocab_size)
         self.context_limit: int = model.config.max_position_embeddings
         self.eos_token_ids: tuple[int, ...] = _eos_token_ids(model)
         self.cache = KVCache(model.config, num_slots, model.dtype, model.device)
-        self._decoder = Decoder(model, vocab_size=self.vocab_size)
+        self._decoder = Decoder(
+            model,
+            vocab_size=self.vocab_size,
+            reduce=None if rank is None else rank.sum,
+            gather=None if rank is None else rank.gather,
+        )
 
     @torch.inference_mode()
     def forward(self, plan: ForwardPlan) -> torch.Tensor:

@@ -19,7 +19,16 @@ PROGRAM = chart.helm_program()
 needs_helm = pytest.mark.skipif(PROGRAM is None, reason="there is no helm here: `make tools` fetches one")
 
 # What an example is there to show.
-EXAMPLES = {"minimal-cpu", "gpu", "shared-gpu", "external-redis", "keda", "hpa", "everything"} | {
+EXAMPLES = {
+    "minimal-cpu",
+    "gpu",
+    "shared-gpu",
+    "tensor-parallel",
+    "external-redis",
+    "keda",
+    "hpa",
+    "everything",
+} | {
     "multi-cell-blue",
     "multi-cell-green",
 }

@@ -137,3 +137,22 @@ def test_a_claim_of_somebody_elses_is_read_only() -> None:
         "ADASERVE_TARGET": "/models/target/qwen2.5-7b-instruct",
         "ADASERVE_DRAFT": "/models/draft/qwen2.5-0.5b-instruct",
     }
+
+
+def test_ranks_have_a_gpu_each_and_memory_to_exchange_through() -> None:
+    divided = next(render for render in renders() if render.name == "tensor-parallel")
+    (pod,) = divided.pods_of("verifier")
+    (container,) = pod.spec["containers"]
+    environment = {each["name"]: each.get("value") for each in container["env"]}
+    assert environment["ADASERVE_TENSOR_PARALLEL"] == "4"
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 4
+    assert volumes(pod.spec)["shm-verifier"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "16Gi"}
+    assert {"name": "shm-verifier", "mountPath": "/dev/shm"} in container["volumeMounts"]
+
+
+@pytest.mark.parametrize("render", renders(), ids=lambda render: render.name)
+def test_only_a_verifier_of_several_ranks_is_told_of_them(render: Render) -> None:
+    told = [
+        name for name in ("drafter", "verifier") for pod in render.pods_of(name) if "TENSOR_PARALLEL" in str(pod)
+    ]
+    assert told == (["verifier"] if render.name == "tensor-parallel" else [])

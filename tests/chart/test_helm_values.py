@@ -33,6 +33,7 @@ MISTAKES = [
     ("services: {gateway: {replicas: two}}", ["services.gateway.replicas", "integer"]),
     ("services: {gateway: {replicas: -1}}", ["services.gateway.replicas", "0"]),
     ("services: {gateway: {drainSeconds: 7200}}", ["services.gateway.drainSeconds", "3600"]),
+    ("services: {verifier: {engine: {tensorParallel: 0}}}", ["services.verifier.engine.tensorParallel", "1"]),
     ("services: {verifier: {engine: {dtype: int8}}}", ["services.verifier.engine.dtype", "float32", "bfloat16"]),
     ("services: {verifier: {engine: {device: gpu}}}", ["services.verifier.engine.device", "cuda"]),
     ("services: {gateway: {resources: {limits: {memory: 3 GB}}}}", ["services.gateway.resources.limits.memory"]),
@@ -100,6 +101,26 @@ CONTRADICTIONS = [
         """services: {drafter: {engine: {device: cuda, kvMemoryMb: 8192},
           resources: {limits: {nvidia.com/gpu: 1}}}}""",
         ["services.drafter.resources.limits.memory", "2Gi", "cuda"],
+    ),
+    ("services: {drafter: {engine: {tensorParallel: 2}}}", ["services.drafter.engine.tensorParallel", "verifier"]),
+    (
+        """services: {verifier: {engine: {device: 'cuda:1', kvMemoryMb: 8192, tensorParallel: 2},
+          sharedMemory: 8Gi, resources: {limits: {memory: 8Gi, nvidia.com/gpu: 2}}}}""",
+        ["services.verifier.engine.device", "cuda:1", "tensorParallel is 2"],
+    ),
+    (
+        """services: {verifier: {engine: {device: cuda, kvMemoryMb: 8192, tensorParallel: 4},
+          sharedMemory: 8Gi, resources: {limits: {memory: 8Gi, nvidia.com/gpu: 2}}}}""",
+        ["services.verifier.engine.tensorParallel", "4 ranks", "gives 2", "nvidia.com/gpu: 4"],
+    ),
+    (
+        """services: {verifier: {engine: {device: cuda, kvMemoryMb: 8192, tensorParallel: 2},
+          resources: {limits: {memory: 8Gi, nvidia.com/gpu: 2}}}}""",
+        ["services.verifier.sharedMemory", "is required", "/dev/shm"],
+    ),
+    (
+        "services: {verifier: {engine: {kvMemoryMb: 1600, tensorParallel: 2}}}",
+        ["services.verifier.engine.kvMemoryMb", "1600, for each of 2 ranks", "3Gi"],
     ),
     (
         "services: {verifier: {engine: {kvMemoryMb: 3072}}}",

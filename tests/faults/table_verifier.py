@@ -41,6 +41,9 @@ class TableTarget:
     def context_limit(self) -> int:
         return self.pool.num_blocks * self.pool.block_size
 
+    def close(self) -> None:
+        """There are no other ranks."""
+
     def describe(self, **now: Any) -> dict[str, Any]:
         return {
             "ready": True,

@@ -4,6 +4,7 @@
 {{- $resources := $.config.resources -}}
 {{- $limit := include "adaserve.memoryLimit" $resources -}}
 {{- $bytes := include "adaserve.bytes" ($limit | default "0") | int64 -}}
+{{- include "adaserve.checkRanks" $ -}}
 {{- if hasPrefix "cuda" .device -}}
 {{- $asks := print (dig "limits" dict $resources | keys) (dig "claims" list $resources) -}}
 {{- $gpuless := and (not (contains "/" $asks)) (not (contains "name" $asks)) -}}
@@ -15,9 +16,31 @@
 {{- $small := and (ne $limit "") (le $bytes (mul $most 1073741824)) -}}
 {{- include "adaserve.refuse" (list $small (printf "%s.resources.limits.memory: %s is for the small models on processors; weights come to the GPU through memory, so with cuda more than %dGi" $.place $limit $most)) -}}
 {{- else -}}
-{{- $full := and (ne $limit "") (ge (mul (int64 .kvMemoryMb) 1048576) $bytes) -}}
-{{- include "adaserve.refuse" (list $full (printf "%s.engine.kvMemoryMb: %d must be less than %s.resources.limits.memory, which is %s and holds the weights, too" $.place (int .kvMemoryMb) $.place $limit)) -}}
+{{- $ranks := .tensorParallel | default 1 | int64 -}}
+{{- $full := and (ne $limit "") (ge (mul (int64 .kvMemoryMb) $ranks 1048576) $bytes) -}}
+{{- $each := ternary (printf ", for each of %d ranks," $ranks) "" (gt $ranks 1) -}}
+{{- include "adaserve.refuse" (list $full (printf "%s.engine.kvMemoryMb: %d%s must be less than %s.resources.limits.memory, which is %s and holds the weights, too" $.place (int .kvMemoryMb) $each $.place $limit)) -}}
 {{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* Of engine.tensorParallel, as for adaserve.checkEngine. */}}
+{{- define "adaserve.checkRanks" -}}
+{{- $engine := .config.engine -}}
+{{- $misplaced := and (hasKey $engine "tensorParallel") (ne .place "services.verifier") -}}
+{{- include "adaserve.refuse" (list $misplaced (printf "%s.engine.tensorParallel: is a field of services.verifier only" .place)) -}}
+{{- $ranks := $engine.tensorParallel | default 1 | int -}}
+{{- if and (gt $ranks 1) (hasPrefix "cuda" $engine.device) -}}
+{{- $one := ne $engine.device "cuda" -}}
+{{- include "adaserve.refuse" (list $one (printf "%s.engine.device: %s is one GPU, and tensorParallel is %d; with cuda each rank has its own" .place $engine.device $ranks)) -}}
+{{- $gpus := 0 -}}
+{{- range $resource, $count := dig "limits" dict .config.resources -}}
+{{- if contains "/" $resource }}{{ $gpus = max $gpus (int $count) }}{{ end -}}
+{{- end -}}
+{{- $few := and (lt (int $gpus) $ranks) (empty (dig "claims" list .config.resources)) -}}
+{{- include "adaserve.refuse" (list $few (printf "%s.engine.tensorParallel: %d ranks need a GPU each, and %s.resources.limits gives %d; give nvidia.com/gpu: %d, or claims" .place $ranks .place (int $gpus) $ranks)) -}}
+{{- $shmless := eq .config.sharedMemory "" -}}
+{{- include "adaserve.refuse" (list $shmless (printf "%s.sharedMemory: is required, such as 8Gi, where engine.tensorParallel is more than 1; the ranks exchange through /dev/shm" .place)) -}}
 {{- end -}}
 {{- end }}
 

@@ -47,6 +47,9 @@
 - {name: ADASERVE_KV_MEMORY_MB, value: {{ .kvMemoryMb | int | quote }}}
 - {name: ADASERVE_THREADS, value: {{ .threads | int | quote }}}
 - {name: OMP_NUM_THREADS, value: {{ .threads | int | quote }}}
+{{- if gt (.tensorParallel | default 1 | int) 1 }}
+- {name: ADASERVE_TENSOR_PARALLEL, value: {{ .tensorParallel | int | quote }}}
+{{- end }}
 {{- end }}
 {{- end }}
 
