@@ -18,12 +18,13 @@ import numpy.typing as npt
 
 from shared.tree import ROOT, TokenTree
 
-Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
 BIN_WIDTH = 0.5  # of -log f
 NUM_BINS = 16
+FORGETTING = 0.02
 MEMORY = 256.0  # labels of a bin before all of its count half
 
 
@@ -44,37 +45,65 @@ class Outcome:
     logprob: float
 
 
-class Selected:
-    """How likely a node of some path probability is selected, counted by bins of -log f; a half to begin with."""
+class Curve:
+    """How often nodes were selected, by a bin that selection cuts at some place; a half to begin with."""
 
     def __init__(self) -> None:
         self._selected: Float64 = np.full(NUM_BINS, 0.5)
         self._seen: Float64 = np.ones(NUM_BINS)
+        self.loss = 0.0
+        """Of recent predictions, log loss with forgetting."""
 
-    def learn(self, tree: TokenTree, tokens: Sequence[int]) -> None:
-        """After ``tree`` the context has grown by ``tokens``: all but the last were selected, the last was not."""
-        children, node = tree.children(), ROOT
-        for index, token in enumerate(tokens):
-            child = children.get((node, token))
-            if child is None:
-                return
-            self._count(float(tree.logprobs[child]), is_selected=index < len(tokens) - 1)
-            node = child
-
-    def of(self, logprobs: Float32) -> Float64:
-        """float64 [n] for path log-probabilities [n]; never rising as they fall."""
+    @property
+    def rates(self) -> Float64:
+        """float64 [NUM_BINS], never rising."""
         rates: Float64 = np.minimum.accumulate(self._selected / self._seen)
-        bins = np.clip(-logprobs / BIN_WIDTH, 0, NUM_BINS - 1).astype(np.int64)
-        chances: Float64 = rates[bins]
-        return chances
+        return rates
 
-    def _count(self, logprob: float, *, is_selected: bool) -> None:
-        place = min(NUM_BINS - 1, max(0, int(-logprob / BIN_WIDTH)))
+    def count(self, place: int, *, is_selected: bool) -> None:
+        """One label, which the curve first is to predict."""
+        rate = float(np.clip(self.rates[place], 0.01, 0.99))
+        self.loss += FORGETTING * (-np.log(rate if is_selected else 1.0 - rate) - self.loss)
         if self._seen[place] >= MEMORY:
             self._selected[place] /= 2
             self._seen[place] /= 2
         self._selected[place] += is_selected
         self._seen[place] += 1
+
+
+class Selected:
+    """How likely a node is selected: by its path probability, or by its rank in the tree, as has fitted better.
+
+    A budget over many rows cuts all trees at about one path probability, one row's share cuts its own at a rank.
+    """
+
+    def __init__(self) -> None:
+        self._curves = Curve(), Curve()
+
+    def learn(self, tree: TokenTree, tokens: Sequence[int]) -> None:
+        """After ``tree`` the context has grown by ``tokens``: all but the last were selected, the last was not."""
+        children, node, bins = tree.children(), ROOT, _bins(tree.logprobs)
+        for index, token in enumerate(tokens):
+            child = children.get((node, token))
+            if child is None:
+                return
+            for curve, places in zip(self._curves, bins, strict=True):
+                curve.count(int(places[child]), is_selected=index < len(tokens) - 1)
+            node = child
+
+    def of(self, logprobs: Float32) -> Float64:
+        """float64 [n] for the path log-probabilities [n] of a tree; never rising as they fall."""
+        curve, places = min(zip(self._curves, _bins(logprobs), strict=True), key=lambda pair: pair[0].loss)
+        chances: Float64 = curve.rates[places]
+        return chances
+
+
+def _bins(logprobs: Float32) -> tuple[Int64, Int64]:
+    """int64 [n] each: of -log f, and of the rank by f, from 0."""
+    ranks = np.empty(len(logprobs), np.int64)
+    ranks[np.argsort(-logprobs, kind="stable")] = np.arange(len(logprobs))
+    by_value = np.clip(-logprobs / BIN_WIDTH, 0, NUM_BINS - 1).astype(np.int64)
+    return by_value, np.minimum(ranks, NUM_BINS - 1)
 
 
 def likely_outcomes(tree: TokenTree, tops: Mapping[int, Top], selected: Selected) -> list[Outcome]:
