@@ -1,8 +1,8 @@
 """Two rings: the running requests in two cohorts, one of which is drafted for while the other is verified.
 
-The drafter works for one cohort at a time; a step verifies the cohort whose trees come first. A request's iteration
-lasts a cycle of both, which its A(r) must count: what a DraftRequest calls overhead is measured from sending to
-commit, as the verifier measures it.
+The drafter works for one cohort at a time; a step verifies the cohort whose trees come first. A request's
+iteration lasts a cycle of both, which its A(r) must count: what a DraftRequest calls overhead is measured from
+sending to commit, as the verifier measures it.
 """
 
 from __future__ import annotations
