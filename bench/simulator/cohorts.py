@@ -20,8 +20,8 @@ from services.verifier.ring import PLAIN_STEPS
 from shared.latency import LatencyModel
 from shared.messages import CandidateTrees
 
-DRAFT_SHARE = 1 / 3  # of a step, from which on two rings are worth having (ALGORITHM B.9)
 FORGETTING = 0.05
+LEAST_GAIN = 1.03
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +67,7 @@ class TwoRings(Ring):
         self._of: dict[SimRequest, Cohort] = {}
         self._drafter_free_ms = 0.0
         self._auto = is_auto
-        self._draft_share = 1.0
+        self._gain = 1.0
 
     def turn(self, world: World) -> None:
         decoding = world.scheduler.decoding
@@ -104,7 +104,7 @@ class TwoRings(Ring):
         """Newcomers join the smaller cohort, all the first where one ring is better."""
         self._of = {request: self._of[request] for request in decoding if request in self._of}
         sizes = [sum(cohort is own for own in self._of.values()) for cohort in self._cohorts]
-        one_ring = self._auto and self._draft_share < DRAFT_SHARE
+        one_ring = self._auto and self._gain < LEAST_GAIN
         for request in decoding:
             if request not in self._of:
                 place = 0 if one_ring or sizes[0] <= sizes[1] else 1
@@ -158,11 +158,20 @@ class TwoRings(Ring):
         self._verify_rows(world, asked.rows, [*(asked.rows[row] for row in still), *bare], asked.drafted, decision)
         cohort.overhead.committed(world.now_ms, world.now_ms - begin_ms)
         cohort.control, cohort.asked = self._control, None
-        share = (asked.draft_ms + self._hop_ms) / max(
-            asked.draft_ms + self._hop_ms + world.now_ms - begin_ms, 1e-9
-        )
-        self._draft_share += FORGETTING * (share - self._draft_share)
+        num_cohorts = len({id(own) for own in self._of.values()})
+        tokens = num_cohorts * (len(asked.rows) + len(decision.selection.nodes))
+        gain = two_rings_gain(self._model, tokens, asked.draft_ms + self._hop_ms)
+        self._gain += FORGETTING * (gain - self._gain)
         assert world.now_ms > before_ms
+
+
+def two_rings_gain(model: LatencyModel, tokens: int, draft_ms: float) -> float:
+    """The period of one ring over that of two, which verify ``tokens`` in two passes while ``draft_ms`` go by.
+
+    Each pass reads the weights: two rings pay where drafting takes longer than that.
+    """
+    one, half = model.predict_ms(tokens), model.predict_ms(max(1, tokens // 2))
+    return (draft_ms + one) / max(2 * half, 2 * draft_ms)
 
 
 def _is_current(asked: Asked, row: int, world: World) -> bool:
