@@ -113,6 +113,7 @@ NUM_EXPECTED = "adaserve.tree.expected"  # accepted nodes that the draft's proba
 DEPTH = "adaserve.tree.depth"
 WIDTH = "adaserve.tree.width"
 DRAFT_STATE = "adaserve.draft.state"  # drafted, need_context or no_room
+AHEAD_LEVELS = "adaserve.draft.ahead_levels"  # of the tree, drafted before its context was known; 0: no hit
 BUDGET = "adaserve.budget"
 BUDGET_SHARE = "adaserve.budget.share"  # of the selected tokens: the row's root and nodes
 HOP_WAIT_MS = "adaserve.hop.wait_ms"  # in the stream: from its sender's write to the reader's beginning with it
@@ -293,6 +294,24 @@ COMMITS = _counter(
     status=("OK", "SAME", "MISSING", "FENCED", "CANCELLED", "BEHIND", "ERROR"),
 )
 DRAFT_TOKENS_PROPOSED = _counter("drafter", "draft_tokens_proposed", "{token}", "Candidate nodes drafted")
+DRAFT_AHEAD_ROWS = _counter(
+    "drafter",
+    "draft_ahead_rows",
+    "{row}",
+    "Rows that were drafted ahead, by whether their context became one of the outcomes",
+    outcome=("hit", "miss"),
+)
+DRAFT_AHEAD_TIME = _counter(
+    "drafter",
+    "draft_ahead_time",
+    "s",
+    "Drafting ahead: time spent between messages, time saved in rounds, time that messages waited for a slice",
+    part=("spent", "saved", "waited"),
+)
+DRAFT_AHEAD_ON = _gauge("drafter", "draft_ahead_on", "", "1 while outcomes are drafted from, else 0")
+DRAFT_AHEAD_GAIN = _gauge(
+    "drafter", "draft_ahead_gain", "", "Tokens per second with drafting ahead over those without, as last tried"
+)
 DRAFT_TOKENS_SELECTED = _counter(
     "selector",
     "draft_tokens_selected",

@@ -17,6 +17,7 @@ from redis import Redis
 
 from services.drafter.drafter import Drafter
 from services.drafter.handler import DraftHandler
+from services.drafter.worth import Mode as AheadMode
 from services.selector.calibrations import redis_labels
 from services.selector.control import PolicySettings
 from services.selector.handler import Selector
@@ -166,6 +167,7 @@ class TableRing:
         eos: frozenset[int] = frozenset(),
         compile_schema: Compile = no_grammars,
         prefix_cache: bool = True,
+        draft_ahead: AheadMode = "on",
     ) -> None:
         self.client, self.keys, self.time_ms = client, keys, 0.0
         load_library(client)
@@ -182,7 +184,9 @@ class TableRing:
         )
         drafting = Worker(
             HintReader(client, [keys.draft(DRAFTER)]),
-            DraftHandler(self.drafter, keys, telemetry, lambda: [VERIFIER], clock=lambda: 0.0),
+            DraftHandler(
+                self.drafter, keys, telemetry, lambda: [VERIFIER], clock=lambda: 0.0, draft_ahead=draft_ahead
+            ),
             client=client,
             decode=DRAFT.decode,
             key=lambda message: (message.verifier, message.ring),

@@ -103,13 +103,17 @@ class Ring:
         asked_ms = world.now_ms
         self._step += 1
         drafted, draft_ms = self._draft(world, decoding)
-        message = self._message(world, decoding, drafted, draft_ms, asked_ms)
+        message = self._message(world, decoding, drafted, draft_ms, asked_ms, self._hop_ms)
         self._wait(world, asked_ms + draft_ms + self._hop_ms, draft_ms)
+        decision = self._decide(world, message, drafted)
+        self._verify_rows(world, decoding, world.scheduler.decoding, drafted, decision)
+
+    def _decide(self, world: World, message: CandidateTrees, drafted: Drafted) -> Decision:
         calibration = self._teaching.calibration if self._teaching else None
         decision = decide(message, self._model, self._settings, calibration)
         if self._teaching:
             self._teaching.observe(message, drafted, decision.selection, world.now_ms)
-        self._verify(world, decoding, drafted, decision)
+        return decision
 
     def _draft(self, world: World, decoding: list[SimRequest]) -> tuple[Drafted, float]:
         depths = np.array([min(max(self._control.depth, 1), r.max_tokens - r.num_output - 1) for r in decoding])
@@ -119,32 +123,49 @@ class Ring:
 
     def _wait(self, world: World, until_ms: float, draft_ms: float) -> None:
         """Feed prompts while they fit; then the trees are there."""
-        while True:
-            chunks = world.scheduler.plan_prefill()
-            if not chunks or world.now_ms + world.forward_ms({}, chunks) > until_ms:
-                break
-            world.forward({}, chunks)
-            world.admit()
+        self._feed_until(world, until_ms)
         world.spent.speculation += draft_ms
         world.spent.drafting += draft_ms
         world.spent.scheduling += self._hop_ms
         world.now_ms = max(world.now_ms, until_ms)
         world.admit()
 
-    def _verify(self, world: World, asked: list[SimRequest], drafted: Drafted, decision: Decision) -> None:
+    def _feed_until(self, world: World, until_ms: float) -> None:
+        while True:
+            chunks = world.scheduler.plan_prefill()
+            if not chunks or world.now_ms + world.forward_ms({}, chunks) > until_ms:
+                break
+            world.forward({}, chunks)
+            world.admit()
+
+    def _verify_rows(
+        self,
+        world: World,
+        asked: list[SimRequest],
+        decoding: list[SimRequest],
+        drafted: Drafted,
+        decision: Decision,
+    ) -> None:
+        """One pass over ``decoding``, with the trees of those of ``asked``."""
         selection = decision.selection
         rows = np.repeat(np.arange(len(asked)), np.diff(selection.offsets)[: len(asked)])
         hits = np.bincount(rows[drafted.accepted[selection.nodes]], minlength=len(asked)).tolist()
         counts = dict(zip(asked, np.diff(selection.offsets).tolist(), strict=False))
         for request, weight in zip(asked, decision.weight.tolist(), strict=False):
             request.weight = weight
-        nodes = world.make_room(world.scheduler.decoding, counts)
+        nodes = world.make_room(decoding, counts)
         chunks = world.scheduler.plan_prefill(decision.prefill_tokens)
         world.forward(nodes, chunks, dict(zip(asked, hits, strict=True)))
         self._control = Control(decision.depth, decision.width, decision.stop_value)
 
     def _message(
-        self, world: World, decoding: list[SimRequest], drafted: Drafted, draft_ms: float, asked_ms: float
+        self,
+        world: World,
+        decoding: list[SimRequest],
+        drafted: Drafted,
+        draft_ms: float,
+        asked_ms: float,
+        overhead_ms: float,
     ) -> CandidateTrees:
         trees, rows = drafted.trees, len(decoding)
         return CandidateTrees(
@@ -158,7 +179,7 @@ class Ring:
             prefill_slack_ms=world.scheduler.prefill_slack_ms(asked_ms),
             profile="p",
             calibration="",
-            overhead_ms=self._hop_ms,
+            overhead_ms=overhead_ms,
             draft_ms=draft_ms,
             level_ms=world.hardware.draft_step_ms,
             request=np.arange(2 * rows, dtype=np.uint64).view(REQUEST_ID),

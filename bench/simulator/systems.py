@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -22,6 +23,7 @@ from bench.simulator.baselines import (
     TreeRule,
     mlfq_level,
 )
+from bench.simulator.cohorts import TwoRings
 from bench.simulator.drafter import SimDrafter
 from bench.simulator.hardware import DraftHost, Engine, Hardware, latency_model
 from bench.simulator.ring import Ring, Teaching
@@ -81,11 +83,19 @@ def adaptive_chain(depth: int) -> Callable[[Hardware], TreeRule]:
 
 
 def ring(
-    name: str, *, calibration: bool, model_error: float = 0.0, hop_ms: float | None = None, **changes: Any
+    name: str,
+    *,
+    calibration: bool,
+    model_error: float = 0.0,
+    hop_ms: float | None = None,
+    two_rings: bool = False,
+    always_two: bool = False,
+    **changes: Any,
 ) -> SystemSpec:
     """The real policy. The paper's has the artifact's constants; ours starts from its defaults.
 
     Its latency model is the engine's own, or wrong by a share ``model_error``; ``hop_ms`` replaces the machine's.
+    ``two_rings`` are used where drafting is long enough, with ``always_two`` always.
     """
 
     def build(hardware: Hardware, drafter: SimDrafter) -> System:
@@ -95,7 +105,8 @@ def ring(
             constants["budget"] = hardware.budget
         if changes.get("policy") == "paper" or not changes.get("cost_aware_depth", True):
             constants |= {"min_depth": low, "max_depth": high, "budget": hardware.budget}
-        return Ring(
+        system = partial(TwoRings, is_auto=not always_two) if two_rings or always_two else Ring
+        return system(
             drafter,
             PolicySettings(**{**constants, **changes}),
             mistaken(latency_model(hardware.adaserve), model_error),
@@ -118,10 +129,19 @@ RINGS: Mapping[str, Mapping[str, Any]] = {
     "adaserve-paper": {"policy": "paper", "calibration": False},
     "adaserve": {"calibration": True},
 }
-_SETTINGS = ("calibration", "model_error", "hop_ms", *(field.name for field in fields(PolicySettings)))
+_SETTINGS = (
+    "calibration",
+    "model_error",
+    "hop_ms",
+    "two_rings",
+    "always_two",
+    *(field.name for field in fields(PolicySettings)),
+)
 _BOUNDS: Mapping[str, TypeAdapter[Any]] = {
     "model_error": TypeAdapter(Annotated[float, Field(gt=-0.9, le=10.0)]),
     "hop_ms": TypeAdapter(Annotated[float, Field(ge=0.0, le=1000.0)]),
+    "two_rings": TypeAdapter(bool),
+    "always_two": TypeAdapter(bool),
     **{
         name: TypeAdapter(Annotated[info.annotation, info])  # type: ignore[arg-type]
         for name, info in SelectorSettings.model_fields.items()

@@ -38,7 +38,13 @@ def serve(settings: DrafterSettings) -> None:
         reader = HintReader(connect(url, blocking=True), [keys.draft(member)])
         worker = Worker(
             reader,
-            DraftHandler(drafter, keys, telemetry, lambda: live_members(client, keys, "verifier", forgets=False)),
+            DraftHandler(
+                drafter,
+                keys,
+                telemetry,
+                lambda: live_members(client, keys, "verifier", forgets=False),
+                draft_ahead=settings.draft_ahead,
+            ),
             client=client,
             decode=DRAFT.decode,
             key=lambda message: (message.verifier, message.ring),

@@ -14,16 +14,20 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from services.drafter.draft import Draft
+from services.drafter.ahead import Ahead, Answers
+from services.drafter.draft import Draft, unfed_row
 from services.drafter.expansion import Expansion, fit_width_depth
 from services.drafter.guide import Guide, paths
 from services.drafter.level_time import LevelTime
+from services.drafter.recall import Recall, merged
 from shared.errors import OutOfBlocks
 from shared.grammar import Compile, Mask, no_grammars
 from shared.inference.blocks import BlockPool, SequenceSlots
 from shared.inference.plan import ForwardPlan, PlanRow, build_plan, chain_row
 from shared.messages import NEED_CONTEXT, NO_ROOM, DraftRequest
 from shared.tree import EMPTY, TokenTree
+
+LOW_PART = 8  # of the pool: with fewer blocks free nothing is kept that was drafted ahead
 
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
@@ -61,12 +65,16 @@ class Drafted:
 
     ``depth`` counts the levels grown, fewer than asked for where the next would have earned too little.
     ``level_ms`` is what one more level usually takes for a round of this size, 0 where there is no experience.
+    ``ahead`` int32 [rows] counts the levels that had been drafted ahead, -1 for a row of which nothing had;
+    ``saved_ms`` is about what they would have taken.
     """
 
     acknowledged: Int32
     trees: list[TokenTree]
     depth: int
     level_ms: float
+    ahead: Int32
+    saved_ms: float
 
 
 class Drafter:
@@ -97,6 +105,8 @@ class Drafter:
         self._clock = clock
         self._level_time = LevelTime()
         self._rows: dict[Key, Draft] = {}
+        self._saved_ms = 0.0  # of the round at hand
+        self.ahead = Ahead(runner, pool)
 
     @property
     def num_rows(self) -> int:
@@ -120,13 +130,20 @@ class Drafter:
 
     def keep(self, groups: Container[Group]) -> None:
         """Forget the rows of every other (verifier, ring)."""
-        self._forget([key for key in self._rows if key[:2] not in groups])
+        gone = [key for key in self._rows if key[:2] not in groups]
+        for group in {key[:2] for key in gone}:
+            self.ahead.stop(group)
+        self._forget(gone)
 
     def draft(self, message: DraftRequest) -> Drafted:
         """Fold the rows in, free the absent ones, and expand a tree for every row that is ready."""
         keys = [_key(message, row) for row in range(len(message.request))]
         named = set(keys)
         group = (message.verifier, message.ring)
+        self.ahead.stop(group)
+        if self._pool.num_free * LOW_PART < self._pool.num_blocks:
+            self._drop_ahead()
+        has_ahead = np.array([key in self._rows and bool(self._rows[key].branches) for key in keys], np.bool_)
         self._forget([key for key in self._rows if key[:2] == group and key not in named])
         acknowledged = self._fold_all(message, keys)
         ready = [
@@ -138,11 +155,14 @@ class Drafter:
             and not self._is_cold(self._rows[key])
         ]
         trees = [EMPTY] * len(keys)
-        drafted, depth = self._expand(message, keys, ready, acknowledged)
+        ahead = np.where(has_ahead, 0, -1).astype(np.int32)
+        self._saved_ms = 0.0
+        drafted, depth = self._expand(message, keys, ready, acknowledged, ahead)
         for row, tree in zip(ready, drafted, strict=True):
             trees[row] = tree
         width, _ = fit_width_depth(len(ready), message.width, message.depth, self._max_tokens)
-        return Drafted(acknowledged, trees, depth, self._level_time.typical_ms(len(ready) * width))
+        level_ms = self._level_time.typical_ms(len(ready) * width)
+        return Drafted(acknowledged, trees, depth, level_ms, ahead, self._saved_ms)
 
     def warm(self) -> None:
         """Feed one bounded chunk of the first row that lags behind."""
@@ -153,6 +173,11 @@ class Drafter:
         end = min(start + self._warm_chunk, len(draft.tokens) - 1)
         self._runner.top(build_plan([_context_row(draft, end, last_logits=False)]), 1)
         draft.slots.length = end
+
+    def _drop_ahead(self) -> None:
+        self.ahead.stop_all()
+        for draft in self._rows.values():
+            draft.give_back()
 
     def _is_cold(self, draft: Draft) -> bool:
         return draft.num_pending > self._catch_up
@@ -208,7 +233,8 @@ class Drafter:
             self._forget([key])
             return None
         draft.slots.reserve(base + len(tokens))
-        moves = draft.follow(base, tokens.tolist())
+        self.ahead.heard(draft, base, new := tokens.tolist())
+        moves = draft.follow(base, new)
         if draft.digest != message.digest[row].tobytes() or not draft.tokens:
             self._forget([key])
             return None
@@ -216,26 +242,40 @@ class Drafter:
 
     # -- expansion --------------------------------------------------------------------------------------------
     def _expand(
-        self, message: DraftRequest, keys: list[Key], ready: list[int], acknowledged: Int32
+        self, message: DraftRequest, keys: list[Key], ready: list[int], acknowledged: Int32, ahead: Int32
     ) -> tuple[list[TokenTree], int]:
         width, depth = fit_width_depth(len(ready), message.width, message.depth, self._max_tokens)
         if not ready or width == 0 or depth == 0:
             return [EMPTY] * len(ready), 0
         drafts = [self._rows[keys[row]] for row in ready]
+        self._narrow(drafts, width)
         depths = np.minimum(message.max_depth[ready], depth)
         for index, draft in enumerate(drafts):
             depths[index] = self._room(draft, int(depths[index]), width)
         for row, draft_depth in zip(ready, depths.tolist(), strict=True):
             if draft_depth == 0:
                 acknowledged[row] = NO_ROOM
-        self._feed_contexts(drafts, expansion := Expansion(depths, width), width)
+        expansion, recall, answers = Expansion(depths, width), Recall(drafts), Answers()
+        self._feed_contexts(drafts, expansion, width, recall, answers)
         weights = message.weight[ready]
         while len(expansion.frontier.row) and expansion.value(weights) >= message.stop_value:
-            self._feed_level(drafts, expansion, width)
+            self._feed_level(drafts, expansion, width, recall, answers)
         trees = expansion.trees()
         for draft, tree in zip(drafts, trees, strict=True):
-            draft.tree = tree
+            draft.told(tree)
+            draft.taken = None
+        has_ahead = ahead[ready] >= 0
+        ahead[ready] = np.where(has_ahead, recall.levels, -1)
+        self.ahead.begin((message.verifier, message.ring), drafts, answers, width, expansion.depth)
         return trees, expansion.depth
+
+    def _narrow(self, drafts: list[Draft], width: int) -> None:
+        """What was drafted ahead may have been for wider trees."""
+        moves = [draft.narrow(width) for draft in drafts if draft.taken is not None]
+        if moves:
+            self._runner.cache.move(
+                np.concatenate([source for source, _ in moves]), np.concatenate([goal for _, goal in moves])
+            )
 
     def _room(self, draft: Draft, depth: int, width: int) -> int:
         """The depth for which the pool has room: the last level is never fed, so it needs none."""
@@ -249,32 +289,51 @@ class Drafter:
                 return depth
         return 0
 
-    def _feed_contexts(self, drafts: list[Draft], expansion: Expansion, width: int) -> None:
-        roots = expansion.frontier.row.tolist()
-        if not roots:
+    def _feed_contexts(
+        self, drafts: list[Draft], expansion: Expansion, width: int, recall: Recall, answers: Answers
+    ) -> None:
+        frontier = expansion.frontier
+        if not len(frontier.row):
             return
-        rows = []
-        for row in roots:
+        known, rows = recall.answers(frontier), []
+        to_feed = [row for row in frontier.row.tolist() if row not in known]
+        for row in to_feed:
             draft = drafts[row]
             draft.slots.length = min(draft.slots.length, len(draft.tokens) - 1)  # its logits are needed again
             rows.append(_context_row(draft, len(draft.tokens), last_logits=True))
-        allowed = _allowed([(drafts[row].guide, []) for row in roots])
-        expansion.grow(*self._runner.top(build_plan(rows), width, allowed))
-        for row in roots:
+        allowed = _allowed([(drafts[row].guide, []) for row in to_feed])
+        fed = self._runner.top(build_plan(rows), width, allowed) if rows else None
+        answers.grow(expansion, *merged(frontier, known, fed))
+        for row in to_feed:
             drafts[row].slots.length = len(drafts[row].tokens)
+        self._saved_ms += self._saving_ms(len(frontier.row), len(to_feed))
 
-    def _feed_level(self, drafts: list[Draft], expansion: Expansion, width: int) -> None:
-        start, num_nodes = self._clock(), len(expansion.frontier.row)
-        trees = expansion.trees()
+    def _feed_level(
+        self, drafts: list[Draft], expansion: Expansion, width: int, recall: Recall, answers: Answers
+    ) -> None:
+        start, frontier = self._clock(), expansion.frontier
+        known, trees = recall.answers(frontier), expansion.trees()
         plan_rows = []
         places: list[tuple[Guide | None, list[int]]] = []
-        for row in np.unique(expansion.frontier.row).tolist():
+        for row in np.unique(frontier.row).tolist():
             draft, tree = drafts[row], trees[row]
-            plan_rows.append(_level_row(draft, tree))
-            places += _places(draft.guide, tree, range(draft.num_fed, len(tree)))
+            if row not in known:
+                plan_rows.append(unfed_row(draft, tree))
+                places += _places(draft.guide, tree, range(draft.num_fed, len(tree)))
             draft.num_fed = len(tree)
-        expansion.grow(*self._runner.top(build_plan(plan_rows), width, _allowed(places)))
-        self._level_time.observe(num_nodes, (self._clock() - start) * 1e3)
+        fed = self._runner.top(build_plan(plan_rows), width, _allowed(places)) if plan_rows else None
+        answers.grow(expansion, *merged(frontier, known, fed))
+        num_fed = 0 if fed is None else len(fed[0])
+        if num_fed:
+            self._level_time.observe(num_fed, (self._clock() - start) * 1e3)
+        self._saved_ms += self._saving_ms(len(frontier.row), num_fed)
+
+    def _saving_ms(self, num_nodes: int, num_fed: int) -> float:
+        """What a forward pass over ``num_nodes`` usually takes more than one over ``num_fed`` of them."""
+        if num_fed == num_nodes:
+            return 0.0
+        fed_ms = self._level_time.typical_ms(num_fed) if num_fed else 0.0
+        return max(0.0, self._level_time.typical_ms(num_nodes) - fed_ms)
 
 
 def _context_row(draft: Draft, end: int, *, last_logits: bool) -> PlanRow:
@@ -282,19 +341,6 @@ def _context_row(draft: Draft, end: int, *, last_logits: bool) -> PlanRow:
     start = draft.slots.length
     tokens = np.array(draft.tokens[start:end], np.int32)
     return chain_row(draft.slots.slots(0, start), tokens, draft.slots.slots(start, end), last_logits=last_logits)
-
-
-def _level_row(draft: Draft, tree: TokenTree) -> PlanRow:
-    """Feeds the nodes of ``tree`` beyond the ``num_fed`` whose KV is there, and wants the logits of each."""
-    root = draft.slots.length
-    return PlanRow(
-        context=draft.slots.slots(0, root),
-        tokens=tree.tokens,
-        parents=tree.parents,
-        slots=draft.slots.slots(root, root + len(tree)),
-        logits=np.arange(draft.num_fed, len(tree)),
-        written=draft.num_fed,
-    )
 
 
 def _places(guide: Guide | None, tree: TokenTree, nodes: Sequence[int]) -> list[tuple[Guide | None, list[int]]]:

@@ -28,6 +28,11 @@ class Guide:
         """None for free text."""
         return cls(compile_schema(schema), start) if schema else None
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether what is allowed after the context stays as it is, until that changes."""
+        return self._is_lost or self._matcher is not None
+
     def close(self) -> None:
         """Nobody asks any more: what is not compiled yet need not be."""
         self._compiling.cancel()
@@ -65,3 +70,10 @@ def paths(tree: TokenTree, nodes: Sequence[int]) -> list[list[int]]:
             node = parents[node]
         walked.append(path[::-1])
     return walked
+
+
+def allowed_at(nodes: Sequence[tuple[Guide | None, TokenTree, int]]) -> dict[int, Mask]:
+    """What may follow each node of a tree, by its index in ``nodes``, for those that are bound."""
+    bound = [(index, guide, tree, node) for index, (guide, tree, node) in enumerate(nodes) if guide is not None]
+    masks = {index: guide.allowed_after(paths(tree, [node])[0]) for index, guide, tree, node in bound}
+    return {index: mask for index, mask in masks.items() if mask is not None}

@@ -1,4 +1,4 @@
-"""DraftRequest in, CandidateTrees out; between messages one chunk of warming."""
+"""DraftRequest in, CandidateTrees out; between messages one chunk of warming, or of drafting ahead."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from services.drafter.drafter import Drafted, Drafter, Group, drafted_columns
+from services.drafter.worth import Mode, Worth
 from shared import signals
 from shared.messages import NEED_CONTEXT, NO_ROOM, TRACEPARENT, CandidateTrees, DraftRequest
 from shared.telemetry import Telemetry, now_ns
@@ -18,6 +19,7 @@ from shared.worker import Outgoing
 
 HOUSEKEEPING_S = 1.0
 _STATES = {NEED_CONTEXT: "need_context", NO_ROOM: "no_room"}
+AT_ONCE_S = 0.002  # a message read so soon after a slice came while that was at work
 SILENT_S = 60.0  # longer than any pause between probes: that verifier has found another drafter
 
 
@@ -34,6 +36,8 @@ class DraftHandler:
         telemetry: Telemetry,
         live_verifiers: Callable[[], Iterable[str]],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        draft_ahead: Mode = "off",
     ) -> None:
         self._drafter = drafter
         self._select = keys.select
@@ -42,16 +46,20 @@ class DraftHandler:
         self._clock = clock
         self._next_housekeeping = clock() + HOUSEKEEPING_S
         self._heard: dict[Group, float] = {}
+        self._worth = Worth(draft_ahead)
+        self._slice = 0.0, 0.0  # end and length, s, of the last slice of drafting ahead
 
     @property
     def has_background_work(self) -> bool:
-        """Rows to warm, or verifiers to look after."""
-        return self._drafter.has_cold_rows or self._is_housekeeping_due()
+        """Rows to warm, outcomes to draft from, or verifiers to look after."""
+        return self._drafter.has_cold_rows or self._drafter.ahead.has_work or self._is_housekeeping_due()
 
     def handle(self, message: DraftRequest, wait_ms: float = 0.0) -> list[Outgoing]:
         """One round of drafting; the request was sent ``wait_ms`` ago."""
         start, start_ns = self._clock(), now_ns()
         self._heard[message.verifier, message.ring] = start
+        self._worth.heard((message.verifier, message.ring), start, _num_gained(message))
+        self._drafter.ahead.is_on = self._worth.is_on
         parents = [traceparent.decode("ascii", "replace") for traceparent in message.traceparent.tolist()]
         with self._telemetry.batch(signals.DRAFTER_BATCH, parents) as span:
             drafted = self._drafter.draft(message)
@@ -68,32 +76,62 @@ class DraftHandler:
                 span.set(_describe_batch(reply, wait_ms))
         self._telemetry.record(signals.STEP_TIME, reply.draft_ms / 1000, part="draft")
         self._telemetry.add(signals.DRAFT_TOKENS_PROPOSED, len(reply.tokens))
+        self._weigh(drafted, start)
         self._report()
         return [Outgoing(self._select, reply, span.traceparent)]
 
     def background(self) -> None:
-        """One bounded slice: a warming chunk, or forgetting the rows that nobody asks for any more."""
+        """One bounded slice: a warming chunk, a level ahead, or forgetting the rows nobody asks for any more."""
         if self._is_housekeeping_due():
             self._keep_house()
-        else:
+        elif self._drafter.has_cold_rows:
             self._drafter.warm()
+        else:
+            start = self._clock()
+            self._drafter.ahead.advance()
+            end = self._clock()
+            self._slice = end, end - start
+            self._telemetry.add(signals.DRAFT_AHEAD_TIME, end - start, part="spent")
+
+    def _weigh(self, drafted: Drafted, start: float) -> None:
+        """What drafting ahead has brought this round, and what it has cost."""
+        end, length = self._slice
+        waited_s = length / 2 if 0.0 <= start - end < AT_ONCE_S else 0.0  # it came somewhere within the slice
+        saved_s = drafted.saved_ms / 1000
+        self._worth.spent(saved_s=saved_s, cost_s=waited_s)
+        self._telemetry.add(signals.DRAFT_AHEAD_TIME, saved_s, part="saved")
+        self._telemetry.add(signals.DRAFT_AHEAD_TIME, waited_s, part="waited")
+        for outcome, count in (
+            ("hit", int((drafted.ahead > 0).sum())),
+            ("miss", int((drafted.ahead == 0).sum())),
+        ):
+            self._telemetry.add(signals.DRAFT_AHEAD_ROWS, count, outcome=outcome)
 
     def _keep_house(self) -> None:
         now = self._clock()
         self._next_housekeeping = now + HOUSEKEEPING_S
-        live = set(self._live_verifiers())
+        live, known = set(self._live_verifiers()), set(self._heard)
         self._heard = {
             group: heard for group, heard in self._heard.items() if group[0] in live and now - heard < SILENT_S
         }
+        for group in known - self._heard.keys():
+            self._worth.forget(group)
         self._drafter.keep(self._heard)
         self._report()
 
     def _report(self) -> None:
         self._telemetry.set(signals.KV_BLOCKS, self._drafter.num_blocks_used, state="used")
         self._telemetry.set(signals.KV_BLOCKS, self._drafter.num_blocks, state="total")
+        self._telemetry.set(signals.DRAFT_AHEAD_ON, float(self._worth.is_on))
+        self._telemetry.set(signals.DRAFT_AHEAD_GAIN, self._worth.gain)
 
     def _is_housekeeping_due(self) -> bool:
         return self._drafter.num_rows > 0 and self._clock() >= self._next_housekeeping
+
+
+def _num_gained(message: DraftRequest) -> int:
+    """Tokens that rows known before have gained."""
+    return int(np.diff(message.token_offsets)[message.base > 0].sum())
 
 
 def _describe(message: DraftRequest, drafted: Drafted, row: int, wait_ms: float) -> Attributes:
@@ -104,6 +142,7 @@ def _describe(message: DraftRequest, drafted: Drafted, row: int, wait_ms: float)
         signals.WIDTH: message.width,
         signals.NUM_NODES: len(drafted.trees[row]),
         signals.DRAFT_STATE: _STATES.get(held, "drafted"),
+        signals.AHEAD_LEVELS: max(0, int(drafted.ahead[row])),
         signals.HOP_WAIT_MS: wait_ms,
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from services.drafter.worth import Mode
 from shared.settings import EngineSettings, Port
 
 
@@ -14,4 +15,7 @@ class DrafterSettings(EngineSettings):
     draft: str = Field(description="directory or hub id of the draft model")
     max_level_tokens: int = Field(default=256, ge=1, le=65_536, description="tree nodes fed per level")
     catch_up: int = Field(default=64, ge=1, le=65_536, description="unfed context a row may have and be drafted")
+    draft_ahead: Mode = Field(
+        default="auto", description="draft from likely outcomes while a tree is verified; auto: where it pays"
+    )
     warm_chunk: int = Field(default=256, ge=1, le=65_536, description="context tokens fed per background slice")

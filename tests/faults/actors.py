@@ -216,6 +216,7 @@ class DrafterProcess(Helper):
                 telemetry,
                 lambda: live_members(self.wire, world.keys, "verifier"),
                 clock=world.clock_s,
+                draft_ahead="on",
             ),
             client=self.wire,
             decode=DRAFT.decode,

@@ -131,3 +131,20 @@ def test_the_draft_is_free_until_the_grammar_is_there(grammars: Grammars, tokeni
     expected = grammars.matcher(SCHEMA)
     expected.extend(output)
     assert np.array_equal(guide.allowed_after([]), expected.allowed_after([]))  # type: ignore[arg-type]
+
+
+def test_trees_drafted_ahead_are_those_drafted_afterwards(tokenizer: Tokenizer, grammars: Grammars) -> None:
+    """With an outcome inside the grammar that has come true."""
+    ahead, after = new_drafter(tokenizer, grammars), new_drafter(tokenizer, grammars)
+    ahead.ahead.is_on = True
+    for drafter in (ahead, after):
+        drafter.draft(asked(PROMPT))
+    while ahead.ahead.has_work:
+        ahead.ahead.advance()
+    [draft] = ahead._rows.values()
+    tokens = draft.branches[0].tokens
+    context = PROMPT + tokens
+    found, expected = (drafter.draft(asked(context, base=len(PROMPT))) for drafter in (ahead, after))
+    assert found.ahead.tolist() == [3]
+    assert found.trees[0].tokens.tolist() == expected.trees[0].tokens.tolist()
+    assert nodes_allowed(found.trees[0], grammars, tokens)

@@ -58,3 +58,47 @@ def test_rows_of_a_verifier_that_asks_another_drafter_now_are_forgotten(stand: S
     stand.later(SILENT_S / 2)
     assert (stand.drafter.num_rows, stand.shown) == (0, 0)
     assert not stand.handler.has_background_work
+
+
+def drafting_ahead(telemetry: Telemetry) -> DraftHandler:
+    """Drafts ahead always; time stands still."""
+    return DraftHandler(new_drafter(), Keys("x"), telemetry, lambda: {"v.1"}, clock=lambda: 0.0, draft_ahead="on")
+
+
+def ahead_rows(telemetry: Telemetry, outcome: str) -> float:
+    lines = telemetry.prometheus().decode().splitlines()
+    wanted = f'adaserve_draft_ahead_rows_total{{outcome="{outcome}"}}'
+    return float(next(line for line in lines if line.startswith(wanted)).split()[-1])
+
+
+@pytest.mark.parametrize(("comes_true", "outcome"), [(True, "hit"), (False, "miss")])
+def test_outcomes_are_drafted_from_between_messages_and_counted(comes_true: bool, outcome: str) -> None:
+    with configure("drafter", "test") as telemetry:
+        handler = drafting_ahead(telemetry)
+        handler.handle(message([[1, 2]]))
+        slices = 0
+        while handler.has_background_work:
+            handler.background()
+            slices += 1
+        assert slices == 4  # the leaves, the last tokens of outcomes, and two levels: one forward pass each
+        [draft] = handler._drafter._rows.values()
+        others = [token for token in range(9) if [token] not in [branch.tokens for branch in draft.branches]]
+        tokens = draft.branches[0].tokens if comes_true else [others[0], 8, 8]
+        [out] = handler.handle(message([[1, 2, *tokens]], base=[2]))
+        [fresh] = drafting_ahead(telemetry).handle(message([[1, 2, *tokens]]))
+        assert out.message.tokens.tolist() == fresh.message.tokens.tolist()  # type: ignore[attr-defined]
+        assert ahead_rows(telemetry, outcome) == 1.0
+
+
+def test_a_message_drops_what_it_makes_useless() -> None:
+    with configure("drafter", "test") as telemetry:
+        handler = drafting_ahead(telemetry)
+        handler.handle(message([[1, 2]]))
+        handler.background()
+        handler.handle(message([]))
+        assert not handler.has_background_work
+        assert handler._drafter.num_blocks_used == 0
+
+
+def test_without_the_setting_nothing_is_drafted_ahead(stand: Stand) -> None:
+    assert not stand.handler.has_background_work

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 )
 
 from services.drafter.drafter import Drafted, Drafter
+from services.drafter.guide import paths
 from shared import digest
 from shared.inference.blocks import BlockPool, SequenceSlots
 from shared.inference.plan import build_plan, chain_row
@@ -34,7 +35,7 @@ from shared.tree import ROOT, TokenTree
 from tests.effort import examples
 from tests.unit.shared.inference.tiny_models import VOCAB, new_model
 
-BLOCKS, BLOCK_SIZE = 40, 4
+BLOCKS, BLOCK_SIZE = 80, 4
 TOKENS = st.integers(0, VOCAB - 1)
 
 
@@ -51,8 +52,10 @@ def new_runner() -> ModelRunner:
     return ModelRunner(new_model("llama", torch.float64), BLOCKS * BLOCK_SIZE)
 
 
-def new_drafter(runner: ModelRunner) -> Drafter:
-    return Drafter(runner, BlockPool(BLOCKS, BLOCK_SIZE), max_tokens=64, catch_up=8, warm_chunk=5)
+def new_drafter(runner: ModelRunner, *, is_ahead: bool = False) -> Drafter:
+    drafter = Drafter(runner, BlockPool(BLOCKS, BLOCK_SIZE), max_tokens=64, catch_up=8, warm_chunk=5)
+    drafter.ahead.is_on = is_ahead
+    return drafter
 
 
 @dataclass
@@ -117,10 +120,11 @@ class Verifier:
 class Rerooting(RuleBasedStateMachine):
     runner: Any
     fresh: Any
+    num_levels = 0  # that needed no forward pass
 
     @initialize()
     def start(self) -> None:
-        self.drafter = new_drafter(self.runner)
+        self.drafter = new_drafter(self.runner, is_ahead=True)
         self.verifier = Verifier()
         self.next_number = 1
 
@@ -139,6 +143,7 @@ class Rerooting(RuleBasedStateMachine):
     def draft(self, depth: int, width: int, fate: str) -> None:
         present, message = self.verifier.message(depth, width)
         drafted = self.drafter.draft(message)
+        Rerooting.num_levels += int(np.maximum(drafted.ahead, 0).sum())
         if fate == "lost":
             return  # the reply never arrives: the verifier keeps its old base
         for row, number in enumerate(present):
@@ -166,8 +171,9 @@ class Rerooting(RuleBasedStateMachine):
             self.drafter.warm()
         for _ in range(2):
             self.draft(4, width, "heard")
+            self.draft_ahead(data.draw(st.integers(0, 6)))
             self.commit(data)
-        self.draft(3, width, "heard")
+        self.draft(data.draw(st.integers(1, 4)), data.draw(st.integers(1, 3)), "heard")
 
     @rule(data=st.data(), keep=st.integers(1, 20), tokens=st.lists(TOKENS, min_size=1, max_size=4))
     @precondition(lambda self: self.verifier.requests)
@@ -182,6 +188,8 @@ class Rerooting(RuleBasedStateMachine):
         if len(state.tokens) > 24:
             return
         if state.tree is not None and state.tree_at == len(state.tokens):
+            if self._come_true(state, data):
+                return
             node = ROOT
             for _ in range(data.draw(st.integers(0, 4))):
                 children = [i for i, parent in enumerate(state.tree.parents.tolist()) if parent == node]
@@ -191,6 +199,14 @@ class Rerooting(RuleBasedStateMachine):
                 state.tokens.append(int(state.tree.tokens[node]))
         state.tokens.append(data.draw(TOKENS))
         state.is_warm = False
+
+    def _come_true(self, state: Believed, data: st.DataObject) -> bool:
+        """The context grows by what was drafted ahead from, now and then."""
+        ahead = [draft for draft in self.drafter._rows.values() if draft.tokens == state.tokens and draft.branches]
+        if not ahead or data.draw(st.integers(0, 3)) == 0:
+            return False
+        state.tokens += data.draw(st.sampled_from(ahead[0].branches)).tokens
+        return True
 
     @rule(data=st.data(), same_epoch=st.booleans())
     @precondition(lambda self: self.verifier.requests)
@@ -206,6 +222,12 @@ class Rerooting(RuleBasedStateMachine):
     def warm(self) -> None:
         self.drafter.warm()
 
+    @rule(slices=st.integers(1, 6))
+    def draft_ahead(self, slices: int) -> None:
+        for _ in range(slices):
+            if self.drafter.ahead.has_work:
+                self.drafter.ahead.advance()
+
     @rule()
     def verifier_dies(self) -> None:
         self.drafter.keep(set())
@@ -219,6 +241,15 @@ class Rerooting(RuleBasedStateMachine):
             if length:
                 mine = self.runner.cache.data[:, :, draft.slots.slots(0, length).tolist()]
                 torch.testing.assert_close(mine, prefilled(self.fresh, draft.tokens[:length]), rtol=0, atol=1e-9)
+
+    @invariant()
+    def nodes_hold_the_kv_of_their_paths(self) -> None:
+        for draft in getattr(self, "drafter", NoRows())._rows.values():
+            root = draft.slots.length
+            for node, path in enumerate(paths(draft.tree, range(draft.num_fed))):
+                mine = self.runner.cache.data[:, :, int(draft.slots.slots(root, root + draft.num_fed)[node])]
+                expected = prefilled(self.fresh, [*draft.tokens, *path])[:, :, -1]
+                torch.testing.assert_close(mine, expected, rtol=0, atol=1e-9)
 
     @invariant()
     def blocks_belong_to_rows(self) -> None:
@@ -274,3 +305,4 @@ def test_kv_and_trees_survive_any_history() -> None:
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
         ),
     )
+    assert Rerooting.num_levels > 0, "nothing that was drafted ahead came true"
