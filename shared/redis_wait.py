@@ -28,29 +28,29 @@ def wait_for_redis(
     """
     start = clock()
     told = start - _TOLD_EVERY_S
-    while patience_s > 0 and not _answers(url):
+    while patience_s > 0 and (error := _trouble(url)) is not None:
         now = clock()
         if now - start >= patience_s:
             return
         if now - told >= _TOLD_EVERY_S:
-            logger.warning("Redis does not answer yet; waiting for %.0f s at most", patience_s - (now - start))
+            left_s = patience_s - (now - start)
+            logger.warning("Redis does not answer yet; waiting for %.0f s at most: %s", left_s, error)
             told = now
         pause(_PAUSE_S)
 
 
-def _answers(url: str) -> bool:
+def _trouble(url: str) -> exceptions.RedisError | None:
+    """Why nothing answers; None where something does."""
     client = Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
     try:
         client.ping()
     except (exceptions.AuthenticationError, exceptions.AuthorizationError):
-        return True
-    except (
-        exceptions.ConnectionError,
-        exceptions.TimeoutError,
-    ):  # the former also while it loads its file
-        return False
+        return None
+    # A server that loads its file is a ConnectionError, too.
+    except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+        return error
     except exceptions.RedisError:
-        return True
+        return None
     finally:
         client.close()
-    return True
+    return None

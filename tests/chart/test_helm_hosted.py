@@ -16,7 +16,7 @@ pytestmark = needs_helm
 OF_CONTAINERS = {
     *("resources", "command", "env", "extraEnvVars", "logLevel", "containerSecurityContext"),
     *("sharedMemory", "tmpSize", "extraVolumes", "extraVolumeMounts"),
-    *("probes", "preStopSeconds", "drainSeconds", "marginSeconds"),
+    *("probes", "redisPatienceSeconds", "preStopSeconds", "drainSeconds", "marginSeconds"),
     "autoscaling",  # its triggers are in values.yaml; without an engine they do nothing anywhere
 }
 OF_PODS = sorted(default_values()["defaults"].keys() - OF_CONTAINERS)

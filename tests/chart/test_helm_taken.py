@@ -69,3 +69,12 @@ def test_what_the_page_says_for_openshift_names_its_dns_and_no_user(tmp_path: Pa
     assert dns == [{"to": [{"namespaceSelector": namespace, "podSelector": pods}], "ports": ports}]
     for pod in render.pods():
         assert pod.spec["securityContext"].keys() == {"runAsNonRoot", "fsGroupChangePolicy", "seccompProfile"}
+
+
+def test_keda_finds_the_charts_redis_from_its_own_namespace(tmp_path: Path) -> None:
+    (tmp_path / "values.yaml").write_text(
+        "services: {verifier: {autoscaling: {engine: keda, redisStreams: "
+        "[{stream: s, count: streamLength, target: 4}]}}}"
+    )
+    text = chart.template("x", "--namespace", "serving", "--values", str(tmp_path / "values.yaml"))
+    assert 'address: "x-adaserve-redis.serving.svc:6379"' in text

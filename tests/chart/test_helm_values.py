@@ -82,6 +82,25 @@ CONTRADICTIONS = [
     ("policy: {inline: text, existingConfigMap: mine}", ["policy.inline", "policy.existingConfigMap"]),
     ("httpRoute: {enabled: true}", ["httpRoute.parentRefs"]),
     ("ingress: {enabled: true, tlsSecret: t}", ["ingress.hosts"]),
+    ("ingress: {enabled: true, paths: [/v1, /]}", ["ingress.paths: / ", "publishAdmin"]),
+    ("ingress: {enabled: true, paths: [/v10]}", ["ingress.paths: /v10", "publishAdmin"]),
+    (
+        "httpRoute: {enabled: true, parentRefs: [{name: g}], matches: [{headers: [{name: a, value: b}]}]}",
+        ["httpRoute.matches: / ", "publishAdmin"],
+    ),
+    ("services: {gateway: {env: {ADASERVE_ADMIN_KEY: secret}}}", ["services.gateway.env.ADASERVE_ADMIN_KEY"]),
+    ("services: {drafter: {extraVolumes: [{name: tmp-drafter}]}}", ["services.drafter.extraVolumes: tmp-drafter"]),
+    ("defaults: {redisPatienceSeconds: 300}", ["redisPatienceSeconds: 300", "300 s of probes.startup"]),
+    (
+        """services: {verifier: {autoscaling: {engine: keda, redisStreams: [
+            {stream: s, count: streamLength, target: 4, consumerGroup: g}]}}}""",
+        ["services.verifier.autoscaling.redisStreams", "must have no consumerGroup"],
+    ),
+    (
+        """services: {verifier: {autoscaling: {engine: keda, redisStreams: [
+            {stream: s, count: streamLength, target: 4}, {stream: s, count: streamLength, target: 5}]}}}""",
+        ["services.verifier.autoscaling.redisStreams: streamLength of s is there twice"],
+    ),
     ("tracing: {endpoint: 'http://c:4318', jaeger: {enabled: true}}", ["tracing.endpoint", "tracing.jaeger"]),
     ("tracing: {collector: {enabled: true}}", ["tracing.collector.exportTo"]),
     ("services: {gateway: {engine: {device: cpu}}}", ["services.gateway.engine", "services.drafter"]),

@@ -26,7 +26,7 @@ SAMPLE = Render.read(Path(__file__).with_name("sample.yaml"))
 LATE_S, STARTED_S = 0.3, 40.0
 NUM_TOKENS = 96
 MODELS = ("drafter", "verifier")  # seconds of torch each
-CHANGES = Plan(num_clients=3, hold_s=2.0, rolled_out=("gateway",), scaled=("verifier",), sizes=(2, 1))
+CHANGES = Plan(num_clients=3, hold_s=2.0, rolled_out=("gateway",), scaled=("verifier", "drafter"), sizes=(3, 1))
 
 
 async def ask(address: str) -> Any:

@@ -50,6 +50,17 @@
 {{- include "adaserve.refuse" (list $unread "metrics.prometheus.hasCa: needs authModes, as KEDA reads no `ca` without them") -}}
 {{- $nowhere := and .Values.httpRoute.enabled (empty .Values.httpRoute.parentRefs) -}}
 {{- include "adaserve.refuse" (list $nowhere "httpRoute.parentRefs: needs a Gateway, such as {name: public, namespace: gateways}") -}}
+{{- if not .Values.services.gateway.service.publishAdmin -}}
+{{- $inside := "leads to /admin, /metrics or the console as well; only /v1, /live and /ready, unless services.gateway.service.publishAdmin is true" -}}
+{{- range $path := ternary .Values.ingress.paths list .Values.ingress.enabled -}}
+{{- include "adaserve.refuse" (list (not (regexMatch "^/(v1|live|ready)(/|$)" $path)) (printf "ingress.paths: %s %s" $path $inside)) -}}
+{{- end -}}
+{{- range $match := ternary .Values.httpRoute.matches list .Values.httpRoute.enabled -}}
+{{- $path := dig "path" "value" "/" $match -}}
+{{- $wide := or (not (regexMatch "^/(v1|live|ready)(/|$)" $path)) (eq (dig "path" "type" "PathPrefix" $match) "RegularExpression") -}}
+{{- include "adaserve.refuse" (list $wide (printf "httpRoute.matches: %s %s" $path $inside)) -}}
+{{- end -}}
+{{- end -}}
 {{- $hostless := and (ne .Values.ingress.tlsSecret "") (empty .Values.ingress.hosts) -}}
 {{- include "adaserve.refuse" (list $hostless "ingress.hosts: needs the names that ingress.tlsSecret is for") -}}
 {{- end }}
@@ -85,6 +96,9 @@
 {{- include "adaserve.refuse" (list $two (printf "%s.pdb.minAvailable: is given, and maxUnavailable as well; set one of them to null" $place)) -}}
 {{- $stuck := and (eq $config.strategy.type "Recreate") (not (empty $config.strategy.rollingUpdate)) -}}
 {{- include "adaserve.refuse" (list $stuck (printf "%s.strategy.rollingUpdate: must be null where the type is Recreate" $place)) -}}
+{{- $window := mul $config.probes.startup.periodSeconds $config.probes.startup.failureThreshold -}}
+{{- $late := ge (int $config.redisPatienceSeconds) (int $window) -}}
+{{- include "adaserve.refuse" (list $late (printf "%s.redisPatienceSeconds: %d must be less than the %d s of probes.startup" $place (int $config.redisPatienceSeconds) (int $window))) -}}
 {{- $open := and (ne (dig "service" "type" "ClusterIP" $config) "ClusterIP") (not (dig "service" "publishAdmin" false $config)) -}}
 {{- include "adaserve.refuse" (list $open (printf "%s.service.type: %s leads to /admin, /metrics and the console as well, in clear text; use ingress or httpRoute, or say publishAdmin: true" $place (dig "service" "type" "" $config))) -}}
 {{- include "adaserve.checkEngine" (dict "place" $place "config" $config) -}}
@@ -98,10 +112,17 @@
 {{- include "adaserve.checkLabels" (dict "labels" $config.podLabels "place" (printf "%s.podLabels" $place)) -}}
 {{- $scope := . -}}
 {{- $own := regexFindAll "name: [A-Za-z_]+" (include "adaserve.environment" (merge (dict "config" (omit $config "env" "extraEnvVars")) $scope)) -1 -}}
+{{- range $volume := $config.extraVolumes -}}
+{{- $taken := regexMatch "^((tmp|shm|redis)-(gateway|drafter|selector|verifier)|redis-ca|auth|keys|policy|models|model-(target|draft))$" $volume.name -}}
+{{- include "adaserve.refuse" (list $taken (printf "%s.extraVolumes: %s is a volume of the chart's own" $place $volume.name)) -}}
+{{- end -}}
 {{- range $name, $_ := $config.env -}}
-{{- include "adaserve.refuse" (list (has (printf "name: %s" $name) $own) (printf "%s.env.%s: is set by the chart from other values; they are in values.yaml" $place $name)) -}}
+{{- $twin := or (has (printf "name: %s_FILE" $name) $own) (and (hasSuffix "_FILE" $name) (has (printf "name: %s" (trimSuffix "_FILE" $name)) $own)) -}}
+{{- include "adaserve.refuse" (list $twin (printf "%s.env.%s: the chart gives it as a file or in clear already, and a service takes one of the two" $place $name)) -}}
+{{- include "adaserve.refuse" (list (has (printf "name: %s" $name) $own) (printf "%s.env.%s: is set by the chart itself; values.yaml says from which value, if from any" $place $name)) -}}
 {{- end -}}
 {{- range $config.extraEnvVars -}}
-{{- include "adaserve.refuse" (list (has (printf "name: %s" .name) $own) (printf "%s.extraEnvVars: %s is set by the chart from other values; they are in values.yaml" $place .name)) -}}
+{{- include "adaserve.refuse" (list (has (printf "name: %s_FILE" .name) $own) (printf "%s.extraEnvVars: %s is given as a file already, and a service takes one of the two" $place .name)) -}}
+{{- include "adaserve.refuse" (list (has (printf "name: %s" .name) $own) (printf "%s.extraEnvVars: %s is set by the chart itself; values.yaml says from which value, if from any" $place .name)) -}}
 {{- end -}}
 {{- end }}

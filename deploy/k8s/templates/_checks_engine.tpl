@@ -48,7 +48,7 @@
 {{- define "adaserve.checkHosted" -}}
 {{- $drafter := .Values.services.drafter -}}
 {{- if $drafter.inVerifierPod -}}
-{{- $ofContainers := list "inVerifierPod" "engine" "resources" "command" "env" "extraEnvVars" "logLevel" "containerSecurityContext" "sharedMemory" "tmpSize" "extraVolumes" "extraVolumeMounts" "probes" "preStopSeconds" "drainSeconds" "marginSeconds" "autoscaling" -}}
+{{- $ofContainers := list "inVerifierPod" "engine" "resources" "command" "env" "extraEnvVars" "logLevel" "containerSecurityContext" "sharedMemory" "tmpSize" "extraVolumes" "extraVolumeMounts" "probes" "redisPatienceSeconds" "preStopSeconds" "drainSeconds" "marginSeconds" "autoscaling" -}}
 {{- range $field, $value := $drafter -}}
 {{- $ignored := not (or (has $field $ofContainers) (kindIs "invalid" $value)) -}}
 {{- include "adaserve.refuse" (list $ignored (printf "services.drafter.%s: is of a pod, and with inVerifierPod that is the verifier's: services.verifier.%s" $field $field)) -}}

@@ -5,7 +5,7 @@
 - {name: ADASERVE_HTTP_HOST, value: "0.0.0.0"}
 - {name: ADASERVE_HTTP_PORT, value: {{ include "adaserve.port" . | quote }}}
 - {name: ADASERVE_LOG_LEVEL, value: {{ .config.logLevel }}}
-- {name: ADASERVE_REDIS_PATIENCE_S, value: "60"}
+- {name: ADASERVE_REDIS_PATIENCE_S, value: {{ .config.redisPatienceSeconds | int | quote }}}
 {{- if has .service (list "gateway" "verifier") }}
 - {name: ADASERVE_DRAIN_S, value: {{ .config.drainSeconds | int | quote }}}
 {{- end }}

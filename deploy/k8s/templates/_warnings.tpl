@@ -38,6 +38,14 @@
 {{- $engine := $config.autoscaling.engine -}}
 {{- if ne $engine "none" -}}{{- $scaled = append $scaled $service -}}{{- end -}}
 {{- if and (eq $engine "hpa") (not $config.autoscaling.adapterRules) -}}{{- $unruled = append $unruled $service -}}{{- end -}}
+{{- $source := get $.Values.models (ternary "draft" "target" (eq $service "drafter")) -}}
+{{- $onProcessors := and (hasKey $config "engine") (not (hasPrefix "cuda" (dig "engine" "device" "" $config))) -}}
+{{- if and $onProcessors (hasPrefix "hf://" $source) -}}
+{{- $found = append $found (printf "services.%s.engine.device is %s: %s is computed in float32 by processors, and services.%s.resources.limits.memory (%s) must hold four bytes for each of its parameters, and the KV." $service $config.engine.device $source $service (include "adaserve.memoryLimit" $config.resources | default "none")) -}}
+{{- end -}}
+{{- if and $onProcessors (contains "gpu" (dig "limits" dict $config.resources | keys | join " ")) -}}
+{{- $found = append $found (printf "services.%s reserves a GPU and does not use it: services.%s.engine.device is %s." $service $service $config.engine.device) -}}
+{{- end -}}
 {{- if hasPrefix "cuda" (dig "engine" "device" "" $config) -}}
 {{- $startup := $config.probes.startup -}}
 {{- $found = append $found (printf "A %s that has not loaded its model after %d s is started anew: services.%s.probes.startup." $service (mul $startup.periodSeconds $startup.failureThreshold) $service) -}}

@@ -55,9 +55,11 @@ def test_patience_ends(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         wait_for_redis(NOBODY, 12.0, clock=clock, pause=clock.pause)
     assert 112.0 <= clock.now < 113.0
-    assert [record.getMessage() for record in caplog.records] == [
+    told = [record.getMessage().split(": ", 1) for record in caplog.records]
+    assert [words for words, _ in told] == [
         f"Redis does not answer yet; waiting for {left} s at most" for left in (12, 7, 2)
     ]
+    assert all("No such file" in why for _, why in told)
 
 
 def test_an_address_that_only_accepts_is_no_redis(closing_port: int) -> None:
@@ -81,8 +83,7 @@ def test_it_goes_on_when_redis_comes(tmp_path: Path) -> None:
 
 
 def test_a_refusal_is_an_answer() -> None:
-    with EmbeddedRedis() as server:
-        client = Redis.from_url(server.url)
+    with EmbeddedRedis() as server, Redis.from_url(server.url) as client:
         client.acl_setuser("nobody", enabled=True, passwords=["+right"], commands=["-@all"])
         clock = Clock()
         for url in (

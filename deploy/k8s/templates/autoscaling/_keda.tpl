@@ -40,10 +40,15 @@ name: {{ printf "%s-%s" (replace ":" "-" .stream.stream) (kebabcase .stream.coun
 type: redis-streams
 metricType: {{ .stream.metricType | default "Value" }}
 metadata:
-  address: {{ $url.host | quote }}
+  {{- /* KEDA asks from its own namespace, where the short name of the chart's Redis is nobody's. */}}
+  {{- $own := .root.Values.redis.enabled }}
+  address: {{ ternary (printf "%s-redis.%s.svc:6379" (include "adaserve.fullname" .root) .root.Release.Namespace) $url.host $own | quote }}
   databaseIndex: {{ $url.path | trimPrefix "/" | default "0" | quote }}
   stream: {{ printf "{%s}:%s" .root.Values.cell .stream.stream | quote }}
   {{ .stream.count }}: {{ .stream.target | int | quote }}
+  {{- if eq .stream.count "lagCount" }}
+  activationLagCount: "0"
+  {{- end }}
   {{- with .stream.consumerGroup }}
   consumerGroup: {{ . }}
   {{- end }}

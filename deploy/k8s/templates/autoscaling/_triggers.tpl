@@ -43,7 +43,16 @@ adaserve_scaling_{{ .service }}_{{ snakecase .name }}
 {{- if and $scaling.redisStreams (ne $scaling.engine "keda") -}}
 {{- fail (printf "%s.redisStreams: only engine=keda can ask Redis, this one is %s" $path $scaling.engine) -}}
 {{- end -}}
+{{- $asked := list -}}
 {{- range $scaling.redisStreams -}}
+{{- $one := printf "%s of %s" .count .stream -}}
+{{- if has $one $asked -}}
+{{- fail (printf "%s.redisStreams: %s is there twice" $path $one) -}}
+{{- end -}}
+{{- $asked = append $asked $one -}}
+{{- if and (eq .count "streamLength") .consumerGroup -}}
+{{- fail (printf "%s.redisStreams: streamLength of %s must have no consumerGroup, or KEDA counts that group's pending entries instead" $path .stream) -}}
+{{- end -}}
 {{- if and (ne .count "streamLength") (not .consumerGroup) -}}
 {{- fail (printf "%s.redisStreams: %s of %s needs a consumerGroup, whose count it is" $path .count .stream) -}}
 {{- end -}}
