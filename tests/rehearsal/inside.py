@@ -31,7 +31,7 @@ CHANGES = Plan(num_clients=3, hold_s=2.0, rolled_out=("gateway",), scaled=("veri
 
 async def ask(address: str) -> Any:
     def answer() -> Any:
-        with urllib.request.urlopen(f"http://{address}/", timeout=5) as response:
+        with urllib.request.urlopen(f"http://{address}/", timeout=30) as response:
             return json.load(response)
 
     return await asyncio.to_thread(answer)
