@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import count as counted
+from itertools import count
 from typing import Protocol
 
 from services.verifier.batch import Settlement
@@ -82,7 +82,7 @@ class Committer:
         """
         lost: list[Settlement] = []
         pending, is_asked = list(settlements), asked is not None
-        for num_tries in counted(1):
+        for num_tries in count(1):
             try:
                 rows = [current_row(settlement) for settlement in pending]
                 answer, has_reader = self._bus.commit(rows, asked, inspected)
@@ -103,14 +103,14 @@ class Committer:
                 pending = again
             if not self._pause(min(FIRST_PAUSE_S * 2 ** min(num_tries, 10), LONGEST_PAUSE_S)):
                 raise BusUnavailable(f"stopped while {len(pending)} rows were uncommitted")
-        raise AssertionError("counted() has no end")
+        raise AssertionError("count() has no end")
 
     def _judge(self, rows: list[Settlement], answer: Commit) -> tuple[list[Settlement], list[Settlement]]:
         """The rows to commit again, refused or restored after Redis forgot them, and the lost ones."""
         again: list[Settlement] = []
         lost: list[Settlement] = []
-        for status, count in Counter(answer.results).items():
-            self._telemetry.add(signals.COMMITS, count, status=status.value)
+        for status, num_rows in Counter(answer.results).items():
+            self._telemetry.add(signals.COMMITS, num_rows, status=status.value)
         for settlement, status in zip(rows, answer.results, strict=True):
             if status in (CommitStatus.OK, CommitStatus.SAME):
                 generation = settlement.generation
