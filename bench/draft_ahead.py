@@ -19,16 +19,16 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from bench.draft_requests import draft_request
 from bench.prompts import source_prompts
 from bench.reference import gumbel
 from models.paths import DRAFT, TARGET
 from services.drafter.drafter import Drafted, Drafter
-from shared import digest
 from shared.inference.blocks import BlockPool, SequenceSlots
 from shared.inference.loading import load_model
 from shared.inference.plan import build_plan, chain_row
 from shared.inference.runner import ModelRunner
-from shared.messages import DIGEST, TRACEPARENT, DraftRequest, request_ids
+from shared.messages import DraftRequest
 from shared.tokenizer import load_tokenizer
 from shared.tree import ROOT, TokenTree
 
@@ -157,39 +157,12 @@ def measure(options: argparse.Namespace) -> list[Row]:
 
 
 def _message(told: Sequence[Told], depth: int, width: int) -> DraftRequest:
-    contexts = [row.context for row in told]
-    parts = [context[row.acknowledged :] for row, context in zip(told, contexts, strict=True)]
-    size = len(told)
-    return DraftRequest(
-        verifier="bench",
-        drafter="bench",
-        ring=0,
-        step=0,
+    return draft_request(
+        [row.context for row in told],
+        known=[row.acknowledged for row in told],
+        committed=[row.done for row in told],
         depth=depth,
         width=width,
-        stop_value=0.0,
-        prefill_tokens=0,
-        prefill_slack_ms=0.0,
-        profile="",
-        overhead_ms=0.0,
-        calibration="",
-        request=request_ids([f"{row:032x}" for row in range(size)]),
-        epoch=np.zeros(size, np.uint64),
-        base=np.array([row.acknowledged for row in told], np.int32),
-        token_offsets=np.cumsum([0, *map(len, parts)], dtype=np.int32),
-        tokens=np.array([token for part in parts for token in part], np.int32),
-        digest=np.frombuffer(b"".join(digest.extend(digest.EMPTY, context) for context in contexts), DIGEST),
-        temperature_bucket=np.zeros(size, np.uint8),
-        tpot_ms=np.full(size, np.inf, np.float32),
-        elapsed_ms=np.zeros(size, np.float32),
-        committed=np.array([row.done for row in told], np.int32),
-        weight=np.ones(size, np.float32),
-        max_depth=np.full(size, depth, np.uint8),
-        warm=np.zeros(size, np.bool_),
-        schema_offsets=np.zeros(size + 1, np.int32),
-        schema=np.empty(0, np.uint8),
-        trace_row=np.empty(0, np.int32),
-        traceparent=np.empty(0, TRACEPARENT),
     )
 
 

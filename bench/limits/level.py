@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 
+from bench.draft_requests import draft_request
 from bench.limits.batches import Work, chain_work, stock_forward
 from bench.limits.figures import Figure, Floor, Section, Target
 from bench.limits.models import DRAFT, sides
@@ -13,8 +15,7 @@ from bench.limits.placement import described
 from bench.limits.run import Run
 from bench.limits.timing import in_rounds, median, paired, percentile, without_collection
 from services.drafter.drafter import Drafter
-from shared.digest import EMPTY, extend
-from shared.messages import DIGEST, TRACEPARENT, DraftRequest, request_ids
+from shared.messages import DraftRequest
 
 NUM_REQUESTS = 16
 WIDTH, DEPTH = 3, 4
@@ -44,7 +45,7 @@ def measure(run: Run) -> Section:
     both, laps = sides(DRAFT, 512), Laps()
     drafter = Drafter(both.runner, both.pool, max_tokens=512, catch_up=CONTEXT + 64, warm_chunk=256, clock=laps)
     contexts = np.random.default_rng(3).integers(0, both.runner.vocab_size, (NUM_REQUESTS, CONTEXT + 1), np.int32)
-    drafter.draft(draft_request(contexts))
+    drafter.draft(level_request(contexts))
     laps.levels()
 
     num_tokens = NUM_REQUESTS * WIDTH
@@ -53,7 +54,7 @@ def measure(run: Run) -> Section:
     ours, stock, batched = [], [], []
     with without_collection():
         for number in range(3 + run.rounds(ROUNDS)):
-            drafter.draft(draft_request(contexts, base=CONTEXT + 1))
+            drafter.draft(level_request(contexts, base=CONTEXT + 1))
             levels = laps.levels()
             times = in_rounds({"one": one, "rows": rows}, 1, warm=0)
             if number >= 3:
@@ -75,47 +76,11 @@ def measure(run: Run) -> Section:
     return Section(name="level", placement=described(), figures=figures, notes=[note])
 
 
-def draft_request(
-    contexts: np.ndarray,
-    base: int = 0,
-    *,
-    verifier: str = "verifier.1",
-    drafter: str = "drafter.1",
-    step: int = 1,
-    profile: str = "",
-) -> DraftRequest:
-    """All of ``contexts`` [rows, tokens] beyond ``base``; the drafter holds what is before."""
-    rows, length = contexts.shape
-    return DraftRequest(
-        verifier=verifier,
-        drafter=drafter,
-        ring=0,
-        step=step,
-        depth=DEPTH,
-        width=WIDTH,
-        stop_value=0.0,
-        prefill_tokens=0,
-        prefill_slack_ms=0.0,
-        profile=profile,
-        overhead_ms=0.0,
-        calibration="",
-        request=request_ids([f"{row + 1:032x}" for row in range(rows)]),
-        epoch=np.ones(rows, np.uint64),
-        base=np.full(rows, base, np.int32),
-        token_offsets=np.arange(rows + 1, dtype=np.int32) * (length - base),
-        tokens=contexts[:, base:].ravel(),
-        digest=np.frombuffer(b"".join(extend(EMPTY, context.tolist()) for context in contexts), DIGEST),
-        temperature_bucket=np.zeros(rows, np.uint8),
-        tpot_ms=np.full(rows, np.inf, np.float32),
-        elapsed_ms=np.zeros(rows, np.float32),
-        committed=np.full(rows, 1, np.int32),
-        weight=np.ones(rows, np.float32),
-        max_depth=np.full(rows, DEPTH, np.uint8),
-        warm=np.zeros(rows, np.bool_),
-        schema_offsets=np.zeros(rows + 1, np.int32),
-        schema=np.empty(0, np.uint8),
-        trace_row=np.empty(0, np.int32),
-        traceparent=np.empty(0, TRACEPARENT),
+def level_request(contexts: np.ndarray, base: int = 0, **others: Any) -> DraftRequest:
+    """Trees of DEPTH and WIDTH for ``contexts`` [rows, tokens], known up to ``base``; see `draft_request`."""
+    rows = len(contexts)
+    return draft_request(
+        contexts.tolist(), known=[base] * rows, committed=[1] * rows, depth=DEPTH, width=WIDTH, **others
     )
 
 

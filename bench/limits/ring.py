@@ -16,7 +16,7 @@ import numpy as np
 
 from bench.limits.bare_ring import PAUSE_S, bare_ring_us
 from bench.limits.figures import Figure, Floor, Section, Target
-from bench.limits.level import draft_request
+from bench.limits.level import level_request
 from bench.limits.placement import described
 from bench.limits.run import Run
 from bench.limits.timing import median, percentile
@@ -57,7 +57,7 @@ def measure(run: Run) -> Section:
         placement = described(
             {"redis": run.redis.pid, **{name: process.pid for name, process in stack.processes.items()}}
         )
-    body = encode(draft_request(_contexts(), base=CONTEXT))
+    body = encode(level_request(_contexts(), base=CONTEXT))
     bare = bare_ring_us(run.redis.url, body, run.rounds(ROUNDS))
     pings = 3 * run.typical_ping_us() / 1e3
     whole = [ms for ms, _ in rounds]
@@ -139,7 +139,7 @@ class Verifier:
 
     def _message(self) -> DraftRequest:
         self._step += 1
-        return draft_request(
+        return level_request(
             self._tokens,
             base=self._base,
             verifier=self._bus.verifier,
