@@ -67,10 +67,10 @@ class Decoder:
         rotary = stock.rotary_emb
         limit = config.max_position_embeddings
         self._rotary = Rotary(rotary.inv_freq, rotary.attention_scaling, model.dtype, limit)
-        self._embedding: torch.Tensor = stock.embed_tokens.weight.detach()
+        self._embedding = _kept(stock.embed_tokens.weight)
         head = model.get_output_embeddings().weight.detach()[:vocab_size]
         self._head = linear(head)
-        self._norm: torch.Tensor = stock.norm.weight.detach()
+        self._norm = _kept(stock.norm.weight)
         self._layers = [_layer(layer, self._head_dim) for layer in stock.layers]
         self._scaling: float = stock.layers[0].self_attn.scaling
 
@@ -131,11 +131,11 @@ def _layer(stock: Any, head_dim: int) -> Layer:
     queries, keys, values = (_taken(part) for part in (attention.q_proj, attention.k_proj, attention.v_proj))
     num_kv_heads = len(keys[0]) // head_dim
     return Layer(
-        attention_norm=stock.input_layernorm.weight.detach(),
+        attention_norm=_kept(stock.input_layernorm.weight),
         projection=_projection(queries, keys, values, head_dim),
         head_norm=_head_norm(attention, len(queries[0]) // head_dim, num_kv_heads, head_dim),
         output=linear(*_taken(attention.o_proj)),
-        mlp_norm=stock.post_attention_layernorm.weight.detach(),
+        mlp_norm=_kept(stock.post_attention_layernorm.weight),
         gate=linear(*_taken(mlp.gate_proj)),
         up=linear(*_taken(mlp.up_proj)),
         down=linear(*_taken(mlp.down_proj)),
@@ -144,9 +144,14 @@ def _layer(stock: Any, head_dim: int) -> Layer:
     )
 
 
+def _kept(weight: torch.Tensor) -> torch.Tensor:
+    """On a CPU a copy: what was loaded is a view of the mapped file, and any view keeps all of it in memory."""
+    return weight.detach().clone() if weight.device.type == "cpu" else weight.detach()
+
+
 def _taken(module: torch.nn.Linear) -> Weights:
     """The module's weight and bias, which it then no longer holds: no weight is in memory twice for long."""
-    weight, bias = module.weight.detach(), None if module.bias is None else module.bias.detach()
+    weight, bias = _kept(module.weight), None if module.bias is None else _kept(module.bias)
     module.weight = torch.nn.Parameter(weight.new_empty(0), requires_grad=False)
     return weight, bias
 

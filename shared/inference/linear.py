@@ -2,7 +2,8 @@
 
 On a CPU in float32 the weights are laid out once for oneDNN. Its kernels then read them as they are stored,
 whatever the number of rows: stock products have a cliff between 2 and 16 rows, which is where verification works,
-and are two to four times slower there (docs/engine.md). Other devices and precisions multiply as PyTorch does.
+and are two to four times slower there (docs/adr/0015-own-forward.md). Other devices and precisions multiply as
+PyTorch does.
 """
 
 from __future__ import annotations
