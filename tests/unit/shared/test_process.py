@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from shared.embedded_redis import EmbeddedRedis
 from shared.errors import AdaServeError, BusUnavailable, ConfigurationError
 from shared.process import on_signals, run
 from shared.settings import EXIT_BUS_UNAVAILABLE, EXIT_CONFIGURATION, ServiceSettings
@@ -54,6 +56,23 @@ def test_a_start_that_cannot_succeed_is_one_line(
         run(ServiceSettings, serve)
     assert ended.value.code == code
     assert capsys.readouterr().err == f"adaserve: {error}\n"
+
+
+def test_nobody_serves_before_redis_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    link, come = tmp_path / "redis.sock", threading.Event()
+    monkeypatch.setenv("REDIS_URL", f"unix://{link}")
+    monkeypatch.setenv("ADASERVE_REDIS_PATIENCE_S", "30")
+    with EmbeddedRedis() as server:
+        there = server.url.removeprefix("unix://")
+
+        def arrive() -> None:
+            come.set()
+            link.symlink_to(there)
+
+        later = threading.Timer(0.8, arrive)
+        later.start()
+        run(ServiceSettings, lambda _: None if come.is_set() else pytest.fail("served without Redis"))
+        later.join()
 
 
 @pytest.fixture
