@@ -125,7 +125,8 @@ def test_the_table_says_speeds_ratios_depth_and_answers() -> None:
     assert lines[4].startswith("| OpenVINO with draft model, depth 3 | 66.0")
     assert lines[4].endswith("| 0.91 (0.91 to 0.91) | 4 of 5, OTHERS WRONG |")
     assert differences_told([row("OpenVINO", 44.0, [wrong])]) == [
-        "OpenVINO: round 1, prompt 0 parts at token 4: 6 for 5, whose logit is 3.0e-01 above -> ITS ERROR: the target prefers ours"
+        "OpenVINO: round 1, prompt 0 parts at token 4: 6 for 5, whose logit is 3.0e-01 above -> "
+        "ITS ERROR: the target prefers ours"
     ]
 
 
