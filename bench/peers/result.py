@@ -28,7 +28,7 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class Difference:
     """The first one of an answer from plain AdaServe's. ``gap`` is how far the target, stock and in float32, puts
-    our token's logit above the other's."""
+    our token's logit above the other's; infinite where one of them ended early, negative where it was ours."""
 
     round: int
     prompt: int
@@ -40,6 +40,12 @@ class Difference:
     @property
     def is_tie(self) -> bool:
         return abs(self.gap) <= TIE
+
+    @property
+    def verdict(self) -> str:
+        if self.is_tie:
+            return "a tie"
+        return "ITS ERROR: the target prefers ours" if self.gap > 0 else "OUR ERROR: the target prefers the other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,11 @@ class Row:
     def is_equal(self) -> bool:
         """Whether every difference is a tie; what follows a tie is another text, and not compared."""
         return all(each.is_tie for each in self.differences)
+
+    @property
+    def clears_us(self) -> bool:
+        """Whether no difference is an error of ours. A peer's own errors are said, and are the peer's."""
+        return self.is_equal if self.name in OURS else all(each.gap >= -TIE for each in self.differences)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +153,7 @@ def table(rows: Sequence[Row]) -> list[str]:
         both = [row.ahead[name].told(2) if name in row.ahead and name != row.name else "" for name in OURS]
         same = f"{row.same} of {row.answers}"
         if row.differences:
-            same += ", others part at ties" if row.is_equal else ", NOT ALL OTHERS AT TIES"
+            same += ", others part at ties" if row.is_equal else ", OTHERS WRONG"
         lines.append(f"| {row.name}{depth} | {row.speed.told(1)} | {both[0]} | {both[1]} | {same} |")
     return lines
 
@@ -151,7 +162,7 @@ def differences_told(rows: Sequence[Row]) -> list[str]:
     """A line for each answer that is not plain AdaServe's."""
     return [
         f"{row.name}: round {each.round}, prompt {each.prompt} parts at token {each.position}: {each.other} for "
-        f"{each.ours}, whose logit is {each.gap:.1e} above -> {'a tie' if each.is_tie else 'NO TIE'}"
+        f"{each.ours}, whose logit is {each.gap:.1e} above -> {each.verdict}"
         for row in rows
         for each in row.differences
     ]

@@ -76,7 +76,8 @@ def _differences(
             if at is None:
                 continue
             if at >= min(len(one), len(two)):
-                found.append(Difference(number, index, at, -1, -1, float("inf")))  # one of them ended early
+                early = float("inf") if len(two) < len(one) else -float("inf")
+                found.append(Difference(number, index, at, -1, -1, early))
                 continue
             context = [*prompts[number][index], *one[:at]]
             found.append(Difference(number, index, at, one[at], two[at], gap(context, one[at], two[at])))

@@ -108,14 +108,25 @@ def test_a_difference_is_a_tie_only_where_the_logits_nearly_are_equal() -> None:
     assert not row("OpenVINO", 44.0, [tied, wrong]).is_equal
 
 
+def test_whose_error_a_difference_is() -> None:
+    gaps = {"theirs": 0.3, "ours": -0.3, "tie": 2e-5, "we ended": -float("inf"), "it ended": float("inf")}
+    found = {name: Difference(0, 0, 1, ours=5, other=6, gap=gap) for name, gap in gaps.items()}
+    clears = {name: row("OpenVINO", 44.0, [each]).clears_us for name, each in found.items()}
+    assert clears == {"theirs": True, "ours": False, "tie": True, "we ended": False, "it ended": True}
+    assert "OUR ERROR" in found["ours"].verdict
+    assert not row(SPECULATING, 60.0, [found["theirs"]]).clears_us  # both are ours
+    assert row(SPECULATING, 60.0, [found["tie"]]).clears_us
+
+
 def test_the_table_says_speeds_ratios_depth_and_answers() -> None:
     wrong = Difference(1, 0, 4, ours=5, other=6, gap=0.3)
     lines = table([ROWS[0], ROWS[1], row("OpenVINO with draft model", 66.0, [wrong])])
     assert lines[2] == "| AdaServe | 40.0 (40.0 to 40.0) |  | 1.50 (1.50 to 1.50) | 5 of 5 |"
     assert lines[4].startswith("| OpenVINO with draft model, depth 3 | 66.0")
-    assert lines[4].endswith("| 0.91 (0.91 to 0.91) | 4 of 5, NOT ALL OTHERS AT TIES |")
+    assert lines[4].endswith("| 0.91 (0.91 to 0.91) | 4 of 5, OTHERS WRONG |")
     assert differences_told([row("OpenVINO", 44.0, [wrong])]) == [
-        "OpenVINO: round 1, prompt 0 parts at token 4: 6 for 5, whose logit is 3.0e-01 above -> NO TIE"
+        "OpenVINO: round 1, prompt 0 parts at token 4: 6 for 5, whose logit is 3.0e-01 above -> "
+        "ITS ERROR: the target prefers ours"
     ]
 
 

@@ -93,4 +93,5 @@ def test_an_answer_that_ends_early_is_no_tie() -> None:
         SPECULATING: [Answer([[1, 2]], 1.0)],
     }
     found = rows([plain, speculating], answers, [[[0]]], lambda *_: 0.0)
+    assert found[1].differences[0].gap == float("inf")
     assert not found[1].is_equal
