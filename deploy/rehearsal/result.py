@@ -9,6 +9,10 @@ from deploy.rehearsal.clients import Seen
 from deploy.rehearsal.edges import Edge
 
 
+MOST_SILENT_S = 3.0  # what is promised of a stream while any one service is replaced, with room for a busy machine
+MOST_SILENT_WITHOUT_REDIS_S = 10.0  # Redis has to end, start and read its file, and nobody commits meanwhile
+
+
 @dataclass
 class Step:
     """One thing that was done, and what clients and pods made of it.
@@ -32,6 +36,10 @@ class Step:
             yield f"{self.seen.num_unanswered} requests were never answered: connections refused or reset"
         if self.may_refuse is not None and self.seen.num_refused > self.may_refuse:
             yield f"{self.seen.num_refused} requests were asked again; at most {self.may_refuse}"
+        longest_s = max(self.seen.stalls, default=0.0)
+        most_s = MOST_SILENT_S if self.may_refuse is not None else MOST_SILENT_WITHOUT_REDIS_S
+        if longest_s > most_s:
+            yield f"a stream was silent for {longest_s:.1f} s; at most {most_s:.0f}"
 
 
 @dataclass

@@ -33,6 +33,14 @@ def test_each_client_may_be_refused_once_by_a_gateway_that_leaves(
     assert len(faults(refused(count, may_refuse))) == num_faults
 
 
+@pytest.mark.parametrize(
+    ("longest_s", "may_refuse", "num_faults"), [(2.9, 6, 0), (3.1, 6, 1), (9.9, None, 0), (10.1, None, 1)]
+)
+def test_no_stream_may_be_silent_for_long(longest_s: float, may_refuse: int | None, num_faults: int) -> None:
+    step = Step("s", Seen(outcomes=Counter({"whole": 2}), stalls=[0.1, longest_s]), may_refuse=may_refuse)
+    assert len(faults(step)) == num_faults
+
+
 def test_the_verdict_tells_refusals_and_unanswered_requests_and_the_upgrade_apart() -> None:
     upgrade = Step(
         f"{UPGRADE}: all",
