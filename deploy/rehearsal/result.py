@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from deploy.rehearsal.clients import Seen
 from deploy.rehearsal.edges import Edge
 
-
 MOST_SILENT_S = 3.0  # what is promised of a stream while any one service is replaced, with room for a busy machine
 MOST_SILENT_WITHOUT_REDIS_S = 10.0  # Redis has to end, start and read its file, and nobody commits meanwhile
 
