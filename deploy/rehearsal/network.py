@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 BRIDGE = "pods"
+BRIDGE_MAC = "02:00:0a:4d:00:01"  # a bridge without one has its least port's, and another when that pod goes
 NETWORK = ipaddress.ip_network("10.77.0.0/16")
 NODE_IP = str(NETWORK[1])
 FIRST_POD, FIRST_SERVICE = 256, 255 * 256 + 1  # 10.77.1.0 and 10.77.255.1 on
@@ -31,7 +32,7 @@ class Network:
     async def start(self) -> None:
         """The bridge, and loopback."""
         await run("ip", "link", "set", "lo", "up")
-        await run("ip", "link", "add", BRIDGE, "type", "bridge")
+        await run("ip", "link", "add", BRIDGE, "address", BRIDGE_MAC, "type", "bridge")
         await run("ip", "addr", "add", f"{NODE_IP}/{NETWORK.prefixlen}", "dev", BRIDGE)
         await run("ip", "link", "set", BRIDGE, "up")
         self._write()
