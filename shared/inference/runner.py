@@ -39,6 +39,10 @@ class ModelRunner:
             gather=None if rank is None else rank.gather,
         )
 
+    def resize(self, num_slots: int) -> None:
+        """KV of so many slots instead; what was read is forgotten."""
+        self.cache.resize(num_slots)
+
     @torch.inference_mode()
     def forward(self, plan: ForwardPlan) -> torch.Tensor:
         """Writes the plan's KV and returns the wanted logits, [L, vocab_size] in the model's dtype."""
