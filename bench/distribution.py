@@ -66,7 +66,7 @@ class Verdict:
         return (
             f"{self.dtype} on {self.device}: {self.samples} samples of {self.tokens} tokens a side and prompt, "
             f"{self.accepted_per_step:.2f} drafted tokens accepted per step; p = {self.p_value:.4f}, at "
-            f"temperature {WRONG:g} in place of 1 {self.p_value_of_wrong:.4f}; different is what is below {ALPHA:g} "
+            f"temperature {WRONG:g} in place of 1 {self.p_value_of_wrong:.4f}; different is below {ALPHA:g} "
             f"-> {'holds' if self.holds else 'DOES NOT HOLD'}"
         )
 
