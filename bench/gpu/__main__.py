@@ -5,8 +5,8 @@
 
 Sections: memory, decode, verify, draft, flagship, distribution, meant to take less than ten minutes in all. Random
 weights are built on the device, and the other models are the embedded pair: nothing is fetched. Exit code 0 when
-all targets are met, 1 when one is not or a section failed, 2 without the device. ``--tiny`` runs every section on a
-small random model, to see that it works: its figures say nothing of a GPU, nor of the targets.
+all targets are met, 1 when one is not or a section failed, 2 without the device. ``--tiny`` runs every section on
+a small random model, to see that it works: its figures say nothing of a GPU, nor of the targets.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Run:
 
     @cached_property
     def floors(self) -> Floors:
-        """Of the device, best of all rounds: bytes moved by a copy, read and written alike, and products in DTYPE."""
+        """Of the device, best of all rounds: bytes moved by a copy, read and written, and products in DTYPE."""
         source = torch.ones(self.size.copied_bytes, dtype=torch.uint8, device=self.device)
         destination = torch.empty_like(source)
         side = self.size.product_side

@@ -13,6 +13,7 @@ from shared.heartbeat import Heartbeat, live_members, new_member
 from shared.inference.identity import model_name
 from shared.inference.loading import load_model
 from shared.inference.placing import Use, place
+from shared.inference.runner import ModelRunner
 from shared.messages import MAX_WIDTH
 from shared.process import on_signals, run
 from shared.streams import HintReader, OwnedStream, connect
@@ -90,7 +91,7 @@ def load_drafter(settings: DrafterSettings) -> tuple[Drafter, str]:
     use = Use(
         tokens=settings.largest_pass,
         run=lambda runner, plan: runner.top(plan, MAX_WIDTH),
-        vocab_size=tokenizer.vocab_size,
+        build=lambda model, num_slots: ModelRunner(model, num_slots, vocab_size=tokenizer.vocab_size),
     )
     runner, pool = place(model, settings, use)
     end_ids = tokenizer.eos_token_ids | set(runner.eos_token_ids)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -92,7 +93,10 @@ def lead(settings: VerifierSettings) -> tuple[LeadingRunner, BlockPool, Ranks]:
 def load_part(settings: VerifierSettings, rank: Rank) -> tuple[ModelRunner, BlockPool]:
     """One rank's part of the model with the KV of its heads; all ranks have as many slots. Raises ModelError."""
     model = load_shard(settings.target, device=settings.device_of(rank.index), dtype=settings.dtype, rank=rank)
-    return place(model, settings, Use(tokens=settings.largest_pass, run=ModelRunner.logits, rank=rank))
+    use = Use(
+        tokens=settings.largest_pass, run=ModelRunner.logits, build=partial(ModelRunner, rank=rank), rank=rank
+    )
+    return place(model, settings, use)
 
 
 def follow(runner: ModelRunner, line: Line) -> NoReturn:

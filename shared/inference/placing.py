@@ -32,16 +32,15 @@ Call = Callable[[], object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
-    """What a runner is for. ``run`` is its largest call: a pass of up to ``tokens``, all with logits."""
+    """What a runner is for. ``run`` is its largest call: a pass of up to ``tokens``, all with logits.
+
+    ``build`` makes it of a model and a number of slots. ``rank``: others run the same passes with the other parts.
+    """
 
     tokens: int
     run: Callable[[ModelRunner, ForwardPlan], object]
-    vocab_size: int | None = None
+    build: Callable[[PreTrainedModel, int], ModelRunner] = ModelRunner
     rank: Rank | None = None
-
-    def runner(self, model: PreTrainedModel, num_slots: int) -> ModelRunner:
-        """Over so many slots."""
-        return ModelRunner(model, num_slots, vocab_size=self.vocab_size, rank=self.rank)
 
 
 def place(model: PreTrainedModel, settings: EngineSettings, use: Use) -> tuple[ModelRunner, BlockPool]:
@@ -55,7 +54,7 @@ def place(model: PreTrainedModel, settings: EngineSettings, use: Use) -> tuple[M
         else:
             memory = (settings.kv_memory_mb or CPU_KV_MB) << 20
             pool = BlockPool(slots_for_memory(model.config, model.dtype, memory) // BLOCK)
-            runner = use.runner(model, pool.num_blocks * pool.block_size)
+            runner = use.build(model, pool.num_blocks * pool.block_size)
     except torch.OutOfMemoryError as error:
         raise ModelError(f"{kv_setting(settings)}: does not fit: {first_line(error)}") from error
     logger.info("KV of %d tokens, by %s", pool.num_blocks * pool.block_size, kv_setting(settings))
@@ -71,7 +70,7 @@ def share_out(
     """
     device = model.device
     plan, num_slots = largest_pass(use.tokens, model.config.max_position_embeddings)
-    runner = use.runner(model, num_slots)
+    runner = use.build(model, num_slots)
     memory = measure(device, lambda: use.run(runner, plan), lambda: runner.resize(0))
     num_slots = slots_for_memory(model.config, model.dtype, kv_memory(memory, share))
     pool = BlockPool((num_slots if use.rank is None else use.rank.least(num_slots, device)) // BLOCK)

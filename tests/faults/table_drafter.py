@@ -28,6 +28,7 @@ if __name__ == "__main__":
     stand_in("torch")
     stand_in("shared.inference.loading", load_model=None)
     stand_in("shared.inference.placing", Use=None, place=None)
+    stand_in("shared.inference.runner", ModelRunner=None)
     stand_in("shared.inference.identity", model_name=lambda _: "table-draft")
     import services.drafter.__main__ as root
 

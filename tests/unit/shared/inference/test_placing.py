@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,13 +83,12 @@ def test_on_a_cpu_memory_is_what_is_set_or_the_default(set_mb: int | None, expec
     assert runner.cache.data.numel() * 8 <= expected_mb << 20
 
 
-def test_memory_that_is_not_there_is_refused_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_is_not_there_is_refused_by_its_variable() -> None:
     def full(*_: object, **__: object) -> ModelRunner:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 8 GiB\nmore")
 
-    monkeypatch.setattr(Use, "runner", full)
     with pytest.raises(ModelError, match=r"^ADASERVE_KV_MEMORY_MB=9000: does not fit: .*8 GiB$"):
-        place(new_model(), EngineSettings(kv_memory_mb=9000), USE)
+        place(new_model(), EngineSettings(kv_memory_mb=9000), replace(USE, build=full))
 
 
 def test_the_deciding_variable_is_named() -> None:
