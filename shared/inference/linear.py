@@ -15,7 +15,7 @@ import torch.nn.functional as functional
 # are kept in both layouts.
 SMALL = 1 << 18  # elements of a weight
 FEW_ROWS = 2
-# oneDNN's kernels for one to three rows read a large weight slower than the one for four: 1.26, 1.45 and 1.06 times
+# oneDNN's kernels for one to three rows read a large weight slower than the one for four: 1.26, 1.45, 1.06 times
 # as long on an AMD core with AVX-512. One row more costs nothing as long as all wait for memory.
 QUICK_ROWS = 4
 
