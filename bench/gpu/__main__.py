@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = Run(device, TINY if options.tiny else FULL)
     sections, failed = measured(run, options.only, is_quiet=options.json, start=start)
     found = report(sections, load_before=load_before, quick=options.tiny)
-    found["machine"]["device"] = name_of(device)
+    found["machine"] |= {"device": name_of(device), "cuda": torch.version.cuda}
     found |= {"failed": failed, "seconds": round(time.monotonic() - start)}
     if options.out is not None:
         options.out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")

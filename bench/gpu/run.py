@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig
 
 from bench.gpu.size import Size
 from bench.limits.floors import Floors
@@ -76,12 +76,10 @@ class Run:
             **self.size.model,
             max_position_embeddings=POSITIONS,
             tie_word_embeddings=True,
-            attn_implementation="sdpa",
-            dtype=DTYPE,
         )
         torch.manual_seed(0)
         with torch.device(self.device):
-            model = LlamaForCausalLM(config).to(DTYPE).eval()
+            model = AutoModelForCausalLM.from_config(config, dtype=DTYPE, attn_implementation="sdpa").eval()
         multiplied = sum(parameter.numel() for parameter in model.parameters())
         tokens = NUM_REQUESTS * (self.size.context + BLOCK) + max(self.size.verified)
         pool = BlockPool(2 * (tokens // BLOCK + NUM_REQUESTS))  # the drafter's rows stay where they are

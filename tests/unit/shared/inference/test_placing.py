@@ -91,6 +91,20 @@ def test_memory_that_is_not_there_is_refused_by_its_variable() -> None:
         place(new_model(), EngineSettings(kv_memory_mb=9000), replace(USE, build=full))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_the_process_stays_within_its_share() -> None:
+    model = new_model().to("cuda:0")
+    free, total = torch.cuda.mem_get_info(0)
+    share = 0.25 * free / total
+    runner, pool = place(model, EngineSettings(device="cuda:0", gpu_memory_share=share), USE)
+    assert 0.9 * share * total < torch.cuda.memory_reserved(0) < share * total
+    slots = np.arange(pool.num_blocks * 16 - 40, pool.num_blocks * 16, dtype=np.int32)
+    ids = np.arange(40, dtype=np.int32)
+    expected = new_runner().logits(build_plan([chain_row(ids[:0], ids, ids, last_logits=True)]))
+    found = runner.logits(build_plan([chain_row(slots[:0], ids, slots, last_logits=True)]))
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
 def test_the_deciding_variable_is_named() -> None:
     assert kv_setting(EngineSettings()) == f"ADASERVE_KV_MEMORY_MB={CPU_KV_MB}"
     assert kv_setting(EngineSettings(device="cuda:1")) == "ADASERVE_GPU_MEMORY_SHARE=0.9"
