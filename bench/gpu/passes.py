@@ -102,6 +102,6 @@ def _plan(run: Run, rows: int, tokens: int) -> ForwardPlan:
 
 def _described(run: Run) -> str:
     return (
-        f"a random Llama of {run.model.multiplied / 1e9:.2f} B parameters in bfloat16, contexts of "
+        f"a random Llama of {run.model.multiplied / 1e6:,.1f} M parameters in bfloat16, contexts of "
         f"{run.size.context} tokens"
     )
