@@ -1,30 +1,16 @@
-"""A forward plan prepared for the attention of every layer: key ranges and masks, row by row.
-
-Tensors go to the device only here, once per pass, so that a pass on CUDA does not wait in between.
-"""
+"""A forward plan prepared for attention row by row: key ranges and masks, once per pass for all layers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from shared.inference.attention import AttentionRow, attend
 from shared.inference.plan import ForwardPlan, Int32Array
-
-
-@dataclass(frozen=True, slots=True)
-class AttentionRow:
-    """One row's queries and keys. Keys are `num_keys` pool slots from `first_key` on, or those in `key_slots`."""
-
-    first_query: int  # among the T fed tokens
-    num_queries: int
-    first_key: int
-    num_keys: int
-    key_slots: torch.Tensor | None  # [keys] where the slots are not consecutive
-    mask: torch.Tensor | None  # additive [queries, keys]
-    is_causal: bool  # queries and keys are the same tokens in order; then there is no mask
+from shared.inference.tiles import are_consecutive
 
 
 class PackedRows:
@@ -44,6 +30,19 @@ class PackedRows:
         consecutive = _rows_consecutive(plan)
         self._full = [self._row(index, bool(consecutive[index])) for index in range(plan.num_rows)]
         self._windowed: dict[int, list[AttentionRow]] = {}
+
+    def store(self, pool: torch.Tensor, new: torch.Tensor) -> None:
+        """Writes new keys or values [T, kv_heads, head_dim] to the pass' slots of [slots, kv_heads, head_dim]."""
+        if self.first_slot is not None:
+            pool.narrow(0, self.first_slot, len(new)).copy_(new)
+        else:
+            pool.index_copy_(0, self.slots, new)
+
+    def attend(
+        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, window: int | None, scaling: float
+    ) -> torch.Tensor:
+        """query [T, heads, head_dim] over a layer's keys and values -> [T, heads * head_dim]."""
+        return attend(query, keys, values, self.rows(window), scaling)
 
     def rows(self, window: int | None) -> list[AttentionRow]:
         """The rows for a layer that sees everything, or only keys fewer than `window` positions back."""
@@ -127,23 +126,12 @@ def _first_if_consecutive(slots: Int32Array) -> int | None:
 
 def _rows_consecutive(plan: ForwardPlan) -> npt.NDArray[np.bool_]:
     """Rows whose keys, context and fed tokens together, are consecutive slots: bool [R]."""
-    both = _are_consecutive(plan.context_slots, plan.context_offsets)
-    both &= _are_consecutive(plan.slots, plan.row_offsets)
+    both = are_consecutive(plan.context_slots, plan.context_offsets[:-1], plan.context_offsets[1:])
+    both &= are_consecutive(plan.slots, plan.row_offsets[:-1], plan.row_offsets[1:])
     has_context = plan.context_offsets[1:] > plan.context_offsets[:-1]
     last = plan.context_slots[plan.context_offsets[1:][has_context] - 1]
     both[has_context] &= last + 1 == plan.slots[plan.row_offsets[:-1][has_context]]
     return both
-
-
-def _are_consecutive(slots: Int32Array, offsets: Int32Array) -> npt.NDArray[np.bool_]:
-    if len(slots) == 0:
-        return np.ones(len(offsets) - 1, dtype=np.bool_)
-    breaks = np.cumsum(np.diff(slots, prepend=slots[0] - 1) != 1)  # [i]: breaks between neighbours up to i
-    starts, stops = offsets[:-1], offsets[1:]
-    is_empty = starts == stops
-    unbroken = breaks[stops - 1] == breaks[np.where(is_empty, 0, starts)]
-    consecutive: npt.NDArray[np.bool_] = is_empty | unbroken
-    return consecutive
 
 
 def _upload(array: Int32Array, device: torch.device) -> torch.Tensor:

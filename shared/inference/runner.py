@@ -15,6 +15,9 @@ from shared.inference.kv import KVCache
 from shared.inference.plan import ForwardPlan, Int32Array
 from shared.inference.rows import PackedRows
 from shared.inference.sharding import Rank
+from shared.inference.tiled import InPlace, flash_in_place
+from shared.inference.tiled_forward import TiledForward
+from shared.inference.upload import upload
 
 
 class ModelRunner:
@@ -22,22 +25,34 @@ class ModelRunner:
 
     Takes the model's weights over: the model is of no use afterwards. `vocab_size` cuts the logits to the leading
     ids, for models whose embedding is padded beyond the tokenizer's vocabulary. ``rank``: the model is that rank's
-    part (`shard_loading`), and the others run the same plans at the same time.
+    part (`shard_loading`), and the others run the same plans at the same time. ``tiled``: whether attention takes
+    all rows in one call; None: as the device likes it. ``in_place`` replaces the kernel that reads contexts where
+    they lie.
     """
 
     def __init__(
-        self, model: PreTrainedModel, num_slots: int, *, vocab_size: int | None = None, rank: Rank | None = None
+        self,
+        model: PreTrainedModel,
+        num_slots: int,
+        *,
+        vocab_size: int | None = None,
+        rank: Rank | None = None,
+        tiled: bool | None = None,
+        in_place: InPlace | None = None,
     ) -> None:
+        is_tiled = model.device.type != "cpu" if tiled is None else tiled
         self.vocab_size: int = min(vocab_size or model.config.vocab_size, model.config.vocab_size)
         self.context_limit: int = model.config.max_position_embeddings
         self.eos_token_ids: tuple[int, ...] = _eos_token_ids(model)
-        self.cache = KVCache(model.config, num_slots, model.dtype, model.device)
+        self.cache = KVCache(model.config, num_slots, model.dtype, model.device, spare=int(is_tiled))
         self._decoder = Decoder(
             model,
             vocab_size=self.vocab_size,
             reduce=None if rank is None else rank.sum,
             gather=None if rank is None else rank.gather,
         )
+        kernel = in_place or flash_in_place(model.dtype, model.device, self._decoder.head_dim)
+        self._tiled = TiledForward(self._decoder, self.cache, kernel) if is_tiled else None
 
     @torch.inference_mode()
     def forward(self, plan: ForwardPlan) -> torch.Tensor:
@@ -45,8 +60,10 @@ class ModelRunner:
         device = self.cache.data.device
         if plan.num_tokens == 0:
             return torch.empty((0, self.vocab_size), dtype=self.cache.data.dtype, device=device)
+        if self._tiled is not None:
+            return self._tiled.run(plan)
         rows = PackedRows(plan, self.cache.data.dtype, device)
-        ids, positions = _upload(plan.token_ids, device), _upload(plan.positions, device)
+        ids, positions = (upload(array.astype(np.int64), device) for array in (plan.token_ids, plan.positions))
         return self._decoder.forward(ids, positions, rows, self.cache)
 
     def logits(self, plan: ForwardPlan) -> npt.NDArray[np.floating[Any]]:
@@ -68,7 +85,7 @@ class ModelRunner:
         """
         logits = self.forward(plan).float()
         for row, mask in (allowed or {}).items():
-            logits[row].masked_fill_(~torch.from_numpy(mask).to(logits.device), -torch.inf)
+            logits[row].masked_fill_(~upload(mask, logits.device), -torch.inf)
         log_probs = torch.log_softmax(logits, dim=-1)
         values, ids = torch.topk(log_probs, min(width, self.vocab_size), dim=-1)
         return ids.to(torch.int32).cpu().numpy(), values.cpu().numpy()
@@ -82,7 +99,3 @@ def _eos_token_ids(model: PreTrainedModel) -> tuple[int, ...]:
     if ids is None:
         return ()
     return tuple(int(token) for token in ids) if isinstance(ids, list) else (int(ids),)
-
-
-def _upload(array: Int32Array, device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(array.astype(np.int64)).to(device)

@@ -1,0 +1,237 @@
+"""Attention of all rows of a pass in one call or a few, over the tiles of `shared.inference.tiles`.
+
+Two ways. With a table of context slots, keys and values of each tile are gathered and attended to under one mask:
+any device, any precision, any window. With contexts in place, a kernel reads each tile's committed keys where they
+lie, a plain product attends to the few uncommitted ones under their mask, and the two are merged by log-sum-exp.
+
+Everything is computed from one tensor of int32 without waiting for the device, so a pass can be recorded and
+replayed.
+"""
+
+from __future__ import annotations
+
+from inspect import signature
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as functional
+
+from shared.inference.tiles import WORD, Shape
+
+GATHERED = 1 << 17  # keys copied at a time: of 8 heads of 128 in bfloat16, 0.5 GB with their values
+
+
+class InPlace(Protocol):
+    """Attention without a mask over key ranges that lie anywhere in the pool."""
+
+    def __call__(
+        self,
+        query: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        bounds: torch.Tensor,
+        first_keys: torch.Tensor,
+        num_keys: torch.Tensor,
+        max_queries: int,
+        max_keys: int,
+        scaling: float,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """query [n, kv_heads, head_dim] over keys and values [slots, kv_heads, head_dim] -> the same, and its
+        log-sum-exp [n, kv_heads].
+
+        Range r has the queries bounds[r] to bounds[r+1] - 1, the first of its num_keys[r] keys is first_keys[r]
+        (which has one element more than ranges). What comes of a range without keys is not looked at.
+        """
+
+
+class TiledPass:
+    """One pass' tiles on the device. ``array`` is what `tiles.pack` filled for ``shape``.
+
+    ``in_place`` is used if the shape has no context table; ``max_keys`` bounds the context lengths then.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        array: torch.Tensor,
+        dtype: torch.dtype,
+        *,
+        last_position: int,
+        in_place: InPlace | None = None,
+        max_keys: int = 0,
+    ) -> None:
+        columns = shape.cut(array)
+        self.last_position = last_position
+        self.num_logits = shape.logits
+        self.token_ids: torch.Tensor = columns["token_ids"]
+        self.positions: torch.Tensor = columns["positions"]
+        self.wanted: torch.Tensor | None = columns["wanted"]
+        self._shape = shape
+        self._columns: dict[str, torch.Tensor] = columns
+        self._dtype = dtype
+        self._in_place = in_place
+        self._max_keys = max_keys
+        self._slots = columns["slots"].long()
+        self._query_positions = columns["positions"][columns["queries"]]  # [tiles, queries]
+        bits = torch.arange(WORD, dtype=torch.int32, device=array.device)
+        visible = (columns["visible"][..., None] >> bits & 1).bool()
+        self._visible = visible.flatten(2)  # [tiles, queries, nodes]
+        self._key_slots = torch.cat([columns["context"], columns["node_slots"]], dim=1)  # [tiles, keys + nodes]
+        self._masks: dict[tuple[int | None, int], torch.Tensor] = {}
+
+    def store(self, pool: torch.Tensor, new: torch.Tensor) -> None:
+        """Writes new keys or values [T, kv_heads, head_dim] to the pass' slots of [slots, kv_heads, head_dim]."""
+        pool.index_copy_(0, self._slots, new)
+
+    def attend(
+        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, window: int | None, scaling: float
+    ) -> torch.Tensor:
+        """query [T, heads, head_dim] over a layer's keys and values -> [T, heads * head_dim]."""
+        if self._in_place is None:
+            mixed = self._gathered(self._folded(query, keys.shape[1]), keys, values, window, scaling)
+        else:
+            mixed = self._merged(query, keys, values, scaling, self._in_place)
+        tiles, kv_heads, _, head_dim = mixed.shape
+        lines = mixed.view(tiles, kv_heads, -1, self._shape.queries, head_dim).permute(0, 3, 1, 2, 4)
+        return lines.reshape(tiles * self._shape.queries, -1)[self._columns["place"]]
+
+    def _folded(self, query: torch.Tensor, kv_heads: int) -> torch.Tensor:
+        """The query heads that share a key head become more queries of it: [tiles, kv_heads, n, head_dim]."""
+        tiles = query[self._columns["queries"]]  # [tiles, queries, heads, head_dim]
+        grouped = tiles.view(*tiles.shape[:2], kv_heads, -1, tiles.shape[3]).permute(0, 2, 3, 1, 4)
+        return grouped.flatten(2, 3)
+
+    # -- gathered ---------------------------------------------------------------------------------------------
+    def _gathered(
+        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, window: int | None, scaling: float
+    ) -> torch.Tensor:
+        mask = self._mask(window, query.shape[2] // self._shape.queries)
+        step = max(1, GATHERED // self._key_slots.shape[1])
+        outputs = []
+        for first in range(0, self._shape.tiles, step):
+            part = slice(first, first + step)
+            slots = self._key_slots[part]
+            outputs.append(
+                functional.scaled_dot_product_attention(
+                    query[part], _read(keys, slots), _read(values, slots), attn_mask=mask[part], scale=scaling
+                )
+            )
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+    def _mask(self, window: int | None, groups: int) -> torch.Tensor:
+        """Additive [tiles, 1, groups * queries, keys + nodes]; once per pass for the layers that are alike."""
+        if window is not None and self.last_position < window:
+            window = None
+        if (window, groups) not in self._masks:
+            visible = self._seen(window)
+            hidden = torch.zeros(visible.shape, dtype=self._dtype, device=visible.device)
+            hidden.masked_fill_(~visible, float("-inf"))
+            self._masks[window, groups] = hidden.repeat(1, groups, 1).unsqueeze(1)
+        return self._masks[window, groups]
+
+    def _seen(self, window: int | None) -> torch.Tensor:
+        """Which keys each query sees, bool [tiles, queries, keys + nodes]."""
+        index = torch.arange(self._shape.keys, dtype=torch.int32, device=self._visible.device)
+        is_there = index < self._columns["committed"][:, None]
+        context, nodes = is_there[:, None].expand(-1, self._shape.queries, -1), self._visible
+        if window is not None:
+            positions = self._query_positions[..., None]
+            context = context & (positions - index < window)  # a committed key's index is its position
+            nodes = nodes & (positions - self._columns["node_positions"][:, None] < window)
+        return torch.cat([context, nodes], dim=2)
+
+    # -- in place ---------------------------------------------------------------------------------------------
+    def _merged(
+        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float, in_place: InPlace
+    ) -> torch.Tensor:
+        (num_tokens, heads, head_dim), kv_heads = query.shape, keys.shape[1]
+        groups = heads // kv_heads
+        near, near_lse = self._nodes(self._folded(query, kv_heads), keys, values, scaling)
+        far, far_lse = in_place(
+            query.reshape(num_tokens, kv_heads, groups, head_dim).transpose(1, 2).flatten(0, 1),
+            keys,
+            values,
+            self._columns["bounds"] * groups,
+            self._columns["first_keys"],
+            self._columns["committed"],
+            self._shape.queries * groups,
+            self._max_keys,
+            scaling,
+        )
+        far, far_lse = (
+            self._folded(part.view(num_tokens, groups, kv_heads, -1).transpose(1, 2).flatten(1, 2), kv_heads)
+            for part in (far, far_lse[..., None].contiguous())
+        )
+        has_keys = (self._columns["committed"] > 0)[:, None, None, None]
+        far = torch.where(has_keys, far, 0.0).to(near.dtype)
+        far_lse = torch.where(has_keys, far_lse, float("-inf")).to(near.dtype)
+        return merge(near, near_lse, far, far_lse).to(query.dtype)
+
+    def _nodes(
+        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Attention to uncommitted keys, of which every query sees itself at least, in float32 or wider."""
+        wide = torch.promote_types(query.dtype, torch.float32)
+        slots = self._columns["node_slots"]
+        scores = query.to(wide) @ _read(keys, slots).to(wide).transpose(2, 3) * scaling
+        groups = query.shape[2] // self._shape.queries
+        scores = scores.masked_fill(~self._visible.repeat(1, groups, 1)[:, None], float("-inf"))
+        lse = torch.logsumexp(scores, dim=-1, keepdim=True)
+        return torch.exp(scores - lse) @ _read(values, slots).to(wide), lse
+
+
+def merge(
+    left: torch.Tensor, left_lse: torch.Tensor, right: torch.Tensor, right_lse: torch.Tensor
+) -> torch.Tensor:
+    """Attention over two sets of keys from that over each, [..., head_dim] with log-sum-exp [..., 1].
+
+    One of the two may be over no key, with a log-sum-exp of -inf.
+    """
+    share = torch.sigmoid(left_lse - right_lse)  # exp(l) / (exp(l) + exp(r))
+    return left * share + right * (1 - share)
+
+
+def _read(pool: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+    """[n, kv_heads, keys, head_dim] of slots [n, keys]."""
+    return pool.index_select(0, slots.flatten()).view(*slots.shape, *pool.shape[1:]).transpose(1, 2)
+
+
+def flash_in_place(dtype: torch.dtype, device: torch.device, head_dim: int) -> InPlace | None:
+    """Flash attention by PyTorch, where it has it for this device, precision and head; else None."""
+    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16) or head_dim % 8 or head_dim > 256:
+        return None
+    try:
+        from torch.nn.attention.varlen import AuxRequest, varlen_attn
+    except ImportError:
+        return None
+    if "seqused_k" not in signature(varlen_attn).parameters:  # of an older PyTorch
+        return None
+
+    def attend(
+        query: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        bounds: torch.Tensor,
+        first_keys: torch.Tensor,
+        num_keys: torch.Tensor,
+        max_queries: int,
+        max_keys: int,
+        scaling: float,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        # Offsets say where a range begins, and `seqused_k` how long it is: so they need not lie side by side.
+        output, lse = varlen_attn(
+            query,
+            keys,
+            values,
+            bounds,
+            first_keys,
+            max_queries,
+            max_keys,
+            return_aux=AuxRequest(lse=True),
+            scale=scaling,
+            seqused_k=num_keys,
+        )
+        return output, lse.transpose(0, 1)  # the kernel's is [heads, n]
+
+    kernel: Any = attend
+    return kernel  # type: ignore[no-any-return]
