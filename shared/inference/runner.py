@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from shared.inference.decoder import Decoder
 from shared.inference.kv import KVCache
 from shared.inference.plan import ForwardPlan, Int32Array
+from shared.inference.recording import Recorder
 from shared.inference.rows import PackedRows
 from shared.inference.sharding import Rank
 from shared.inference.tiled import InPlace, flash_in_place
@@ -27,7 +28,8 @@ class ModelRunner:
     ids, for models whose embedding is padded beyond the tokenizer's vocabulary. ``rank``: the model is that rank's
     part (`shard_loading`), and the others run the same plans at the same time. ``tiled``: whether attention takes
     all rows in one call; None: as the device likes it. ``in_place`` replaces the kernel that reads contexts where
-    they lie.
+    they lie. ``recorded``: whether such passes are recorded and replayed, None: on CUDA; never those of ranks, who
+    talk to each other meanwhile.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class ModelRunner:
         rank: Rank | None = None,
         tiled: bool | None = None,
         in_place: InPlace | None = None,
+        recorded: bool | None = None,
     ) -> None:
         is_tiled = model.device.type != "cpu" if tiled is None else tiled
         self.vocab_size: int = min(vocab_size or model.config.vocab_size, model.config.vocab_size)
@@ -51,12 +54,23 @@ class ModelRunner:
             reduce=None if rank is None else rank.sum,
             gather=None if rank is None else rank.gather,
         )
-        kernel = in_place or flash_in_place(model.dtype, model.device, self._decoder.head_dim)
-        self._tiled = TiledForward(self._decoder, self.cache, kernel) if is_tiled else None
+        self._tiled: TiledForward | None = None
+        if is_tiled:
+            is_recorded = rank is None and (model.device.type == "cuda" if recorded is None else recorded)
+            self._tiled = TiledForward(
+                self._decoder,
+                self.cache,
+                context_limit=self.context_limit,
+                in_place=in_place or flash_in_place(model.dtype, model.device, self._decoder.head_dim),
+                recorder=Recorder(model.device) if is_recorded else None,
+            )
 
     @torch.inference_mode()
     def forward(self, plan: ForwardPlan) -> torch.Tensor:
-        """Writes the plan's KV and returns the wanted logits, [L, vocab_size] in the model's dtype."""
+        """Writes the plan's KV and returns the wanted logits, [L, vocab_size] in the model's dtype.
+
+        They may be overwritten by the next pass.
+        """
         device = self.cache.data.device
         if plan.num_tokens == 0:
             return torch.empty((0, self.vocab_size), dtype=self.cache.data.dtype, device=device)

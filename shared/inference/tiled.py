@@ -64,15 +64,16 @@ class TiledPass:
         self.last_position = last_position
         self.num_logits = shape.logits
         self.token_ids: torch.Tensor = columns["token_ids"]
-        self.positions: torch.Tensor = columns["positions"]
-        self.wanted: torch.Tensor | None = columns["wanted"]
+        self.positions: torch.Tensor = columns["positions"].long()
+        self.wanted: torch.Tensor | None = columns["wanted"].long()
         self._shape = shape
         self._columns: dict[str, torch.Tensor] = columns
         self._dtype = dtype
         self._in_place = in_place
         self._max_keys = max_keys
-        self._slots = columns["slots"].long()
-        self._query_positions = columns["positions"][columns["queries"]]  # [tiles, queries]
+        self._slots, self._place = columns["slots"].long(), columns["place"].long()
+        self._queries = columns["queries"].long()  # [tiles, queries]
+        self._query_positions = columns["positions"][self._queries]
         bits = torch.arange(WORD, dtype=torch.int32, device=array.device)
         visible = (columns["visible"][..., None] >> bits & 1).bool()
         self._visible = visible.flatten(2)  # [tiles, queries, nodes]
@@ -93,11 +94,11 @@ class TiledPass:
             mixed = self._merged(query, keys, values, scaling, self._in_place)
         tiles, kv_heads, _, head_dim = mixed.shape
         lines = mixed.view(tiles, kv_heads, -1, self._shape.queries, head_dim).permute(0, 3, 1, 2, 4)
-        return lines.reshape(tiles * self._shape.queries, -1)[self._columns["place"]]
+        return lines.reshape(tiles * self._shape.queries, -1)[self._place]
 
     def _folded(self, query: torch.Tensor, kv_heads: int) -> torch.Tensor:
         """The query heads that share a key head become more queries of it: [tiles, kv_heads, n, head_dim]."""
-        tiles = query[self._columns["queries"]]  # [tiles, queries, heads, head_dim]
+        tiles = query[self._queries]  # [tiles, queries, heads, head_dim]
         grouped = tiles.view(*tiles.shape[:2], kv_heads, -1, tiles.shape[3]).permute(0, 2, 3, 1, 4)
         return grouped.flatten(2, 3)
 
@@ -162,9 +163,9 @@ class TiledPass:
             self._folded(part.view(num_tokens, groups, kv_heads, -1).transpose(1, 2).flatten(1, 2), kv_heads)
             for part in (far, far_lse[..., None].contiguous())
         )
-        has_keys = (self._columns["committed"] > 0)[:, None, None, None]
-        far = torch.where(has_keys, far, 0.0).to(near.dtype)
-        far_lse = torch.where(has_keys, far_lse, float("-inf")).to(near.dtype)
+        without_keys = (self._columns["committed"] == 0)[:, None, None, None]
+        far = far.masked_fill(without_keys, 0.0).to(near.dtype)
+        far_lse = far_lse.masked_fill(without_keys, float("-inf")).to(near.dtype)
         return merge(near, near_lse, far, far_lse).to(query.dtype)
 
     def _nodes(

@@ -76,6 +76,11 @@ class Shape:
             start += prod(dims)
         return views
 
+    @property
+    def num_scores(self) -> int:
+        """Queries times keys, of all tiles."""
+        return self.tiles * self.queries * (self.keys + self.nodes)
+
     def holds(self, other: Shape) -> bool:
         """Whether what has the other shape can be padded to this one."""
         return (
@@ -97,13 +102,13 @@ def shape_of(plan: ForwardPlan, *, in_place: bool, queries: int = 0) -> Shape:
         tokens=plan.num_tokens,
         tiles=int((-(-fed // queries)).sum()),
         queries=queries,
-        keys=0 if in_place else _words(int(plan.committed.max())),
-        nodes=_words(int(uncommitted.max())),
+        keys=0 if in_place else words(int(plan.committed.max())),
+        nodes=words(int(uncommitted.max())),
         logits=len(plan.logit_rows),
     )
 
 
-def _words(count: int) -> int:
+def words(count: int) -> int:
     """``count`` rounded up to whole words, which masks of kernels have to be aligned to as well."""
     return -(-count // WORD) * WORD
 

@@ -16,3 +16,9 @@ def upload(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
     """
     host = torch.from_numpy(array)
     return host if device.type == "cpu" else host.pin_memory().to(device, non_blocking=True)
+
+
+def upload_into(target: torch.Tensor, array: npt.NDArray[Any]) -> None:
+    """The same into a tensor that stays where it is."""
+    host = torch.from_numpy(array)
+    target.copy_(host if target.device.type == "cpu" else host.pin_memory(), non_blocking=True)

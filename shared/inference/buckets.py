@@ -1,0 +1,54 @@
+"""Which fixed shape a pass is padded to, so that few shapes serve all passes. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared.inference.plan import ForwardPlan
+from shared.inference.tiles import TILE, Shape, power_of_two, shape_of, words
+
+QUERIES = (1, 8, TILE)  # of a tile: one token a row, levels of a beam, trees
+FEWEST_KEYS = 256
+MOST_SCORES = 1 << 24  # queries times keys of all tiles: what a mask has
+
+
+@dataclass(frozen=True, slots=True)
+class Buckets:
+    """Shapes up to ``max_tokens`` fed tokens and ``max_keys`` committed keys of a row."""
+
+    max_tokens: int
+    max_keys: int
+
+    def of(self, plan: ForwardPlan, *, in_place: bool) -> Shape | None:
+        """The bucket that a plan of at least one token is padded to; None for what is larger than all of them.
+
+        Tokens grow by halves at most, the rest by factors of two, within which padding costs next to nothing:
+        padded tiles and keys are only computed by attention.
+        """
+        most_fed = int(np.diff(plan.row_offsets).max())
+        queries = next((size for size in QUERIES if size >= most_fed), TILE)
+        least = shape_of(plan, in_place=in_place, queries=queries)
+        bucket = self.above(least)
+        is_small = bucket.tokens <= self.max_tokens and bucket.num_scores <= MOST_SCORES
+        return bucket if is_small and bucket.holds(least) else None
+
+    def above(self, shape: Shape) -> Shape:
+        """The smallest bucket for a shape, which may be beyond the largest."""
+        tokens = step(shape.tokens)
+        keys = min(power_of_two(max(FEWEST_KEYS, shape.keys)), words(self.max_keys)) if shape.keys else 0
+        return Shape(
+            tokens=tokens,
+            tiles=min(tokens, power_of_two(shape.tiles)),
+            queries=shape.queries,
+            keys=keys,
+            nodes=power_of_two(shape.nodes),
+            logits=tokens if shape.logits else 0,
+        )
+
+
+def step(count: int) -> int:
+    """The smallest of 1, 2, 3, 4, 6, 8, 12, 16, … that is not below ``count``."""
+    double = power_of_two(count)
+    return double * 3 // 4 if count <= double * 3 // 4 else double
