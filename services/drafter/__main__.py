@@ -90,7 +90,12 @@ def load_drafter(settings: DrafterSettings) -> tuple[Drafter, str]:
     num_slots = slots_for_memory(model.config, DTYPES[settings.dtype], settings.kv_memory_mb << 20)
     pool = BlockPool(num_slots // 16)
     # Padded embedding rows beyond the token map are never drafted: the target may not have them.
-    runner = ModelRunner(model, pool.num_blocks * pool.block_size, vocab_size=tokenizer.vocab_size)
+    runner = ModelRunner(
+        model,
+        pool.num_blocks * pool.block_size,
+        vocab_size=tokenizer.vocab_size,
+        recorded=settings.is_recorded,
+    )
     end_ids = tokenizer.eos_token_ids | set(runner.eos_token_ids)
     grammars = Grammars(tokenizer, vocab_size=runner.vocab_size, end_ids=end_ids)
     drafter = Drafter(

@@ -81,4 +81,5 @@ def _load(settings: VerifierSettings) -> tuple[ModelRunner | LeadingRunner, Bloc
     model = load_model(settings.target, device=settings.device, dtype=settings.dtype)
     num_slots = slots_for_memory(model.config, DTYPES[settings.dtype], settings.kv_memory_mb << 20)
     pool = BlockPool(num_slots // 16)
-    return ModelRunner(model, pool.num_blocks * pool.block_size), pool, lambda: None
+    num_slots = pool.num_blocks * pool.block_size
+    return ModelRunner(model, num_slots, recorded=settings.is_recorded), pool, lambda: None

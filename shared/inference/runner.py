@@ -11,12 +11,13 @@ import torch
 from transformers import PreTrainedModel
 
 from shared.inference.decoder import Decoder
+from shared.inference.flash import flash_in_place
 from shared.inference.kv import KVCache
 from shared.inference.plan import ForwardPlan, Int32Array
 from shared.inference.recording import Recorder
 from shared.inference.rows import PackedRows
 from shared.inference.sharding import Rank
-from shared.inference.tiled import InPlace, flash_in_place
+from shared.inference.tiled import InPlace
 from shared.inference.tiled_forward import TiledForward
 from shared.inference.upload import upload
 

@@ -10,8 +10,7 @@ replayed.
 
 from __future__ import annotations
 
-from inspect import signature
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as functional
@@ -195,44 +194,3 @@ def merge(
 def _read(pool: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
     """[n, kv_heads, keys, head_dim] of slots [n, keys]."""
     return pool.index_select(0, slots.flatten()).view(*slots.shape, *pool.shape[1:]).transpose(1, 2)
-
-
-def flash_in_place(dtype: torch.dtype, device: torch.device, head_dim: int) -> InPlace | None:
-    """Flash attention by PyTorch, where it has it for this device, precision and head; else None."""
-    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16) or head_dim % 8 or head_dim > 256:
-        return None
-    try:
-        from torch.nn.attention.varlen import AuxRequest, varlen_attn
-    except ImportError:
-        return None
-    if "seqused_k" not in signature(varlen_attn).parameters:  # of an older PyTorch
-        return None
-
-    def attend(
-        query: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        bounds: torch.Tensor,
-        first_keys: torch.Tensor,
-        num_keys: torch.Tensor,
-        max_queries: int,
-        max_keys: int,
-        scaling: float,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        # Offsets say where a range begins, and `seqused_k` how long it is: so they need not lie side by side.
-        output, lse = varlen_attn(
-            query,
-            keys,
-            values,
-            bounds,
-            first_keys,
-            max_queries,
-            max_keys,
-            return_aux=AuxRequest(lse=True),
-            scale=scaling,
-            seqused_k=num_keys,
-        )
-        return output, lse.transpose(0, 1)  # the kernel's is [heads, n]
-
-    kernel: Any = attend
-    return kernel  # type: ignore[no-any-return]

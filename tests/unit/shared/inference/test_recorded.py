@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.inference import tiled_forward
+from shared.inference.blocks import BlockPool
 from shared.inference.buckets import FEWEST_KEYS, MOST_SCORES, Buckets, step
 from shared.inference.plan import ForwardPlan, PlanRow, build_plan, chain_row
+from shared.inference.profile import TOKENS, sweep
 from shared.inference.recording import Kept, Recorder
 from shared.inference.runner import ModelRunner
 from shared.inference.tiled import TiledPass
@@ -132,6 +135,14 @@ def test_no_more_is_kept_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     for size in (1, 2, 4, 1, 2, 4, 1, 4, 2):
         assert relative_difference(runner.logits(chain(size)), other.logits(chain(size))) <= 1e-9
     assert runner._tiled.num_recorded == 2
+
+
+def test_the_sweep_at_the_start_has_its_passes_replayed() -> None:
+    runner = ModelRunner(copy.deepcopy(stock_model("llama", torch.float32)), 4800, tiled=True, recorded=True)
+    samples = sweep(runner.logits, BlockPool(300), context_limit=256, clock=time.perf_counter)
+    assert runner._tiled is not None
+    assert len(TOKENS) - 4 <= runner._tiled.num_recorded < tiled_forward.MAX_RECORDED
+    assert {sample.tokens for sample in samples} >= set(TOKENS)
 
 
 def test_ranks_and_cpus_record_nothing_by_themselves() -> None:

@@ -10,10 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 
+from shared.inference.flash import flash_in_place, flash_kernel
 from shared.inference.kv import BlockPool, SequenceSlots
 from shared.inference.plan import ForwardPlan, build_plan, chain_row
 from shared.inference.runner import ModelRunner
-from shared.inference.tiled import flash_in_place, merge
+from shared.inference.tiled import merge
 from tests.unit.shared.inference import tiny_models
 from tests.unit.shared.inference.test_attention import PRECISIONS, Sequence, chunk, steps, tree
 from tests.unit.shared.inference.tiny_models import relative_difference, stock_logits, stock_model
@@ -182,7 +183,7 @@ def test_flash_is_not_asked_for_what_it_cannot_do(dtype: torch.dtype, device: st
 
 def test_flash_is_called_as_its_operator_is_declared() -> None:
     """The shapes and the order of its outputs, on a device without memory."""
-    kernel = flash_in_place(torch.bfloat16, torch.device("cuda"), 8)
+    kernel = flash_kernel()
     assert kernel is not None
     meta = {"device": "meta"}
     pool = torch.empty(40, 2, 8, dtype=torch.bfloat16, **meta)
