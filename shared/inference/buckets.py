@@ -37,15 +37,18 @@ class Buckets:
     def above(self, shape: Shape) -> Shape:
         """The smallest bucket for a shape, which may be beyond the largest."""
         tokens = step(shape.tokens)
-        keys = min(power_of_two(max(FEWEST_KEYS, shape.keys)), words(self.max_keys)) if shape.keys else 0
         return Shape(
             tokens=tokens,
             tiles=min(tokens, power_of_two(shape.tiles)),
             queries=shape.queries,
-            keys=keys,
+            keys=self.keys_for(shape.keys),
             nodes=power_of_two(shape.nodes),
             logits=tokens if shape.logits else 0,
         )
+
+    def keys_for(self, keys: int) -> int:
+        """Columns for so many committed keys; none for none."""
+        return min(power_of_two(max(FEWEST_KEYS, keys)), words(self.max_keys)) if keys else 0
 
 
 def step(count: int) -> int:

@@ -94,6 +94,11 @@ class Decoder:
         return self._head_dim
 
     @property
+    def tables(self) -> torch.Tensor:
+        """Rotations by position, as far as they were needed; replaced when a pass needs more."""
+        return self._rotary.table
+
+    @property
     def window(self) -> int | None:
         """The smallest of the layers' windows; None where every layer sees everything."""
         return min((layer.window for layer in self._layers if layer.window is not None), default=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,15 +10,17 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
+from shared.inference.beam import BeamSearch
 from shared.inference.decoder import Decoder
 from shared.inference.flash import flash_in_place
 from shared.inference.kv import KVCache
 from shared.inference.plan import ForwardPlan, Int32Array
 from shared.inference.recording import Recorder
+from shared.inference.rounds import BeamRow, Beams
 from shared.inference.rows import PackedRows
 from shared.inference.sharding import Rank
 from shared.inference.tiled import InPlace
-from shared.inference.tiled_forward import TiledForward
+from shared.inference.tiled_forward import Device, TiledForward
 from shared.inference.upload import upload
 
 
@@ -56,15 +58,14 @@ class ModelRunner:
             gather=None if rank is None else rank.gather,
         )
         self._tiled: TiledForward | None = None
+        self._beams: BeamSearch | None = None
         if is_tiled:
             is_recorded = rank is None and (model.device.type == "cuda" if recorded is None else recorded)
-            self._tiled = TiledForward(
-                self._decoder,
-                self.cache,
-                context_limit=self.context_limit,
-                in_place=in_place or flash_in_place(model.dtype, model.device, self._decoder.head_dim),
-                recorder=Recorder(model.device) if is_recorded else None,
-            )
+            kernel = in_place or flash_in_place(model.dtype, model.device, self._decoder.head_dim)
+            device = Device(self._decoder, self.cache, self.context_limit, kernel)
+            recorder = Recorder(model.device) if is_recorded else None
+            self._tiled = TiledForward(device, recorder)
+            self._beams = BeamSearch(device, recorder)
 
     @torch.inference_mode()
     def forward(self, plan: ForwardPlan) -> torch.Tensor:
@@ -104,6 +105,15 @@ class ModelRunner:
         log_probs = torch.log_softmax(logits, dim=-1)
         values, ids = torch.topk(log_probs, min(width, self.vocab_size), dim=-1)
         return ids.to(torch.int32).cpu().numpy(), values.cpu().numpy()
+
+    @torch.inference_mode()
+    def beams(self, plan: ForwardPlan, rows: Sequence[BeamRow], *, width: int, depth: int) -> Beams:
+        """All levels of a beam search with one copy to the device and one back; see `BeamSearch.run`.
+
+        Only where attention is tiled. ``width`` is at most the vocabulary.
+        """
+        assert self._beams is not None
+        return self._beams.run(plan, rows, width=width, depth=depth)
 
 
 def _eos_token_ids(model: PreTrainedModel) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ replayed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -44,7 +45,7 @@ class InPlace(Protocol):
 
 
 class TiledPass:
-    """One pass' tiles on the device. ``array`` is what `tiles.pack` filled for ``shape``.
+    """One pass' tiles on the device: ``columns`` are those of `Shape.columns`, ``visible`` unpacked (`unpacked`).
 
     ``in_place`` is used if the shape has no context table; ``max_keys`` bounds the context lengths then.
     """
@@ -52,30 +53,27 @@ class TiledPass:
     def __init__(
         self,
         shape: Shape,
-        array: torch.Tensor,
+        columns: Mapping[str, torch.Tensor],
         dtype: torch.dtype,
         *,
         last_position: int,
         in_place: InPlace | None = None,
         max_keys: int = 0,
     ) -> None:
-        columns = shape.cut(array)
         self.last_position = last_position
         self.num_logits = shape.logits
-        self.token_ids: torch.Tensor = columns["token_ids"]
-        self.positions: torch.Tensor = columns["positions"].long()
+        self.token_ids = columns["token_ids"]
+        self.positions = columns["positions"].long()
         self.wanted: torch.Tensor | None = columns["wanted"].long()
         self._shape = shape
-        self._columns: dict[str, torch.Tensor] = columns
+        self._columns = columns
         self._dtype = dtype
         self._in_place = in_place
         self._max_keys = max_keys
         self._slots, self._place = columns["slots"].long(), columns["place"].long()
         self._queries = columns["queries"].long()  # [tiles, queries]
         self._query_positions = columns["positions"][self._queries]
-        bits = torch.arange(WORD, dtype=torch.int32, device=array.device)
-        visible = (columns["visible"][..., None] >> bits & 1).bool()
-        self._visible = visible.flatten(2)  # [tiles, queries, nodes]
+        self._visible = columns["visible"]  # bool [tiles, queries, nodes]
         self._key_slots = torch.cat([columns["context"], columns["node_slots"]], dim=1)  # [tiles, keys + nodes]
         self._masks: dict[tuple[int | None, int], torch.Tensor] = {}
 
@@ -178,6 +176,14 @@ class TiledPass:
         scores = scores.masked_fill(~self._visible.repeat(1, groups, 1)[:, None], float("-inf"))
         lse = torch.logsumexp(scores, dim=-1, keepdim=True)
         return torch.exp(scores - lse) @ _read(values, slots).to(wide), lse
+
+
+def unpacked(shape: Shape, array: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Columns of what `tiles.pack` filled, with ``visible`` as bool [tiles, queries, nodes]."""
+    columns: dict[str, torch.Tensor] = shape.cut(array)
+    bits = torch.arange(WORD, dtype=torch.int32, device=array.device)
+    visible = (columns["visible"][..., None] >> bits & 1).bool()
+    return {**columns, "visible": visible.flatten(2)}
 
 
 def merge(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,7 +13,7 @@ from shared.inference.decoder import Decoder
 from shared.inference.kv import KVCache
 from shared.inference.plan import ForwardPlan, Int32Array
 from shared.inference.recording import Kept, Recorder, Work
-from shared.inference.tiled import InPlace, TiledPass
+from shared.inference.tiled import InPlace, TiledPass, unpacked
 from shared.inference.tiles import Shape, contexts_lie_in_place, pack, shape_of
 from shared.inference.upload import upload, upload_into
 
@@ -21,34 +22,75 @@ MAX_RECORDED = 96  # shapes; more than the sweep at the start has
 
 
 @dataclass(frozen=True, slots=True)
-class _Recorded:
-    array: torch.Tensor  # int32 [shape.size], which the replay reads
+class Device:
+    """What passes over tiles run on. ``in_place``: the kernel for contexts that can be read where they lie."""
+
+    decoder: Decoder
+    cache: KVCache
+    context_limit: int
+    in_place: InPlace | None
+
+    @property
+    def spare_slot(self) -> int:
+        """Where padding goes."""
+        return self.cache.num_slots
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Where the KV is."""
+        return self.cache.data.device
+
+    def kernel_for(self, last_position: int) -> InPlace | None:
+        """The kernel, if no layer's window matters up to that position."""
+        window = self.decoder.window
+        return self.in_place if window is None or last_position < window else None
+
+    def forward(
+        self,
+        shape: Shape,
+        columns: Mapping[str, torch.Tensor],
+        in_place: InPlace | None,
+        last_position: int,
+        max_keys: int,
+    ) -> torch.Tensor:
+        """One pass over tiles on the device: writes their KV, returns the wanted logits."""
+        rows = TiledPass(
+            shape,
+            columns,
+            self.cache.data.dtype,
+            last_position=last_position,
+            in_place=in_place,
+            max_keys=max_keys,
+        )
+        return self.decoder.forward(rows.token_ids, rows.positions, rows, self.cache)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A replay and the tensor of int32 that it reads."""
+
+    array: torch.Tensor
     replay: Work
+    tables: torch.Tensor  # that the replay reads too: nobody else may have kept them
+
+    def run(self, packed: Int32Array) -> torch.Tensor:
+        """The replay's result for this input."""
+        upload_into(self.array, packed)
+        return self.replay()
 
 
 class TiledForward:
-    """Runs plans on a decoder.
+    """Runs plans.
 
-    ``in_place`` is taken for passes whose every context can be read where it lies. With a ``recorder`` passes are
-    padded to one of few shapes and replayed from their second time on; larger ones are launched as ever.
+    With a ``recorder`` passes are padded to one of few shapes and replayed from their second time on. What is
+    larger than all shapes, or goes beyond what the model was made for, is launched as ever.
     """
 
-    def __init__(
-        self,
-        decoder: Decoder,
-        cache: KVCache,
-        *,
-        context_limit: int,
-        in_place: InPlace | None = None,
-        recorder: Recorder | None = None,
-    ) -> None:
-        self._decoder = decoder
-        self._cache = cache
-        self._context_limit = context_limit
-        self._in_place = in_place
+    def __init__(self, device: Device, recorder: Recorder | None) -> None:
+        self._device = device
         self._recorder = recorder
-        self._buckets = Buckets(MAX_RECORDED_TOKENS, context_limit)
-        self._kept = Kept[_Recorded](MAX_RECORDED)
+        self._buckets = Buckets(MAX_RECORDED_TOKENS, device.context_limit)
+        self._kept = Kept[Recorded](MAX_RECORDED)
 
     @property
     def num_recorded(self) -> int:
@@ -57,45 +99,29 @@ class TiledForward:
 
     def run(self, plan: ForwardPlan) -> torch.Tensor:
         """Writes the KV of the plan's tokens, at least one, and returns the wanted logits: until the next run."""
-        last_position = int(plan.positions.max())
-        in_place = self._in_place if self._is_in_place(plan, last_position) else None
-        if self._recorder is not None:
+        device, last_position = self._device, int(plan.positions.max())
+        kernel = device.kernel_for(last_position)
+        in_place = kernel if kernel is not None and contexts_lie_in_place(plan) else None
+        if self._recorder is not None and last_position < device.context_limit:
             bucket = self._buckets.of(plan, in_place=in_place is not None)
             if bucket is not None:
-                recorded = self._kept.get(bucket, partial(self._record, self._recorder, plan, bucket, in_place))
+                packed = pack(plan, bucket, spare_slot=device.spare_slot)
+                record = partial(self._record, self._recorder, packed, bucket, in_place)
+                recorded = self._kept.get((bucket, in_place is not None), record)
                 if recorded is not None:
-                    upload_into(recorded.array, self._packed(plan, bucket))
-                    return recorded.replay()[: len(plan.logit_rows)]
+                    return recorded.run(packed)[: len(plan.logit_rows)]
         shape = shape_of(plan, in_place=in_place is not None)
-        array = upload(self._packed(plan, shape), self._cache.data.device)
-        return self._pass(shape, array, in_place, last_position, max(1, int(plan.committed.max())))
+        array = upload(pack(plan, shape, spare_slot=device.spare_slot), device.torch_device)
+        return device.forward(
+            shape, unpacked(shape, array), in_place, last_position, max(1, int(plan.committed.max()))
+        )
 
-    def _record(self, recorder: Recorder, plan: ForwardPlan, bucket: Shape, in_place: InPlace | None) -> _Recorded:
+    def _record(self, recorder: Recorder, packed: Int32Array, bucket: Shape, in_place: InPlace | None) -> Recorded:
         """As for the longest context: tables of positions are then as large as they ever get."""
-        array = upload(self._packed(plan, bucket), self._cache.data.device)
-        limit = self._context_limit
-        return _Recorded(array, recorder.record(partial(self._pass, bucket, array, in_place, limit - 1, limit)))
+        device, limit = self._device, self._device.context_limit
+        array = upload(packed.copy(), device.torch_device)
 
-    def _packed(self, plan: ForwardPlan, shape: Shape) -> Int32Array:
-        return pack(plan, shape, spare_slot=self._cache.num_slots)
+        def work() -> torch.Tensor:
+            return device.forward(bucket, unpacked(bucket, array), in_place, limit - 1, limit)
 
-    def _pass(
-        self, shape: Shape, array: torch.Tensor, in_place: InPlace | None, last_position: int, max_keys: int
-    ) -> torch.Tensor:
-        rows = TiledPass(
-            shape,
-            array,
-            self._cache.data.dtype,
-            last_position=last_position,
-            in_place=in_place,
-            max_keys=max_keys,
-        )
-        return self._decoder.forward(rows.token_ids, rows.positions, rows, self._cache)
-
-    def _is_in_place(self, plan: ForwardPlan, last_position: int) -> bool:
-        window = self._decoder.window
-        return (
-            self._in_place is not None
-            and (window is None or last_position < window)
-            and contexts_lie_in_place(plan)
-        )
+        return Recorded(array, recorder.record(work), device.decoder.tables)

@@ -19,7 +19,7 @@ from shared.inference.plan import ForwardPlan, PlanRow, build_plan, chain_row
 from shared.inference.profile import TOKENS, sweep
 from shared.inference.recording import Kept, Recorder
 from shared.inference.runner import ModelRunner
-from shared.inference.tiled import TiledPass
+from shared.inference.tiled import TiledPass, unpacked
 from shared.inference.tiles import Shape, pack, shape_of
 from tests.unit.shared.inference.test_tiled import PlainInPlace
 from tests.unit.shared.inference.tiny_models import VOCAB, new_runner, relative_difference, stock_model
@@ -81,7 +81,9 @@ def test_padding_changes_neither_logits_nor_kv(family: str, way: str) -> None:
         )
         array = torch.from_numpy(pack(plan, shape, spare_slot=512))
         with torch.inference_mode():
-            rows = TiledPass(shape, array, torch.float64, last_position=255, in_place=kernel, max_keys=255)
+            rows = TiledPass(
+                shape, unpacked(shape, array), torch.float64, last_position=255, in_place=kernel, max_keys=255
+            )
             actual = padded._decoder.forward(rows.token_ids, rows.positions, rows, padded.cache)
         torch.testing.assert_close(actual[: len(plan.logit_rows)], expected, rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(
