@@ -23,6 +23,9 @@ from shared.inference.tiled_forward import MAX_RECORDED_TOKENS, Device, Recorded
 from shared.inference.tiles import Shape, contexts_lie_in_place, shape_of, words
 from shared.inference.upload import upload
 
+# Tokens that a context usually lacks: the one drawn last, and an accepted leaf. Rounds with fewer share a shape.
+USUAL_PENDING = 2
+FEW_PENDING = 8
 MAX_RECORDED = 32  # rounds: each is as large as its depth in passes
 
 
@@ -61,12 +64,15 @@ class BeamSearch:
         self, plan: ForwardPlan, rows: Sequence[BeamRow], shape: RoundShape, in_place: InPlace | None
     ) -> torch.Tensor | None:
         """The round by a replay; None where it has to be launched."""
-        feeding = self._buckets.of(plan, in_place=in_place is not None)
+        feeding = self._buckets.of(plan, in_place=in_place is not None, fewest_queries=FEW_PENDING)
         if self._recorder is None or feeding is None or shape.rows * shape.width > MAX_RECORDED_TOKENS:
             return None
         num_rows = step(shape.rows)
+        num_tokens = max(feeding.tokens, step(USUAL_PENDING * num_rows))
         keys = self._buckets.keys_for(shape.keys)
-        bucket = replace(shape, feeding=replace(feeding, logits=num_rows), rows=num_rows, keys=keys)
+        bucket = replace(
+            shape, feeding=replace(feeding, tokens=num_tokens, logits=num_rows), rows=num_rows, keys=keys
+        )
         packed = pack_round(plan, rows, bucket, spare_slot=self._device.spare_slot)
         record = partial(self._record, self._recorder, packed, bucket, in_place)
         recorded = self._kept.get((bucket, in_place is not None), record)

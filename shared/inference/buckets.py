@@ -21,13 +21,13 @@ class Buckets:
     max_tokens: int
     max_keys: int
 
-    def of(self, plan: ForwardPlan, *, in_place: bool) -> Shape | None:
+    def of(self, plan: ForwardPlan, *, in_place: bool, fewest_queries: int = 1) -> Shape | None:
         """The bucket that a plan of at least one token is padded to; None for what is larger than all of them.
 
         Tokens grow by halves at most, the rest by factors of two, within which padding costs next to nothing:
         padded tiles and keys are only computed by attention.
         """
-        most_fed = int(np.diff(plan.row_offsets).max())
+        most_fed = max(fewest_queries, int(np.diff(plan.row_offsets).max()))
         queries = next((size for size in QUERIES if size >= most_fed), TILE)
         least = shape_of(plan, in_place=in_place, queries=queries)
         bucket = self.above(least)

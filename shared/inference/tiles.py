@@ -10,7 +10,6 @@ Numpy only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -135,59 +134,89 @@ def pack(plan: ForwardPlan, shape: Shape, *, spare_slot: int, out: Int32Array | 
     columns["bounds"][:] = num_tokens
     columns["context"][:] = spare_slot
     columns["node_slots"][:] = spare_slot
+    tiles = _Tiles.of(plan, shape.queries)
+    count = len(tiles.row)
+    columns["place"][:num_tokens] = tiles.place(num_tokens)
+    columns["queries"][:count] = tiles.tokens
+    columns["bounds"][:count] = tiles.start
+    columns["committed"][:count] = plan.committed[tiles.row]
+    has_context = plan.committed > 0
+    first_keys = np.zeros(plan.num_rows, np.int32)
+    first_keys[has_context] = plan.context_slots[plan.context_offsets[:-1][has_context]]
+    columns["first_keys"][:count] = first_keys[tiles.row]
+    if shape.keys:
+        for tile, row in enumerate(tiles.row.tolist()):
+            start, length = plan.context_offsets[row], plan.committed[row]
+            columns["context"][tile, :length] = plan.context_slots[start : start + length]
+    node_slots = _nodes(plan, plan.context_slots, plan.slots, spare_slot, shape.nodes)
+    node_positions = _nodes(plan, plan.context_positions, plan.positions, 0, shape.nodes)
+    columns["node_slots"][:count], columns["node_positions"][:count] = (
+        node_slots[tiles.row],
+        node_positions[tiles.row],
+    )
     columns["visible"][:, :, 0] = 1
-    mask = np.zeros((shape.queries, shape.nodes), np.bool_)
-    for tile, (row, start, stop) in enumerate(_tiles(plan, shape.queries)):
-        _fill(columns, plan, tile, row, start, stop, mask)
+    bits = np.packbits(_visible(plan, tiles, shape.nodes), axis=2, bitorder="little")
+    columns["visible"][:count] = bits.view("<i4")
     return array
 
 
-def _tiles(plan: ForwardPlan, queries: int) -> Iterator[tuple[int, int, int]]:
-    """Row of each tile, and its range among the T fed tokens."""
-    for row, (start, stop) in enumerate(
-        zip(plan.row_offsets[:-1].tolist(), plan.row_offsets[1:].tolist(), strict=True)
-    ):
-        for first in range(start, stop, queries):
-            yield row, first, min(first + queries, stop)
+@dataclass(frozen=True, slots=True)
+class _Tiles:
+    """A plan's tiles in order; queries beyond a tile's last token repeat that."""
+
+    row: IntArray  # [tiles]
+    start: IntArray  # [tiles] first of its tokens among the T
+    tokens: IntArray  # [tiles, queries] of the T
+
+    @staticmethod
+    def of(plan: ForwardPlan, queries: int) -> _Tiles:
+        counts = -(-np.diff(plan.row_offsets) // queries)
+        row = np.repeat(np.arange(plan.num_rows), counts)
+        within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        start = plan.row_offsets[row] + within * queries
+        last = np.minimum(start + queries, plan.row_offsets[row + 1]) - 1
+        return _Tiles(row, start, np.minimum(start[:, None] + np.arange(queries), last[:, None]))
+
+    def place(self, num_tokens: int) -> IntArray:
+        """Index of each token's query among all tiles': [num_tokens]."""
+        sizes = np.diff(self.start, append=num_tokens)
+        skipped = np.arange(len(self.row)) * self.tokens.shape[1] - self.start
+        place: IntArray = np.arange(num_tokens) + np.repeat(skipped, sizes)
+        return place
 
 
-def _fill(
-    columns: dict[str, npt.NDArray[np.int32]],
-    plan: ForwardPlan,
-    tile: int,
-    row: int,
-    start: int,
-    stop: int,
-    mask: npt.NDArray[np.bool_],
-) -> None:
-    """One tile; queries beyond its last token repeat that. ``mask`` [queries, nodes] is scratch."""
-    size, queries = stop - start, len(mask)
-    first_fed, end_fed = plan.row_offsets[row : row + 2].tolist()
-    begin, end = plan.context_offsets[row : row + 2].tolist()
-    committed = int(plan.committed[row])
-    written = end - begin - committed
-    columns["place"][start:stop] = np.arange(tile * queries, tile * queries + size)
-    columns["queries"][tile] = stop - 1
-    columns["queries"][tile, :size] = np.arange(start, stop)
-    columns["bounds"][tile] = start
-    columns["committed"][tile] = committed
-    if committed:
-        columns["first_keys"][tile] = plan.context_slots[begin]
-        if columns["context"].shape[1]:
-            columns["context"][tile, :committed] = plan.context_slots[begin : begin + committed]
-    num_nodes = written + end_fed - first_fed
-    for name, of_written, of_fed in (
-        ("node_slots", plan.context_slots, plan.slots),
-        ("node_positions", plan.context_positions, plan.positions),
+def _nodes(plan: ForwardPlan, of_context: Int32Array, of_fed: Int32Array, padding: int, width: int) -> Int32Array:
+    """A column of each row's uncommitted keys, written ones first: [rows, width]."""
+    table = np.full((plan.num_rows, width), padding, np.int32)
+    for row, (committed, end, start, stop) in enumerate(
+        zip(
+            (plan.context_offsets[:-1] + plan.committed).tolist(),
+            plan.context_offsets[1:].tolist(),
+            plan.row_offsets[:-1].tolist(),
+            plan.row_offsets[1:].tolist(),
+            strict=True,
+        )
     ):
-        columns[name][tile, :written] = of_written[begin + committed : end]
-        columns[name][tile, written:num_nodes] = of_fed[first_fed:end_fed]
-    whole = plan.mask_of(row)
-    local = slice(start - first_fed, stop - first_fed)
-    mask[:] = False
-    mask[:size, :num_nodes] = np.tri(size, num_nodes, written + local.start) if whole is None else whole[local]
-    mask[size:] = mask[size - 1]
-    columns["visible"][tile] = np.packbits(mask, axis=1, bitorder="little").view("<i4")
+        written = end - committed
+        table[row, :written] = of_context[committed:end]
+        table[row, written : written + stop - start] = of_fed[start:stop]
+    return table
+
+
+def _visible(plan: ForwardPlan, tiles: _Tiles, nodes: int) -> npt.NDArray[np.bool_]:
+    """Which uncommitted keys each query sees: bool [tiles, queries, nodes]."""
+    local = tiles.tokens - plan.row_offsets[tiles.row][:, None]  # [tiles, queries] among the row's fed tokens
+    widths = np.diff(plan.context_offsets) - plan.committed + np.diff(plan.row_offsets)
+    written = widths - np.diff(plan.row_offsets)
+    node = np.arange(nodes)
+    visible = node <= (local + written[tiles.row][:, None])[..., None]
+    is_tree = (plan.mask_offsets[1:] > plan.mask_offsets[:-1])[tiles.row]
+    if is_tree.any():
+        row = tiles.row[is_tree]
+        lines = plan.mask_offsets[row][:, None] + local[is_tree] * widths[row][:, None]
+        places = np.minimum(lines[..., None] + node, len(plan.masks) - 1)
+        visible[is_tree] = plan.masks[places] & (node < widths[row][:, None, None])
+    return visible
 
 
 def contexts_lie_in_place(plan: ForwardPlan) -> bool:
