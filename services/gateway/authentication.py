@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -32,6 +32,12 @@ _REASONS = {
     Verdict.UNKNOWN: ("The API key is not known", "invalid_api_key"),
     Verdict.EXPIRED: ("The API key has expired", "expired_api_key"),
     Verdict.REVOKED: ("The API key has been revoked", "revoked_api_key"),
+}
+_NOT_ADMIN = {
+    Verdict.MALFORMED: (
+        "This is neither ADASERVE_ADMIN_KEY nor an API key, sk-<key id>-<secret>, of scope admin",
+        "invalid_api_key",
+    ),
 }
 
 
@@ -110,15 +116,15 @@ class Authenticator:
         given = _bearer(authorization)
         if self._admin_key is not None and hmac.compare_digest(given.encode(), self._admin_key.encode()):
             return Caller(STATIC_OPERATOR)
-        key = self._key(given)
+        key = self._key(given, _REASONS if self._admin_key is None else _REASONS | _NOT_ADMIN)
         if KeyScope.ADMIN not in key.scopes:
             raise _wrong_scope(KeyScope.ADMIN)
         return Caller(key.id, key.tenant)
 
-    def _key(self, given: str) -> ApiKey:
+    def _key(self, given: str, reasons: Mapping[Verdict, tuple[str, str]] = _REASONS) -> ApiKey:
         verdict, key = judge(self._ring.keys, given, self._clock() * 1_000)
         if verdict is not Verdict.OK or key is None:
-            message, code = _REASONS[verdict]
+            message, code = reasons[verdict]
             raise Refused(401, message, code, verdict)
         return key
 

@@ -36,7 +36,7 @@ class Pass(Protocol):
     def attend(
         self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, window: int | None, scaling: float
     ) -> torch.Tensor:
-        """query [T, heads, head_dim] over a layer's keys and values -> [T, heads * head_dim]."""
+        """query [T or more, heads, head_dim] over a layer's keys and values -> [T, heads * head_dim]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +87,7 @@ class Decoder:
         self._norm = _kept(stock.norm.weight)
         self._layers = [_layer(layer, self._head_dim) for layer in stock.layers]
         self._scaling: float = stock.layers[0].self_attn.scaling
+        self._quick_rows = self._layers[0].gate.quick_rows
 
     @property
     def head_dim(self) -> int:
@@ -108,24 +109,34 @@ class Decoder:
 
         ids and positions are integers [T] on the weights' device.
         """
+        num_tokens = len(ids)
+        ids, positions = self._enough(ids), self._enough(positions)
         hidden = functional.embedding(ids, self._embedding)
         rotations = self._rotary.at(positions, rows.last_position)
         for index, layer in enumerate(self._layers):
             keys, values = cache.layer(index)
             query, key, value = self._project(layer, self._normed(hidden, layer.attention_norm), rotations)
-            rows.store(keys, key)
-            rows.store(values, value)
+            rows.store(keys, key[:num_tokens])
+            rows.store(values, value[:num_tokens])
             is_last = index == len(self._layers) - 1
             if is_last and rows.num_logits == 0:
                 return hidden.new_empty((0, self._vocab_size))
-            mixed = rows.attend(query, keys, values, layer.window, self._scaling)
+            mixed = self._enough(rows.attend(query, keys, values, layer.window, self._scaling))
             if is_last and rows.wanted is not None:
-                hidden, mixed = hidden[rows.wanted], mixed[rows.wanted]
+                wanted = self._enough(rows.wanted)
+                hidden, mixed = hidden[wanted], mixed[wanted]
             hidden = self._added(layer.output, mixed, hidden)
             normed = self._normed(hidden, layer.mlp_norm)
             hidden = self._added(layer.down, layer.up.times(normed, layer.gate.silu(normed)), hidden)
-        logits = self._head(self._normed(hidden, self._norm))
+        logits = self._head(self._normed(hidden, self._norm))[: rows.num_logits]
         return logits if self._gather is None else self._gather(logits)[:, : self._vocab_size]
+
+    def _enough(self, rows: torch.Tensor) -> torch.Tensor:
+        """[n, ...] -> [max(n, quick_rows), ...]: zeros that nothing reads, beside which products are quicker."""
+        missing = self._quick_rows - len(rows)
+        if missing <= 0:
+            return rows
+        return functional.pad(rows, (*[0] * (2 * rows.dim() - 2), 0, missing))
 
     def _normed(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return torch.rms_norm(hidden, weight.shape, weight, self._epsilon)

@@ -29,6 +29,9 @@ MISTAKES = [
     ("defaults: {probes: {readiness: {path: /x}}}", ["defaults.probes.readiness", "path", "not allowed"]),
     ("redis: {password: secret}", ["redis", "password", "not allowed"]),
     ("externalRedis: {tls: {ca: x}}", ["externalRedis.tls", "ca", "not allowed"]),
+    # a part of the defaults taken away
+    ("redis: null", ["redis", "required"]),
+    ("services: {drafter: null}", ["services", "drafter", "required"]),
     # a value of another kind, or out of bounds
     ("services: {gateway: {replicas: two}}", ["services.gateway.replicas", "integer"]),
     ("services: {gateway: {replicas: -1}}", ["services.gateway.replicas", "0"]),

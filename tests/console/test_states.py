@@ -30,7 +30,7 @@ def test_a_wrong_key_is_told_and_the_right_one_stays_in_the_tab(opened: Opener, 
         page.get_by_role("button", name="Use keys").click()
         expect(page.locator("#link-text")).to_have_text(state)
         if state != "Live":
-            expect(page.get_by_text("The API key is none of this server's")).to_be_visible()
+            expect(page.get_by_text("This is neither ADASERVE_ADMIN_KEY nor an API key")).to_be_visible()
     assert page.evaluate("Object.values(localStorage).join()") == ""
     page.reload()
     expect(page.locator("#link-text")).to_have_text("Live")

@@ -132,7 +132,7 @@ async def test_the_command_says_in_one_line_what_is_wrong(served: Served) -> Non
     refused = await adaserve_mode(served, key="wrong")
     assert (refused.exit_code, refused.stderr) == (
         1,
-        "adaserve: The API key is none of this server's: they are sk-<key id>-<secret>\n",
+        "adaserve: This is neither ADASERVE_ADMIN_KEY nor an API key, sk-<key id>-<secret>, of scope admin\n",
     )
     gone = CliRunner().invoke(app, ["mode", "--url", "http://127.0.0.1:9"])
     assert (gone.exit_code, gone.stderr.startswith("adaserve: no gateway at")) == (1, True)

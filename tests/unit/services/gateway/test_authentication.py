@@ -348,7 +348,7 @@ async def test_adaserve_complete_presents_a_key(served: Served, key: str) -> Non
 
 async def test_the_command_says_in_one_line_what_is_wrong(served: Served) -> None:
     for words, code, said in (
-        (("keys", "list"), 1, "The API key is none of this server's"),
+        (("keys", "list"), 1, "This is neither ADASERVE_ADMIN_KEY nor an API key"),
         (("keys", "revoke", "../mode"), 2, "key id"),
     ):
         failed = await adaserve(served, *words, key="wrong")
@@ -406,6 +406,8 @@ def test_without_keys_only_loopback_is_open(telemetry: Telemetry) -> None:
     with pytest.raises(ApiError, match="API key is needed"):
         beyond.caller("/v1/models", said(""))
     assert beyond.caller("/admin/keys", said(f"bearer  {ADMIN} ")) == Caller(STATIC_OPERATOR)
+    with pytest.raises(ApiError, match="neither ADASERVE_ADMIN_KEY nor an API key"):
+        beyond.caller("/admin/keys", said("bearer mistyped"))
 
 
 @pytest.mark.parametrize(
