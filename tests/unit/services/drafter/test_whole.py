@@ -204,3 +204,20 @@ def test_levels_with_impossible_nodes_do_not_count_as_fed() -> None:
     run_whole(search, [draft], np.array([3]), expansion, 2, weights=np.ones(1, np.float32), stop_value=0.0)
     assert [len(tree) for tree in expansion.trees()] == [5]
     assert draft.num_fed == 2
+
+
+def test_without_a_level_to_draft_nothing_is_searched() -> None:
+    whole, search = whole_drafter()
+    whole.draft(message([[1, 2, 3]], depth=1))
+    expansion = Expansion(np.array([0]), 2)
+    run_whole(
+        search,
+        list(whole._rows.values()),
+        np.array([0]),
+        expansion,
+        2,
+        weights=np.ones(1, np.float32),
+        stop_value=0.0,
+    )
+    assert search.calls == 1
+    assert [len(tree) for tree in expansion.trees()] == [0]
