@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from shared.inference.buckets import Buckets, step
+from shared.inference.buckets import Buckets, ranges_for, step
 from shared.inference.plan import ForwardPlan, Int32Array
 from shared.inference.recording import Kept, Recorder
-from shared.inference.rounds import BeamRow, Beams, RoundShape, pack_round, rows_lie_in_place
+from shared.inference.rounds import BeamRow, Beams, Round, RoundShape
 from shared.inference.tiled import InPlace, unpacked
 from shared.inference.tiled_forward import MAX_RECORDED_TOKENS, Device, Recorded
-from shared.inference.tiles import Shape, contexts_lie_in_place, shape_of, words
+from shared.inference.tiles import Shape
 from shared.inference.upload import upload
 
 # Tokens that a context usually lacks: the one drawn last, and an accepted leaf. Rounds with fewer share a shape.
@@ -50,32 +50,33 @@ class BeamSearch:
         """
         device = self._device
         last_position = max(len(row.context) for row in rows) + depth - 2
-        kernel = device.kernel_for(last_position)
-        is_in_place = kernel is not None and contexts_lie_in_place(plan) and rows_lie_in_place(rows)
-        in_place = kernel if is_in_place else None
-        shape = _shape(plan, rows, width, depth, in_place=is_in_place)
-        result = self._replayed(plan, rows, shape, in_place) if last_position < device.context_limit else None
+        in_place = device.kernel_for(last_position)
+        beams = Round(
+            plan, rows, width=width, depth=depth, in_place=in_place is not None, fewest_queries=FEW_PENDING
+        )
+        result = self._replayed(beams, in_place) if last_position < device.context_limit else None
         if result is None:
-            array = upload(pack_round(plan, rows, shape, spare_slot=device.spare_slot), device.torch_device)
-            result = expand(device, shape, array, in_place, last_position)
+            array = upload(beams.pack(beams.shape, spare_slot=device.spare_slot), device.torch_device)
+            result = expand(device, beams.shape, array, in_place, last_position)
         return _beams(result.cpu().numpy(), len(rows))
 
-    def _replayed(
-        self, plan: ForwardPlan, rows: Sequence[BeamRow], shape: RoundShape, in_place: InPlace | None
-    ) -> torch.Tensor | None:
+    def _replayed(self, beams: Round, in_place: InPlace | None) -> torch.Tensor | None:
         """The round by a replay; None where it has to be launched."""
-        feeding = self._buckets.of(plan, in_place=in_place is not None, fewest_queries=FEW_PENDING)
+        shape = beams.shape
+        feeding = self._buckets.of(shape.feeding)
         if self._recorder is None or feeding is None or shape.rows * shape.width > MAX_RECORDED_TOKENS:
             return None
         num_rows = step(shape.rows)
         num_tokens = max(feeding.tokens, step(USUAL_PENDING * num_rows))
-        keys = self._buckets.keys_for(shape.keys)
         bucket = replace(
-            shape, feeding=replace(feeding, tokens=num_tokens, logits=num_rows), rows=num_rows, keys=keys
+            shape,
+            feeding=replace(feeding, tokens=num_tokens, logits=num_rows),
+            rows=num_rows,
+            keys=self._buckets.keys_for(shape.keys),
+            ranges=ranges_for(shape.ranges),
         )
-        packed = pack_round(plan, rows, bucket, spare_slot=self._device.spare_slot)
-        record = partial(self._record, self._recorder, packed, bucket, in_place)
-        recorded = self._kept.get((bucket, in_place is not None), record)
+        packed = beams.pack(bucket, spare_slot=self._device.spare_slot)
+        recorded = self._kept.get(bucket, partial(self._record, self._recorder, packed, bucket, in_place))
         return None if recorded is None else recorded.run(packed)
 
     def _record(
@@ -90,7 +91,7 @@ class BeamSearch:
 def expand(
     device: Device, shape: RoundShape, array: torch.Tensor, in_place: InPlace | None, last_position: int
 ) -> torch.Tensor:
-    """One round of what `pack_round` filled: int32 [depth, 3, rows, width] of ids, parents and log-probabilities.
+    """One round of what `Round.pack` filled: int32 [depth, 3, rows, width] of ids, parents and log-probabilities.
 
     The last are float32, bit by bit. Rows without nodes of their own at a level write to the spare slot.
     """
@@ -130,22 +131,16 @@ def expand(
     return torch.stack(levels)
 
 
-def _shape(plan: ForwardPlan, rows: Sequence[BeamRow], width: int, depth: int, *, in_place: bool) -> RoundShape:
-    keys = 0 if in_place else words(max(len(row.context) for row in rows))
-    return RoundShape(shape_of(plan, in_place=in_place), rows=len(rows), width=width, depth=depth, keys=keys)
-
-
 def _level_shape(shape: RoundShape) -> Shape:
     """Of the pass that feeds one level: a tile for each row."""
     num_tokens = shape.rows * shape.width
-    return Shape(num_tokens, shape.rows, shape.width, shape.keys, shape.nodes, num_tokens)
+    return Shape(num_tokens, shape.rows, shape.width, shape.keys, shape.nodes, num_tokens, shape.ranges)
 
 
 def _fixed_columns(level: Shape, device: torch.device) -> dict[str, torch.Tensor]:
     """What is the same at each level, every row's tokens being one tile."""
     tokens = torch.arange(level.tokens, device=device)
-    bounds = torch.arange(level.tiles + 1, dtype=torch.int32, device=device) * level.queries
-    return {"place": tokens, "wanted": tokens, "queries": tokens.view(level.tiles, -1), "bounds": bounds}
+    return {"place": tokens, "wanted": tokens, "queries": tokens.view(level.tiles, -1)}
 
 
 def _top(logits: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
+from shared.inference.tiles import Shape, power_of_two, words
 
-from shared.inference.plan import ForwardPlan
-from shared.inference.tiles import TILE, Shape, power_of_two, shape_of, words
-
-QUERIES = (1, 8, TILE)  # of a tile: one token a row, levels of a beam, trees
 FEWEST_KEYS = 256
 MOST_SCORES = 1 << 24  # queries times keys of all tiles: what a mask has
 
@@ -21,21 +17,17 @@ class Buckets:
     max_tokens: int
     max_keys: int
 
-    def of(self, plan: ForwardPlan, *, in_place: bool, fewest_queries: int = 1) -> Shape | None:
-        """The bucket that a plan of at least one token is padded to; None for what is larger than all of them.
-
-        Tokens grow by halves at most, the rest by factors of two, within which padding costs next to nothing:
-        padded tiles and keys are only computed by attention.
-        """
-        most_fed = max(fewest_queries, int(np.diff(plan.row_offsets).max()))
-        queries = next((size for size in QUERIES if size >= most_fed), TILE)
-        least = shape_of(plan, in_place=in_place, queries=queries)
-        bucket = self.above(least)
+    def of(self, shape: Shape) -> Shape | None:
+        """The bucket that a pass of this shape is padded to; None for what is larger than all of them."""
+        bucket = self.above(shape)
         is_small = bucket.tokens <= self.max_tokens and bucket.num_scores <= MOST_SCORES
-        return bucket if is_small and bucket.holds(least) else None
+        return bucket if is_small and bucket.holds(shape) else None
 
     def above(self, shape: Shape) -> Shape:
-        """The smallest bucket for a shape, which may be beyond the largest."""
+        """The smallest bucket for a shape, which may be beyond the largest.
+
+        Tokens grow by halves at most, the rest by factors of two: that padding only attention computes.
+        """
         tokens = step(shape.tokens)
         return Shape(
             tokens=tokens,
@@ -44,11 +36,17 @@ class Buckets:
             keys=self.keys_for(shape.keys),
             nodes=power_of_two(shape.nodes),
             logits=tokens if shape.logits else 0,
+            ranges=ranges_for(shape.ranges),
         )
 
     def keys_for(self, keys: int) -> int:
         """Columns for so many committed keys; none for none."""
         return min(power_of_two(max(FEWEST_KEYS, keys)), words(self.max_keys)) if keys else 0
+
+
+def ranges_for(ranges: int) -> int:
+    """Ranges of keys for so many; none for none."""
+    return power_of_two(ranges) if ranges else 0
 
 
 def step(count: int) -> int:

@@ -10,7 +10,6 @@ import torch
 
 from shared.inference.attention import AttentionRow, attend
 from shared.inference.plan import ForwardPlan, Int32Array
-from shared.inference.tiles import are_consecutive
 
 
 class PackedRows:
@@ -126,12 +125,23 @@ def _first_if_consecutive(slots: Int32Array) -> int | None:
 
 def _rows_consecutive(plan: ForwardPlan) -> npt.NDArray[np.bool_]:
     """Rows whose keys, context and fed tokens together, are consecutive slots: bool [R]."""
-    both = are_consecutive(plan.context_slots, plan.context_offsets[:-1], plan.context_offsets[1:])
-    both &= are_consecutive(plan.slots, plan.row_offsets[:-1], plan.row_offsets[1:])
+    both = _are_consecutive(plan.context_slots, plan.context_offsets)
+    both &= _are_consecutive(plan.slots, plan.row_offsets)
     has_context = plan.context_offsets[1:] > plan.context_offsets[:-1]
     last = plan.context_slots[plan.context_offsets[1:][has_context] - 1]
     both[has_context] &= last + 1 == plan.slots[plan.row_offsets[:-1][has_context]]
     return both
+
+
+def _are_consecutive(slots: Int32Array, offsets: Int32Array) -> npt.NDArray[np.bool_]:
+    if len(slots) == 0:
+        return np.ones(len(offsets) - 1, dtype=np.bool_)
+    breaks = np.cumsum(np.diff(slots, prepend=slots[0] - 1) != 1)  # [i]: breaks between neighbours up to i
+    starts, stops = offsets[:-1], offsets[1:]
+    is_empty = starts == stops
+    unbroken = breaks[stops - 1] == breaks[np.where(is_empty, 0, starts)]
+    consecutive: npt.NDArray[np.bool_] = is_empty | unbroken
+    return consecutive
 
 
 def _upload(array: Int32Array, device: torch.device) -> torch.Tensor:

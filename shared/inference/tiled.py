@@ -1,8 +1,8 @@
 """Attention of all rows of a pass in one call or a few, over the tiles of `shared.inference.tiles`.
 
 Two ways. With a table of context slots, keys and values of each tile are gathered and attended to under one mask:
-any device, any precision, any window. With contexts in place, a kernel reads each tile's committed keys where they
-lie, a plain product attends to the few uncommitted ones under their mask, and the two are merged by log-sum-exp.
+any device, any precision, any window. With ranges of slots, a kernel reads committed keys where they lie, a plain
+product attends to the few uncommitted ones under their mask, and the parts are merged by log-sum-exp.
 
 Everything is computed from one tensor of int32 without waiting for the device, so a pass can be recorded and
 replayed.
@@ -39,15 +39,15 @@ class InPlace(Protocol):
         """query [n, kv_heads, head_dim] over keys and values [slots, kv_heads, head_dim] -> the same, and its
         log-sum-exp [n, kv_heads].
 
-        Range r has the queries bounds[r] to bounds[r+1] - 1, the first of its num_keys[r] keys is first_keys[r]
-        (which has one element more than ranges). What comes of a range without keys is not looked at.
+        Range r has the queries bounds[r] to bounds[r+1] - 1; the first of its num_keys[r] keys is first_keys[r],
+        which has one element more, not looked at. Nor is what comes of a range without keys.
         """
 
 
 class TiledPass:
     """One pass' tiles on the device: ``columns`` are those of `Shape.columns`, ``visible`` unpacked (`unpacked`).
 
-    ``in_place`` is used if the shape has no context table; ``max_keys`` bounds the context lengths then.
+    ``in_place`` is used if the shape has ranges; ``max_keys`` bounds their lengths then.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class TiledPass:
         self._shape = shape
         self._columns = columns
         self._dtype = dtype
-        self._in_place = in_place
+        self._in_place = in_place if shape.ranges else None
         self._max_keys = max_keys
         self._slots, self._place = columns["slots"].long(), columns["place"].long()
         self._queries = columns["queries"].long()  # [tiles, queries]
@@ -85,12 +85,13 @@ class TiledPass:
         self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, window: int | None, scaling: float
     ) -> torch.Tensor:
         """query [T, heads, head_dim] over a layer's keys and values -> [T, heads * head_dim]."""
+        folded = self._folded(query, keys.shape[1])
         if self._in_place is None:
-            mixed = self._gathered(self._folded(query, keys.shape[1]), keys, values, window, scaling)
+            mixed = self._gathered(folded, keys, values, window, scaling)
         else:
-            mixed = self._merged(query, keys, values, scaling, self._in_place)
+            mixed = self._merged(folded, keys, values, scaling, self._in_place)
         tiles, kv_heads, _, head_dim = mixed.shape
-        lines = mixed.view(tiles, kv_heads, -1, self._shape.queries, head_dim).permute(0, 3, 1, 2, 4)
+        lines = mixed.reshape(tiles, kv_heads, -1, self._shape.queries, head_dim).permute(0, 3, 1, 2, 4)
         return lines.reshape(tiles * self._shape.queries, -1)[self._place]
 
     def _folded(self, query: torch.Tensor, kv_heads: int) -> torch.Tensor:
@@ -142,28 +143,26 @@ class TiledPass:
     def _merged(
         self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float, in_place: InPlace
     ) -> torch.Tensor:
-        (num_tokens, heads, head_dim), kv_heads = query.shape, keys.shape[1]
-        groups = heads // kv_heads
-        near, near_lse = self._nodes(self._folded(query, kv_heads), keys, values, scaling)
+        near, near_lse = self._nodes(query, keys, values, scaling)
+        _, kv_heads, size, head_dim = query.shape
+        num_keys, owners = self._columns["num_keys"], self._columns["range_tiles"]
+        asked = query.index_select(0, owners).transpose(1, 2)  # [ranges, size, kv_heads, head_dim]
+        bounds = torch.arange(len(owners) + 1, dtype=torch.int32, device=query.device) * size
         far, far_lse = in_place(
-            query.reshape(num_tokens, kv_heads, groups, head_dim).transpose(1, 2).flatten(0, 1),
+            asked.reshape(-1, kv_heads, head_dim),
             keys,
             values,
-            self._columns["bounds"] * groups,
+            bounds,
             self._columns["first_keys"],
-            self._columns["committed"],
-            self._shape.queries * groups,
+            num_keys,
+            size,
             self._max_keys,
             scaling,
         )
-        far, far_lse = (
-            self._folded(part.view(num_tokens, groups, kv_heads, -1).transpose(1, 2).flatten(1, 2), kv_heads)
-            for part in (far, far_lse[..., None].contiguous())
-        )
-        without_keys = (self._columns["committed"] == 0)[:, None, None, None]
-        far = far.masked_fill(without_keys, 0.0).to(near.dtype)
-        far_lse = far_lse.masked_fill(without_keys, float("-inf")).to(near.dtype)
-        return merge(near, near_lse, far, far_lse).to(query.dtype)
+        is_empty = (num_keys == 0)[:, None, None, None]
+        far = far.view(-1, size, kv_heads, head_dim).transpose(1, 2).masked_fill(is_empty, 0.0)
+        far_lse = far_lse.reshape(-1, size, kv_heads, 1).transpose(1, 2).masked_fill(is_empty, float("-inf"))
+        return merge(near, near_lse, far.to(near.dtype), far_lse.to(near.dtype), owners).to(query.dtype)
 
     def _nodes(
         self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float
@@ -179,7 +178,7 @@ class TiledPass:
 
 
 def unpacked(shape: Shape, array: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Columns of what `tiles.pack` filled, with ``visible`` as bool [tiles, queries, nodes]."""
+    """Columns of what `Tiling.pack` filled, with ``visible`` as bool [tiles, queries, nodes]."""
     columns: dict[str, torch.Tensor] = shape.cut(array)
     bits = torch.arange(WORD, dtype=torch.int32, device=array.device)
     visible = (columns["visible"][..., None] >> bits & 1).bool()
@@ -187,14 +186,19 @@ def unpacked(shape: Shape, array: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def merge(
-    left: torch.Tensor, left_lse: torch.Tensor, right: torch.Tensor, right_lse: torch.Tensor
+    near: torch.Tensor, near_lse: torch.Tensor, far: torch.Tensor, far_lse: torch.Tensor, owners: torch.Tensor
 ) -> torch.Tensor:
-    """Attention over two sets of keys from that over each, [..., head_dim] with log-sum-exp [..., 1].
+    """Attention over all keys from that over parts of them.
 
-    One of the two may be over no key, with a log-sum-exp of -inf.
+    near [n, ..., head_dim] with log-sum-exp [n, ..., 1] is over some of each line's keys, at least one; the others
+    [m, ...] are over further ones of line owners[m], or over none, with zeros and a log-sum-exp of -inf.
     """
-    share = torch.sigmoid(left_lse - right_lse)  # exp(l) / (exp(l) + exp(r))
-    return left * share + right * (1 - share)
+    index = owners.long().view(-1, *[1] * (far_lse.dim() - 1)).expand_as(far_lse)
+    largest = near_lse.scatter_reduce(0, index, far_lse, "amax")
+    share = torch.exp(far_lse - largest.index_select(0, owners))
+    near_share = torch.exp(near_lse - largest)
+    total = near_share.index_add(0, owners, share)
+    return (near * near_share).index_add(0, owners, far * share) / total
 
 
 def _read(pool: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ from shared.inference.kv import KVCache
 from shared.inference.plan import ForwardPlan, Int32Array
 from shared.inference.recording import Kept, Recorder, Work
 from shared.inference.tiled import InPlace, TiledPass, unpacked
-from shared.inference.tiles import Shape, contexts_lie_in_place, pack, shape_of
+from shared.inference.tiles import Shape, Tiling
 from shared.inference.upload import upload, upload_into
 
 MAX_RECORDED_TOKENS = 512  # fed in one pass: longer ones keep the device busy however they are launched
@@ -100,18 +100,16 @@ class TiledForward:
     def run(self, plan: ForwardPlan) -> torch.Tensor:
         """Writes the KV of the plan's tokens, at least one, and returns the wanted logits: until the next run."""
         device, last_position = self._device, int(plan.positions.max())
-        kernel = device.kernel_for(last_position)
-        in_place = kernel if kernel is not None and contexts_lie_in_place(plan) else None
-        if self._recorder is not None and last_position < device.context_limit:
-            bucket = self._buckets.of(plan, in_place=in_place is not None)
-            if bucket is not None:
-                packed = pack(plan, bucket, spare_slot=device.spare_slot)
-                record = partial(self._record, self._recorder, packed, bucket, in_place)
-                recorded = self._kept.get((bucket, in_place is not None), record)
-                if recorded is not None:
-                    return recorded.run(packed)[: len(plan.logit_rows)]
-        shape = shape_of(plan, in_place=in_place is not None)
-        array = upload(pack(plan, shape, spare_slot=device.spare_slot), device.torch_device)
+        in_place = device.kernel_for(last_position)
+        tiling = Tiling(plan, in_place=in_place is not None)
+        shape = tiling.shape
+        bucket = self._buckets.of(shape)
+        if self._recorder is not None and bucket is not None and last_position < device.context_limit:
+            packed = tiling.pack(bucket, spare_slot=device.spare_slot)
+            recorded = self._kept.get(bucket, partial(self._record, self._recorder, packed, bucket, in_place))
+            if recorded is not None:
+                return recorded.run(packed)[: len(plan.logit_rows)]
+        array = upload(tiling.pack(shape, spare_slot=device.spare_slot), device.torch_device)
         return device.forward(
             shape, unpacked(shape, array), in_place, last_position, max(1, int(plan.committed.max()))
         )

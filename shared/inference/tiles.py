@@ -10,6 +10,7 @@ Numpy only.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -17,9 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shared.inference.key_ranges import KeyRanges, key_ranges
 from shared.inference.plan import ForwardPlan, Int32Array, IntArray
 
 TILE = 32  # queries; more of a row's would be padding for the rows that have few
+QUERIES = (1, 8, TILE)  # of a tile: one token a row, levels of a beam, trees
 WORD = 32  # mask bits of an int32
 
 
@@ -27,7 +30,7 @@ WORD = 32  # mask bits of an int32
 class Shape:
     """How large a pass is, or may be.
 
-    ``keys``: columns for committed keys; 0 where attention reads each context in place, by its first slot.
+    Committed keys are told by their slots, in ``keys`` columns, or as ranges of slots; one of both is 0.
     """
 
     tokens: int  # fed
@@ -36,14 +39,15 @@ class Shape:
     keys: int  # committed, of a tile
     nodes: int  # uncommitted keys of a tile, a multiple of WORD
     logits: int
+    ranges: int  # of committed keys, of all tiles
 
     def columns(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of each column, in the order in which they lie in the array.
 
-        place: where a token's output is among [tiles * queries]; queries: the token of each query; bounds: tile t
-        has the tokens bounds[t] to bounds[t+1] - 1; first_keys: slot of its first committed key, one more than
-        tiles; committed: number of them; context: their slots; node_slots, node_positions: of uncommitted keys;
-        visible: which of these each query sees, as bits, lowest first.
+        place: where a token's output is among [tiles * queries]; queries: the token of each query; committed:
+        number of a tile's committed keys; context: their slots; node_slots, node_positions: of uncommitted keys;
+        visible: which of these each query sees, as bits, lowest first; range_tiles, first_keys, num_keys: the tile
+        of a range, its first slot, its length. ``first_keys`` has one element more.
         """
         tiles, queries, nodes = self.tiles, self.queries, self.nodes
         return {
@@ -53,13 +57,12 @@ class Shape:
             "place": (self.tokens,),
             "wanted": (self.logits,),
             "queries": (tiles, queries),
-            "bounds": (tiles + 1,),
-            "first_keys": (tiles + 1,),
             "committed": (tiles,),
             "context": (tiles, self.keys),
             "node_slots": (tiles, nodes),
             "node_positions": (tiles, nodes),
             "visible": (tiles, queries, nodes // WORD),
+            **range_columns(self.ranges),
         }
 
     @property
@@ -89,22 +92,21 @@ class Shape:
             and self.keys >= other.keys
             and self.nodes >= other.nodes
             and self.logits >= other.logits
+            and self.ranges >= other.ranges
         )
 
 
-def shape_of(plan: ForwardPlan, *, in_place: bool, queries: int = 0) -> Shape:
-    """The smallest shape for a plan of at least one token; ``queries`` of a tile, 0: as many as are of use."""
-    fed = np.diff(plan.row_offsets)
-    queries = queries or min(TILE, power_of_two(int(fed.max())))
-    uncommitted = np.diff(plan.context_offsets) - plan.committed + fed
-    return Shape(
-        tokens=plan.num_tokens,
-        tiles=int((-(-fed // queries)).sum()),
-        queries=queries,
-        keys=0 if in_place else words(int(plan.committed.max())),
-        nodes=words(int(uncommitted.max())),
-        logits=len(plan.logit_rows),
-    )
+def range_columns(ranges: int) -> dict[str, tuple[int, ...]]:
+    """Those of `Shape.columns` that tell of ranges."""
+    return {"range_tiles": (ranges,), "first_keys": (ranges + 1,), "num_keys": (ranges,)}
+
+
+def fill_ranges(columns: Mapping[str, Int32Array], ranges: KeyRanges) -> None:
+    """Ranges beyond these have no keys."""
+    count = len(ranges.owner)
+    columns["range_tiles"][:count] = ranges.owner
+    columns["first_keys"][:count] = ranges.first
+    columns["num_keys"][:count] = ranges.count
 
 
 def words(count: int) -> int:
@@ -117,72 +119,103 @@ def power_of_two(count: int) -> int:
     return 1 << max(0, count - 1).bit_length()
 
 
-def pack(plan: ForwardPlan, shape: Shape, *, spare_slot: int, out: Int32Array | None = None) -> Int32Array:
-    """The array of a plan in a shape that holds it; ``spare_slot`` is written by padding alone.
+class Tiling:
+    """A plan of at least one token, cut into tiles; queries beyond a tile's last token repeat that.
 
-    Padding is finite whatever is computed from it: each query of it sees a key.
+    ``in_place``: tell of committed keys as ranges. Tiles are as large as the longest row makes worthwhile, and
+    have at least ``fewest_queries``.
     """
-    array = np.empty(shape.size, np.int32) if out is None else out
-    array.fill(0)
-    columns: dict[str, npt.NDArray[np.int32]] = shape.cut(array)
-    num_tokens = plan.num_tokens
-    columns["token_ids"][:num_tokens] = plan.token_ids
-    columns["positions"][:num_tokens] = plan.positions
-    columns["slots"][:] = spare_slot
-    columns["slots"][:num_tokens] = plan.slots
-    columns["wanted"][: len(plan.logit_rows)] = plan.logit_rows
-    columns["bounds"][:] = num_tokens
-    columns["context"][:] = spare_slot
-    columns["node_slots"][:] = spare_slot
-    tiles = _Tiles.of(plan, shape.queries)
-    count = len(tiles.row)
-    columns["place"][:num_tokens] = tiles.place(num_tokens)
-    columns["queries"][:count] = tiles.tokens
-    columns["bounds"][:count] = tiles.start
-    columns["committed"][:count] = plan.committed[tiles.row]
-    has_context = plan.committed > 0
-    first_keys = np.zeros(plan.num_rows, np.int32)
-    first_keys[has_context] = plan.context_slots[plan.context_offsets[:-1][has_context]]
-    columns["first_keys"][:count] = first_keys[tiles.row]
-    if shape.keys:
-        for tile, row in enumerate(tiles.row.tolist()):
-            start, length = plan.context_offsets[row], plan.committed[row]
-            columns["context"][tile, :length] = plan.context_slots[start : start + length]
-    node_slots = _nodes(plan, plan.context_slots, plan.slots, spare_slot, shape.nodes)
-    node_positions = _nodes(plan, plan.context_positions, plan.positions, 0, shape.nodes)
-    columns["node_slots"][:count], columns["node_positions"][:count] = (
-        node_slots[tiles.row],
-        node_positions[tiles.row],
-    )
-    columns["visible"][:, :, 0] = 1
-    bits = np.packbits(_visible(plan, tiles, shape.nodes), axis=2, bitorder="little")
-    columns["visible"][:count] = bits.view("<i4")
-    return array
 
+    def __init__(self, plan: ForwardPlan, *, in_place: bool, fewest_queries: int = 1) -> None:
+        fed = np.diff(plan.row_offsets)
+        most = max(fewest_queries, int(fed.max()))
+        queries = next((size for size in QUERIES if size >= most), TILE)
+        counts = -(-fed // queries)
+        self._plan = plan
+        self._row = np.repeat(np.arange(plan.num_rows), counts)  # [tiles]
+        within = np.arange(len(self._row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        self._start = plan.row_offsets[self._row] + within * queries  # [tiles] among the T
+        last = np.minimum(self._start + queries, plan.row_offsets[self._row + 1]) - 1
+        self._tokens = np.minimum(self._start[:, None] + np.arange(queries), last[:, None])  # [tiles, queries]
+        self._ranges = key_ranges(*_committed(plan)).of_each(self._row) if in_place else None
+        self._widths = np.diff(plan.context_offsets) - plan.committed + fed  # [rows] of uncommitted keys
 
-@dataclass(frozen=True, slots=True)
-class _Tiles:
-    """A plan's tiles in order; queries beyond a tile's last token repeat that."""
+    @property
+    def shape(self) -> Shape:
+        """The smallest that holds it."""
+        return Shape(
+            tokens=self._plan.num_tokens,
+            tiles=len(self._row),
+            queries=self._tokens.shape[1],
+            keys=words(int(self._plan.committed.max())) if self._ranges is None else 0,
+            nodes=words(int(self._widths.max())),
+            logits=len(self._plan.logit_rows),
+            ranges=0 if self._ranges is None else len(self._ranges.owner),
+        )
 
-    row: IntArray  # [tiles]
-    start: IntArray  # [tiles] first of its tokens among the T
-    tokens: IntArray  # [tiles, queries] of the T
+    def pack(self, shape: Shape, *, spare_slot: int, out: Int32Array | None = None) -> Int32Array:
+        """The array for a shape that holds it; ``spare_slot`` is written by padding alone.
 
-    @staticmethod
-    def of(plan: ForwardPlan, queries: int) -> _Tiles:
-        counts = -(-np.diff(plan.row_offsets) // queries)
-        row = np.repeat(np.arange(plan.num_rows), counts)
-        within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-        start = plan.row_offsets[row] + within * queries
-        last = np.minimum(start + queries, plan.row_offsets[row + 1]) - 1
-        return _Tiles(row, start, np.minimum(start[:, None] + np.arange(queries), last[:, None]))
+        Padding is finite whatever is computed from it: each query of it sees a key.
+        """
+        array = np.empty(shape.size, np.int32) if out is None else out
+        array.fill(0)
+        columns: dict[str, Int32Array] = shape.cut(array)
+        plan, num_tokens, num_tiles = self._plan, self._plan.num_tokens, len(self._row)
+        columns["token_ids"][:num_tokens] = plan.token_ids
+        columns["positions"][:num_tokens] = plan.positions
+        columns["slots"][:] = spare_slot
+        columns["slots"][:num_tokens] = plan.slots
+        columns["place"][:num_tokens] = self._place()
+        columns["wanted"][: len(plan.logit_rows)] = plan.logit_rows
+        columns["queries"][:num_tiles] = self._tokens
+        columns["committed"][:num_tiles] = plan.committed[self._row]
+        columns["context"][:] = spare_slot
+        if self._ranges is not None:
+            fill_ranges(columns, self._ranges)
+        else:
+            for tile, row in enumerate(self._row.tolist()):
+                start, length = plan.context_offsets[row], plan.committed[row]
+                columns["context"][tile, :length] = plan.context_slots[start : start + length]
+        slots = _nodes(plan, plan.context_slots, plan.slots, spare_slot, shape.nodes)
+        positions = _nodes(plan, plan.context_positions, plan.positions, 0, shape.nodes)
+        columns["node_slots"][:] = spare_slot
+        columns["node_slots"][:num_tiles] = slots[self._row]
+        columns["node_positions"][:num_tiles] = positions[self._row]
+        columns["visible"][:, :, 0] = 1
+        bits = np.packbits(self._visible(shape.nodes), axis=2, bitorder="little")
+        columns["visible"][:num_tiles] = bits.view("<i4")
+        return array
 
-    def place(self, num_tokens: int) -> IntArray:
-        """Index of each token's query among all tiles': [num_tokens]."""
-        sizes = np.diff(self.start, append=num_tokens)
-        skipped = np.arange(len(self.row)) * self.tokens.shape[1] - self.start
-        place: IntArray = np.arange(num_tokens) + np.repeat(skipped, sizes)
+    def _place(self) -> IntArray:
+        """Index of each token's query among all tiles': [T]."""
+        sizes = np.diff(self._start, append=self._plan.num_tokens)
+        skipped = np.arange(len(self._row)) * self._tokens.shape[1] - self._start
+        place: IntArray = np.arange(self._plan.num_tokens) + np.repeat(skipped, sizes)
         return place
+
+    def _visible(self, nodes: int) -> npt.NDArray[np.bool_]:
+        """Which uncommitted keys each query sees: bool [tiles, queries, nodes]."""
+        plan, row, node = self._plan, self._row, np.arange(nodes)
+        local = self._tokens - plan.row_offsets[row][:, None]  # [tiles, queries] among the row's fed tokens
+        written = (self._widths - np.diff(plan.row_offsets))[row]
+        visible: npt.NDArray[np.bool_] = node <= (local + written[:, None])[..., None]
+        is_tree = (plan.mask_offsets[1:] > plan.mask_offsets[:-1])[row]
+        if is_tree.any():
+            widths = self._widths[row[is_tree]][:, None]
+            lines = plan.mask_offsets[row[is_tree]][:, None] + local[is_tree] * widths
+            places = np.minimum(lines[..., None] + node, len(plan.masks) - 1)
+            visible[is_tree] = plan.masks[places] & (node < widths[..., None])
+        return visible
+
+
+def _committed(plan: ForwardPlan) -> tuple[Int32Array, IntArray]:
+    """Slots of all rows' committed keys, and how many each row has."""
+    if np.array_equal(plan.committed, np.diff(plan.context_offsets)):  # no row has written nodes
+        return plan.context_slots, plan.committed
+    index = np.arange(len(plan.context_slots))
+    ends = np.repeat(plan.context_offsets[:-1] + plan.committed, np.diff(plan.context_offsets))
+    return plan.context_slots[index < ends], plan.committed
 
 
 def _nodes(plan: ForwardPlan, of_context: Int32Array, of_fed: Int32Array, padding: int, width: int) -> Int32Array:
@@ -201,36 +234,3 @@ def _nodes(plan: ForwardPlan, of_context: Int32Array, of_fed: Int32Array, paddin
         table[row, :written] = of_context[committed:end]
         table[row, written : written + stop - start] = of_fed[start:stop]
     return table
-
-
-def _visible(plan: ForwardPlan, tiles: _Tiles, nodes: int) -> npt.NDArray[np.bool_]:
-    """Which uncommitted keys each query sees: bool [tiles, queries, nodes]."""
-    local = tiles.tokens - plan.row_offsets[tiles.row][:, None]  # [tiles, queries] among the row's fed tokens
-    widths = np.diff(plan.context_offsets) - plan.committed + np.diff(plan.row_offsets)
-    written = widths - np.diff(plan.row_offsets)
-    node = np.arange(nodes)
-    visible = node <= (local + written[tiles.row][:, None])[..., None]
-    is_tree = (plan.mask_offsets[1:] > plan.mask_offsets[:-1])[tiles.row]
-    if is_tree.any():
-        row = tiles.row[is_tree]
-        lines = plan.mask_offsets[row][:, None] + local[is_tree] * widths[row][:, None]
-        places = np.minimum(lines[..., None] + node, len(plan.masks) - 1)
-        visible[is_tree] = plan.masks[places] & (node < widths[row][:, None, None])
-    return visible
-
-
-def contexts_lie_in_place(plan: ForwardPlan) -> bool:
-    """Whether every row's committed keys are consecutive slots."""
-    starts = plan.context_offsets[:-1]
-    return bool(are_consecutive(plan.context_slots, starts, starts + plan.committed).all())
-
-
-def are_consecutive(slots: Int32Array, starts: IntArray, stops: IntArray) -> npt.NDArray[np.bool_]:
-    """For each range of ``slots`` whether each is one more than the one before: bool, like starts."""
-    if len(slots) == 0:
-        return np.ones(len(starts), dtype=np.bool_)
-    breaks = np.cumsum(np.diff(slots, prepend=slots[0] - 1) != 1)  # [i]: breaks between neighbours up to i
-    is_empty = starts == stops
-    unbroken = breaks[stops - 1] == breaks[np.where(is_empty, 0, starts)]
-    consecutive: npt.NDArray[np.bool_] = is_empty | unbroken
-    return consecutive

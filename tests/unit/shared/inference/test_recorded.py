@@ -20,7 +20,7 @@ from shared.inference.profile import TOKENS, sweep
 from shared.inference.recording import Kept, Recorder
 from shared.inference.runner import ModelRunner
 from shared.inference.tiled import TiledPass, unpacked
-from shared.inference.tiles import Shape, pack, shape_of
+from shared.inference.tiles import Shape, Tiling
 from tests.unit.shared.inference.test_tiled import PlainInPlace
 from tests.unit.shared.inference.tiny_models import VOCAB, new_runner, relative_difference, stock_model
 from tests.unit.shared.inference.token_trees import trees
@@ -69,7 +69,8 @@ def test_padding_changes_neither_logits_nor_kv(family: str, way: str) -> None:
         kernel = PlainInPlace() if way == "in place" and family != WINDOWED else None
         exact, padded = runner_of(family), runner_of(family)
         expected = exact.forward(plan)
-        least = shape_of(plan, in_place=kernel is not None, queries=data.draw(st.sampled_from([1, 8, 32])))
+        tiling = Tiling(plan, in_place=kernel is not None, fewest_queries=data.draw(st.sampled_from([1, 8, 32])))
+        least = tiling.shape
         more = st.integers(0, 9)
         shape = Shape(
             tokens=least.tokens + data.draw(more),
@@ -78,8 +79,9 @@ def test_padding_changes_neither_logits_nor_kv(family: str, way: str) -> None:
             keys=least.keys + (32 * data.draw(more) if kernel is None else 0),
             nodes=least.nodes + 32 * data.draw(st.integers(0, 2)),
             logits=least.logits + data.draw(more) if least.logits else 0,
+            ranges=least.ranges + data.draw(more) if least.ranges else 0,
         )
-        array = torch.from_numpy(pack(plan, shape, spare_slot=512))
+        array = torch.from_numpy(tiling.pack(shape, spare_slot=512))
         with torch.inference_mode():
             rows = TiledPass(
                 shape, unpacked(shape, array), torch.float64, last_position=255, in_place=kernel, max_keys=255
@@ -182,34 +184,36 @@ def test_what_comes_twice_is_kept_until_others_were_used_more_lately() -> None:
 @given(plans(), st.booleans())
 def test_a_bucket_holds_what_it_is_for_and_is_its_own_bucket(plan: ForwardPlan, in_place: bool) -> None:
     buckets = Buckets(512, 256)
-    bucket = buckets.of(plan, in_place=in_place)
+    shape = Tiling(plan, in_place=in_place).shape
+    bucket = buckets.of(shape)
     assert bucket is not None
-    assert bucket.holds(shape_of(plan, in_place=in_place, queries=bucket.queries))
+    assert bucket.holds(shape)
     assert buckets.above(bucket) == bucket
-    assert (bucket.keys == 0) == (in_place or not plan.committed.any())
+    has_context = bool(plan.committed.any())
+    assert (bucket.keys > 0, bucket.ranges > 0) == (has_context and not in_place, has_context and in_place)
     assert bucket.tokens <= max(plan.num_tokens * 3 // 2, 1)
     assert bucket.tiles <= bucket.tokens
 
 
 def test_buckets_end_where_masks_get_large_or_logits_are_wanted_twice() -> None:
     plan = chain(8, context=300)
-    bucket = Buckets(512, 100_000).of(plan, in_place=False)
+    bucket = Buckets(512, 100_000).of(Tiling(plan, in_place=False).shape)
     assert bucket is not None
     assert bucket.keys == 512
-    assert Buckets(4, 100_000).of(plan, in_place=False) is None
+    assert Buckets(4, 100_000).of(Tiling(plan, in_place=False).shape) is None
     twice = replace(plan, logit_rows=np.repeat(np.arange(8, dtype=np.int32), 2))
-    assert Buckets(512, 100_000).of(twice, in_place=False) is None
+    assert Buckets(512, 100_000).of(Tiling(twice, in_place=False).shape) is None
     many = build_plan(
         [chain_row(np.arange(40_000), np.zeros(32, np.int32), np.arange(32), last_logits=True) for _ in range(16)]
     )
     assert MOST_SCORES < 16 * 32 * 40_000
-    assert Buckets(512, 100_000).of(many, in_place=False) is None
-    assert Buckets(512, 100_000).of(many, in_place=True) is not None
+    assert Buckets(512, 100_000).of(Tiling(many, in_place=False).shape) is None
+    assert Buckets(512, 100_000).of(Tiling(many, in_place=True).shape) is not None
 
 
 @pytest.mark.parametrize(("limit", "keys"), [(1000, FEWEST_KEYS), (100, 128)])
 def test_no_bucket_has_more_keys_than_a_context_can_have(limit: int, keys: int) -> None:
-    bucket = Buckets(512, limit).of(chain(1, context=90), in_place=False)
+    bucket = Buckets(512, limit).of(Tiling(chain(1, context=90), in_place=False).shape)
     assert bucket is not None
     assert bucket.keys == keys
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from shared.inference.flash import flash_in_place, flash_kernel
+from shared.inference.key_ranges import key_ranges
 from shared.inference.kv import BlockPool, SequenceSlots
 from shared.inference.plan import ForwardPlan, build_plan, chain_row
 from shared.inference.runner import ModelRunner
@@ -68,8 +69,8 @@ def test_any_mix_of_chunks_and_trees_equals_stock_forwards(family: str, dtype: t
     @settings(deadline=None, max_examples=8)
     @given(steps(num_sequences=3))
     def check(passes: list[list[object]]) -> None:
-        pools = [BlockPool(16, block_size=8) for _ in range(3)] if kernel else [BlockPool(128, block_size=4)] * 3
-        sequences = [Sequence(Placed(pool, 128 * index if kernel else 0)) for index, pool in enumerate(pools)]
+        pool = BlockPool(128, block_size=4)  # small blocks of several growing sequences: slots in pieces
+        sequences = [Sequence(SequenceSlots(pool)) for _ in range(3)]
         for parts in passes:
             rows, asked = [], []
             for sequence, part in zip(sequences, parts, strict=True):
@@ -87,18 +88,7 @@ def test_any_mix_of_chunks_and_trees_equals_stock_forwards(family: str, dtype: t
                 assert relative_difference(logits, stock_logits(family, dtype, text)) <= PRECISIONS[dtype]
 
     check()
-    assert kernel is None or kernel.calls
-
-
-class Placed(SequenceSlots):
-    """A sequence with a pool of its own, so in one piece, that lies at ``first`` among all slots."""
-
-    def __init__(self, pool: BlockPool, first: int) -> None:
-        super().__init__(pool)
-        self._first = first
-
-    def slots(self, start: int, stop: int) -> Any:
-        return super().slots(start, stop) + np.int32(self._first)
+    assert kernel is None or kernel.calls or "window" in family  # beyond a window keys are gathered
 
 
 def long_rows(generator: np.random.Generator) -> ForwardPlan:
@@ -144,28 +134,60 @@ def test_bfloat16_rounds_about_as_much_as_row_by_row(way: str) -> None:
     assert errors[0] <= 2 * errors[1]
 
 
-def test_contexts_in_pieces_are_gathered() -> None:
-    kernel = PlainInPlace()
-    runner = new_runner("llama", torch.float64, kernel)
-    text, places = [3, 1, 4, 1, 5, 9], np.arange(12, 0, -2, dtype=np.int32)
-    runner.forward(build_plan([chain_row(places[:0], np.array(text), places, last_logits=False)]))
-    calls = kernel.calls
-    logits = runner.logits(build_plan([chain_row(places, np.array([5]), np.array([30]), last_logits=True)]))
-    assert relative_difference(logits[0], stock_logits("llama", torch.float64, [*text, 5])) <= 1e-9
-    assert kernel.calls == calls
-
-
 def test_merging_attention_over_parts_gives_that_over_all() -> None:
     generator = torch.Generator().manual_seed(0)
-    scores, values = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((5, 9), (9, 4)))
-    parts = [
-        (torch.softmax(scores[:, part], -1) @ values[part], torch.logsumexp(scores[:, part], -1, keepdim=True))
-        for part in (slice(0, 3), slice(3, 9))
-    ]
-    whole = torch.softmax(scores, -1) @ values
-    torch.testing.assert_close(merge(*parts[0], *parts[1]), whole)
-    nothing = torch.zeros_like(whole), torch.full((5, 1), -torch.inf, dtype=torch.float64)
-    torch.testing.assert_close(merge(whole, torch.zeros(5, 1, dtype=torch.float64), *nothing), whole)
+    scores, values = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((2, 9), (9, 4)))
+
+    def over(line: int, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        return (
+            torch.softmax(scores[line : line + 1, part], -1) @ values[part],
+            torch.logsumexp(scores[line : line + 1, part], -1, keepdim=True),
+        )
+
+    near = [over(0, slice(0, 3)), over(1, slice(0, 9))]
+    nothing = torch.zeros(1, 4, dtype=torch.float64), torch.full((1, 1), -torch.inf, dtype=torch.float64)
+    far = [over(0, slice(3, 4)), nothing, over(0, slice(4, 9))]
+    columns = [torch.cat(column) for parts in (near, far) for column in zip(*parts, strict=True)]
+    merged = merge(*columns, torch.tensor([0, 1, 0], dtype=torch.int32))
+    torch.testing.assert_close(merged, torch.softmax(scores, -1) @ values)
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 9), max_size=4), min_size=1, max_size=5),
+    st.lists(st.integers(0, 4), max_size=6),
+    st.integers(1, 5),
+)
+def test_key_ranges_are_the_contexts(pieces: list[list[int]], asked: list[int], shortest: int) -> None:
+    contexts = []
+    for row, sizes in enumerate(pieces):
+        parts = [np.arange(size, dtype=np.int32) + 1000 * row + 20 * i for i, size in enumerate(sizes)]
+        contexts.append(np.concatenate([np.zeros(0, np.int32), *parts]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shared.inference.key_ranges.SHORTEST_SPLIT", shortest)
+        patch.setattr("shared.inference.key_ranges.SPLIT_BELOW", 3)
+        ranges = key_ranges(np.concatenate(contexts), np.array([len(context) for context in contexts]))
+    sequences = np.array([index for index in asked if index < len(contexts)], np.int64)
+    for found, wanted in (
+        (ranges, contexts),
+        (ranges.of_each(sequences), [contexts[index] for index in sequences]),
+    ):
+        assert (np.diff(found.owner) >= 0).all()
+        for index, context in enumerate(wanted):
+            own = [
+                np.arange(first, first + count)
+                for owner, first, count in zip(found.owner, found.first, found.count, strict=True)
+                if owner == index
+            ]
+            assert np.concatenate([np.zeros(0, np.int64), *own]).tolist() == context.tolist()
+    longest = max(shortest, -(-sum(map(len, contexts)) // 3))
+    assert (ranges.count <= longest).all()
+
+
+def test_few_long_contexts_are_split_and_many_are_not() -> None:
+    assert len(key_ranges(np.arange(8192, dtype=np.int32), np.array([8192])).owner) == 16
+    assert len(key_ranges(np.arange(512, dtype=np.int32), np.array([512])).owner) == 1
+    many = np.concatenate([np.arange(1024, dtype=np.int32) + 5000 * row for row in range(64)])
+    assert len(key_ranges(many, np.full(64, 1024)).owner) == 64
 
 
 @pytest.mark.parametrize(
