@@ -48,7 +48,12 @@ class Speculated:
         ]
         self._target = runners[0]
         self._drafter = Drafter(
-            runners[1], draft_pool, max_tokens=batch * WIDTH, catch_up=context, warm_chunk=context
+            runners[1],
+            draft_pool,
+            max_tokens=batch * WIDTH,
+            catch_up=context,
+            warm_chunk=context,
+            search=None if device == "cpu" else runners[1].beams,
         )
         self.accepted = 0  # drafted tokens
         self.steps = 0  # of one request, with a tree

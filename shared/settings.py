@@ -106,6 +106,14 @@ class EngineSettings(ServiceSettings):
         description="of a GPU's memory that this process may take, with weights, forward passes and KV",
     )
     threads: int = Field(default=1, ge=1, le=1024, description="torch threads of this process")
+    cuda_graphs: bool = Field(
+        default=True, description="on cuda, record forward passes and replay them; not those of several ranks"
+    )
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether forward passes are recorded and replayed, where this process runs the whole model."""
+        return self.cuda_graphs and self.device != "cpu"
 
 
 AnySettings = TypeVar("AnySettings", bound=ServiceSettings)

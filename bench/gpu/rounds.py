@@ -20,7 +20,12 @@ def draft(run: Run) -> Section:
     """Trees of DEPTH and WIDTH over contexts that the drafter has read: one forward pass for each level."""
     model, context = run.model, run.size.context
     drafter = Drafter(
-        model.runner, model.pool, max_tokens=NUM_REQUESTS * WIDTH, catch_up=context + 1, warm_chunk=context
+        model.runner,
+        model.pool,
+        max_tokens=NUM_REQUESTS * WIDTH,
+        catch_up=context + 1,
+        warm_chunk=context,
+        search=model.runner.beams if run.device.type == "cuda" else None,
     )
     contexts = np.random.default_rng(3).integers(0, model.runner.vocab_size, (NUM_REQUESTS, context + 1), np.int32)
     drafter.draft(level_request(contexts))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from functools import partial
+
 import torch
 
 from services.drafter.drafter import Drafter
@@ -22,6 +25,8 @@ from shared.tokenizer import load_tokenizer
 from shared.topics import DRAFT, Keys
 from shared.worker import Worker
 
+logger = logging.getLogger(__name__)
+
 
 def main() -> None:
     """Serve until a signal; one line and an exit code other than 0 when that cannot start."""
@@ -34,6 +39,10 @@ def serve(settings: DrafterSettings) -> None:
     drafter, token_map = load_drafter(settings)
     model = model_name(settings.draft)
     with configure("drafter", member) as telemetry:
+        if settings.has_whole_rounds:
+            logger.info("the device drafts whole rounds, so nothing is drafted ahead (ADASERVE_WHOLE_ROUNDS)")
+        elif settings.device != "cpu":
+            logger.info("rounds are drafted level by level (ADASERVE_WHOLE_ROUNDS, ADASERVE_DRAFT_AHEAD)")
         client = connect(url)
         reader = HintReader(connect(url, blocking=True), [keys.draft(member)])
         worker = Worker(
@@ -43,7 +52,7 @@ def serve(settings: DrafterSettings) -> None:
                 keys,
                 telemetry,
                 lambda: live_members(client, keys, "verifier", forgets=False),
-                draft_ahead=settings.draft_ahead,
+                draft_ahead=settings.ahead_mode,
             ),
             client=client,
             decode=DRAFT.decode,
@@ -91,7 +100,12 @@ def load_drafter(settings: DrafterSettings) -> tuple[Drafter, str]:
     use = Use(
         tokens=settings.largest_pass,
         run=lambda runner, plan: runner.top(plan, MAX_WIDTH),
-        build=lambda model, num_slots: ModelRunner(model, num_slots, vocab_size=tokenizer.vocab_size),
+        build=partial(
+            ModelRunner,
+            vocab_size=tokenizer.vocab_size,
+            tiled=settings.has_whole_rounds or None,
+            recorded=settings.is_recorded,
+        ),
     )
     runner, pool = place(model, settings, use)
     end_ids = tokenizer.eos_token_ids | set(runner.eos_token_ids)
@@ -103,6 +117,7 @@ def load_drafter(settings: DrafterSettings) -> tuple[Drafter, str]:
         catch_up=settings.catch_up,
         warm_chunk=settings.warm_chunk,
         compile_schema=grammars.compile,
+        search=runner.beams if settings.has_whole_rounds else None,
     )
     return drafter, tokenizer.token_map_digest
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -79,5 +80,10 @@ def _load(settings: VerifierSettings) -> tuple[ModelRunner | LeadingRunner, Bloc
         leading, pool, ranks = lead(settings)
         return leading, pool, ranks.close
     model = load_model(settings.target, device=settings.device, dtype=settings.dtype)
-    runner, pool = place(model, settings, Use(tokens=settings.largest_pass, run=ModelRunner.logits))
+    use = Use(
+        tokens=settings.largest_pass,
+        run=ModelRunner.logits,
+        build=partial(ModelRunner, recorded=settings.is_recorded),
+    )
+    runner, pool = place(model, settings, use)
     return runner, pool, lambda: None
