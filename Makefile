@@ -9,7 +9,7 @@ empty  :=
 comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
 DECIDING := $(addprefix bench/,introduction.py report.py scaling/autoscaler.py simulator/economics.py simulator/tenancy.py \
-    traces.py) \
+    traces.py two_samples.py) \
   $(addprefix bench/proof/,chart.py coverage.py intervals.py kept.py limits.py money.py pairs.py period.py replayed.py \
     sides.py timeline.py used.py words.py) \
   $(addprefix services/gateway/,allowance.py attainment.py causes.py delivery.py expectation.py explanation.py \
