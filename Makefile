@@ -9,7 +9,7 @@ empty  :=
 comma  := ,
 # Modules that decide what is drafted, selected, accepted and committed; shared without what runs models.
 DECIDING := $(addprefix bench/,introduction.py report.py scaling/autoscaler.py simulator/economics.py simulator/tenancy.py \
-    traces.py) \
+    traces.py two_samples.py) \
   $(addprefix bench/proof/,chart.py coverage.py intervals.py kept.py limits.py money.py pairs.py period.py replayed.py \
     sides.py timeline.py used.py words.py) \
   $(addprefix services/gateway/,allowance.py attainment.py causes.py delivery.py expectation.py explanation.py \
@@ -31,7 +31,7 @@ PROCESSES := tests/acl tests/faults tests/e2e tests/rehearsal tests/upgrade
 .PHONY: help install run test thorough check format flagship breaker optimality selection twin latency calibration \
   typical rivals breakdown keys fallback faults mutants kills storm redisfaults replacement leavers canaries noredis \
   overload gateway chaos conformance fuzz structured tracing console report drift rules dashboards receiver scan \
-  locks images containers rehearsal upgrade capacity
+  locks images containers rehearsal upgrade capacity distribution gpu
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -97,6 +97,12 @@ latency: install  ## predicted against measured forward times, alone and beside 
 
 fallback: install  ## no drafter, and one that proposes random tokens: throughput, switches, recovery
 	$(BIN)/python -m bench.fallback $(ARGS)
+
+gpu: install  ## what a GPU does beside what it could do: bandwidth, decode, draft round, knee, flagship; ARGS="--out FILE"
+	$(BIN)/python -m bench.gpu $(ARGS)
+
+distribution: install  ## speculation in bfloat16 draws as plain decoding in bfloat16; ARGS="--samples 8000 --device cuda"
+	$(BIN)/python -m bench.distribution $(ARGS)
 
 flagship: install  ## tokens with speculation = tokens of plain decoding, at full size
 	$(BIN)/python -m bench.flagship $(ARGS)

@@ -1,6 +1,7 @@
 """The flagship property: the running system draws the tokens of plain decoding, at any temperature.
 
-    python -m bench.flagship [--prompts 300] [--tokens 48] [--dtypes float64 float32] [--ranks 1] [--json]
+    python -m bench.flagship [--prompts 300] [--tokens 48] [--dtypes float64 float32] [--ranks 1]
+                             [--device cpu] [--json]
 
 Every completion goes over REST through four processes, with mixed SLOs and 1 to 32 requests at a time; the other
 side is `bench.reference`. The requests have filters, penalties and biases in turn. A float64 target must show no
@@ -54,6 +55,7 @@ PARAMETERS: tuple[dict[str, Any], ...] = (
 )
 TPOT_TARGETS = (None, 6.0, 2.0, 1.2)  # times the zero-load latency; None is best effort
 MAX_TIED_SHARE = 0.01
+KV_MEMORY_MB = "256"  # of both models: on a GPU they share its memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +135,24 @@ def served(stack: LocalStack, wanted: Sequence[Stream], num_tokens: int) -> list
     return answers
 
 
-def compare(dtype: str, wanted: Sequence[Stream], num_tokens: int, console: Console, *, ranks: int = 1) -> Verdict:
-    """Run the system with a target of this dtype on so many ranks, then the reference, always in one process."""
-    with local_stack({"verifier": {"DTYPE": dtype, "TENSOR_PARALLEL": str(ranks)}}) as stack:
+def compare(
+    dtype: str,
+    wanted: Sequence[Stream],
+    num_tokens: int,
+    console: Console,
+    *,
+    ranks: int = 1,
+    device: str = "cpu",
+) -> Verdict:
+    """Run the system with a target of this dtype on so many ranks, then the reference, in one process on a CPU."""
+    engine = {"DEVICE": device, "KV_MEMORY_MB": KV_MEMORY_MB}
+    settings = {"verifier": {"DTYPE": dtype, "TENSOR_PARALLEL": str(ranks), **engine}, "drafter": engine}
+    with local_stack(settings) as stack:
         console.print(f"{dtype}: {len(wanted)} completions through the running system …")
         answers = served(stack, wanted, num_tokens)
     torch.set_num_threads(1)  # with two, a tiny model waits ten times as long for a busy neighbour
     model = load_model(TARGET, device="cpu", dtype=dtype)
-    error = packing_error(dtype)
+    error = packing_error(dtype, device)
     eos = load_tokenizer(TARGET).eos_token_ids
     tied = unequal = unequal_to_generate = 0
     pairs = list(zip(wanted, answers, strict=True))
@@ -201,11 +213,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--dtypes", nargs="+", default=["float64", "float32"], choices=["float64", "float32"])
     parser.add_argument("--ranks", type=int, default=1, help="processes that share the target")
+    parser.add_argument("--device", default="cpu", help="of target and draft; cuda is the first GPU")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
     wanted = streams(options.prompts)
-    verdicts = [compare(dtype, wanted, options.tokens, console, ranks=options.ranks) for dtype in options.dtypes]
+    verdicts = [
+        compare(dtype, wanted, options.tokens, console, ranks=options.ranks, device=options.device)
+        for dtype in options.dtypes
+    ]
     if options.json:
         print(json.dumps([{**asdict(verdict), "holds": verdict.holds} for verdict in verdicts]))
     else:

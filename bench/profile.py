@@ -27,6 +27,7 @@ from shared.errors import ModelError
 from shared.inference.blocks import BlockPool
 from shared.inference.kv import slots_for_memory
 from shared.inference.loading import DTYPES, load_model
+from shared.inference.placing import CPU_KV_MB
 from shared.inference.profile import CONTEXT, sweep
 from shared.inference.runner import ModelRunner
 from shared.latency import LatencyModel
@@ -34,7 +35,6 @@ from shared.latency_fit import Sample, fit
 from shared.settings import EXIT_CONFIGURATION
 
 DRAFT_WIDTH = 3
-KV_MEMORY_MB = 256  # the services' default
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Profile:
 def profile(role: str, path: str, options: argparse.Namespace) -> Profile:
     """Load and measure one model. Raises ModelError."""
     model = load_model(path, device=options.device, dtype=options.dtype)
-    num_slots = slots_for_memory(model.config, DTYPES[options.dtype], KV_MEMORY_MB << 20)
+    num_slots = slots_for_memory(model.config, DTYPES[options.dtype], CPU_KV_MB << 20)
     pool = BlockPool(num_slots // 16)
     runner = ModelRunner(model, pool.num_blocks * pool.block_size)
     # Each as its service uses it: the verifier wants all logits, the drafter only the best few.

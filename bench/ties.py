@@ -43,15 +43,15 @@ def is_tie(
     return bool(keep_mask(nudged, sampling)[drawn])
 
 
-def packing_error(dtype: str) -> float:
-    """Largest difference of a logit between one packed forward of many requests and stock forwards of each."""
+def packing_error(dtype: str, device: str = "cpu") -> float:
+    """Largest difference of a logit between packed forwards of many requests and a CPU's stock ones of each."""
     tokenizer = load_tokenizer(TARGET)
     prompts = [tokenizer.encode(prompt, special=False)[:128] for prompt in source_prompts(NUM_SEQUENCES, seed=1)]
     stock = load_model(TARGET, device="cpu", dtype=dtype)
     with torch.inference_mode():
         expected = [stock(torch.tensor([prompt])).logits[0].numpy() for prompt in prompts]
     pool = BlockPool(1024)
-    runner = ModelRunner(load_model(TARGET, device="cpu", dtype=dtype), pool.num_blocks * pool.block_size)
+    runner = ModelRunner(load_model(TARGET, device=device, dtype=dtype), pool.num_blocks * pool.block_size)
     sequences = [SequenceSlots(pool) for _ in prompts]
     worst = 0.0
     for start in range(0, max(map(len, prompts)), CHUNK):

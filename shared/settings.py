@@ -93,7 +93,18 @@ class EngineSettings(ServiceSettings):
 
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
-    kv_memory_mb: int = Field(default=256, ge=1, le=1_048_576)
+    kv_memory_mb: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_048_576,
+        description="of KV cache; where it is not set 256 on a CPU, and on a GPU what its share leaves",
+    )
+    gpu_memory_share: float = Field(
+        default=0.9,
+        gt=0.0,
+        le=1.0,
+        description="of a GPU's memory that this process may take, with weights, forward passes and KV",
+    )
     threads: int = Field(default=1, ge=1, le=1024, description="torch threads of this process")
     cuda_graphs: bool = Field(
         default=True, description="on cuda, record forward passes and replay them; not those of several ranks"

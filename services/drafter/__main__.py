@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import torch
 
@@ -12,11 +13,11 @@ from services.drafter.settings import DrafterSettings
 from shared.grammar import Grammars
 from shared.health import HealthServer
 from shared.heartbeat import Heartbeat, live_members, new_member
-from shared.inference.blocks import BlockPool
 from shared.inference.identity import model_name
-from shared.inference.kv import slots_for_memory
-from shared.inference.loading import DTYPES, load_model
+from shared.inference.loading import load_model
+from shared.inference.placing import Use, place
 from shared.inference.runner import ModelRunner
+from shared.messages import MAX_WIDTH
 from shared.process import on_signals, run
 from shared.streams import HintReader, OwnedStream, connect
 from shared.telemetry import configure
@@ -95,16 +96,18 @@ def load_drafter(settings: DrafterSettings) -> tuple[Drafter, str]:
     torch.set_num_threads(settings.threads)
     tokenizer = load_tokenizer(settings.draft)
     model = load_model(settings.draft, device=settings.device, dtype=settings.dtype)
-    num_slots = slots_for_memory(model.config, DTYPES[settings.dtype], settings.kv_memory_mb << 20)
-    pool = BlockPool(num_slots // 16)
     # Padded embedding rows beyond the token map are never drafted: the target may not have them.
-    runner = ModelRunner(
-        model,
-        pool.num_blocks * pool.block_size,
-        vocab_size=tokenizer.vocab_size,
-        tiled=settings.has_whole_rounds or None,
-        recorded=settings.is_recorded,
+    use = Use(
+        tokens=settings.largest_pass,
+        run=lambda runner, plan: runner.top(plan, MAX_WIDTH),
+        build=partial(
+            ModelRunner,
+            vocab_size=tokenizer.vocab_size,
+            tiled=settings.has_whole_rounds or None,
+            recorded=settings.is_recorded,
+        ),
     )
+    runner, pool = place(model, settings, use)
     end_ids = tokenizer.eos_token_ids | set(runner.eos_token_ids)
     grammars = Grammars(tokenizer, vocab_size=runner.vocab_size, end_ids=end_ids)
     drafter = Drafter(

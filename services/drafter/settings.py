@@ -9,6 +9,8 @@ from pydantic import Field, ValidationInfo, field_validator
 from services.drafter.worth import Mode
 from shared.settings import PREFIX, EngineSettings, Port
 
+CATCHING_UP = 16  # rows that may lag all they may in the same round
+
 
 class DrafterSettings(EngineSettings):
     """The drafter's settings."""
@@ -44,3 +46,11 @@ class DrafterSettings(EngineSettings):
     def ahead_mode(self) -> Mode:
         """Draft-ahead as it can be: it needs the answers of each level, which whole rounds do not bring back."""
         return "off" if self.has_whole_rounds else self.draft_ahead
+
+    @property
+    def largest_pass(self) -> int:
+        """Tokens of one forward pass: nodes of a level, a chunk of a context, or contexts caught up with.
+
+        Rows that are new or come back are behind by more than a few tokens, and rarely come together.
+        """
+        return max(self.max_level_tokens, self.warm_chunk, CATCHING_UP * self.catch_up)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,8 +16,9 @@ from services.verifier.meeting import Line, join
 from services.verifier.ranks import Ranks
 from services.verifier.settings import VerifierSettings
 from shared.inference.blocks import BlockPool
-from shared.inference.kv import KVCache, slots_for_memory
-from shared.inference.loading import DTYPES, check_device
+from shared.inference.kv import KVCache
+from shared.inference.loading import check_device
+from shared.inference.placing import Use, place
 from shared.inference.plan import ForwardPlan, Int32Array
 from shared.inference.runner import ModelRunner
 from shared.inference.shard_loading import check_shards, load_shard
@@ -91,8 +93,10 @@ def lead(settings: VerifierSettings) -> tuple[LeadingRunner, BlockPool, Ranks]:
 def load_part(settings: VerifierSettings, rank: Rank) -> tuple[ModelRunner, BlockPool]:
     """One rank's part of the model with the KV of its heads; all ranks have as many slots. Raises ModelError."""
     model = load_shard(settings.target, device=settings.device_of(rank.index), dtype=settings.dtype, rank=rank)
-    pool = BlockPool(slots_for_memory(model.config, DTYPES[settings.dtype], settings.kv_memory_mb << 20) // 16)
-    return ModelRunner(model, pool.num_blocks * pool.block_size, rank=rank), pool
+    use = Use(
+        tokens=settings.largest_pass, run=ModelRunner.logits, build=partial(ModelRunner, rank=rank), rank=rank
+    )
+    return place(model, settings, use)
 
 
 def follow(runner: ModelRunner, line: Line) -> NoReturn:

@@ -75,6 +75,11 @@ class VerifierSettings(EngineSettings):
             raise ValueError(f"needs {PREFIX}DEVICE=cuda and not {device}, for rank r runs on cuda:r")
         return ranks
 
+    @property
+    def largest_pass(self) -> int:
+        """Tokens of one forward pass: a tree's nodes, what is decoded plainly, and prompts."""
+        return self.max_step_nodes + self.max_running + self.prefill_chunk
+
     def device_of(self, rank: int) -> str:
         """Where one of several ranks runs."""
         return f"cuda:{rank}" if self.device == "cuda" else self.device

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,8 +16,8 @@ from services.verifier.settings import VerifierSettings
 from shared.errors import ModelError
 from shared.inference.blocks import BlockPool
 from shared.inference.identity import model_name
-from shared.inference.kv import slots_for_memory
-from shared.inference.loading import DTYPES, load_model
+from shared.inference.loading import load_model
+from shared.inference.placing import Use, kv_setting, place
 from shared.inference.profile import sweep
 from shared.inference.runner import ModelRunner
 from shared.latency import LatencyModel
@@ -69,7 +70,7 @@ def load_target(settings: VerifierSettings) -> Target:
     samples = sweep(runner.logits, pool, context_limit=context_limit, clock=time.perf_counter)
     if len({sample.tokens for sample in samples}) < MIN_COUNTS:
         raise ModelError(
-            f"{settings.target}: kv_memory_mb={settings.kv_memory_mb} holds {num_slots} tokens, "
+            f"{kv_setting(settings)}: holds {num_slots} tokens of {settings.target}, "
             f"at least {MIN_SLOTS} are needed"
         )
     eos = tokenizer.eos_token_ids | frozenset(runner.eos_token_ids)
@@ -84,7 +85,10 @@ def _load(settings: VerifierSettings) -> tuple[ModelRunner | LeadingRunner, Bloc
         leading, pool, ranks = lead(settings)
         return leading, pool, ranks.close
     model = load_model(settings.target, device=settings.device, dtype=settings.dtype)
-    num_slots = slots_for_memory(model.config, DTYPES[settings.dtype], settings.kv_memory_mb << 20)
-    pool = BlockPool(num_slots // 16)
-    num_slots = pool.num_blocks * pool.block_size
-    return ModelRunner(model, num_slots, recorded=settings.is_recorded), pool, lambda: None
+    use = Use(
+        tokens=settings.largest_pass,
+        run=ModelRunner.logits,
+        build=partial(ModelRunner, recorded=settings.is_recorded),
+    )
+    runner, pool = place(model, settings, use)
+    return runner, pool, lambda: None

@@ -37,6 +37,14 @@ class KVCache:
         )
         self._layers = [(layer[0], layer[1]) for layer in self.data]
 
+    def resize(self, num_slots: int) -> None:
+        """Another number of slots, which hold nothing; the old ones are freed first."""
+        layers, both, slots, heads, head_dim = self.data.shape
+        shape = (layers, both, slots - self.num_slots + num_slots, heads, head_dim)
+        self._layers, self.data, self.num_slots = [], self.data.new_empty(0), num_slots
+        self.data = self.data.new_zeros(shape)
+        self._layers = [(layer[0], layer[1]) for layer in self.data]
+
     def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Views of one layer's keys and values, each [slots, kv_heads, head_dim]."""
         return self._layers[index]

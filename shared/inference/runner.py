@@ -62,10 +62,18 @@ class ModelRunner:
         if is_tiled:
             is_recorded = rank is None and (model.device.type == "cuda" if recorded is None else recorded)
             kernel = in_place or flash_in_place(model.dtype, model.device, self._decoder.head_dim)
-            device = Device(self._decoder, self.cache, self.context_limit, kernel)
-            recorder = Recorder(model.device) if is_recorded else None
-            self._tiled = TiledForward(device, recorder)
-            self._beams = BeamSearch(device, recorder)
+            self._prepare(Device(self._decoder, self.cache, self.context_limit, kernel), is_recorded=is_recorded)
+
+    def resize(self, num_slots: int) -> None:
+        """KV of so many slots instead. What was read is forgotten, and recorded passes, which used the old KV."""
+        if self._tiled is not None:
+            self._prepare(self._tiled.device, is_recorded=self._tiled.is_recorded)
+        self.cache.resize(num_slots)
+
+    def _prepare(self, device: Device, *, is_recorded: bool) -> None:
+        recorder = Recorder(device.torch_device) if is_recorded else None
+        self._tiled = TiledForward(device, recorder)
+        self._beams = BeamSearch(device, recorder)
 
     @torch.inference_mode()
     def forward(self, plan: ForwardPlan) -> torch.Tensor:

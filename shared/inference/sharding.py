@@ -40,6 +40,12 @@ class Rank:
         dist.all_reduce(part, group=self.group)
         return part
 
+    def least(self, value: int, device: torch.device) -> int:
+        """The least of all ranks' values; the group computes on ``device``."""
+        least = torch.tensor(value, device=device)
+        dist.all_reduce(least, op=dist.ReduceOp.MIN, group=self.group)
+        return int(least)
+
     def gather(self, part: torch.Tensor) -> torch.Tensor:
         """On rank 0 the parts [n, m] of all ranks side by side, [n, count * m]; elsewhere the own one."""
         parts = [torch.empty_like(part) for _ in range(self.count)] if self.index == 0 else None

@@ -87,10 +87,15 @@ class TiledForward:
     """
 
     def __init__(self, device: Device, recorder: Recorder | None) -> None:
-        self._device = device
+        self.device = device
         self._recorder = recorder
         self._buckets = Buckets(MAX_RECORDED_TOKENS, device.context_limit)
         self._kept = Kept[Recorded](MAX_RECORDED)
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether passes are recorded and replayed."""
+        return self._recorder is not None
 
     @property
     def num_recorded(self) -> int:
@@ -99,7 +104,7 @@ class TiledForward:
 
     def run(self, plan: ForwardPlan) -> torch.Tensor:
         """Writes the KV of the plan's tokens, at least one, and returns the wanted logits: until the next run."""
-        device, last_position = self._device, int(plan.positions.max())
+        device, last_position = self.device, int(plan.positions.max())
         in_place = device.kernel_for(last_position)
         tiling = Tiling(plan, in_place=in_place is not None)
         shape = tiling.shape
@@ -116,7 +121,7 @@ class TiledForward:
 
     def _record(self, recorder: Recorder, packed: Int32Array, bucket: Shape, in_place: InPlace | None) -> Recorded:
         """As for the longest context: tables of positions are then as large as they ever get."""
-        device, limit = self._device, self._device.context_limit
+        device, limit = self.device, self.device.context_limit
         array = upload(packed.copy(), device.torch_device)
 
         def work() -> torch.Tensor:

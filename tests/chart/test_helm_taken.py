@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,34 @@ def test_numbers_on_a_gpu_are_short_ones_unless_it_is_said(given: str, dtype: st
     text = chart.template("x", "--values", str(tmp_path / "values.yaml"))
     (verifier,) = [part for part in text.split("\n---\n") if 'ADASERVE_DEVICE, value: "cuda:0"' in part]
     assert f"ADASERVE_DTYPE, value: {dtype}}}" in verifier
+
+
+@pytest.mark.parametrize(
+    ("drafter", "verifier", "told"),
+    [
+        ("device: cuda, gpuMemoryShare: 0.1", "device: cuda", {"GPU_MEMORY_SHARE": ["0.1", "0.9"]}),
+        (
+            "device: cuda, gpuMemoryShare: 0.5",
+            "device: cuda, kvMemoryMb: 8192",
+            {"GPU_MEMORY_SHARE": ["0.5"], "KV_MEMORY_MB": ["8192"]},
+        ),
+        ("device: cpu", "device: cuda, gpuMemoryShare: 1", {"GPU_MEMORY_SHARE": ["1"], "KV_MEMORY_MB": ["256"]}),
+    ],
+)
+def test_on_a_gpu_a_share_is_told_unless_memory_is_given(
+    drafter: str, verifier: str, told: dict[str, list[str]], tmp_path: Path
+) -> None:
+    resources = "resources: {limits: {memory: 8Gi, nvidia.com/gpu: 1}}"
+    (tmp_path / "values.yaml").write_text(
+        f"""services: {{drafter: {{inVerifierPod: true, engine: {{{drafter}}}, {resources}}},
+          verifier: {{engine: {{{verifier}}}, {resources}}}}}"""
+    )
+    text = chart.template("x", "--values", str(tmp_path / "values.yaml"))
+    pattern = re.compile(r'ADASERVE_(GPU_MEMORY_SHARE|KV_MEMORY_MB), value: "([0-9.]+)"')
+    found: dict[str, list[str]] = {}
+    for name, value in pattern.findall(text):
+        found.setdefault(name, []).append(value)
+    assert {name: sorted(values) for name, values in found.items()} == told
 
 
 @pytest.mark.parametrize("base", ["", "https://docs.example.com/"])

@@ -111,8 +111,16 @@ CONTRADICTIONS = [
     ("defaults: {podDeletionCost: {enabled: true}}", ["defaults.podDeletionCost", "services.verifier"]),
     ("services: {verifier: {engine: {device: cuda}}}", ["services.verifier.engine.device", "nvidia.com/gpu"]),
     (
-        "services: {drafter: {engine: {device: cuda}, resources: {limits: {memory: 8Gi, nvidia.com/gpu: 1}}}}",
-        ["services.drafter.engine.kvMemoryMb", "256", "cuda"],
+        """services: {drafter: {engine: {device: cuda, kvMemoryMb: 256},
+          resources: {limits: {memory: 8Gi, nvidia.com/gpu: 1}}}}""",
+        ["services.drafter.engine.kvMemoryMb", "256", "cuda", "leave it empty"],
+    ),
+    ("services: {verifier: {engine: {gpuMemoryShare: 1.2}}}", ["gpuMemoryShare"]),
+    (
+        """services: {drafter: {inVerifierPod: true, engine: {device: cuda, gpuMemoryShare: 0.2},
+            resources: {limits: {memory: 8Gi, nvidia.com/gpu: 1}}},
+          verifier: {engine: {device: cuda}, resources: {limits: {memory: 8Gi, nvidia.com/gpu: 1}}}}""",
+        ["services.drafter.engine.gpuMemoryShare", "0.2 and the verifier's 0.9", "share a GPU"],
     ),
     (
         """services: {verifier: {engine: {device: cuda, kvMemoryMb: 8192},

@@ -26,8 +26,8 @@ def load_table_drafter(settings: DrafterSettings) -> tuple[object, str]:
 if __name__ == "__main__":
     remember_few()
     stand_in("torch")
-    stand_in("shared.inference.kv", slots_for_memory=None)
-    stand_in("shared.inference.loading", DTYPES={}, load_model=None)
+    stand_in("shared.inference.loading", load_model=None)
+    stand_in("shared.inference.placing", Use=None, place=None)
     stand_in("shared.inference.runner", ModelRunner=None)
     stand_in("shared.inference.identity", model_name=lambda _: "table-draft")
     import services.drafter.__main__ as root

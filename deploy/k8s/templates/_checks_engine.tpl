@@ -9,17 +9,18 @@
 {{- $asks := print (dig "limits" dict $resources | keys) (dig "claims" list $resources) -}}
 {{- $gpuless := and (not (contains "/" $asks)) (not (contains "name" $asks)) -}}
 {{- include "adaserve.refuse" (list $gpuless (printf "%s.engine.device: is cuda, and %s.resources asks for no GPU; give limits such as nvidia.com/gpu: 1, or claims" $.place $.place)) -}}
-{{- /* What values.yaml gives, for the small models on processors, is not meant for any GPU. */ -}}
-{{- $little := le (int .kvMemoryMb) 256 -}}
-{{- include "adaserve.refuse" (list $little (printf "%s.engine.kvMemoryMb: %d is for the small models on processors; with cuda say what the GPU has beside the weights, more than 256" $.place (int .kvMemoryMb))) -}}
+{{- /* What is enough for the small models on processors is not meant for any GPU. */ -}}
+{{- $little := and (ne (toString .kvMemoryMb) "") (le (int .kvMemoryMb) 256) -}}
+{{- include "adaserve.refuse" (list $little (printf "%s.engine.kvMemoryMb: %d is for the small models on processors; with cuda leave it empty, or say what the GPU has beside the weights, more than 256" $.place (int .kvMemoryMb))) -}}
 {{- $most := ternary 3 2 (eq $.place "services.verifier") -}}
 {{- $small := and (ne $limit "") (le $bytes (mul $most 1073741824)) -}}
 {{- include "adaserve.refuse" (list $small (printf "%s.resources.limits.memory: %s is for the small models on processors; weights come to the GPU through memory, so with cuda more than %dGi" $.place $limit $most)) -}}
 {{- else -}}
 {{- $ranks := .tensorParallel | default 1 | int64 -}}
-{{- $full := and (ne $limit "") (ge (mul (int64 .kvMemoryMb) $ranks 1048576) $bytes) -}}
+{{- $kv := .kvMemoryMb | default 256 | int64 -}}
+{{- $full := and (ne $limit "") (ge (mul $kv $ranks 1048576) $bytes) -}}
 {{- $each := ternary (printf ", for each of %d ranks," $ranks) "" (gt $ranks 1) -}}
-{{- include "adaserve.refuse" (list $full (printf "%s.engine.kvMemoryMb: %d%s must be less than %s.resources.limits.memory, which is %s and holds the weights, too" $.place (int .kvMemoryMb) $each $.place $limit)) -}}
+{{- include "adaserve.refuse" (list $full (printf "%s.engine.kvMemoryMb: %d%s must be less than %s.resources.limits.memory, which is %s and holds the weights, too" $.place $kv $each $.place $limit)) -}}
 {{- end -}}
 {{- end -}}
 {{- end }}
@@ -54,7 +55,14 @@
 {{- include "adaserve.refuse" (list $ignored (printf "services.drafter.%s: is of a pod, and with inVerifierPod that is the verifier's: services.verifier.%s" $field $field)) -}}
 {{- end -}}
 {{- $host := include "adaserve.config" (dict "root" . "service" "verifier") | fromYaml -}}
-{{- range $mine := (include "adaserve.config" (dict "root" . "service" "drafter") | fromYaml).extraVolumes -}}
+{{- $guest := include "adaserve.config" (dict "root" . "service" "drafter") | fromYaml -}}
+{{- $shares := list -}}
+{{- range list $guest.engine $host.engine -}}
+{{- if and (hasPrefix "cuda" .device) (eq (toString .kvMemoryMb) "") }}{{ $shares = append $shares .gpuMemoryShare }}{{ end -}}
+{{- end -}}
+{{- $over := and (eq (len $shares) 2) (gt (addf (first $shares) (last $shares)) 1.0) -}}
+{{- include "adaserve.refuse" (list $over (printf "services.drafter.engine.gpuMemoryShare: %v and the verifier's %v are more than 1, and with inVerifierPod they share a GPU" (first $shares) (last $shares))) -}}
+{{- range $mine := $guest.extraVolumes -}}
 {{- range $host.extraVolumes -}}
 {{- $other := and (eq .name $mine.name) (not (deepEqual . $mine)) -}}
 {{- include "adaserve.refuse" (list $other (printf "services.drafter.extraVolumes: %s is another volume in services.verifier.extraVolumes, and they share a pod" .name)) -}}

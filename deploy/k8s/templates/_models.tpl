@@ -44,7 +44,11 @@
 {{- with .config.engine }}
 - {name: ADASERVE_DEVICE, value: {{ .device | quote }}}
 - {name: ADASERVE_DTYPE, value: {{ .dtype | default (ternary "bfloat16" "float32" (hasPrefix "cuda" .device)) }}}
-- {name: ADASERVE_KV_MEMORY_MB, value: {{ .kvMemoryMb | int | quote }}}
+{{- if and (hasPrefix "cuda" .device) (not .kvMemoryMb) }}
+- {name: ADASERVE_GPU_MEMORY_SHARE, value: {{ .gpuMemoryShare | quote }}}
+{{- else }}
+- {name: ADASERVE_KV_MEMORY_MB, value: {{ .kvMemoryMb | default 256 | int | quote }}}
+{{- end }}
 - {name: ADASERVE_THREADS, value: {{ .threads | int | quote }}}
 - {name: OMP_NUM_THREADS, value: {{ .threads | int | quote }}}
 {{- if gt (.tensorParallel | default 1 | int) 1 }}

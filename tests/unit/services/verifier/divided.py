@@ -27,6 +27,7 @@ from services.verifier.meeting import join
 from services.verifier.parallel import load_part, obey
 from services.verifier.settings import VerifierSettings
 
+OFFERED = (11, 7)  # by rank, once they have met: what each has room for
 VOCAB = 67  # not even: rank 1 has an id less
 _SIZES: dict[str, Any] = {
     "vocab_size": VOCAB,
@@ -70,6 +71,7 @@ def settings_of(directory: Path, ranks: int = 2) -> VerifierSettings:
 def main(store: Path, directories: list[Path]) -> None:
     torch.set_num_threads(1)
     rank, line = join(settings_of(directories[0]), 1, store)
+    rank.least(OFFERED[1], torch.device("cpu"))
     for directory in directories:
         runner, _ = load_part(settings_of(directory), rank)
         while (step := line.hear()).plan.num_tokens:

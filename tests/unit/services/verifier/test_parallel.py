@@ -21,9 +21,11 @@ from shared.inference.plan import PlanRow, build_plan, chain_row
 from shared.inference.runner import ModelRunner
 from shared.inference.sharding import Rank
 from shared.inference.steps import Step
-from tests.unit.services.verifier.divided import FAMILIES, VOCAB, save_model, settings_of
+from tests.unit.services.verifier.divided import FAMILIES, OFFERED, VOCAB, save_model, settings_of
 
 TOLERANCE = 1e-13
+
+Meeting = tuple[Rank, Line, int]  # and what both ranks have room for
 
 
 class Lockstep:
@@ -54,13 +56,14 @@ def directories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def meeting(directories: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rank, Line]]:
+def meeting(directories: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Meeting]:
     store = tmp_path_factory.mktemp("ranks") / "store"
     second = subprocess.Popen(
         [sys.executable, "-m", "tests.unit.services.verifier.divided", store, *directories.values()]
     )
     try:
-        yield join(settings_of(directories["llama"]), 0, store)
+        rank, line = join(settings_of(directories["llama"]), 0, store)
+        yield rank, line, rank.least(OFFERED[0], torch.device("cpu"))
         dist.destroy_process_group()
     finally:
         second.kill()
@@ -71,13 +74,15 @@ def broken(error: Exception) -> NoReturn:
     raise error
 
 
+def test_ranks_agree_on_the_least_that_any_has_room_for(meeting: Meeting) -> None:
+    assert meeting[2] == min(OFFERED)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-def test_two_ranks_have_the_logits_of_one(
-    family: str, directories: dict[str, Path], meeting: tuple[Rank, Line]
-) -> None:
+def test_two_ranks_have_the_logits_of_one(family: str, directories: dict[str, Path], meeting: Meeting) -> None:
     """In the order of FAMILIES, as the second process goes through them."""
     torch.set_num_threads(1)
-    rank, line = meeting
+    rank, line, _ = meeting
     part, _ = load_part(settings_of(directories[family]), rank)
     whole = ModelRunner(load_model(str(directories[family]), device="cpu", dtype="float64"), part.cache.num_slots)
     pair = Lockstep(whole, LeadingRunner(part, line, broken))

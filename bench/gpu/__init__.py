@@ -1,0 +1,1 @@
+"""What a GPU does beside what it could do; `python -m bench.gpu` runs it."""
