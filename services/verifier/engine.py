@@ -157,6 +157,10 @@ class Engine:
 
     def turn(self) -> None:
         """One turn. Raises BusUnavailable before anything was computed that could be lost."""
+        with self._telemetry.later():  # once the next trees are asked for
+            self._turn()
+
+    def _turn(self) -> None:
         self.pulse.tick()
         self._keep_house()
         self._take_work()
@@ -538,5 +542,6 @@ class Engine:
 
     def _pause_alive(self, seconds: float) -> bool:
         """Waiting for Redis inside a commit is not being stuck. False when the process is to stop."""
+        self._telemetry.catch_up()
         self.pulse.tick()
         return not self._pause(seconds)
