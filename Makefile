@@ -16,7 +16,7 @@ DECIDING := $(addprefix bench/,introduction.py report.py scaling/autoscaler.py s
     feasibility.py history.py iterations.py looks.py members.py padding.py ramp.py rate_limits.py relayed.py terms.py told.py \
     usage_report.py) \
   $(addprefix services/drafter/,branch.py draft.py expansion.py guide.py level_time.py outcomes.py \
-    recall.py worth.py) \
+    recall.py whole.py worth.py) \
   $(addprefix services/selector/,control.py cost_aware.py decision.py inspection.py paper.py policy.py pricing.py \
     ranking.py selection.py) \
   $(addprefix services/verifier/,acceptance.py adjustment.py ask.py batch.py departure.py foresight.py generation.py \

@@ -95,6 +95,14 @@ class EngineSettings(ServiceSettings):
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     kv_memory_mb: int = Field(default=256, ge=1, le=1_048_576)
     threads: int = Field(default=1, ge=1, le=1024, description="torch threads of this process")
+    cuda_graphs: bool = Field(
+        default=True, description="on cuda, record forward passes and replay them; not those of several ranks"
+    )
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether forward passes are recorded and replayed, where this process runs the whole model."""
+        return self.cuda_graphs and self.device != "cpu"
 
 
 AnySettings = TypeVar("AnySettings", bound=ServiceSettings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 
 from services.drafter.drafter import Drafter
@@ -22,6 +24,8 @@ from shared.tokenizer import load_tokenizer
 from shared.topics import DRAFT, Keys
 from shared.worker import Worker
 
+logger = logging.getLogger(__name__)
+
 
 def main() -> None:
     """Serve until a signal; one line and an exit code other than 0 when that cannot start."""
@@ -34,6 +38,10 @@ def serve(settings: DrafterSettings) -> None:
     drafter, token_map = load_drafter(settings)
     model = model_name(settings.draft)
     with configure("drafter", member) as telemetry:
+        if settings.has_whole_rounds:
+            logger.info("the device drafts whole rounds, so nothing is drafted ahead (ADASERVE_WHOLE_ROUNDS)")
+        elif settings.device != "cpu":
+            logger.info("rounds are drafted level by level (ADASERVE_WHOLE_ROUNDS, ADASERVE_DRAFT_AHEAD)")
         client = connect(url)
         reader = HintReader(connect(url, blocking=True), [keys.draft(member)])
         worker = Worker(
@@ -43,7 +51,7 @@ def serve(settings: DrafterSettings) -> None:
                 keys,
                 telemetry,
                 lambda: live_members(client, keys, "verifier", forgets=False),
-                draft_ahead=settings.draft_ahead,
+                draft_ahead=settings.ahead_mode,
             ),
             client=client,
             decode=DRAFT.decode,
@@ -90,7 +98,13 @@ def load_drafter(settings: DrafterSettings) -> tuple[Drafter, str]:
     num_slots = slots_for_memory(model.config, DTYPES[settings.dtype], settings.kv_memory_mb << 20)
     pool = BlockPool(num_slots // 16)
     # Padded embedding rows beyond the token map are never drafted: the target may not have them.
-    runner = ModelRunner(model, pool.num_blocks * pool.block_size, vocab_size=tokenizer.vocab_size)
+    runner = ModelRunner(
+        model,
+        pool.num_blocks * pool.block_size,
+        vocab_size=tokenizer.vocab_size,
+        tiled=settings.has_whole_rounds or None,
+        recorded=settings.is_recorded,
+    )
     end_ids = tokenizer.eos_token_ids | set(runner.eos_token_ids)
     grammars = Grammars(tokenizer, vocab_size=runner.vocab_size, end_ids=end_ids)
     drafter = Drafter(
@@ -100,6 +114,7 @@ def load_drafter(settings: DrafterSettings) -> tuple[Drafter, str]:
         catch_up=settings.catch_up,
         warm_chunk=settings.warm_chunk,
         compile_schema=grammars.compile,
+        search=runner.beams if settings.has_whole_rounds else None,
     )
     return drafter, tokenizer.token_map_digest
 

@@ -17,7 +17,7 @@ from services.drafter.branch import Branch
 from services.drafter.guide import Guide
 from shared import digest as digests
 from shared.inference.blocks import SequenceSlots
-from shared.inference.plan import PlanRow
+from shared.inference.plan import PlanRow, chain_row
 from shared.tree import EMPTY, ROOT, TokenTree
 
 Int32 = npt.NDArray[np.int32]
@@ -120,6 +120,13 @@ class Draft:
                 break
             path.append(node)
         return path
+
+
+def context_row(draft: Draft, end: int, *, last_logits: bool) -> PlanRow:
+    """Feeds context[slots.length : end]."""
+    start = draft.slots.length
+    tokens = np.array(draft.tokens[start:end], np.int32)
+    return chain_row(draft.slots.slots(0, start), tokens, draft.slots.slots(start, end), last_logits=last_logits)
 
 
 def unfed_row(draft: Draft, tree: TokenTree) -> PlanRow:

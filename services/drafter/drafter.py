@@ -15,15 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from services.drafter.ahead import Ahead, Answers
-from services.drafter.draft import Draft, unfed_row
+from services.drafter.draft import Draft, context_row, unfed_row
 from services.drafter.expansion import Expansion, fit_width_depth
 from services.drafter.guide import Guide, paths
 from services.drafter.level_time import LevelTime
 from services.drafter.recall import Recall, merged
+from services.drafter.whole import SearchBeams, can_run_whole, run_whole
 from shared.errors import OutOfBlocks
 from shared.grammar import Compile, Mask, no_grammars
 from shared.inference.blocks import BlockPool, SequenceSlots
-from shared.inference.plan import ForwardPlan, PlanRow, build_plan, chain_row
+from shared.inference.plan import ForwardPlan, build_plan
 from shared.messages import NEED_CONTEXT, NO_ROOM, DraftRequest
 from shared.tree import EMPTY, TokenTree
 
@@ -82,6 +83,7 @@ class Drafter:
 
     ``max_tokens`` bounds the tree nodes fed per level, ``catch_up`` the context tokens a row may be behind and
     still be drafted at once; rows further behind are warmed ``warm_chunk`` tokens at a time between rounds.
+    With ``search`` the device runs rounds as a whole, where it can; nothing is drafted ahead of them.
     ``clock`` returns seconds; it measures levels and decides nothing.
     """
 
@@ -94,11 +96,13 @@ class Drafter:
         catch_up: int,
         warm_chunk: int,
         compile_schema: Compile = no_grammars,
+        search: SearchBeams | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._runner = runner
         self._pool = pool
         self._compile_schema = compile_schema
+        self._search = search
         self._max_tokens = max_tokens
         self._catch_up = catch_up
         self._warm_chunk = warm_chunk
@@ -171,7 +175,7 @@ class Drafter:
             return
         start = draft.slots.length
         end = min(start + self._warm_chunk, len(draft.tokens) - 1)
-        self._runner.top(build_plan([_context_row(draft, end, last_logits=False)]), 1)
+        self._runner.top(build_plan([context_row(draft, end, last_logits=False)]), 1)
         draft.slots.length = end
 
     def _drop_ahead(self) -> None:
@@ -256,17 +260,24 @@ class Drafter:
             if draft_depth == 0:
                 acknowledged[row] = NO_ROOM
         expansion, recall, answers = Expansion(depths, width), Recall(drafts), Answers()
-        self._feed_contexts(drafts, expansion, width, recall, answers)
-        weights = message.weight[ready]
-        while len(expansion.frontier.row) and expansion.value(weights) >= message.stop_value:
-            self._feed_level(drafts, expansion, width, recall, answers)
+        weights, stop_value = message.weight[ready], message.stop_value
+        is_whole = self._search is not None and can_run_whole(drafts, width, self._runner.vocab_size)
+        if self._search is not None and is_whole:
+            start = self._clock()
+            run_whole(self._search, drafts, depths, expansion, width, weights=weights, stop_value=stop_value)
+            self._time_levels(len(ready) * width, int(depths.max()), start)
+        else:
+            self._feed_contexts(drafts, expansion, width, recall, answers)
+            while len(expansion.frontier.row) and expansion.value(weights) >= stop_value:
+                self._feed_level(drafts, expansion, width, recall, answers)
         trees = expansion.trees()
         for draft, tree in zip(drafts, trees, strict=True):
             draft.told(tree)
             draft.taken = None
         has_ahead = ahead[ready] >= 0
         ahead[ready] = np.where(has_ahead, recall.levels, -1)
-        self.ahead.begin((message.verifier, message.ring), drafts, answers, width, expansion.depth)
+        if not is_whole:
+            self.ahead.begin((message.verifier, message.ring), drafts, answers, width, expansion.depth)
         return trees, expansion.depth
 
     def _narrow(self, drafts: list[Draft], width: int) -> None:
@@ -300,7 +311,7 @@ class Drafter:
         for row in to_feed:
             draft = drafts[row]
             draft.slots.length = min(draft.slots.length, len(draft.tokens) - 1)  # its logits are needed again
-            rows.append(_context_row(draft, len(draft.tokens), last_logits=True))
+            rows.append(context_row(draft, len(draft.tokens), last_logits=True))
         allowed = _allowed([(drafts[row].guide, []) for row in to_feed])
         fed = self._runner.top(build_plan(rows), width, allowed) if rows else None
         answers.grow(expansion, *merged(frontier, known, fed))
@@ -328,19 +339,17 @@ class Drafter:
             self._level_time.observe(num_fed, (self._clock() - start) * 1e3)
         self._saved_ms += self._saving_ms(len(frontier.row), num_fed)
 
+    def _time_levels(self, num_nodes: int, num_passes: int, start: float) -> None:
+        """A round as a whole took as long as its passes, which are about alike."""
+        if num_passes:
+            self._level_time.observe(num_nodes, (self._clock() - start) * 1e3 / num_passes)
+
     def _saving_ms(self, num_nodes: int, num_fed: int) -> float:
         """What a forward pass over ``num_nodes`` usually takes more than one over ``num_fed`` of them."""
         if num_fed == num_nodes:
             return 0.0
         fed_ms = self._level_time.typical_ms(num_fed) if num_fed else 0.0
         return max(0.0, self._level_time.typical_ms(num_nodes) - fed_ms)
-
-
-def _context_row(draft: Draft, end: int, *, last_logits: bool) -> PlanRow:
-    """Feeds context[slots.length : end]."""
-    start = draft.slots.length
-    tokens = np.array(draft.tokens[start:end], np.int32)
-    return chain_row(draft.slots.slots(0, start), tokens, draft.slots.slots(start, end), last_logits=last_logits)
 
 
 def _places(guide: Guide | None, tree: TokenTree, nodes: Sequence[int]) -> list[tuple[Guide | None, list[int]]]:

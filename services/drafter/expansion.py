@@ -70,17 +70,27 @@ class Expansion:
         order = order[np.isfinite(paths[order])]
         rank = _rank_within(rows[order])
         best = order[rank < self._width]
-        level_rows = rows[best]
-        level = Level(
-            row=level_rows,
-            token=tokens.ravel()[best],
-            parent=np.repeat(parents.node, tokens.shape[1])[best],
-            node=self._sizes[level_rows] + _rank_within(level_rows),
-            logprob=paths[best].astype(np.float32),
-        )
+        nodes = np.repeat(parents.node, tokens.shape[1])[best]
+        self._add(rows[best], tokens.ravel()[best], nodes, paths[best].astype(np.float32))
+
+    def grow_chosen(self, rows: IntArray, tokens: IntArray, parents: IntArray, logprobs: Float32) -> None:
+        """Adds a level that was chosen elsewhere, by the same rule.
+
+        ``rows`` [n] ascend and contain those of the frontier; the columns [n, width] are their best children by
+        falling path probability: tokens, indices of the parents within the row's level before, path
+        log-probabilities, which are not finite where there are no more.
+        """
+        firsts = np.searchsorted(self.frontier.row, rows)
+        is_in = np.isin(rows, self.frontier.row)[:, None] & np.isfinite(logprobs)
+        level_rows = np.repeat(rows, tokens.shape[1])[is_in.ravel()]
+        nodes = self.frontier.node[(firsts[:, None] + parents)[is_in]]
+        self._add(level_rows, tokens[is_in], nodes, logprobs[is_in])
+
+    def _add(self, rows: IntArray, tokens: IntArray, parents: IntArray, logprobs: Float32) -> None:
+        level = Level(rows, tokens, parents, self._sizes[rows] + _rank_within(rows), logprobs)
         self._levels.append(level)
-        self._sizes += np.bincount(level_rows, minlength=len(self._sizes))
-        self.frontier = _where(level, self._max_depth[level_rows] > self.depth)
+        self._sizes += np.bincount(rows, minlength=len(self._sizes))
+        self.frontier = _where(level, self._max_depth[rows] > self.depth)
 
     def value(self, weights: Float32) -> float:
         """Sum over rows of weight x the best path probability in the frontier: what another level may earn."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Literal
+
+from pydantic import Field, ValidationInfo, field_validator
 
 from services.drafter.worth import Mode
-from shared.settings import EngineSettings, Port
+from shared.settings import PREFIX, EngineSettings, Port
 
 
 class DrafterSettings(EngineSettings):
@@ -18,4 +20,27 @@ class DrafterSettings(EngineSettings):
     draft_ahead: Mode = Field(
         default="auto", description="draft from likely outcomes while a tree is verified; auto: where it pays"
     )
+    whole_rounds: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="let the device draft whole rounds, nothing ahead; auto: on cuda, unless draft_ahead=on",
+    )
     warm_chunk: int = Field(default=256, ge=1, le=65_536, description="context tokens fed per background slice")
+
+    @field_validator("whole_rounds")
+    @classmethod
+    def _with_nothing_ahead(cls, mode: str, others: ValidationInfo) -> str:
+        if mode == "on" and others.data.get("draft_ahead") == "on":
+            raise ValueError(f"cannot be on with {PREFIX}DRAFT_AHEAD=on, which drafts level by level")
+        return mode
+
+    @property
+    def has_whole_rounds(self) -> bool:
+        """Whether the device runs rounds by itself where it can."""
+        if self.whole_rounds == "auto":
+            return self.device != "cpu" and self.draft_ahead != "on"
+        return self.whole_rounds == "on"
+
+    @property
+    def ahead_mode(self) -> Mode:
+        """Draft-ahead as it can be: it needs the answers of each level, which whole rounds do not bring back."""
+        return "off" if self.has_whole_rounds else self.draft_ahead

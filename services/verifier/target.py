@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from shared.inference.runner import ModelRunner
 from shared.latency import LatencyModel
 from shared.latency_fit import fit
 from shared.tokenizer import Tokenizer, load_tokenizer
+
+logger = logging.getLogger(__name__)
 
 MIN_COUNTS = 2  # different token counts, of a latency model
 MIN_SLOTS = 32
@@ -76,9 +79,12 @@ def load_target(settings: VerifierSettings) -> Target:
 def _load(settings: VerifierSettings) -> tuple[ModelRunner | LeadingRunner, BlockPool, Callable[[], None]]:
     """The model in this process, or this process' part of it with the other ranks at work."""
     if settings.tensor_parallel > 1:
+        if settings.is_recorded:
+            logger.info("forward passes are not recorded: several ranks share the model")
         leading, pool, ranks = lead(settings)
         return leading, pool, ranks.close
     model = load_model(settings.target, device=settings.device, dtype=settings.dtype)
     num_slots = slots_for_memory(model.config, DTYPES[settings.dtype], settings.kv_memory_mb << 20)
     pool = BlockPool(num_slots // 16)
-    return ModelRunner(model, pool.num_blocks * pool.block_size), pool, lambda: None
+    num_slots = pool.num_blocks * pool.block_size
+    return ModelRunner(model, num_slots, recorded=settings.is_recorded), pool, lambda: None

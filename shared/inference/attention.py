@@ -1,25 +1,25 @@
-"""Attention of packed rows over the KV pool.
-
-A layer writes the pass' new keys and values into the pool (`store`) and then attends row by row (`attend`). Rows
-whose slots are consecutive are read in place.
-"""
+"""Attention row by row, for CPUs: rows whose slots are consecutive are read in place."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as functional
 
-from shared.inference.rows import AttentionRow, PackedRows
 
+@dataclass(frozen=True, slots=True)
+class AttentionRow:
+    """One row's queries and keys. Keys are `num_keys` pool slots from `first_key` on, or those in `key_slots`."""
 
-def store(pool: torch.Tensor, packed: PackedRows, new: torch.Tensor) -> None:
-    """Writes new keys or values [T, kv_heads, head_dim] to the pass' slots of [slots, kv_heads, head_dim]."""
-    if packed.first_slot is not None:
-        pool.narrow(0, packed.first_slot, len(new)).copy_(new)
-    else:
-        pool.index_copy_(0, packed.slots, new)
+    first_query: int  # among the T fed tokens
+    num_queries: int
+    first_key: int
+    num_keys: int
+    key_slots: torch.Tensor | None  # [keys] where the slots are not consecutive
+    mask: torch.Tensor | None  # additive [queries, keys]
+    is_causal: bool  # queries and keys are the same tokens in order; then there is no mask
 
 
 def attend(
@@ -49,8 +49,6 @@ def _attend(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, row: AttentionRow, scaling: float
 ) -> torch.Tensor:
     """One row: query [1, heads, m, head_dim] -> the same shape."""
-    if row.mask is not None and query.is_cuda:
-        return attend_folded(query, keys, values, row.mask, scaling)
     return functional.scaled_dot_product_attention(
         query,
         keys,
@@ -60,19 +58,3 @@ def _attend(
         scale=scaling,
         enable_gqa=query.shape[1] != keys.shape[1],
     )
-
-
-def attend_folded(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scaling: float
-) -> torch.Tensor:
-    """Masked attention as used on CUDA, where grouped queries with a mask would repeat keys and values.
-
-    The query heads that share a key head become more queries of that one head: query [1, heads, m, head_dim],
-    keys and values [1, kv_heads, n, head_dim], additive mask [m, n] -> [1, heads, m, head_dim].
-    """
-    groups = query.shape[1] // keys.shape[1]
-    folded = query.reshape(1, keys.shape[1], groups * query.shape[2], query.shape[3])
-    output = functional.scaled_dot_product_attention(
-        folded, keys, values, attn_mask=mask.repeat(groups, 1), scale=scaling
-    )
-    return output.reshape(query.shape)

@@ -9,20 +9,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as functional
 from transformers import PreTrainedModel
 
-from shared.inference.attention import attend, store
 from shared.inference.kv import KVCache, head_dim_of
 from shared.inference.linear import Linear, linear
 from shared.inference.rotary import Rotary, interleaved, rotate
-from shared.inference.rows import PackedRows
 
 Reduce = Callable[[torch.Tensor], torch.Tensor]
 Weights = tuple[torch.Tensor, torch.Tensor | None]  # of one product: weight [out, in], bias [out]
+
+
+class Pass(Protocol):
+    """The rows of one forward pass over T tokens, as the layers see them."""
+
+    last_position: int
+    num_logits: int
+    wanted: torch.Tensor | None  # [num_logits] of the T tokens; None: all, in order
+
+    def store(self, pool: torch.Tensor, new: torch.Tensor) -> None:
+        """Write new keys or values [T, kv_heads, head_dim] to where they belong."""
+
+    def attend(
+        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, window: int | None, scaling: float
+    ) -> torch.Tensor:
+        """query [T or more, heads, head_dim] over a layer's keys and values -> [T, heads * head_dim]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,32 +87,56 @@ class Decoder:
         self._norm = _kept(stock.norm.weight)
         self._layers = [_layer(layer, self._head_dim) for layer in stock.layers]
         self._scaling: float = stock.layers[0].self_attn.scaling
+        self._quick_rows = self._layers[0].gate.quick_rows
 
-    def forward(
-        self, ids: torch.Tensor, positions: torch.Tensor, rows: PackedRows, cache: KVCache
-    ) -> torch.Tensor:
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self._head_dim
+
+    @property
+    def tables(self) -> torch.Tensor:
+        """Rotations by position, as far as they were needed; replaced when a pass needs more."""
+        return self._rotary.table
+
+    @property
+    def window(self) -> int | None:
+        """The smallest of the layers' windows; None where every layer sees everything."""
+        return min((layer.window for layer in self._layers if layer.window is not None), default=None)
+
+    def forward(self, ids: torch.Tensor, positions: torch.Tensor, rows: Pass, cache: KVCache) -> torch.Tensor:
         """Writes the KV of the T fed tokens and returns the wanted logits [L, vocab_size], in the rows' order.
 
-        ids and positions are int64 [T] on the weights' device.
+        ids and positions are integers [T] on the weights' device.
         """
+        num_tokens = len(ids)
+        ids, positions = self._enough(ids), self._enough(positions)
         hidden = functional.embedding(ids, self._embedding)
         rotations = self._rotary.at(positions, rows.last_position)
         for index, layer in enumerate(self._layers):
             keys, values = cache.layer(index)
             query, key, value = self._project(layer, self._normed(hidden, layer.attention_norm), rotations)
-            store(keys, rows, key)
-            store(values, rows, value)
+            rows.store(keys, key[:num_tokens])
+            rows.store(values, value[:num_tokens])
             is_last = index == len(self._layers) - 1
             if is_last and rows.num_logits == 0:
                 return hidden.new_empty((0, self._vocab_size))
-            mixed = attend(query, keys, values, rows.rows(layer.window), self._scaling)
+            mixed = self._enough(rows.attend(query, keys, values, layer.window, self._scaling))
             if is_last and rows.wanted is not None:
-                hidden, mixed = hidden[rows.wanted], mixed[rows.wanted]
+                wanted = self._enough(rows.wanted)
+                hidden, mixed = hidden[wanted], mixed[wanted]
             hidden = self._added(layer.output, mixed, hidden)
             normed = self._normed(hidden, layer.mlp_norm)
             hidden = self._added(layer.down, layer.up.times(normed, layer.gate.silu(normed)), hidden)
-        logits = self._head(self._normed(hidden, self._norm))
+        logits = self._head(self._normed(hidden, self._norm))[: rows.num_logits]
         return logits if self._gather is None else self._gather(logits)[:, : self._vocab_size]
+
+    def _enough(self, rows: torch.Tensor) -> torch.Tensor:
+        """[n, ...] -> [max(n, quick_rows), ...]: zeros that nothing reads, beside which products are quicker."""
+        missing = self._quick_rows - len(rows)
+        if missing <= 0:
+            return rows
+        return functional.pad(rows, (*[0] * (2 * rows.dim() - 2), 0, missing))
 
     def _normed(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return torch.rms_norm(hidden, weight.shape, weight, self._epsilon)

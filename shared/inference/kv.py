@@ -8,20 +8,32 @@ from transformers import PretrainedConfig
 from shared.errors import ModelError
 from shared.inference.blocks import BlockPool, SequenceSlots
 from shared.inference.plan import IntArray
+from shared.inference.upload import upload
 
 __all__ = ["BlockPool", "KVCache", "SequenceSlots", "slots_for_memory"]
 
 
 class KVCache:
-    """Keys and values of every layer for `num_slots` tokens."""
+    """Keys and values of every layer for `num_slots` tokens.
 
-    def __init__(self, config: PretrainedConfig, num_slots: int, dtype: torch.dtype, device: torch.device) -> None:
+    ``spare``: slots behind these which are nobody's, for what passes of a fixed shape compute in vain.
+    """
+
+    def __init__(
+        self,
+        config: PretrainedConfig,
+        num_slots: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        *,
+        spare: int = 0,
+    ) -> None:
         self.num_slots = num_slots
         heads, head_dim = kv_heads_of(config), head_dim_of(config)
         # [layers, 2, slots, kv_heads, head_dim]; the slot axis in front of the heads makes a token's KV of
         # one layer one piece, and consecutive slots one slice.
         self.data = torch.zeros(
-            (config.num_hidden_layers, 2, num_slots, heads, head_dim), dtype=dtype, device=device
+            (config.num_hidden_layers, 2, num_slots + spare, heads, head_dim), dtype=dtype, device=device
         )
         self._layers = [(layer[0], layer[1]) for layer in self.data]
 
@@ -38,8 +50,7 @@ class KVCache:
         if not changed.any():
             return
         sources, destinations = (
-            torch.from_numpy(slots[changed].astype("int64")).to(self.data.device)
-            for slots in (source, destination)
+            upload(slots[changed].astype("int64"), self.data.device) for slots in (source, destination)
         )
         self.data.index_copy_(2, destinations, self.data.index_select(2, sources))
 

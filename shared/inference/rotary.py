@@ -26,13 +26,13 @@ class Rotary:
         self._frequencies = frequencies.to(self._precision)
         self._scaling = scaling
         self._limit = limit
-        self._table = self._rotations(min(limit, _FIRST_TABLE))
+        self.table = self._rotations(min(limit, _FIRST_TABLE))
 
     def at(self, positions: torch.Tensor, last: int) -> torch.Tensor:
         """Rotations for positions [T], of which ``last`` is the largest: complex [T, 1, head_dim/2]."""
-        if last >= len(self._table):
-            self._table = self._rotations(max(last + 1, min(self._limit, 2 * len(self._table))))
-        return self._table[positions]
+        if last >= len(self.table):
+            self.table = self._rotations(max(last + 1, min(self._limit, 2 * len(self.table))))
+        return self.table[positions]
 
     def _rotations(self, count: int) -> torch.Tensor:
         positions = torch.arange(count, dtype=self._precision, device=self._frequencies.device)

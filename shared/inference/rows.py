@@ -1,30 +1,15 @@
-"""A forward plan prepared for the attention of every layer: key ranges and masks, row by row.
-
-Tensors go to the device only here, once per pass, so that a pass on CUDA does not wait in between.
-"""
+"""A forward plan prepared for attention row by row: key ranges and masks, once per pass for all layers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from shared.inference.attention import AttentionRow, attend
 from shared.inference.plan import ForwardPlan, Int32Array
-
-
-@dataclass(frozen=True, slots=True)
-class AttentionRow:
-    """One row's queries and keys. Keys are `num_keys` pool slots from `first_key` on, or those in `key_slots`."""
-
-    first_query: int  # among the T fed tokens
-    num_queries: int
-    first_key: int
-    num_keys: int
-    key_slots: torch.Tensor | None  # [keys] where the slots are not consecutive
-    mask: torch.Tensor | None  # additive [queries, keys]
-    is_causal: bool  # queries and keys are the same tokens in order; then there is no mask
 
 
 class PackedRows:
@@ -44,6 +29,19 @@ class PackedRows:
         consecutive = _rows_consecutive(plan)
         self._full = [self._row(index, bool(consecutive[index])) for index in range(plan.num_rows)]
         self._windowed: dict[int, list[AttentionRow]] = {}
+
+    def store(self, pool: torch.Tensor, new: torch.Tensor) -> None:
+        """Writes new keys or values [T, kv_heads, head_dim] to the pass' slots of [slots, kv_heads, head_dim]."""
+        if self.first_slot is not None:
+            pool.narrow(0, self.first_slot, len(new)).copy_(new)
+        else:
+            pool.index_copy_(0, self.slots, new)
+
+    def attend(
+        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, window: int | None, scaling: float
+    ) -> torch.Tensor:
+        """query [T, heads, head_dim] over a layer's keys and values -> [T, heads * head_dim]."""
+        return attend(query, keys, values, self.rows(window), scaling)
 
     def rows(self, window: int | None) -> list[AttentionRow]:
         """The rows for a layer that sees everything, or only keys fewer than `window` positions back."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,18 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
+from shared.inference.beam import BeamSearch
 from shared.inference.decoder import Decoder
+from shared.inference.flash import flash_in_place
 from shared.inference.kv import KVCache
 from shared.inference.plan import ForwardPlan, Int32Array
+from shared.inference.recording import Recorder
+from shared.inference.rounds import BeamRow, Beams
 from shared.inference.rows import PackedRows
 from shared.inference.sharding import Rank
+from shared.inference.tiled import InPlace
+from shared.inference.tiled_forward import Device, TiledForward
+from shared.inference.upload import upload
 
 
 class ModelRunner:
@@ -22,31 +29,57 @@ class ModelRunner:
 
     Takes the model's weights over: the model is of no use afterwards. `vocab_size` cuts the logits to the leading
     ids, for models whose embedding is padded beyond the tokenizer's vocabulary. ``rank``: the model is that rank's
-    part (`shard_loading`), and the others run the same plans at the same time.
+    part (`shard_loading`), and the others run the same plans at the same time. ``tiled``: whether attention takes
+    all rows in one call; None: as the device likes it. ``in_place`` replaces the kernel that reads contexts where
+    they lie. ``recorded``: whether such passes are recorded and replayed, None: on CUDA; never those of ranks, who
+    talk to each other meanwhile.
     """
 
     def __init__(
-        self, model: PreTrainedModel, num_slots: int, *, vocab_size: int | None = None, rank: Rank | None = None
+        self,
+        model: PreTrainedModel,
+        num_slots: int,
+        *,
+        vocab_size: int | None = None,
+        rank: Rank | None = None,
+        tiled: bool | None = None,
+        in_place: InPlace | None = None,
+        recorded: bool | None = None,
     ) -> None:
+        is_tiled = model.device.type != "cpu" if tiled is None else tiled
         self.vocab_size: int = min(vocab_size or model.config.vocab_size, model.config.vocab_size)
         self.context_limit: int = model.config.max_position_embeddings
         self.eos_token_ids: tuple[int, ...] = _eos_token_ids(model)
-        self.cache = KVCache(model.config, num_slots, model.dtype, model.device)
+        self.cache = KVCache(model.config, num_slots, model.dtype, model.device, spare=int(is_tiled))
         self._decoder = Decoder(
             model,
             vocab_size=self.vocab_size,
             reduce=None if rank is None else rank.sum,
             gather=None if rank is None else rank.gather,
         )
+        self._tiled: TiledForward | None = None
+        self._beams: BeamSearch | None = None
+        if is_tiled:
+            is_recorded = rank is None and (model.device.type == "cuda" if recorded is None else recorded)
+            kernel = in_place or flash_in_place(model.dtype, model.device, self._decoder.head_dim)
+            device = Device(self._decoder, self.cache, self.context_limit, kernel)
+            recorder = Recorder(model.device) if is_recorded else None
+            self._tiled = TiledForward(device, recorder)
+            self._beams = BeamSearch(device, recorder)
 
     @torch.inference_mode()
     def forward(self, plan: ForwardPlan) -> torch.Tensor:
-        """Writes the plan's KV and returns the wanted logits, [L, vocab_size] in the model's dtype."""
+        """Writes the plan's KV and returns the wanted logits, [L, vocab_size] in the model's dtype.
+
+        They may be overwritten by the next pass.
+        """
         device = self.cache.data.device
         if plan.num_tokens == 0:
             return torch.empty((0, self.vocab_size), dtype=self.cache.data.dtype, device=device)
+        if self._tiled is not None:
+            return self._tiled.run(plan)
         rows = PackedRows(plan, self.cache.data.dtype, device)
-        ids, positions = _upload(plan.token_ids, device), _upload(plan.positions, device)
+        ids, positions = (upload(array.astype(np.int64), device) for array in (plan.token_ids, plan.positions))
         return self._decoder.forward(ids, positions, rows, self.cache)
 
     def logits(self, plan: ForwardPlan) -> npt.NDArray[np.floating[Any]]:
@@ -68,10 +101,19 @@ class ModelRunner:
         """
         logits = self.forward(plan).float()
         for row, mask in (allowed or {}).items():
-            logits[row].masked_fill_(~torch.from_numpy(mask).to(logits.device), -torch.inf)
+            logits[row].masked_fill_(~upload(mask, logits.device), -torch.inf)
         log_probs = torch.log_softmax(logits, dim=-1)
         values, ids = torch.topk(log_probs, min(width, self.vocab_size), dim=-1)
         return ids.to(torch.int32).cpu().numpy(), values.cpu().numpy()
+
+    @torch.inference_mode()
+    def beams(self, plan: ForwardPlan, rows: Sequence[BeamRow], *, width: int, depth: int) -> Beams:
+        """All levels of a beam search with one copy to the device and one back; see `BeamSearch.run`.
+
+        Only where attention is tiled. ``width`` is at most the vocabulary.
+        """
+        assert self._beams is not None
+        return self._beams.run(plan, rows, width=width, depth=depth)
 
 
 def _eos_token_ids(model: PreTrainedModel) -> tuple[int, ...]:
@@ -82,7 +124,3 @@ def _eos_token_ids(model: PreTrainedModel) -> tuple[int, ...]:
     if ids is None:
         return ()
     return tuple(int(token) for token in ids) if isinstance(ids, list) else (int(ids),)
-
-
-def _upload(array: Int32Array, device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(array.astype(np.int64)).to(device)

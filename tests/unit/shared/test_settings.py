@@ -45,6 +45,18 @@ def test_variables_reach_fields_and_nested_fields(monkeypatch: pytest.MonkeyPatc
     assert (example.cell, example.ring.deadline_cap_ms, example.log_level) == ("eu-1", 80, "DEBUG")
 
 
+@pytest.mark.parametrize(
+    ("device", "graphs", "expected"),
+    [("cpu", "true", False), ("cuda", "true", True), ("cuda:1", "true", True), ("cuda", "false", False)],
+)
+def test_passes_are_recorded_on_cuda_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, device: str, graphs: str, *, expected: bool
+) -> None:
+    monkeypatch.setenv("ADASERVE_DEVICE", device)
+    monkeypatch.setenv("ADASERVE_CUDA_GRAPHS", graphs)
+    assert settings.read(Example).is_recorded is expected
+
+
 def test_the_prefixed_redis_url_wins_over_the_common_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://a:1/0")
     assert settings.read(Example).redis_url == "redis://a:1/0"

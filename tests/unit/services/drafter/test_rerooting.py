@@ -124,9 +124,12 @@ class Rerooting(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.drafter = new_drafter(self.runner, is_ahead=True)
+        self.drafter = self.new_drafter()
         self.verifier = Verifier()
         self.next_number = 1
+
+    def new_drafter(self) -> Drafter:
+        return new_drafter(self.runner, is_ahead=True)
 
     @rule(prompt=st.lists(TOKENS, min_size=1, max_size=14), is_warm=st.booleans())
     @precondition(lambda self: len(self.verifier.requests) < 4)
@@ -293,16 +296,16 @@ def prefilled(runner: ModelRunner, tokens: list[int]) -> torch.Tensor:
     return kv
 
 
+HISTORIES = settings(
+    max_examples=examples(40),
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+
+
 @pytest.mark.timeout(300)
 def test_kv_and_trees_survive_any_history() -> None:
     Rerooting.runner, Rerooting.fresh = new_runner(), new_runner()
-    run_state_machine_as_test(
-        Rerooting,
-        settings=settings(
-            max_examples=examples(40),
-            stateful_step_count=25,
-            deadline=None,
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-        ),
-    )
+    run_state_machine_as_test(Rerooting, settings=HISTORIES)
     assert Rerooting.num_levels > 0, "nothing that was drafted ahead came true"

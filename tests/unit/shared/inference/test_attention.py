@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.inference.attention import attend_folded
 from shared.inference.kv import BlockPool, SequenceSlots
 from shared.inference.plan import PlanRow, build_plan, chain_row
 from shared.inference.runner import ModelRunner
@@ -120,18 +119,6 @@ def scattered_context(runner: ModelRunner, text: list[int]) -> np.ndarray[tuple[
     places = np.arange(2 * len(text), 0, -2, dtype=np.int32)
     runner.forward(build_plan([chain_row(places[:0], np.array(text), places, last_logits=False)]))
     return places
-
-
-@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 2), (6, 2), (3, 3)])
-def test_folding_query_heads_changes_nothing(heads: int, kv_heads: int) -> None:
-    generator = torch.Generator().manual_seed(0)
-    query = torch.randn(1, heads, 5, 8, generator=generator, dtype=torch.float64)
-    keys, values = torch.randn(2, 1, kv_heads, 9, 8, generator=generator, dtype=torch.float64)
-    mask = torch.full((5, 9), float("-inf"), dtype=torch.float64).triu(5)
-    expected = torch.nn.functional.scaled_dot_product_attention(
-        query, keys, values, attn_mask=mask, scale=0.3, enable_gqa=True
-    )
-    torch.testing.assert_close(attend_folded(query, keys, values, mask, 0.3), expected)
 
 
 def test_slots_in_any_order_give_the_same_logits() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from shared.inference import linear
 from shared.inference.decoder import Decoder
 from shared.inference.kv import KVCache
 from shared.inference.plan import build_plan, chain_row
@@ -77,3 +78,25 @@ def test_the_model_no_longer_holds_what_was_packed() -> None:
     attention, mlp = model.model.layers[0].self_attn, model.model.layers[0].mlp
     parts = (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, mlp.gate_proj, mlp.up_proj)
     assert [part.weight.numel() for part in (*parts, mlp.down_proj)] == [0] * 7
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_rows_added_for_quicker_products_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, family: str, size: int
+) -> None:
+    monkeypatch.setattr(linear, "SMALL", 0)  # every weight is a large one
+    model = copy.deepcopy(stock_model(family, torch.float32))
+    cache = KVCache(model.config, 16, model.dtype, model.device)
+    decoder = Decoder(model, vocab_size=VOCAB)
+    for start in range(0, len(TEXT), size):
+        fed = np.array(TEXT[start : start + size])
+        slots = np.arange(start, start + len(fed))
+        plan = build_plan([chain_row(np.arange(start), fed, slots, last_logits=True)])
+        rows = PackedRows(plan, cache.data.dtype, cache.data.device)
+        with torch.inference_mode():
+            logits = decoder.forward(torch.tensor(fed), torch.tensor(plan.positions).long(), rows, cache)
+        assert logits.shape == (1, VOCAB)
+        expected = stock_logits(family, torch.float64, TEXT[: start + len(fed)])
+        assert relative_difference(logits.double().numpy()[0], expected) <= 1e-4
+    assert not cache.data[:, :, len(TEXT) :].any()
