@@ -19,8 +19,8 @@ DECIDING := $(addprefix bench/,introduction.py report.py scaling/autoscaler.py s
     recall.py whole.py worth.py) \
   $(addprefix services/selector/,control.py cost_aware.py decision.py inspection.py paper.py policy.py pricing.py \
     ranking.py selection.py) \
-  $(addprefix services/verifier/,acceptance.py adjustment.py ask.py batch.py departure.py generation.py governor.py \
-    inspection.py labels.py live.py overhead.py pace.py ring.py sampling.py scheduler.py stopping.py tally.py \
+  $(addprefix services/verifier/,acceptance.py adjustment.py ask.py batch.py departure.py foresight.py generation.py \
+    governor.py inspection.py labels.py live.py overhead.py pace.py ring.py sampling.py scheduler.py stopping.py tally.py \
     typical.py watch.py)
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,6 +28,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from shared import signals
 from shared.otlp import metric_exporter, span_exporter
+from shared.postponed import Postponed
 from shared.settings import otlp_signals
 from shared.signals import Counter, Gauge, Histogram, Metric
 from shared.spans import OpenSpan, Tracer, now_ns
@@ -57,6 +58,7 @@ class Telemetry:
         self._instruments: dict[str, Any] = {}
         self._kept: dict[tuple[Any, ...], Mapping[str, str]] = {}  # by metric and labels, once looked at
         self._names: defaultdict[str, set[str]] = defaultdict(set)
+        self._postponed = Postponed()
 
     # -- spans of one request --
     def request(
@@ -133,17 +135,25 @@ class Telemetry:
                 for labels in metric.zeros():
                     self.add(metric, 0, **labels)
 
+    def later(self) -> AbstractContextManager[None]:
+        """What this thread measures inside is counted at its end: a dozen metrics cost as much as a message."""
+        return self._postponed.until_end()
+
+    def catch_up(self) -> None:
+        """Counts what was measured until now, before a wait inside `later`."""
+        self._postponed.catch_up()
+
     def add(self, metric: Counter, amount: float = 1, **labels: str) -> None:
         """Count `amount` more. Unknown label names raise ValueError; unlisted values count as "other"."""
-        self._instrument(metric).add(amount, self._bounded(metric, labels))
+        self._postponed.call(self._instrument(metric).add, amount, self._bounded(metric, labels))
 
     def set(self, metric: Gauge, value: float, **labels: str) -> None:
         """The value now."""
-        self._instrument(metric).set(value, self._bounded(metric, labels))
+        self._postponed.call(self._instrument(metric).set, value, self._bounded(metric, labels))
 
     def record(self, metric: Histogram, value: float, **labels: str) -> None:
         """One observation, in the metric's unit."""
-        self._instrument(metric).record(value, self._bounded(metric, labels))
+        self._postponed.call(self._instrument(metric).record, value, self._bounded(metric, labels))
 
     def hop(self, hop: str, sent_ms: float, now_ms: float) -> None:
         """An entry's way between two services, by their wall clocks; one without a time (0) has none."""

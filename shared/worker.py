@@ -132,13 +132,13 @@ class Worker(Generic[M]):
         self.pulse.tick()
         waits = not self._burst and not self._handler.has_background_work
         entries = self._reader.read(MAX_BLOCK_MS if waits else None)
-        messages = self._newest(entries)
-        for message, sent_ms in messages:
-            wait_ms = max(0.0, self._wall_ms() - sent_ms) if sent_ms else 0.0
-            self._publish(self._handler.handle(message, wait_ms))
-            self.pulse.tick()
-            if self._stopping.is_set():
-                return True
+        with self._telemetry.later():  # once the answers are out
+            for message, sent_ms in self._newest(entries):
+                wait_ms = max(0.0, self._wall_ms() - sent_ms) if sent_ms else 0.0
+                self._publish(self._handler.handle(message, wait_ms))
+                self.pulse.tick()
+                if self._stopping.is_set():
+                    return True
         worked = self._handler.has_background_work
         if worked:
             self._handler.background()

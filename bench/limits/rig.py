@@ -1,6 +1,7 @@
 """A real engine over a real Redis whose target model costs nothing: what remains of a turn is host work.
 
-Answers of the ring are put into the verifier's stream before a turn begins, so that the turn finds them there.
+The ring answers as soon as the verifier waits for it. On the rig's clock that has taken RING_MS; what the verifier
+does in that time is a part of its own.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ MAP = "map"  # of token ids, the same on both sides
 BRANCHES = 3  # of every level of a tree
 ACCEPTED = 2  # nodes of a tree
 FIRST_ID, OWN_ID = 100, 50  # tokens of a tree's nodes count from the first; the own one is in no tree
+RING_MS = 10.0  # on the rig's clock, from the wait on
 FLAT, PEAK = 3.0, 30.0  # spread of the logits, and the one that is to be drawn
 
 
@@ -87,11 +89,12 @@ class FreeRunner:
     """Prepares the rows as a forward pass does, and has the logits ready: [num_logits, vocab].
 
     On the rig's clock it takes as long as the latency model says, or the verifier would doubt the model.
+    ``elsewhere_ms`` are those of forward passes and rings, in all.
     """
 
     def __init__(self, table: LatencyModel, vocab_size: int, num_nodes: int, parts: Parts) -> None:
         self.cache = FreeCache()
-        self.forward_ms = 0.0  # in all
+        self.elsewhere_ms = 0.0
         self._table = table
         self._rows = parts.timed("rows", PackedRows)
         self._logits = _logits(vocab_size, num_nodes)
@@ -99,7 +102,7 @@ class FreeRunner:
     def logits(self, plan: ForwardPlan) -> npt.NDArray[np.floating[Any]]:
         """Those of as many requests as the plan has; whatever it feeds."""
         self._rows(plan, torch.float32, torch.device("cpu"))
-        self.forward_ms += self._table.predict_ms(
+        self.elsewhere_ms += self._table.predict_ms(
             plan.num_tokens, context_tokens=len(plan.context_slots), rows=plan.num_rows
         )
         rows = np.arange(len(plan.logit_rows)) % len(self._logits)
@@ -163,9 +166,9 @@ class Rig:
             context_limit=context + max_tokens,
             eos_token_ids=frozenset({0}),
         )
-        runner = FreeRunner(table, vocab_size, num_nodes, self._parts)
+        self._runner = runner = FreeRunner(table, vocab_size, num_nodes, self._parts)
         senses = Senses(
-            clock_ms=lambda: time.monotonic() * 1e3 + runner.forward_ms,
+            clock_ms=lambda: time.monotonic() * 1e3 + runner.elsewhere_ms,
             redis_ms=self._bus.redis_ms,
             on_time_for=lambda _: True,
             pause=lambda _: False,
@@ -189,8 +192,7 @@ class Rig:
         raise SystemExit("the rig's requests do not get to decode")
 
     def turn(self) -> tuple[float, dict[str, float]]:
-        """One turn that verifies: ms in all but the forward pass, and by part."""
-        self.answer()
+        """One turn that verifies, while `measured`: ms in all but forward pass and wait for trees, and by part."""
         before, _ = self.engine.num_steps, self._parts.take()
         start = time.perf_counter()
         self.engine.turn()
@@ -198,18 +200,27 @@ class Rig:
         parts = self._parts.take()
         if self.engine.num_steps != before + 1:
             raise SystemExit("a turn of the rig did not verify")
-        return spent_ms - parts.pop("logits") + parts["rows"], parts
+        elsewhere_ms = parts.pop("logits") - parts["rows"] + parts.pop("answer", 0.0) + parts.get("ahead", 0.0)
+        return spent_ms - elsewhere_ms, parts
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        """The engine's calls are timed meanwhile."""
+        """The engine's calls are timed, and its waits answered, meanwhile."""
         timed = self._parts.timed
-        runner, bus, engine = self.engine._runner, self._bus, self.engine
+        runner, bus, engine = self._runner, self._bus, self.engine
+        answer, hear = timed("answer", self.answer), timed("hear", bus.hear)
+
+        def answered(block_ms: float | None) -> Any:
+            if block_ms is not None:
+                answer()
+            return hear(block_ms)
+
         with (
             patch.object(engine_module, "build_batch", timed("plan", build_batch)),
             patch.object(engine_module, "settle_batch", timed("accept", settle_batch)),
             patch.object(runner, "logits", timed("logits", runner.logits)),
-            patch.object(bus, "hear", timed("hear", bus.hear)),
+            patch.object(bus, "hear", answered),
+            patch.object(engine, "_look_ahead", timed("ahead", engine._look_ahead)),
             patch.object(bus, "commit", timed("commit", bus.commit)),
             patch.object(engine, "_ask", timed("ask", engine._ask)),
             patch.object(engine, "_keep_house", timed("housekeeping", engine._keep_house)),
@@ -224,6 +235,7 @@ class Rig:
             return
         self._client.xtrim(stream, maxlen=0)
         reply = _trees(DRAFT.decode(asked[0][1][b"body"]), self._num_nodes)
+        self._runner.elsewhere_ms += RING_MS
         self._client.xadd(
             self._bus.verify_stream, {"body": codec.encode(reply)}, maxlen=256, approximate=True, nomkstream=True
         )

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.verifier.adjustment import Adjustment
+from services.verifier.foresight import Foresight
 from services.verifier.sampling import Draw, SamplingParams, draw_token
 from services.verifier.typical import typical_child
 from shared.errors import GrammarError
@@ -29,7 +30,7 @@ class Walk:
     The first draw fills context position ``position``. Below ``min_position`` the ``banned`` ids are not drawn.
     The ``adjustment`` counts the output up to the root, and the ``matcher`` has read it. A grammar that fails ends
     the walk with its ``error``; what was drawn until then does not count. ``typical`` is the threshold of
-    `typical.py`, 0: exact.
+    `typical.py`, 0: exact. The ``foresight`` makes draws cheaper, not other.
     """
 
     tree: TokenTree
@@ -42,6 +43,7 @@ class Walk:
     matcher: Matcher | None = None
     error: GrammarError | None = None
     typical: float = 0.0
+    foresight: Foresight | None = None
     tokens: list[int] = field(default_factory=list)  # drawn, in order; all but the last are accepted nodes
     path: list[int] = field(default_factory=list)  # accepted nodes
     _children: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -78,7 +80,8 @@ class Walk:
         except GrammarError as error:
             self.error = error
             return None
-        return Draw(self.params, position, banned, self.adjustment, self.tokens, allowed)
+        loud = None if self.foresight is None else self.foresight.at(position)
+        return Draw(self.params, position, banned, self.adjustment, self.tokens, allowed, loud)
 
     def accepted(self, drawn: int, logits: npt.NDArray[np.floating[Any]], draw: Draw) -> int:
         """The token drawn; of a request that takes typical ones, a child in its place if the tree lacks it."""

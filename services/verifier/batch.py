@@ -191,6 +191,7 @@ def _walk(generation: Generation, tree: TokenTree, first_logit: int) -> Walk:
         adjustment=generation.adjustment,
         matcher=generation.matcher,
         typical=generation.request.typical,
+        foresight=generation.foresight,
     )
 
 

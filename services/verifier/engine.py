@@ -22,6 +22,7 @@ from services.verifier.bus import Claimed, VerifierBus
 from services.verifier.committer import Asked, Committer
 from services.verifier.departure import Departure
 from services.verifier.figures import Figures
+from services.verifier.foresight import look_ahead
 from services.verifier.generation import Generation
 from services.verifier.governor import NO_DRAFTER, Status
 from services.verifier.intake import Expired, Intake, Unservable
@@ -130,6 +131,7 @@ class Engine:
         self.status = Status(Mode.FULL_VERIFICATION, NO_DRAFTER)
         self.status_since_ms = senses.redis_ms()
         self.num_steps = 0
+        self._num_ids = 0  # columns of the logits, once there were some
 
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Turns until ``should_stop``; a bus that is away is waited for."""
@@ -155,6 +157,10 @@ class Engine:
 
     def turn(self) -> None:
         """One turn. Raises BusUnavailable before anything was computed that could be lost."""
+        with self._telemetry.later():  # once the next trees are asked for
+            self._turn()
+
+    def _turn(self) -> None:
         self.pulse.tick()
         self._keep_house()
         self._take_work()
@@ -171,7 +177,8 @@ class Engine:
                 self._step([])
                 return
             begin_ms = self._clock_ms()
-            self._hear(self._speculator.remaining_ms(begin_ms))
+            self._look_ahead(begin_ms)
+            self._hear(self._speculator.remaining_ms(self._clock_ms()))
             self._time.waited(self._clock_ms() - begin_ms)
         if not self._must_wait():
             self._step(self._scheduler.decoding)
@@ -321,6 +328,16 @@ class Engine:
     def _must_wait(self) -> bool:
         return self._speculator.is_waiting and bool(self._scheduler.decoding)
 
+    def _look_ahead(self, begin_ms: float) -> None:
+        """While the trees are probably still being made: at the noise of what may be drawn with them."""
+        end_ms = begin_ms + self._speculator.expected_ms(begin_ms)
+        look_ahead(
+            [(generation.foresight, generation.position) for generation in self._scheduler.decoding],
+            self._speculator.depth + 1,
+            self._num_ids,
+            lambda: self._clock_ms() >= end_ms,
+        )
+
     def _prefill_fits_the_wait(self) -> bool:
         chunks = self._scheduler.plan_prefill()
         if not chunks:
@@ -418,6 +435,7 @@ class Engine:
         self.num_steps += 1
         logits = self._runner.logits(batch.plan)
         ended_ms, end_ns = self._clock_ms(), now_ns()
+        self._num_ids = logits.shape[1]
         forward = Forward(start_ns, end_ns, self._learn(batch, ended_ms - start_ms), ended_ms - start_ms)
         self._traces.stepped(batch, forward)
         self._keep_time(batch, forward)
@@ -524,5 +542,6 @@ class Engine:
 
     def _pause_alive(self, seconds: float) -> bool:
         """Waiting for Redis inside a commit is not being stuck. False when the process is to stop."""
+        self._telemetry.catch_up()
         self.pulse.tick()
         return not self._pause(seconds)

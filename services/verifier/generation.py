@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from services.verifier.adjustment import Adjustment
+from services.verifier.foresight import Foresight
 from services.verifier.sampling import SamplingParams
 from services.verifier.stopping import Scanner, StopRules
 from services.verifier.tally import Tally
@@ -59,10 +60,12 @@ class Generation:
     tally: Tally = field(default_factory=Tally)
     is_barred: bool = False  # from speculation, by the governor
     params: SamplingParams = field(init=False)
+    foresight: Foresight = field(init=False)
     adjustment: Adjustment | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.params = SamplingParams.of(self.request)
+        self.foresight = Foresight(self.params)
         self.adjustment = Adjustment.of(self.request)
         prompt = self.request.prompt.tolist()
         self.tokens.extend(prompt)
@@ -147,6 +150,7 @@ class Generation:
         self.logprobs += logprobs
         if self.adjustment is not None:
             self.adjustment.extend(new)
+        self.foresight.forget(self.position)
 
     def give_up_kv(self) -> None:
         """Free the KV; it is recomputed from the context. The drafter loses its row by absence."""

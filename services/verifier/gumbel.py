@@ -1,12 +1,13 @@
 """Gumbel noise keyed by (seed, position, token id), and which id wins with it.
 
 The winner is found without the noise of most ids: it needs two logarithms, while one look at an id's hash tells
-whether its noise could be large enough. Pure.
+whether its noise could be large enough. Whose is, the `Loud` ones, can be known before there are logits. Pure.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -23,38 +24,98 @@ _BITS = 52  # of a uniform
 MOST_NOISE = 36.8
 NOISE_SPAN = 41.0
 _HEAD = 9.0  # ids at most so far below the best get their noise first; any value gives the same winner
+LOUD = 5.0  # noise of 7 ids in 1,000; any value gives the same winner
 _FEW = 16  # ids that Python's own integers hash sooner than numpy's
 _SLACK = 1 << 20  # of 2^52, far beyond what rounding does to a threshold
+_ROUNDING = 1e-9  # of totals, and more
 
 
-def winner(logits: npt.NDArray[np.floating[Any]], temperature: float, seed: int, position: int) -> int:
+@dataclass(frozen=True, slots=True)
+class Loud:
+    """Every id below ``num_ids`` whose noise at a position is LOUD or more, rising, and its noise: [loud ids]."""
+
+    num_ids: int
+    ids: npt.NDArray[np.intp]
+    noise: Float64
+
+
+def winner(
+    logits: npt.NDArray[np.floating[Any]], temperature: float, seed: int, position: int, known: Loud | None = None
+) -> int:
     """The id of the largest logit / temperature + noise, the smallest of several. ``logits`` [vocab]: one finite.
 
-    Who is not near the best needs noise beyond a threshold that the near ones set. The last step of the hash
-    leaves its upper half as it is, so it can be left out where only that threshold is asked about.
+    With the loud ones ``known``, few others are looked at; without, all are hashed. The id is the same.
     """
-    key, best = _key(seed, position), float(logits.max())
+    key = _key(seed, position)
+    if known is not None and known.num_ids == len(logits):
+        found = _winner_of_known(logits, temperature, key, known)
+        if found is not None:
+            return found
+    best = float(logits.max())
     edge = logits.dtype.type(best - _HEAD * temperature)
     (head,) = (logits >= edge).nonzero()
-    # Relative before the division: the quotient by a tiny temperature then overflows downwards only.
-    totals = (logits[head].astype(np.float64) - best) / temperature + _noise(key, head)
-    below = (best - float(edge)) / temperature  # what the others lack at least, but for rounding
-    needed = float(totals.max()) + below
+    total, first = _best(logits, head, _noise(key, head), best, temperature)
+    # Who is not near the best needs noise beyond a threshold that the near ones set.
+    needed = total + (best - float(edge)) / temperature
     if needed > MOST_NOISE or len(head) == len(logits):
-        return int(head[totals.argmax()])
+        return -first
     (tail,) = (_hash(key, len(logits)) >= np.uint64(_least_hash(needed))).nonzero()
-    if len(tail) == 0:
-        return int(head[totals.argmax()])
+    return -max((total, first), _best(logits, tail, _noise(key, tail), best, temperature))[1]
+
+
+def _winner_of_known(
+    logits: npt.NDArray[np.floating[Any]], temperature: float, key: int, known: Loud
+) -> int | None:
+    """The winner is the best id, loud, or so near the best that it makes up for noise below LOUD.
+
+    None where rounding, at extreme temperatures, does not let that be told.
+    """
+    top = np.array([logits.argmax()])
+    best = float(logits[top[0]])
+    found = _best(logits, top, _noise(key, top), best, temperature)
+    found = max(found, _best(logits, known.ids, known.noise, best, temperature))
+    reach = LOUD - found[0]  # who is neither loud nor so near the best has a smaller total
+    if reach < 0.0:
+        return -found[1]
+    dtype = logits.dtype.type
+    edge = np.nextafter(dtype(best - (reach + _ROUNDING) * temperature), dtype(-np.inf))
+    if not (best - float(edge)) / temperature > reach + _ROUNDING / 2:
+        return None
+    (head,) = (logits >= edge).nonzero()
+    if len(head) > 1:
+        found = max(found, _best(logits, head, _noise(key, head), best, temperature))
+    return -found[1]
+
+
+def _best(
+    logits: npt.NDArray[np.floating[Any]],
+    ids: npt.NDArray[np.intp],
+    noise: Float64,
+    best: float,
+    temperature: float,
+) -> tuple[float, int]:
+    """The largest total among ``ids``, rising, and the smallest id that has it, negative: larger is better."""
+    if len(ids) == 0:
+        return -math.inf, 0
+    # Relative before the division: the quotient by a tiny temperature then overflows downwards only.
     with np.errstate(over="ignore"):
-        scores = (logits[tail].astype(np.float64) - best) / temperature
-    ids, totals = np.concatenate([head, tail]), np.concatenate([totals, scores + _noise(key, tail)])
-    return int(ids[totals == totals.max()].min())
+        totals = (logits[ids].astype(np.float64) - best) / temperature + noise
+    first = totals.argmax()
+    return float(totals[first]), -int(ids[first])
+
+
+def loud(seed: int, position: int, num_ids: int) -> Loud:
+    """The loud ones of a position: 7 of 1,000."""
+    key = _key(seed, position)
+    (ids,) = (_hash(key, num_ids) >= np.uint64(_least_hash(LOUD))).nonzero()
+    return Loud(num_ids, ids, _noise(key, ids))
 
 
 def _least_hash(noise: float) -> int:
     """What the hash of every id has at least whose noise is ``noise`` or more.
 
-    Ends in zeros, for a hash without its last step has only its upper half right.
+    The last step of the hash leaves its upper half as it is, so it is left out where only such a threshold is
+    asked about. Therefore this ends in zeros.
     """
     uniform = math.exp(-math.exp(-max(noise, -4.0)))
     steps = max(0, math.floor(uniform * 2.0**_BITS) - _SLACK)

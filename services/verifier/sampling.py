@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.verifier.adjustment import Adjustment
-from services.verifier.gumbel import NOISE_SPAN, gumbel_noise, winner
+from services.verifier.gumbel import NOISE_SPAN, Loud, gumbel_noise, winner
 from shared.grammar import Mask
 from shared.messages import Request
 
@@ -52,13 +52,19 @@ class SamplingParams:
         """Whether some ids may not be drawn for their rank or probability."""
         return self.top_k > 0 or self.top_p < 1.0 or self.min_p > 0.0
 
+    @property
+    def weighs_all(self) -> bool:
+        """Whether every id may be drawn, however unlikely."""
+        return self.temperature > 0.0 and not self.has_filter
+
 
 @dataclass(frozen=True, slots=True)
 class Draw:
     """One token to draw: ``position`` is the context index it fills, ``banned`` ids must not be drawn.
 
     ``path`` are the tokens drawn before it that the ``adjustment`` does not know yet: the node's own path.
-    ``allowed``: bool [vocab], what its grammar lets follow the path; None: everything.
+    ``allowed``: bool [vocab], what its grammar lets follow the path; None: everything. ``loud``: what is known of
+    the position's noise; the token is the same without.
     """
 
     params: SamplingParams
@@ -67,6 +73,7 @@ class Draw:
     adjustment: Adjustment | None = None
     path: Sequence[int] = ()
     allowed: Mask | None = None
+    loud: Loud | None = None
 
     @property
     def is_bent(self) -> bool:
@@ -81,7 +88,7 @@ def draw_token(logits: npt.NDArray[np.floating[Any]], draw: Draw) -> int:
     if params.temperature == 0.0:
         return int(scores.argmax())
     if not params.has_filter:
-        return winner(scores, params.temperature, params.seed, draw.position)
+        return winner(scores, params.temperature, params.seed, draw.position, draw.loud)
     ids, kept = filtered(scores.astype(np.float64), params)
     noise = gumbel_noise(params.seed, draw.position, ids)
     return int(ids[np.argmax(kept + noise)])

@@ -180,6 +180,11 @@ class Speculator:
         return self._ring.is_waiting
 
     @property
+    def depth(self) -> int:
+        """Levels of the trees that were last asked for, at most."""
+        return self._control.depth
+
+    @property
     def is_open(self) -> bool:
         """Whether the breaker keeps decoding from waiting."""
         return self._ring.is_open

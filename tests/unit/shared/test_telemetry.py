@@ -239,3 +239,13 @@ def _most_series(metric: signals.Metric) -> int:
     for values in metric.labels.values():
         series *= len(values) + 1 + (signals.MAX_NAMES if isinstance(values, signals.Named) else 0)
     return series * (len(metric.buckets) + 3 if isinstance(metric, signals.Histogram) else 1)
+
+
+def test_what_is_measured_for_later_shows_at_the_end(quiet: Telemetry) -> None:
+    def shown() -> bool:
+        return b'adaserve_hop_time_seconds_count{hop="draft"' in quiet.prometheus()
+
+    with quiet.later():
+        quiet.hop("draft", 1000.0, 1001.0)
+        assert not shown()
+    assert shown()

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from services.verifier import foresight
 from services.verifier.departure import FINISH_MS, SETTLE_MS
 from services.verifier.engine import DEATH_LOOK_MS
+from services.verifier.gumbel import loud
 from services.verifier.ring import PLAIN_STEPS
 from shared import codec
 from shared.errors import BusUnavailable
@@ -54,6 +56,24 @@ def test_a_batch_decodes_like_plain_decoding_and_really_speculates(build: Any) -
     assert all(entry is not None for entry in stats)
     assert sum(entry["num_accepted_draft_tokens"] for entry in stats) > 20
     assert ring.runner.num_forwards < sum(len(plain(ring.model, asked)) for asked in requests)
+
+
+def test_noise_is_found_while_trees_are_waited_for(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    monkeypatch.setattr(foresight, "loud", lambda *draw: found.append(draw[:2]) or loud(*draw))
+    ring = build(noise=0.3)
+    hear = ring.bus.hear
+
+    def late(block_ms: float | None) -> Any:
+        ring.bus.is_silent = block_ms is None
+        return hear(block_ms)
+
+    monkeypatch.setattr(ring.bus, "hear", late)
+    asked = request(1, prompt=[1, 2], temperature=0.7, max_tokens=30)
+    ring.submit(asked)
+    assert ring.run()[asked.request].tokens == plain(ring.model, asked)
+    assert len(found) > 10
+    assert len(found) == len(set(found))  # none of them twice
 
 
 @pytest.mark.parametrize("seed", range(8))

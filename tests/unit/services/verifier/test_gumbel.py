@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bench.reference import gumbel
 from services.verifier import gumbel as module
-from services.verifier.gumbel import MOST_NOISE, NOISE_SPAN, gumbel_noise, winner
+from services.verifier.gumbel import LOUD, MOST_NOISE, NOISE_SPAN, gumbel_noise, loud, winner
 from tests.effort import examples
 
 SEEDS = st.integers(0, 2**64 - 1)
@@ -66,7 +66,47 @@ def test_the_winner_is_the_one_by_the_noise_of_all(
     logits = rng.normal(0.0, spread, size).astype(dtype)
     logits[rng.random(size) < forbidden] = -np.inf
     logits[rng.integers(size)] = peak
-    assert winner(logits, temperature, seed, position) == plainly(logits, temperature, seed, position)
+    found = plainly(logits, temperature, seed, position)
+    assert winner(logits, temperature, seed, position) == found
+    assert winner(logits, temperature, seed, position, loud(seed, position, size)) == found
+
+
+@given(seed=SEEDS, position=st.integers(0, 2**20), size=st.sampled_from([1, 2, 4096, 40_000]))
+@settings(max_examples=examples(50), deadline=None)
+def test_the_loud_ones_are_all_whose_noise_is_large(seed: int, position: int, size: int) -> None:
+    noise = gumbel_noise(seed, position, np.arange(size))
+    known = loud(seed, position, size)
+    assert set(np.flatnonzero(noise >= LOUD)) <= set(known.ids)
+    np.testing.assert_array_equal(known.noise, noise[known.ids])
+    assert len(known.ids) < 2 * size * np.exp(-LOUD) + 50
+
+
+@pytest.mark.parametrize("temperature", [1e-5, 0.7, 3.0])
+@pytest.mark.parametrize("away", [-1e-9, -1e-12, 0.0, 1e-12, 1e-9])
+def test_quiet_ids_just_at_the_reach_of_the_best(temperature: float, away: float) -> None:
+    """The worst case for what is known: whoever is not loud lacks as much as LOUD is more than the best total."""
+    for position in range(30):
+        noise = gumbel_noise(3, position, np.arange(5000))
+        quiet = np.flatnonzero(noise < LOUD)
+        nearly = quiet[noise[quiet].argmax()]
+        logits = np.full(5000, -100.0 * temperature)
+        logits[17] = 0.0
+        logits[nearly] = -temperature * (noise[nearly] - noise[17] + away)
+        known = loud(3, position, 5000)
+        assert winner(logits, temperature, 3, position, known) == plainly(logits, temperature, 3, position)
+
+
+def test_what_is_known_of_another_vocabulary_is_not_used() -> None:
+    logits = np.zeros(4096, np.float32)
+    assert winner(logits, 1.0, 3, 4, loud(3, 4, 100)) == plainly(logits, 1.0, 3, 4)
+
+
+def test_temperatures_at_which_rounding_hides_the_reach() -> None:
+    """Then all are looked at, as if nothing were known."""
+    for position in range(20):
+        logits = np.random.default_rng(position).normal(1e17, 30.0, 3000)
+        known = loud(3, position, 3000)
+        assert winner(logits, 1e-3, 3, position, known) == plainly(logits, 1e-3, 3, position)
 
 
 def test_ids_far_below_the_best_win_as_often_as_they_should() -> None:
@@ -81,4 +121,5 @@ def test_ids_far_below_the_best_win_as_often_as_they_should() -> None:
 def test_of_equal_totals_the_smallest_id_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_noise", lambda key, ids: np.where(ids < 3, 10.0, 0.0))
     monkeypatch.setattr(module, "_least_hash", lambda noise: 0)
-    assert winner(np.array([-10.0, -10.0, -10.0, 0.0]), 1.0, 1, 1) == 0
+    logits = np.array([-10.0, -10.0, -10.0, 0.0])
+    assert winner(logits, 1.0, 1, 1) == winner(logits, 1.0, 1, 1, loud(1, 1, 4)) == 0
