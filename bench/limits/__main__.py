@@ -3,9 +3,9 @@
     python -m bench.limits [--only ring codec ...] [--json] [--out FILE] [--baseline FILE] [--quick]
                            [--requests 10000] [--threads 1]
 
-Sections: machine, codec, selection, forward, level, verifier, ring, compaction, memory. Each measures its floor in
-the same run. Exit code 0 when all targets are met that were measured, 1 otherwise. ``--quick`` measures an eighth
-as often: to see whether something is broken, not how fast it is.
+Sections: machine, codec, selection, forward, level, verifier, ring, speculation, compaction, memory. Each
+measures its floor in the same run. Exit code 0 when all targets are met that were measured, 1 otherwise.
+``--quick`` measures an eighth as often: to see whether something is broken, not how fast it is.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from bench.limits import (
     placement,
     ring,
     selection,
+    speculation,
     verifier,
 )
 from bench.limits.comparison import changes, differing
@@ -42,6 +43,7 @@ SECTIONS: dict[str, Callable[[Run], Section]] = {
     "level": level.measure,
     "verifier": verifier.measure,
     "ring": ring.measure,
+    "speculation": speculation.measure,
     "compaction": compaction.measure,
     "memory": memory.measure,
 }
