@@ -1,57 +1,66 @@
-"""What speculation should bring and what it brings, from what the services count as they serve streams. Pure."""
+"""What speculation should bring and what it brings, from what a verifier tells of each request. Pure.
+
+A request's figures (services/verifier/tally.py) begin with its first token and end with its last one, so prompts
+are not among them. Sums are over requests: in a batch every one counts the steps that it shared.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-from bench.replay.counters import Samples, total
-from shared import signals
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """Of some streams that ran together, or of all since the services started; times in ms, summed."""
+    """Requests that ran together. ``tokens`` are all of them, ``wall_ms`` is from the first asked to the last
+    answered; ``decoded`` and everything below leave the first token out."""
 
     wall_ms: float
     tokens: float
-    speculative: float  # forward passes with trees
-    plain: float  # those without, prompts included
+    decoded: float
+    steps: float
+    speculative: float  # of the steps; they had trees
+    nodes: float  # of those trees
+    span_ms: float
     forward_ms: float
-    step_ms: float  # planned until committed, the forward pass included
+    waited_ms: float  # for trees
     commit_ms: float
-    rounds: float  # of the ring
-    missed: float  # deadlines of the ring
-    ring_ms: float
-    draft_ms: float
-    select_ms: float
-
-    def __sub__(self, before: Served) -> Served:
-        return Served(**{name: getattr(self, name) - getattr(before, name) for name in self.__slots__})
+    draft_ms: float = 0.0  # what the drafter computed for one round, on average
+    plain: Mapping[str, float] = field(default_factory=dict)  # steps without a tree, by why
 
     @property
-    def steps(self) -> float:
-        return self.speculative + self.plain
+    def period_ms(self) -> float:
+        """Of one step."""
+        return self.span_ms / self.steps
+
+    @property
+    def tokens_per_s(self) -> float:
+        return 1e3 * self.tokens / self.wall_ms
 
 
-def served(services: Mapping[str, Samples], *, wall_ms: float) -> Served:
-    """All so far, by the services' own metrics; ``wall_ms`` is any clock's."""
-    step, steps = f"{signals.STEP_TIME.exposed}_sum", signals.STEPS.exposed
-    verifier, ring = services["verifier"], signals.RING_SECONDS.exposed
-    speculative = total(verifier, steps, kind="speculative")
+def served(told: Iterable[tuple[int, Mapping[str, float]]], *, wall_ms: float, draft_ms: float = 0.0) -> Served:
+    """From each request's number of tokens and the ``stats`` of its end."""
+    tokens, sums, count = 0, Counter[str](), 0
+    for num_tokens, stats in told:
+        tokens += num_tokens
+        count += 1
+        sums.update(stats)
+    plain = {name.removeprefix("bare_"): value for name, value in sums.items() if name.startswith("bare_")}
+    plain.pop("first_step", None)
     return Served(
         wall_ms=wall_ms,
-        tokens=total(verifier, signals.TOKENS_COMMITTED.exposed),
-        speculative=speculative,
-        plain=total(verifier, steps) - speculative,
-        forward_ms=1e3 * total(verifier, step, part="forward"),
-        step_ms=1e3 * total(verifier, step, part="total"),
-        commit_ms=1e3 * total(verifier, step, part="commit"),
-        rounds=total(verifier, f"{ring}_count"),
-        missed=total(verifier, signals.RING_MISSES.exposed, reason="deadline"),
-        ring_ms=1e3 * total(verifier, f"{ring}_sum"),
-        draft_ms=1e3 * total(services["drafter"], step, part="draft"),
-        select_ms=1e3 * total(services["selector"], step, part="select"),
+        tokens=tokens,
+        decoded=tokens - count,
+        steps=sums["num_steps"] - count,
+        speculative=sums["num_spec_steps"],
+        nodes=sums["num_draft_tokens"],
+        span_ms=sums["span_ms"],
+        forward_ms=sums["forward_ms"],
+        waited_ms=sums["ring_ms"],
+        commit_ms=sums["commit_ms"],
+        draft_ms=draft_ms,
+        plain=plain,
     )
 
 
@@ -68,65 +77,52 @@ class Pair:
         return self.off.forward_ms / self.off.steps
 
     @property
-    def plain_tokens(self) -> float:
-        """Tokens of a step without trees: about one for each stream."""
-        return self.off.tokens / self.off.steps
+    def num_plain(self) -> float:
+        """Steps without trees where they were wanted."""
+        return self.on.steps - self.on.speculative
 
     @property
     def tree_ms(self) -> float:
-        """T(1 + B): a forward pass with trees. The few plain ones among them count as T(1)."""
-        return (self.on.forward_ms - self.on.plain * self.plain_ms) / self.on.speculative
+        """T(1 + B), or T(n + B): a forward pass with trees. Those without count as T(1)."""
+        return (self.on.forward_ms - self.num_plain * self.plain_ms) / self.on.speculative
 
     @property
     def tree_tokens(self) -> float:
-        """E: tokens of a speculative step, all streams together."""
-        return (self.on.tokens - self.on.plain * self.plain_tokens) / self.on.speculative
-
-    @property
-    def draft_ms(self) -> float:
-        """T_draft: what the drafter computes for a round."""
-        return self.on.draft_ms / self.on.rounds
+        """E: tokens of a stream in a speculative step."""
+        return (self.on.decoded - self.num_plain) / self.on.speculative
 
     @property
     def ring_ms(self) -> float:
-        """The rest between DraftRequest and SelectedTrees: hops, selection, waking."""
-        return self.on.ring_ms / self.on.rounds - self.draft_ms
+        """Between DraftRequest and SelectedTrees without drafting: hops, selection, and the commit that travels
+        with the request. What the verifier does for itself meanwhile is not in it."""
+        waited_ms = self.on.waited_ms / self.on.speculative + self.on.commit_ms / self.on.steps
+        return waited_ms - self.on.draft_ms
 
     @property
     def predicted(self) -> float:
-        """E · T(1) / (T(1 + B) + T_draft + ring), E by that of plain steps."""
-        gained = self.tree_tokens / self.plain_tokens
-        return gained * self.plain_ms / (self.tree_ms + self.draft_ms + self.ring_ms)
+        """E · T(1) / (T(1 + B) + T_draft + ring)."""
+        return self.tree_tokens * self.plain_ms / (self.tree_ms + self.on.draft_ms + self.ring_ms)
 
     @property
     def measured(self) -> float:
-        """How many times as fast the streams were."""
-        return (self.on.tokens / self.on.wall_ms) / (self.off.tokens / self.off.wall_ms)
+        """How many times as fast the requests were, prompts and the way to the client included."""
+        return self.on.tokens_per_s / self.off.tokens_per_s
 
     @property
     def reached(self) -> float:
         """The measured gain's share of the predicted one."""
         return self.measured / self.predicted
 
-    def parts(self) -> dict[str, dict[str, float]]:
-        """Where a step's time goes, ms by side. The commit travels within the ring; what is left is the turn
-        around the step, prompts and the way to the client."""
-        on, off = self.on, self.off
-        host_ms = (on.step_ms - on.forward_ms - on.commit_ms) / on.steps
-        period_ms = on.wall_ms / on.steps
-        drafted = on.rounds / on.steps
-        spent = {
-            "forward": on.forward_ms / on.steps,
-            "draft": self.draft_ms * drafted,
-            "ring": self.ring_ms * drafted,
-            "host": host_ms,
-        }
-        plain = {"forward": self.plain_ms, "host": (off.step_ms - off.forward_ms) / off.steps}
-        return {
-            "on": {**spent, "rest": period_ms - sum(spent.values()), "period": period_ms},
-            "off": {
-                **plain,
-                "rest": off.wall_ms / off.steps - sum(plain.values()),
-                "period": off.wall_ms / off.steps,
-            },
-        }
+
+def parts(side: Served) -> dict[str, float]:
+    """Where a step's time goes, ms. ``host`` is the verifier's own work, ``outside`` what the client waited for
+    beyond all steps: the prompt, the gateway, HTTP."""
+    per = 1.0 / side.steps
+    spent = {
+        "forward": side.forward_ms * per,
+        "trees": side.waited_ms * per,
+        "commit": side.commit_ms * per,
+    }
+    host_ms = side.period_ms - sum(spent.values())
+    streams = side.tokens - side.decoded
+    return {**spent, "host": host_ms, "outside": (streams * side.wall_ms - side.span_ms) * per}

@@ -1,90 +1,65 @@
-"""The gain of speculation out of two readings of the services' metrics."""
+"""The gain of speculation out of what the verifier tells of each request."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from bench.limits.gain import Pair, Served, served
-from bench.replay.counters import parse
+from bench.limits.gain import Pair, parts, served
 
-OFF = Served(
-    wall_ms=2400.0,
-    tokens=100.0,
-    speculative=0.0,
-    plain=100.0,
-    forward_ms=2000.0,
-    step_ms=2300.0,
-    commit_ms=100.0,
-    rounds=0.0,
-    missed=0.0,
-    ring_ms=0.0,
-    draft_ms=0.0,
-    select_ms=0.0,
-)
-ON = Served(
-    wall_ms=1200.0,
-    tokens=100.0,
-    speculative=30.0,
-    plain=10.0,
-    forward_ms=860.0,  # 10 x 20 + 30 x 22
-    step_ms=1000.0,
-    commit_ms=40.0,
-    rounds=30.0,
-    missed=1.0,
-    ring_ms=180.0,
-    draft_ms=120.0,
-    select_ms=3.0,
-)
+OFF = {
+    "num_steps": 101.0,
+    "num_spec_steps": 0.0,
+    "num_draft_tokens": 0.0,
+    "span_ms": 2300.0,
+    "forward_ms": 2000.0,
+    "ring_ms": 0.0,
+    "commit_ms": 100.0,
+    "bare_not_wanted": 100.0,
+    "bare_first_step": 1.0,
+}
+ON = {
+    "num_steps": 41.0,
+    "num_spec_steps": 30.0,
+    "num_draft_tokens": 120.0,
+    "span_ms": 1140.0,
+    "forward_ms": 860.0,  # 10 x 20 + 30 x 22
+    "ring_ms": 150.0,
+    "commit_ms": 40.0,
+    "bare_resting": 10.0,
+    "bare_first_step": 1.0,
+}
+
+
+def pair(streams: int = 1) -> Pair:
+    return Pair(
+        on=served([(101, ON)] * streams, wall_ms=1212.0, draft_ms=4.0),
+        off=served([(101, OFF)] * streams, wall_ms=2424.0),
+    )
 
 
 def test_terms_are_those_of_speculative_steps() -> None:
-    pair = Pair(on=ON, off=OFF)
-    assert (pair.plain_ms, pair.tree_ms, pair.draft_ms, pair.ring_ms) == (20.0, 22.0, 4.0, 2.0)
-    assert pair.tree_tokens == 3.0
-    assert pair.predicted == pytest.approx(3.0 * 20.0 / 28.0)
-    assert pair.measured == 2.0
-    assert pair.reached == pytest.approx(2.0 / (60.0 / 28.0))
+    found = pair()
+    assert (found.plain_ms, found.tree_ms, found.on.draft_ms, found.ring_ms) == (20.0, 22.0, 4.0, 2.0)
+    assert found.tree_tokens == 3.0
+    assert found.predicted == pytest.approx(3.0 * 20.0 / 28.0)
+    assert found.measured == 2.0
+    assert found.reached == pytest.approx(2.0 / (60.0 / 28.0))
 
 
-def test_tokens_of_a_batch_count_by_those_of_its_plain_steps() -> None:
-    pair = Pair(on=replace(ON, tokens=800.0), off=replace(OFF, tokens=800.0))
-    assert pair.plain_tokens == 8.0
-    assert pair.tree_tokens == 24.0
-    assert pair.predicted == pytest.approx(3.0 * 20.0 / 28.0)
+def test_steps_without_trees_are_told_by_why_but_for_those_that_end_a_prompt() -> None:
+    assert pair().on.plain == {"resting": 10.0}
 
 
-def test_the_parts_of_a_step_add_up_to_its_period() -> None:
-    for side, period in zip(Pair(on=ON, off=OFF).parts().values(), (30.0, 24.0), strict=True):
-        assert side.pop("period") == period
-        assert sum(side.values()) == pytest.approx(period)
+def test_streams_of_a_batch_share_their_steps() -> None:
+    one, eight = pair(), pair(8)
+    assert eight.predicted == pytest.approx(one.predicted)
+    assert eight.on.tokens_per_s == pytest.approx(8 * one.on.tokens_per_s)
 
 
-def test_readings_are_the_services_own_metrics() -> None:
-    verifier = parse(
-        "# TYPE adaserve_steps_total counter\n"
-        'adaserve_steps_total{kind="speculative"} 3.0\n'
-        'adaserve_steps_total{kind="bare"} 2.0\n'
-        'adaserve_steps_total{kind="prefill"} 1.0\n'
-        "# TYPE adaserve_tokens_committed_total counter\n"
-        "adaserve_tokens_committed_total 9.0\n"
-        "# TYPE adaserve_step_time_seconds histogram\n"
-        'adaserve_step_time_seconds_sum{part="forward"} 0.5\n'
-        'adaserve_step_time_seconds_sum{part="commit"} 0.25\n'
-        'adaserve_step_time_seconds_sum{part="total"} 1.0\n'
-        "# TYPE adaserve_ring_time_seconds histogram\n"
-        "adaserve_ring_time_seconds_sum 0.125\n"
-        "adaserve_ring_time_seconds_count 4.0\n"
+def test_the_parts_of_a_step_add_up_to_its_share_of_the_clock() -> None:
+    found = pair()
+    for side in (found.on, found.off):
+        assert sum(parts(side).values()) == pytest.approx(side.wall_ms / side.steps)
+    assert parts(found.on) == pytest.approx(
+        {"forward": 21.5, "trees": 3.75, "commit": 1.0, "host": 2.25, "outside": 1.8}
     )
-    drafter = parse(
-        '# TYPE adaserve_step_time_seconds histogram\nadaserve_step_time_seconds_sum{part="draft"} 0.0625\n'
-    )
-    selector = parse(
-        '# TYPE adaserve_step_time_seconds histogram\nadaserve_step_time_seconds_sum{part="select"} 0.5\n'
-    )
-    found = served({"verifier": verifier, "drafter": drafter, "selector": selector}, wall_ms=7.0)
-    assert (found.tokens, found.speculative, found.plain, found.steps) == (9.0, 3.0, 3.0, 6.0)
-    assert (found.forward_ms, found.commit_ms, found.step_ms) == (500.0, 250.0, 1000.0)
-    assert (found.rounds, found.ring_ms, found.draft_ms, found.select_ms) == (4.0, 125.0, 62.5, 500.0)
-    assert (found - found).wall_ms == 0.0
