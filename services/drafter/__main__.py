@@ -11,6 +11,7 @@ from shared.grammar import Grammars
 from shared.health import HealthServer
 from shared.heartbeat import Heartbeat, live_members, new_member
 from shared.inference.blocks import BlockPool
+from shared.inference.heap import give_back_freed
 from shared.inference.identity import model_name
 from shared.inference.kv import slots_for_memory
 from shared.inference.loading import DTYPES, load_model
@@ -91,6 +92,7 @@ def load_drafter(settings: DrafterSettings) -> tuple[Drafter, str]:
     pool = BlockPool(num_slots // 16)
     # Padded embedding rows beyond the token map are never drafted: the target may not have them.
     runner = ModelRunner(model, pool.num_blocks * pool.block_size, vocab_size=tokenizer.vocab_size)
+    give_back_freed()
     end_ids = tokenizer.eos_token_ids | set(runner.eos_token_ids)
     grammars = Grammars(tokenizer, vocab_size=runner.vocab_size, end_ids=end_ids)
     drafter = Drafter(

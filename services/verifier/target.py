@@ -13,6 +13,7 @@ from services.verifier.parallel import LeadingRunner, lead
 from services.verifier.settings import VerifierSettings
 from shared.errors import ModelError
 from shared.inference.blocks import BlockPool
+from shared.inference.heap import give_back_freed
 from shared.inference.identity import model_name
 from shared.inference.kv import slots_for_memory
 from shared.inference.loading import DTYPES, load_model
@@ -69,6 +70,7 @@ def load_target(settings: VerifierSettings) -> Target:
             f"{settings.target}: kv_memory_mb={settings.kv_memory_mb} holds {num_slots} tokens, "
             f"at least {MIN_SLOTS} are needed"
         )
+    give_back_freed()
     eos = tokenizer.eos_token_ids | frozenset(runner.eos_token_ids)
     return Target(model_name(settings.target), runner, pool, tokenizer, fit(samples), context_limit, eos, close)
 
