@@ -45,15 +45,15 @@ def measure(run: Run) -> Section:
     twin, threads = cached_twin(), str(run.threads)
     prompts = source_prompts(STREAMS + WARM, seed=3)
     settings = {name: {"THREADS": threads} for name in ("verifier", "drafter")}
-    count = run.rounds(STREAMS), run.rounds(BATCHES)
+    streams, batches = (2, 1) if run.quick else (STREAMS, BATCHES)
     with local_stack(settings, target=str(twin), draft=str(DRAFT)) as stack:
         placement = described(stack, run.threads)
         for prompt in prompts:
             _ask(stack, 1, False, prompt)
         rounds(stack, [[prompt] for prompt in prompts[:WARM]])
-        single = rounds(stack, [[prompt] for prompt in prompts[WARM:][: count[0]]])
+        single = rounds(stack, [[prompt] for prompt in prompts[WARM:][:streams]])
         batch = prompts[WARM:][:BATCH]
-        batched = rounds(stack, [batch] * (count[1] + 1))[1:]
+        batched = rounds(stack, [batch] * (batches + 1))[1:]
     floor = _floor(run, twin)
     figures = [
         *_figures("one stream", single, floor, SINGLE),
