@@ -116,7 +116,7 @@ class Pair:
 
 def parts(side: Served) -> dict[str, float]:
     """Where a step's time goes, ms. ``host`` is the verifier's own work, ``outside`` what the client waited for
-    beyond all steps: the prompt, the gateway, HTTP."""
+    beyond all steps: the prompt, the gateway, HTTP, and in a batch the streams that end later."""
     per = 1.0 / side.steps
     spent = {
         "forward": side.forward_ms * per,

@@ -36,8 +36,8 @@ from shared.topics import Keys
 TOKENS = 128
 STREAMS, BATCH, BATCHES = 8, 8, 3
 WARM = 2
-SINGLE, REACHED = Target(limit=1.15, at_least=True, goal=1.3), Target(limit=0.85, at_least=True)
-BATCHED = Target(limit=1.0, at_least=True)
+SINGLE, BATCHED = Target(limit=1.15, at_least=True, goal=1.3), Target(limit=1.0, at_least=True)
+REACHED = Target(limit=0.85, at_least=True)  # of single streams: a batch is over when its last stream is
 
 
 def measure(run: Run) -> Section:
@@ -56,8 +56,8 @@ def measure(run: Run) -> Section:
         batched = rounds(stack, [batch] * (batches + 1))[1:]
     floor = _floor(run, twin)
     figures = [
-        *_figures("one stream", single, floor, SINGLE),
-        *_figures(f"batch of {BATCH}", batched, floor, BATCHED),
+        *_figures("one stream", single, floor, SINGLE, REACHED),
+        *_figures(f"batch of {BATCH}", batched, floor, BATCHED, None),
     ]
     notes = [*_notes("one stream", single), *_notes(f"batch of {BATCH}", batched)]
     return Section(name="speculation", placement=placement, figures=figures, notes=notes)
@@ -119,7 +119,7 @@ def _floor(run: Run, twin: Path) -> Floor:
     return Floor(name="weights read once", value=run.floors.forward_ms(FLOAT_BYTES * multiplied, 2.0 * multiplied))
 
 
-def _figures(name: str, pairs: Sequence[Pair], floor: Floor, gain: Target) -> list[Figure]:
+def _figures(name: str, pairs: Sequence[Pair], floor: Floor, gain: Target, reached: Target | None) -> list[Figure]:
     plain_ms = median([pair.plain_ms for pair in pairs])
 
     def figure(what: str, unit: str, values: Sequence[float], target: Target | None = None) -> Figure:
@@ -136,13 +136,13 @@ def _figures(name: str, pairs: Sequence[Pair], floor: Floor, gain: Target) -> li
         figure("plain", "tok/s", [pair.off.tokens_per_s for pair in pairs]),
         figure("with speculation", "tok/s", [pair.on.tokens_per_s for pair in pairs]),
         figure("E, tokens of a speculative step", "", [pair.tree_tokens for pair in pairs]),
-        figure("B, nodes of its tree", "", [pair.on.nodes / pair.on.speculative for pair in pairs]),
+        figure("B, nodes of its tree, of one stream", "", [pair.on.nodes / pair.on.speculative for pair in pairs]),
         figure("T with trees", "ms", [pair.tree_ms for pair in pairs]),
         figure("T_draft", "ms", [pair.on.draft_ms for pair in pairs]),
         figure("ring", "ms", [pair.ring_ms for pair in pairs]),
         figure("gain predicted of those", "×", [pair.predicted for pair in pairs]),
         figure("gain", "×", [pair.measured for pair in pairs], gain),
-        figure("gain / predicted", "×", [pair.reached for pair in pairs], REACHED),
+        figure("gain / predicted", "×", [pair.reached for pair in pairs], reached),
     ]
 
 
