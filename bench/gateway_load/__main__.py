@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,12 +164,18 @@ def check(seen: dict[str, int]) -> None:
         raise RuntimeError(f"streams went wrong: {wrong}")
 
 
-def compare(load: Load) -> float:
-    """Rounds in turn; the gateway's median rate."""
-    rounds: list[dict[str, Round]] = []
+def rounds_of(load: Load) -> Iterator[dict[str, Round]]:
+    """Gateway, floor and echo in turn."""
     for _ in range(load.options.rounds):
-        rounds.append({name: load.run(name) for name in ("gateway", "floor", "echo")})
-        print(*rounds[-1].values(), sep="\n", flush=True)
+        yield {name: load.run(name) for name in ("gateway", "floor", "echo")}
+
+
+def compare(load: Load) -> float:
+    """The gateway's median rate."""
+    rounds: list[dict[str, Round]] = []
+    for one in rounds_of(load):
+        rounds.append(one)
+        print(*one.values(), sep="\n", flush=True)
     rates = {name: statistics.median(one[name].per_s for one in rounds) for name in rounds[0]}
     us = {name: statistics.median(one[name].us for one in rounds) for name in rounds[0]}
     for name, other in (("gateway", "echo"), ("floor", "echo"), ("gateway", "floor")):
@@ -213,19 +219,7 @@ def idle(load: Load) -> None:
 
 def main() -> None:
     """Print what was measured."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--streams", type=int, default=500)
-    parser.add_argument("--seconds", type=float, default=8.0)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--chunk", type=int, default=4, help="tokens of an event")
-    parser.add_argument("--events", type=int, default=256, help="of an answer")
-    parser.add_argument("--window", type=int, default=4, help="events of a stream that may be on their way")
-    parser.add_argument("--idle", type=int, default=2000)
-    parser.add_argument("--hold", type=float, default=40.0, help="seconds for which idle streams get nothing")
-    parser.add_argument("--target", default=TARGET)
-    options = parser.parse_args()
-    if not 0 < max(options.streams, options.idle) <= MAX_STREAMS:
-        parser.error(f"--streams and --idle: at most {MAX_STREAMS}")
+    options = load_options(None)
     with stack_of(options) as load:
         rate = compare(load)
         found, share = load.latency(rate / 2)
@@ -236,6 +230,24 @@ def main() -> None:
         )
         if options.idle:
             idle(load)
+
+
+def load_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Of the command line, or of other arguments."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--streams", type=int, default=500)
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--chunk", type=int, default=4, help="tokens of an event")
+    parser.add_argument("--events", type=int, default=256, help="of an answer")
+    parser.add_argument("--window", type=int, default=4, help="events of a stream that may be on their way")
+    parser.add_argument("--idle", type=int, default=2000)
+    parser.add_argument("--hold", type=float, default=40.0, help="seconds for which idle streams get nothing")
+    parser.add_argument("--target", default=TARGET)
+    options = parser.parse_args(arguments)
+    if not 0 < max(options.streams, options.idle) <= MAX_STREAMS:
+        parser.error(f"--streams and --idle: at most {MAX_STREAMS}")
+    return options
 
 
 @contextmanager

@@ -3,9 +3,9 @@
     python -m bench.limits [--only ring codec ...] [--json] [--out FILE] [--baseline FILE] [--quick]
                            [--requests 10000] [--threads 1]
 
-Sections: machine, codec, selection, forward, level, verifier, ring, compaction, memory. Each measures its floor in
-the same run. Exit code 0 when all targets are met that were measured, 1 otherwise. ``--quick`` measures an eighth
-as often: to see whether something is broken, not how fast it is.
+Sections: machine, codec, selection, forward, level, verifier, ring, gateway, speculation, compaction,
+memory. Each measures its floor in the same run. Exit code 0 when all targets are met that were measured, 1
+otherwise. ``--quick`` measures an eighth as often: to see whether something is broken, not how fast it is.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from bench.limits import (
     codec,
     compaction,
     forward,
+    gateway,
     level,
     machine,
     memory,
     placement,
     ring,
     selection,
+    speculation,
     verifier,
 )
 from bench.limits.comparison import changes, differing
@@ -42,6 +44,8 @@ SECTIONS: dict[str, Callable[[Run], Section]] = {
     "level": level.measure,
     "verifier": verifier.measure,
     "ring": ring.measure,
+    "gateway": gateway.measure,
+    "speculation": speculation.measure,
     "compaction": compaction.measure,
     "memory": memory.measure,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -27,6 +28,8 @@ PROMPTS = 512  # different ones, so that the whole pool is used
 MAX_TOKENS = 4
 SETTLED = 0.2  # of the requests, until the pool's pages have been touched
 SAMPLES = 40
+BATCH = 16 * CLIENTS  # between two looks at the clock
+LONGEST_S = 420.0  # of one model: what has been served by then is judged
 BEYOND, GROWTH = Target(limit=1.15), Target(limit=1.02)
 # Imports what the verifier imports and connects nowhere: what any such process holds.
 EMPTY_PROCESS = "import services.verifier.__main__, sys; print(flush=True); sys.stdin.read()"
@@ -46,15 +49,15 @@ def _held(name: str, directory: Path, requests: int, empty_mib: float) -> list[F
     floor = Floor(name=f"weights {weights_mib:.0f} MiB + KV pool {KV_MB} MiB", value=weights_mib + KV_MB)
     with local_stack({"verifier": {"KV_MEMORY_MB": str(KV_MB)}}, target=str(directory)) as stack:
         loaded = resident_mib(stack.processes["verifier"].pid)
-        samples = _serve(stack, requests)
+        samples, served = _serve(stack, name, requests)
         peak = resident_mib(stack.processes["verifier"].pid, "VmHWM")
     held = samples[-1] - empty_mib
     return [
         Figure(name=f"{name}: beyond it, loaded", unit="MiB", value=loaded - empty_mib, floor=floor),
-        Figure(name=f"{name}: beyond it, after {requests} requests", unit="MiB", value=held, floor=floor),
+        Figure(name=f"{name}: beyond it, after {served} requests", unit="MiB", value=held, floor=floor),
         Figure(name=f"{name}: beyond it, peak, loading included", unit="MiB", value=peak - empty_mib, floor=floor),
         Figure(name=f"{name}: held / weights + pool", unit="×", value=held / floor.value, target=BEYOND),
-        Figure(name=f"{name}: growth, {requests} requests", unit="×", value=growth(samples), target=GROWTH),
+        Figure(name=f"{name}: growth, {served} requests", unit="×", value=growth(samples), target=GROWTH),
     ]
 
 
@@ -90,12 +93,12 @@ def _empty_mib() -> float:
     return resident
 
 
-def _serve(stack: LocalStack, requests: int) -> list[float]:
-    """Resident memory of the verifier after every share of the requests."""
+def _serve(stack: LocalStack, name: str, requests: int) -> tuple[list[float], int]:
+    """Resident memory of the verifier after every share of the requests, and how many were served in time."""
     prompts = source_prompts(min(requests, PROMPTS), seed=9)
     verifier = stack.processes["verifier"].pid
     samples, lock, done = [], threading.Lock(), 0
-    every = max(1, requests // SAMPLES)
+    every, ends = max(1, requests // SAMPLES), time.monotonic() + LONGEST_S
 
     def one(number: int) -> None:
         nonlocal done
@@ -107,6 +110,9 @@ def _serve(stack: LocalStack, requests: int) -> list[float]:
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         numbers: Iterator[int] = iter(range(requests))
-        while batch := list(islice(numbers, 64 * CLIENTS)):
+        while time.monotonic() < ends and (batch := list(islice(numbers, BATCH))):
             list(pool.map(one, batch))
-    return samples
+            print(
+                f"memory, {name}: {done} of {requests} requests, {resident_mib(verifier):.0f} MiB", file=sys.stderr
+            )
+    return samples, done

@@ -23,11 +23,11 @@ class Run:
     def __init__(self, *, quick: bool, requests: int, threads: int = 1) -> None:
         self.quick = quick
         self.requests = requests // QUICK_PART if quick else requests
-        self._threads = threads
+        self.threads = threads
         self._started = ExitStack()
 
     def __enter__(self) -> Run:
-        torch.set_num_threads(self._threads)
+        torch.set_num_threads(self.threads)
         return self
 
     def __exit__(

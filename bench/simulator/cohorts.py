@@ -16,7 +16,7 @@ from bench.simulator.ring import PLAIN_SHARE, Control, Ring, Teaching
 from bench.simulator.world import World
 from services.selector.control import PolicySettings
 from services.verifier.overhead import Overhead
-from services.verifier.ring import PLAIN_STEPS
+from services.verifier.ring import Rest
 from shared.latency import LatencyModel
 from shared.messages import CandidateTrees
 
@@ -44,7 +44,7 @@ class Cohort:
     control: Control
     overhead: Overhead = field(default_factory=Overhead)
     asked: Asked | None = None
-    num_plain: int = 0
+    rest: Rest = field(default_factory=Rest)
 
 
 class TwoRings(Ring):
@@ -81,14 +81,14 @@ class TwoRings(Ring):
             self._check(cohort, world)
         for cohort in self._cohorts:
             rows = [request for request in decoding if self._of[request] is cohort]
-            if rows and cohort.asked is None and not self._rests(cohort):
+            if rows and cohort.asked is None and cohort.rest.is_over:
                 self._ask(world, cohort, rows)
         waiting = [cohort for cohort in self._cohorts if cohort.asked is not None]
         resting = [cohort for cohort in self._cohorts if cohort.asked is None]
         plain = [request for request in decoding if self._of[request] in resting]
         if plain and not any(c.asked is not None and c.asked.ready_ms <= world.now_ms for c in waiting):
             for cohort in resting:
-                cohort.num_plain += 1
+                cohort.rest.stepped()
             commit_ms = PLAIN_SHARE * self._hop_ms
             world.now_ms += commit_ms
             world.spent.scheduling += commit_ms
@@ -96,9 +96,6 @@ class TwoRings(Ring):
             return
         first = min(waiting, key=lambda cohort: cohort.asked.ready_ms if cohort.asked else 0.0)
         self._finish(world, first)
-
-    def _rests(self, cohort: Cohort) -> bool:
-        return cohort.control.depth == 0 and cohort.num_plain < PLAIN_STEPS
 
     def _assign(self, decoding: list[SimRequest]) -> None:
         """Newcomers join the smaller cohort, all the first where one ring is better."""
@@ -120,7 +117,7 @@ class TwoRings(Ring):
             cohort.asked = None
 
     def _ask(self, world: World, cohort: Cohort, rows: list[SimRequest]) -> None:
-        self._control, cohort.num_plain = cohort.control, 0
+        self._control = cohort.control
         self._step += 1
         sent_ms = world.now_ms
         drafted, draft_ms = self._draft(world, rows)
@@ -158,6 +155,7 @@ class TwoRings(Ring):
         self._verify_rows(world, asked.rows, [*(asked.rows[row] for row in still), *bare], asked.drafted, decision)
         cohort.overhead.committed(world.now_ms, world.now_ms - begin_ms)
         cohort.control, cohort.asked = self._control, None
+        cohort.rest.told(cohort.control.depth)
         num_cohorts = len({id(own) for own in self._of.values()})
         tokens = num_cohorts * (len(asked.rows) + len(decision.selection.nodes))
         gain = two_rings_gain(self._model, tokens, asked.draft_ms + self._hop_ms)

@@ -14,7 +14,7 @@ from bench.simulator.world import World
 from services.selector.control import PolicySettings
 from services.selector.policy import Decision, decide
 from services.selector.selection import Selection
-from services.verifier.ring import PLAIN_STEPS
+from services.verifier.ring import Rest
 from shared.calibration import Calibration
 from shared.labels import LabelCounts
 from shared.latency import LatencyModel
@@ -85,21 +85,20 @@ class Ring:
         self._model = model
         self._control = Control(depth, width)
         self._step = 0
-        self._num_plain = 0
+        self._rest = Rest()
 
     def turn(self, world: World) -> None:
         decoding = world.scheduler.decoding
         if not decoding:
             world.forward({}, world.scheduler.plan_prefill())
             return
-        if self._control.depth == 0 and self._num_plain < PLAIN_STEPS:
-            self._num_plain += 1
+        if not self._rest.is_over:
+            self._rest.stepped()
             commit_ms = PLAIN_SHARE * self._hop_ms
             world.now_ms += commit_ms
             world.spent.scheduling += commit_ms
             run_plain(world, decoding, world.scheduler.plan_prefill())
             return
-        self._num_plain = 0
         asked_ms = world.now_ms
         self._step += 1
         drafted, draft_ms = self._draft(world, decoding)
@@ -107,6 +106,7 @@ class Ring:
         self._wait(world, asked_ms + draft_ms + self._hop_ms, draft_ms)
         decision = self._decide(world, message, drafted)
         self._verify_rows(world, decoding, world.scheduler.decoding, drafted, decision)
+        self._rest.told(self._control.depth)
 
     def _decide(self, world: World, message: CandidateTrees, drafted: Drafted) -> Decision:
         calibration = self._teaching.calibration if self._teaching else None

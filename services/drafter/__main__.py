@@ -13,6 +13,7 @@ from services.drafter.settings import DrafterSettings
 from shared.grammar import Grammars
 from shared.health import HealthServer
 from shared.heartbeat import Heartbeat, live_members, new_member
+from shared.inference.heap import give_back_freed
 from shared.inference.identity import model_name
 from shared.inference.loading import load_model
 from shared.inference.placing import Use, place
@@ -108,6 +109,7 @@ def load_drafter(settings: DrafterSettings) -> tuple[Drafter, str]:
         ),
     )
     runner, pool = place(model, settings, use)
+    give_back_freed()
     end_ids = tokenizer.eos_token_ids | set(runner.eos_token_ids)
     grammars = Grammars(tokenizer, vocab_size=runner.vocab_size, end_ids=end_ids)
     drafter = Drafter(

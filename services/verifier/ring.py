@@ -14,12 +14,37 @@ PROBE_PERIOD_MS = 1000.0
 LONGEST_PROBE_PERIOD_MS = 32_000.0
 CALM_MS = 20_000.0  # a breaker that opens again within so long after closing is probed half as often
 HISTORY = 64
-PLAIN_STEPS = 32  # steps without asking after the selector found that drafting does not pay
+FIRST_PLAIN_STEPS, PLAIN_STEPS = 4, 32  # without asking, once the selector has found that drafting does not pay
 
 
 class _Outstanding(NamedTuple):
     step: int
     sent_ms: float
+
+
+@dataclass(slots=True, eq=False)
+class Rest:
+    """Plain steps after the selector chose depth 0, before it is asked again: twice as many each time it does.
+
+    One tree of which nothing was worth its time says little of the next ones, several in a row say more.
+    """
+
+    _length: int = 0
+    _taken: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether to ask for trees."""
+        return self._taken >= self._length
+
+    def told(self, depth: int) -> None:
+        """The selector has chosen a depth."""
+        self._taken = 0
+        self._length = 0 if depth else min(max(2 * self._length, FIRST_PLAIN_STEPS), PLAIN_STEPS)
+
+    def stepped(self) -> None:
+        """A step without having asked."""
+        self._taken += 1
 
 
 @dataclass(slots=True, eq=False)

@@ -16,7 +16,7 @@ import numpy as np
 from services.verifier.ask import Circumstances, Control, draft_request, may_draft
 from services.verifier.generation import Generation, Speculation
 from services.verifier.governor import NO_DRAFTER, RING, Governor, Status
-from services.verifier.ring import PLAIN_STEPS, Ring
+from services.verifier.ring import Rest, Ring
 from shared import signals
 from shared.messages import NEED_CONTEXT, NO_ROOM, DraftRequest, SelectedTrees
 from shared.telemetry import Telemetry
@@ -59,7 +59,7 @@ class Speculator:
         self._reply: SelectedTrees | None = None
         self.taken: SelectedTrees | None = None  # what the trees of the step at hand were taken from
         self._has_rows = False  # whether the drafter may hold rows of this ring
-        self._num_plain = 0  # steps since the last ask, while drafting does not pay
+        self._rest = Rest()
         self._refused: set[str] = set()
         self.drafter: str | None = None
         self.pair = ""  # <draft>:<target>, the models of the last ask and of the trees that answer it; "" unknown
@@ -101,13 +101,12 @@ class Speculator:
     def may_ask(self, rows: Sequence[Generation], now_ms: float) -> bool:
         """Whether to ask for these rows now; once more when none wants a tree, so that the drafter frees them.
 
-        After the selector chose depth 0 the next PLAIN_STEPS steps decode plainly, without a round to wait for;
-        then one level is asked for, to see whether drafting pays again.
+        After the selector chose depth 0 some steps decode plainly (`Rest`), without a round to wait for; then one
+        level is asked for, to see whether drafting pays again.
         """
         if self.drafter is None or not self._ring.may_ask(now_ms):
             return False
-        is_resting = self._control.depth == 0 and self._num_plain < PLAIN_STEPS
-        if is_resting and any(row.is_decoding for row in rows):
+        if not self._rest.is_over and any(row.is_decoding for row in rows):
             return False
         return self._has_rows or any(may_draft(row, now_ms) for row in rows)
 
@@ -127,7 +126,6 @@ class Speculator:
         for row in rows:
             self._forget_if_changed(row)
         self._reply = None
-        self._num_plain = 0
         self._has_rows = any(may_draft(row, now_ms) for row in rows)
         self.pair = f"{self._draft_model}:{self._model}" if self._draft_model else ""
         about = Circumstances(
@@ -222,6 +220,7 @@ class Speculator:
             return False
         self._reply = reply
         self._control = Control(depth=reply.depth, width=reply.width, stop_value=reply.stop_value)
+        self._rest.told(reply.depth)
         return True
 
     def _learn(self, reply: SelectedTrees, generations: Mapping[str, Generation], now_ms: float) -> None:
@@ -259,7 +258,7 @@ class Speculator:
         trees = dict.fromkeys(decoding, EMPTY)
         reply, self._reply = self._reply, None
         self.taken = reply
-        self._num_plain += 1
+        self._rest.stepped()
         for generation in decoding:
             generation.speculation.is_late = False
         if reply is None:

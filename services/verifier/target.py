@@ -15,6 +15,7 @@ from services.verifier.parallel import LeadingRunner, lead
 from services.verifier.settings import VerifierSettings
 from shared.errors import ModelError
 from shared.inference.blocks import BlockPool
+from shared.inference.heap import give_back_freed
 from shared.inference.identity import model_name
 from shared.inference.loading import load_model
 from shared.inference.placing import Use, kv_setting, place
@@ -73,6 +74,7 @@ def load_target(settings: VerifierSettings) -> Target:
             f"{kv_setting(settings)}: holds {num_slots} tokens of {settings.target}, "
             f"at least {MIN_SLOTS} are needed"
         )
+    give_back_freed()
     eos = tokenizer.eos_token_ids | frozenset(runner.eos_token_ids)
     return Target(model_name(settings.target), runner, pool, tokenizer, fit(samples), context_limit, eos, close)
 

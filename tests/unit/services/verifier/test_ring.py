@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.verifier.ring import MIN_DEADLINE_MS, PROBE_PERIOD_MS, Ring
+from services.verifier.ring import MIN_DEADLINE_MS, PROBE_PERIOD_MS, Rest, Ring
 
 CAP = 250.0
 
@@ -133,3 +133,23 @@ def test_another_drafter_starts_with_a_closed_breaker() -> None:
     ring.missed(CAP)
     ring.drafter_changed()
     assert (ring.is_open, ring.is_waiting, ring.typical_ms) == (False, False, 0.0)
+
+
+def test_a_rest_is_twice_as_long_each_time_drafting_does_not_pay_again() -> None:
+    rest, lengths = Rest(), []
+    assert rest.is_over
+    for _ in range(5):
+        rest.told(0)
+        steps = 0
+        while not rest.is_over:
+            rest.stepped()
+            steps += 1
+        lengths.append(steps)
+    assert lengths == [4, 8, 16, 32, 32]
+    rest.told(2)
+    assert rest.is_over
+    rest.told(0)
+    assert not rest.is_over
+    for _ in range(4):
+        rest.stepped()
+    assert rest.is_over  # it begins anew
