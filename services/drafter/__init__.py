@@ -1,0 +1,3 @@
+from shared.openmp import spin_briefly
+
+spin_briefly()

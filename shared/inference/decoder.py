@@ -87,7 +87,7 @@ class Decoder:
         self._norm = _kept(stock.norm.weight)
         self._layers = [_layer(layer, self._head_dim) for layer in stock.layers]
         self._scaling: float = stock.layers[0].self_attn.scaling
-        self._quick_rows = self._layers[0].gate.quick_rows
+        self._rows_for = self._layers[0].gate.rows_for
 
     @property
     def head_dim(self) -> int:
@@ -132,9 +132,9 @@ class Decoder:
         return logits if self._gather is None else self._gather(logits)[:, : self._vocab_size]
 
     def _enough(self, rows: torch.Tensor) -> torch.Tensor:
-        """[n, ...] -> [max(n, quick_rows), ...]: zeros that nothing reads, beside which products are quicker."""
-        missing = self._quick_rows - len(rows)
-        if missing <= 0:
+        """[n, ...] -> [rows_for(n), ...]: zeros that nothing reads (`Linear.rows_for`)."""
+        missing = self._rows_for(len(rows)) - len(rows)
+        if missing == 0:
             return rows
         return functional.pad(rows, (*[0] * (2 * rows.dim() - 2), 0, missing))
 

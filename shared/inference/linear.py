@@ -18,12 +18,17 @@ FEW_ROWS = 2
 # oneDNN's kernels for one to three rows read a large weight slower than the one for four: 1.26, 1.45, 1.06 times
 # as long on an AMD core with AVX-512. One row more costs nothing as long as all wait for memory.
 QUICK_ROWS = 4
+# oneDNN compiles and keeps kernels for every number of rows, about half a MiB for each weight's shape. Beyond so many
+# rows their number is rounded up to a multiple, which costs a few per cent of the arithmetic.
+STEPS = ((128, 32), (32, 8), (16, 4))
 
 
 class Linear:
     """x W^T + b for weight [out, in] and bias [out] or None."""
 
-    quick_rows = 1  # fewer rows than so many are quicker with others beside them
+    def rows_for(self, num_rows: int) -> int:
+        """As many rows, or a few more, where zeros beside them make products quicker or kernels fewer."""
+        return num_rows
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
         self._weight = weight
@@ -52,10 +57,16 @@ class PackedLinear(Linear):
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
         super().__init__(weight if weight.numel() <= SMALL else weight.new_empty(0), bias)
         self._few_rows = FEW_ROWS if weight.numel() <= SMALL else 0
-        self.quick_rows = 1 if weight.numel() <= SMALL else QUICK_ROWS
+        self._quick_rows = 1 if weight.numel() <= SMALL else QUICK_ROWS
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
         self._unary = torch.ops.mkldnn._linear_pointwise.default
         self._binary = torch.ops.mkldnn._linear_pointwise.binary
+
+    def rows_for(self, num_rows: int) -> int:
+        for bound, multiple in STEPS:
+            if num_rows > bound:
+                return -(-num_rows // multiple) * multiple
+        return max(num_rows, self._quick_rows)
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         if len(rows) <= self._few_rows:
