@@ -18,8 +18,8 @@ FEW_ROWS = 2
 # oneDNN's kernels for one to three rows read a large weight slower than the one for four: 1.26, 1.45, 1.06 times
 # as long on an AMD core with AVX-512. One row more costs nothing as long as all wait for memory.
 QUICK_ROWS = 4
-# oneDNN compiles and keeps kernels for every number of rows, about half a MiB for each weight's shape. Beyond so many
-# rows their number is rounded up to a multiple, which costs a few per cent of the arithmetic.
+# oneDNN compiles and keeps kernels for every number of rows, about half a MiB for each weight's shape. Beyond so
+# many rows their number is rounded up to a multiple, which costs a few per cent of the arithmetic.
 STEPS = ((128, 32), (32, 8), (16, 4))
 
 
