@@ -1,7 +1,8 @@
 """How much of a GPU's memory becomes KV: a decision over figures that somebody else has read.
 
 Several processes may share a GPU. Each is given a share of the whole memory, as in vLLM, and not of what happens
-to be free: shares that add up to one or less fit in whatever order the processes start.
+to be free: shares that leave room for what they do not count (contexts of CUDA, graphs, fragments: about a tenth)
+fit in whatever order the processes start.
 """
 
 from __future__ import annotations

@@ -32,7 +32,10 @@ class Postponed(threading.local):
 
     @contextmanager
     def until_end(self) -> Iterator[None]:
-        """Calls inside are made when this ends, in their order; after an exception too. May be nested."""
+        """Calls inside are made when this ends, in their order; after an exception too. May be nested.
+
+        One that raises ends this: those behind it are lost.
+        """
         if self._calls is not None:
             yield
             return
@@ -40,5 +43,7 @@ class Postponed(threading.local):
         try:
             yield
         finally:
-            self.catch_up()
-            self._calls = None
+            try:
+                self.catch_up()
+            finally:
+                self._calls = None

@@ -94,7 +94,7 @@ class Pair:
     @property
     def ring_ms(self) -> float:
         """Between DraftRequest and SelectedTrees without drafting: hops, selection, and the commit that travels
-        with the request. What the verifier does for itself meanwhile is not in it."""
+        with the request. So a slow ring lowers the predicted gain as well as the measured one."""
         waited_ms = self.on.waited_ms / self.on.speculative + self.on.commit_ms / self.on.steps
         return waited_ms - self.on.draft_ms
 

@@ -121,6 +121,7 @@ def _floor(run: Run, twin: Path) -> Floor:
 
 def _figures(name: str, pairs: Sequence[Pair], floor: Floor, gain: Target, reached: Target | None) -> list[Figure]:
     plain_ms = median([pair.plain_ms for pair in pairs])
+    drafted = [pair for pair in pairs if pair.on.speculative]
 
     def figure(what: str, unit: str, values: Sequence[float], target: Target | None = None) -> Figure:
         return Figure(name=f"{name}: {what}", unit=unit, value=median(values), target=target)
@@ -135,14 +136,16 @@ def _figures(name: str, pairs: Sequence[Pair], floor: Floor, gain: Target, reach
         ),
         figure("plain", "tok/s", [pair.off.tokens_per_s for pair in pairs]),
         figure("with speculation", "tok/s", [pair.on.tokens_per_s for pair in pairs]),
-        figure("E, tokens of a speculative step", "", [pair.tree_tokens for pair in pairs]),
-        figure("B, nodes of its tree, of one stream", "", [pair.on.nodes / pair.on.speculative for pair in pairs]),
-        figure("T with trees", "ms", [pair.tree_ms for pair in pairs]),
-        figure("T_draft", "ms", [pair.on.draft_ms for pair in pairs]),
-        figure("ring", "ms", [pair.ring_ms for pair in pairs]),
-        figure("gain predicted of those", "×", [pair.predicted for pair in pairs]),
+        figure("E, tokens of a speculative step", "", [pair.tree_tokens for pair in drafted]),
+        figure(
+            "B, nodes of its tree, of one stream", "", [pair.on.nodes / pair.on.speculative for pair in drafted]
+        ),
+        figure("T with trees", "ms", [pair.tree_ms for pair in drafted]),
+        figure("T_draft", "ms", [pair.on.draft_ms for pair in drafted]),
+        figure("ring", "ms", [pair.ring_ms for pair in drafted]),
+        figure("gain predicted of those", "×", [pair.predicted for pair in drafted]),
         figure("gain", "×", [pair.measured for pair in pairs], gain),
-        figure("gain / predicted", "×", [pair.reached for pair in pairs], reached),
+        figure("gain / predicted", "×", [pair.reached for pair in drafted], reached),
     ]
 
 

@@ -329,8 +329,8 @@ class Engine:
         return self._speculator.is_waiting and bool(self._scheduler.decoding)
 
     def _look_ahead(self, begin_ms: float) -> None:
-        """While the trees are probably still being made: at the noise of what may be drawn with them."""
-        end_ms = begin_ms + self._speculator.expected_ms(begin_ms)
+        """While the trees are still being made: at the noise of what may be drawn with them."""
+        end_ms = begin_ms + self._speculator.idle_ms(begin_ms)
         look_ahead(
             [(generation.foresight, generation.position) for generation in self._scheduler.decoding],
             self._speculator.depth + 1,

@@ -92,6 +92,11 @@ class Ring:
         return self._times[-1] if self._times else 0.0
 
     @property
+    def soonest_ms(self) -> float:
+        """What nine in ten of recent ring times exceed, 0 before there is one."""
+        return sorted(self._times)[len(self._times) // 10] if self._times else 0.0
+
+    @property
     def typical_ms(self) -> float:
         """Median of recent ring times, 0 before there is one."""
         return sorted(self._times)[len(self._times) // 2] if self._times else 0.0

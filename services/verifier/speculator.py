@@ -200,6 +200,10 @@ class Speculator:
         """Time until the reply probably arrives."""
         return max(0.0, self.remaining_ms(now_ms) - self._ring.deadline_ms + self._ring.typical_ms)
 
+    def idle_ms(self, now_ms: float) -> float:
+        """Time in which the reply hardly ever arrives."""
+        return max(0.0, self.remaining_ms(now_ms) - self._ring.deadline_ms + self._ring.soonest_ms)
+
     def check_deadline(self, now_ms: float) -> None:
         """Give up waiting when the deadline has passed."""
         if self._ring.has_missed(now_ms):

@@ -26,7 +26,7 @@ class Buckets:
     def above(self, shape: Shape) -> Shape:
         """The smallest bucket for a shape, which may be beyond the largest.
 
-        Tokens grow by halves at most, the rest by factors of two: that padding only attention computes.
+        Tokens and logits grow by halves at most, the rest by factors of two: that padding only attention computes.
         """
         tokens = step(shape.tokens)
         return Shape(
@@ -35,7 +35,7 @@ class Buckets:
             queries=shape.queries,
             keys=self.keys_for(shape.keys),
             nodes=power_of_two(shape.nodes),
-            logits=tokens if shape.logits else 0,
+            logits=min(tokens, step(shape.logits)) if shape.logits else 0,
             ranges=ranges_for(shape.ranges),
         )
 

@@ -76,7 +76,8 @@ class Kept(Generic[Recorded]):
                 self._seen.add(key)
                 return None
             while len(self._kept) >= self._limit:
-                self._kept.popitem(last=False)
+                gone, _ = self._kept.popitem(last=False)
+                self._seen.discard(gone)
             self._kept[key] = record()
         self._kept.move_to_end(key)
         return self._kept[key]

@@ -36,6 +36,17 @@ def test_an_exception_loses_none() -> None:
     assert made == [1]
 
 
+def test_a_call_that_raises_ends_the_wait() -> None:
+    postponed, made = Postponed(), list[int]()
+    with pytest.raises(ZeroDivisionError), postponed.until_end():
+        postponed.call(lambda: 1 / 0)
+    with postponed.until_end():
+        postponed.call(made.append, 1)
+    assert made == [1]
+    postponed.call(made.append, 2)
+    assert made == [1, 2]
+
+
 def test_catching_up_makes_those_that_wait_and_the_next_wait_again() -> None:
     postponed, made = Postponed(), list[int]()
     postponed.catch_up()

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from services.verifier import foresight
+from services.verifier import foresight, sampling
 from services.verifier.departure import FINISH_MS, SETTLE_MS
 from services.verifier.engine import DEATH_LOOK_MS
-from services.verifier.gumbel import loud
+from services.verifier.gumbel import loud, winner
 from services.verifier.ring import PLAIN_STEPS
 from shared import codec
 from shared.errors import BusUnavailable
@@ -60,7 +60,9 @@ def test_a_batch_decodes_like_plain_decoding_and_really_speculates(build: Any) -
 
 def test_noise_is_found_while_trees_are_waited_for(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
+    used = []
     monkeypatch.setattr(foresight, "loud", lambda *draw: found.append(draw[:2]) or loud(*draw))
+    monkeypatch.setattr(sampling, "winner", lambda *draw: used.append(draw[4] is not None) or winner(*draw))
     ring = build(noise=0.3)
     hear = ring.bus.hear
 
@@ -73,6 +75,7 @@ def test_noise_is_found_while_trees_are_waited_for(build: Any, monkeypatch: pyte
     ring.submit(asked)
     assert ring.run()[asked.request].tokens == plain(ring.model, asked)
     assert len(found) > 10
+    assert sum(used) > 5
     assert len(found) == len(set(found))  # none of them twice
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from services.verifier.acceptance import Walk, walk_trees
 from services.verifier.foresight import Foresight, look_ahead
+from services.verifier.gumbel import Loud
 from services.verifier.sampling import SamplingParams
 from shared.tree import TokenTree
 
@@ -27,6 +28,24 @@ def test_walks_draw_the_same_tokens_with_it() -> None:
         walk_trees(logits, [plain, known])
         assert known.tokens == plain.tokens
         assert foresight.at(position + len(known.path)) is not None
+
+
+def test_a_walk_asks_it_for_each_position() -> None:
+    """Told that one id is the only loud one, and that it is deafening, a walk draws that id."""
+    deaf = Loud(VOCAB, np.array([7]), np.array([1e6]))
+
+    class Told(Foresight):
+        def at(self, position: int) -> Loud | None:
+            return deaf if position == 6 else None
+
+    tree = TokenTree(np.array([7], np.int32), np.array([-1], np.int16), np.zeros(1, np.float32))
+    logits = np.zeros((2, VOCAB), np.float32)
+    plain = Walk(tree, 0, WARM, 6)
+    told = Walk(tree, 0, WARM, 6, foresight=Told(WARM))
+    walk_trees(logits, [plain, told])
+    assert plain.tokens[0] != 7
+    assert told.tokens[0] == 7
+    assert len(told.tokens) == 2
 
 
 def test_everybodys_nearest_position_comes_first() -> None:

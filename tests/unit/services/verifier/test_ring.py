@@ -22,6 +22,7 @@ def test_a_reply_in_time_ends_the_wait() -> None:
     assert ring.answered(step, 20.0)
     assert not ring.is_waiting
     assert ring.typical_ms == 20.0
+    assert ring.soonest_ms <= ring.typical_ms
 
 
 def test_the_cap_is_the_deadline_before_there_is_history() -> None:

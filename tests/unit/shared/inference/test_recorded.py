@@ -177,7 +177,7 @@ def test_what_comes_twice_is_kept_until_others_were_used_more_lately() -> None:
     assert [get(key) for key in "aabb"] == [None, "a", None, "b"]
     assert [get(key) for key in "acc"] == ["a", None, "c"]  # b is the one to go
     assert len(kept) == 2
-    assert [get(key) for key in "acb"] == ["a", "c", "b"]
+    assert [get(key) for key in "acbb"] == ["a", "c", None, "b"]
     assert made == ["a", "b", "c", "b"]
 
 
