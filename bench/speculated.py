@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.draft_requests import draft_request
+from bench.made_requests import made_request
 from services.drafter.drafter import Drafter
 from services.verifier.batch import build_batch, settle_batch
 from services.verifier.generation import Generation
@@ -19,7 +20,6 @@ from services.verifier.tally import Totals
 from shared.inference.blocks import BlockPool, SequenceSlots
 from shared.inference.loading import load_model
 from shared.inference.runner import ModelRunner
-from shared.messages import Request
 from shared.records import Origin
 from shared.tree import TokenTree
 
@@ -105,27 +105,12 @@ class Speculated:
     def _generation(
         self, prompt: Sequence[int], seed: int, num_tokens: int, temperature: float, number: int
     ) -> Generation:
-        request = Request(
-            request=f"{number:032x}",
-            tenant="bench",
-            slo_class="default",
-            tier=0,
-            prompt=np.array(prompt, np.int32),
+        request = made_request(
+            number,
+            prompt,
             max_tokens=longest_output(num_tokens),  # whoever has enough goes on until all have
-            min_tokens=0,
             temperature=temperature,
-            top_k=0,
-            top_p=1.0,
-            min_p=0.0,
-            bias_ids=np.empty(0, np.int32),
-            bias=np.empty(0),
             seed=seed,
-            stop=(),
-            stop_token_ids=(),
-            ignore_eos=True,
-            tpot_ms=float("inf"),
-            ttft_ms=float("inf"),
-            speculation=True,
             max_depth=DEPTH,
         )
         return Generation(

@@ -6,6 +6,7 @@ does in that time is a part of its own.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from bench.made_requests import made_request
 from services.verifier import engine as engine_module
 from services.verifier.ask import Control
 from services.verifier.batch import build_batch, settle_batch
@@ -269,29 +271,15 @@ class Rig:
 
 
 def _request(number: int, context: int, max_tokens: int, temperature: float) -> Request:
-    rng = np.random.default_rng(number)
-    return Request(
-        request=f"{number:032x}",
-        tenant="bench",
-        slo_class="default",
-        tier=0,
-        prompt=rng.integers(0, 4096, context, np.int32),
+    prompt = np.random.default_rng(number).integers(0, 4096, context, np.int32)
+    return made_request(
+        number,
+        prompt.tolist(),
         max_tokens=max_tokens,
-        min_tokens=0,
         temperature=temperature,
-        top_k=0,
-        top_p=1.0,
-        min_p=0.0,
-        bias_ids=np.empty(0, np.int32),
-        bias=np.empty(0),
         seed=number,
-        stop=(),
-        stop_token_ids=(),
-        ignore_eos=True,
-        tpot_ms=50.0 if number % 2 else float("inf"),
-        ttft_ms=float("inf"),
-        speculation=True,
         max_depth=8,
+        tpot_ms=50.0 if number % 2 else math.inf,
     )
 
 

@@ -15,6 +15,7 @@ from tests.unit.shared.inference import tiny_models
 from tests.unit.shared.inference.tiny_models import new_runner, relative_difference, stock_logits
 from tests.unit.shared.inference.token_trees import Tree, tokens, trees
 
+NUM_SEQUENCES = 3
 PRECISIONS = {torch.float32: 1e-5, torch.float64: 1e-9}
 
 
@@ -62,31 +63,36 @@ def steps(draw: st.DrawFn, num_sequences: int) -> list[list[object]]:
     return draw(st.lists(st.lists(part, **width), min_size=1, max_size=4))  # type: ignore[arg-type]
 
 
+def check_passes(runner: ModelRunner, passes: list[list[object]], family: str, dtype: torch.dtype) -> None:
+    """Each pass' logits are those of a stock forward over each text alone."""
+    pool = BlockPool(128, block_size=4)  # small blocks of several growing sequences: slots in pieces
+    sequences = [Sequence(SequenceSlots(pool)) for _ in range(NUM_SEQUENCES)]
+    for parts in passes:
+        rows, asked = [], []
+        for sequence, part in zip(sequences, parts, strict=True):
+            match part:
+                case (list() as new, bool() as last_logits):
+                    rows.append(chunk(sequence, new, last_logits=last_logits))
+                case (Tree() as nodes,):
+                    rows.append(tree(sequence, nodes, list(range(len(nodes.tokens)))))
+                case _:
+                    continue
+            asked += sequence.expected
+        actual = runner.logits(build_plan(rows))
+        assert len(actual) == len(asked)
+        for logits, text in zip(actual, asked, strict=True):
+            assert relative_difference(logits, stock_logits(family, dtype, text)) <= PRECISIONS[dtype]
+
+
 @pytest.mark.parametrize("dtype", PRECISIONS, ids=str)
 @pytest.mark.parametrize("family", tiny_models.FAMILIES)
 def test_any_mix_of_chunks_and_trees_equals_stock_forwards(family: str, dtype: torch.dtype) -> None:
     runner = new_runner(family, dtype)
 
     @settings(deadline=None, max_examples=12)
-    @given(steps(num_sequences=3))
+    @given(steps(NUM_SEQUENCES))
     def check(passes: list[list[object]]) -> None:
-        pool = BlockPool(128, block_size=4)  # small blocks of several growing sequences: slots in pieces
-        sequences = [Sequence(SequenceSlots(pool)) for _ in range(3)]
-        for parts in passes:
-            rows, asked = [], []
-            for sequence, part in zip(sequences, parts, strict=True):
-                match part:
-                    case (list() as new, bool() as last_logits):
-                        rows.append(chunk(sequence, new, last_logits=last_logits))
-                    case (Tree() as nodes,):
-                        rows.append(tree(sequence, nodes, list(range(len(nodes.tokens)))))
-                    case _:
-                        continue
-                asked += sequence.expected
-            actual = runner.logits(build_plan(rows))
-            assert len(actual) == len(asked)
-            for logits, text in zip(actual, asked, strict=True):
-                assert relative_difference(logits, stock_logits(family, dtype, text)) <= PRECISIONS[dtype]
+        check_passes(runner, passes, family, dtype)
 
     check()
 

@@ -12,14 +12,12 @@ from hypothesis import strategies as st
 
 from shared.inference.flash import flash_in_place, flash_kernel
 from shared.inference.key_ranges import key_ranges
-from shared.inference.kv import BlockPool, SequenceSlots
 from shared.inference.plan import ForwardPlan, build_plan, chain_row
 from shared.inference.runner import ModelRunner
 from shared.inference.tiled import merge
 from tests.unit.shared.inference import tiny_models
-from tests.unit.shared.inference.test_attention import PRECISIONS, Sequence, chunk, steps, tree
-from tests.unit.shared.inference.tiny_models import relative_difference, stock_logits, stock_model
-from tests.unit.shared.inference.token_trees import Tree
+from tests.unit.shared.inference.test_attention import NUM_SEQUENCES, PRECISIONS, check_passes, steps
+from tests.unit.shared.inference.tiny_models import relative_difference, stock_model
 
 
 class PlainInPlace:
@@ -67,25 +65,9 @@ def test_any_mix_of_chunks_and_trees_equals_stock_forwards(family: str, dtype: t
     runner = new_runner(family, dtype, kernel)
 
     @settings(deadline=None, max_examples=8)
-    @given(steps(num_sequences=3))
+    @given(steps(NUM_SEQUENCES))
     def check(passes: list[list[object]]) -> None:
-        pool = BlockPool(128, block_size=4)  # small blocks of several growing sequences: slots in pieces
-        sequences = [Sequence(SequenceSlots(pool)) for _ in range(3)]
-        for parts in passes:
-            rows, asked = [], []
-            for sequence, part in zip(sequences, parts, strict=True):
-                match part:
-                    case (list() as new, bool() as last_logits):
-                        rows.append(chunk(sequence, new, last_logits=last_logits))
-                    case (Tree() as nodes,):
-                        rows.append(tree(sequence, nodes, list(range(len(nodes.tokens)))))
-                    case _:
-                        continue
-                asked += sequence.expected
-            actual = runner.logits(build_plan(rows))
-            assert len(actual) == len(asked)
-            for logits, text in zip(actual, asked, strict=True):
-                assert relative_difference(logits, stock_logits(family, dtype, text)) <= PRECISIONS[dtype]
+        check_passes(runner, passes, family, dtype)
 
     check()
     assert kernel is None or kernel.calls or "window" in family  # beyond a window keys are gathered
