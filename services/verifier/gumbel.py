@@ -70,10 +70,9 @@ def _winner_of_known(
 
     None where rounding, at extreme temperatures, does not let that be told.
     """
-    top = np.array([logits.argmax()])
-    best = float(logits[top[0]])
-    found = _best(logits, top, _noise(key, top), best, temperature)
-    found = max(found, _best(logits, known.ids, known.noise, best, temperature))
+    top = int(logits.argmax())
+    best = float(logits[top])
+    found = max((_noise_of(key, top), -top), _best(logits, known.ids, known.noise, best, temperature))
     reach = LOUD - found[0]  # who is neither loud nor so near the best has a smaller total
     if reach < 0.0:
         return -found[1]
@@ -81,9 +80,10 @@ def _winner_of_known(
     edge = np.nextafter(dtype(best - (reach + _ROUNDING) * temperature), dtype(-np.inf))
     if not (best - float(edge)) / temperature > reach + _ROUNDING / 2:
         return None
-    (head,) = (logits >= edge).nonzero()
-    if len(head) > 1:
-        found = max(found, _best(logits, head, _noise(key, head), best, temperature))
+    is_near = logits >= edge
+    if np.count_nonzero(is_near) > 1:
+        (near,) = is_near.nonzero()
+        found = max(found, _best(logits, near, _noise(key, near), best, temperature))
     return -found[1]
 
 
@@ -147,6 +147,12 @@ def gumbel_noise(seed: int, position: int, ids: npt.NDArray[np.integer[Any]]) ->
     h = mix(mix(mix(seed) xor position) xor id), mix = splitmix64.
     """
     return _noise(_key(seed, position), ids)
+
+
+def _noise_of(key: int, id_: int) -> float:
+    """`_noise` of one id, to the last bit: the logarithm is numpy's too."""
+    uniform = ((_mix_scalar(key ^ id_) >> 64 - _BITS) + 0.5) * 2.0**-_BITS
+    return float(-np.log(-np.log(uniform)))
 
 
 def _noise(key: int, ids: npt.NDArray[np.integer[Any]]) -> Float64:
