@@ -171,17 +171,15 @@ class Engine:
             self.pace.idle()
             self._hear(None)
             return
-        self._hear(None)
-        if self._must_wait():
-            if self._prefill_fits_the_wait():
-                self._step([])
-                return
-            begin_ms = self._clock_ms()
-            self._look_ahead(begin_ms)
-            self._hear(self._speculator.remaining_ms(self._clock_ms()))
-            self._time.waited(self._clock_ms() - begin_ms)
+        waits = self._must_wait() and not self._prefill_fits_the_wait()
+        if waits:
+            self._wait_for_trees()
+        else:
+            self._hear(None)
         if not self._must_wait():
             self._step(self._scheduler.decoding)
+        elif not waits:
+            self._step([])
 
     # -- work -------------------------------------------------------------------------------------------------
     def _keep_house(self) -> None:
@@ -328,8 +326,14 @@ class Engine:
     def _must_wait(self) -> bool:
         return self._speculator.is_waiting and bool(self._scheduler.decoding)
 
+    def _wait_for_trees(self) -> None:
+        """Up to the deadline, and before they can come look at the noise of what may be drawn with them."""
+        begin_ms = self._clock_ms()
+        self._look_ahead(begin_ms)
+        self._hear(self._speculator.remaining_ms(self._clock_ms()))
+        self._time.waited(self._clock_ms() - begin_ms)
+
     def _look_ahead(self, begin_ms: float) -> None:
-        """While the trees are still being made: at the noise of what may be drawn with them."""
         end_ms = begin_ms + self._speculator.idle_ms(begin_ms)
         look_ahead(
             [(generation.foresight, generation.position) for generation in self._scheduler.decoding],

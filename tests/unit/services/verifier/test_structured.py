@@ -161,7 +161,8 @@ def test_nobody_waits_for_another_ones_grammar(build: Any, tokenizer: Tokenizer,
     ring.turn(2)
     assert late.request in {generation.id for generation in ring.scheduler.running}, "places are free beside them"
     assert ring.scheduler.num_prefill_tokens == 0, "what cannot run yet is no backlog"
-    ring.engine._forget(waiting[0])  # as by a cancel
+    ring.cancel(waiting[0].id)
+    ring.turn()
     assert slow.asked[0][1].cancelled()
     del slow.asked[0]
     ring.engine.drain(lambda: True)
