@@ -21,7 +21,7 @@ DECIDING := $(addprefix bench/,introduction.py report.py scaling/autoscaler.py s
     ranking.py selection.py) \
   $(addprefix services/verifier/,acceptance.py adjustment.py ask.py batch.py departure.py foresight.py generation.py \
     governor.py inspection.py labels.py live.py overhead.py pace.py ring.py sampling.py scheduler.py stopping.py tally.py \
-    typical.py watch.py)
+    timing.py typical.py watch.py)
 GATED  := $(subst $(empty) $(empty),$(comma),$(strip shared/*.py $(DECIDING)))
 
 BRISK     := tests/unit tests/chart tests/conformance tests/fuzz  # side by side

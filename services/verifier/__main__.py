@@ -58,11 +58,11 @@ def serve(settings: VerifierSettings) -> None:
                 ready=not stopping.is_set(),
                 load=len(scheduler.generations) / settings.max_running,
                 running=len(scheduler.running),
-                zero_load_ms=engine.fastest_step_ms,
-                profile=engine.profile.version,
-                mode=engine.status.mode,
-                mode_reason=engine.status.reason,
-                mode_since_ms=engine.status_since_ms,
+                zero_load_ms=engine.timing.fastest_step_ms,
+                profile=engine.timing.profile.version,
+                mode=engine.stance.status.mode,
+                mode_reason=engine.stance.status.reason,
+                mode_since_ms=engine.stance.since_ms,
                 **engine.pace.describe(),
             ),
             owned_streams=[OwnedStream(bus.verify_stream)],
@@ -85,7 +85,7 @@ def serve(settings: VerifierSettings) -> None:
             live=lambda: heartbeat.is_running and pulse.healthy(),
             metrics=telemetry.prometheus,
         )
-        logger.info("T(1) = %.2f ms, context limit %d", engine.fastest_step_ms, target.context_limit)
+        logger.info("T(1) = %.2f ms, context limit %d", engine.timing.fastest_step_ms, target.context_limit)
         cost = told_cost(pod, lambda: scheduler.num_blocks_used * target.pool.block_size)
         with heartbeat, cost, closing(target):
             health.start()

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from services.verifier import inspection
-from services.verifier.acceptance import Walk
 from services.verifier.batch import Batch, Settlement, build_batch, settle_batch
 from services.verifier.bus import Claimed, VerifierBus
 from services.verifier.committer import Asked, Committer
@@ -24,7 +23,6 @@ from services.verifier.departure import Departure
 from services.verifier.figures import Figures
 from services.verifier.foresight import look_ahead
 from services.verifier.generation import Generation
-from services.verifier.governor import NO_DRAFTER, Status
 from services.verifier.intake import Expired, Intake, Unservable
 from services.verifier.live import Recent
 from services.verifier.overhead import Overhead
@@ -32,8 +30,9 @@ from services.verifier.pace import Pace
 from services.verifier.prefixes import KnownPrefixes
 from services.verifier.scheduler import Scheduler
 from services.verifier.speculator import Speculator
-from services.verifier.tally import Timekeeper
+from services.verifier.stance import Stance
 from services.verifier.teacher import Teacher
+from services.verifier.timing import Timing
 from services.verifier.traces import Forward, Traces
 from shared import signals
 from shared.errors import BusUnavailable
@@ -42,8 +41,6 @@ from shared.heartbeat import Pulse
 from shared.inference.plan import ForwardPlan
 from shared.inference.prefixes import PrefixCache
 from shared.latency import LatencyModel
-from shared.latency_refit import Refit
-from shared.modes import Mode
 from shared.telemetry import Telemetry, now_ns
 from shared.topics import HEARTBEAT_TTL_MS, NUM_TIERS
 
@@ -55,7 +52,6 @@ HOUSEKEEPING_MS = 1000.0
 DEATH_LOOK_MS = 250.0  # a dead verifier's clients wait so long for others to notice, after its heartbeat is gone
 IDLE_BLOCK_MS = 200.0
 FEW_PLACES_PAUSE_S = 0.01
-PROFILE_MOVED = 0.03  # relative change of predictions that is worth a new version for the selectors
 
 
 class Cache(Protocol):
@@ -107,10 +103,8 @@ class Engine:
         self._scheduler = scheduler
         self._speculator = speculator
         self._intake = intake
-        self._refit = Refit(table)
-        self.profile = table  # as published
+        self.timing = Timing(table)
         self._overhead = Overhead()
-        self._time = Timekeeper()
         self.pace = Pace()
         self._telemetry = telemetry
         self._traces = Traces(telemetry)
@@ -123,13 +117,10 @@ class Engine:
         self._committer = Committer(bus, telemetry, self._pause_alive)
         self._redis_offset_ms = senses.redis_ms() - senses.clock_ms()
         self._next_housekeeping_ms = self._next_look_ms = 0.0
-        # The start-up sweep may have shared the machine with other starts; no step is faster than one token's.
-        self.fastest_step_ms = table.predict_ms(1, rows=1)
         self._away_s = 0.0
         self._departure: Departure | None = None
         self.pulse = senses.pulse
-        self.status = Status(Mode.FULL_VERIFICATION, NO_DRAFTER)
-        self.status_since_ms = senses.redis_ms()
+        self.stance = Stance(bus, speculator, telemetry, self._traces, senses.redis_ms())
         self.num_steps = 0
         self._num_ids = 0  # columns of the logits, once there were some
 
@@ -196,11 +187,11 @@ class Engine:
         self._publish_profile()
         self._teacher.exchange(is_doubted=self._speculator.governor.watch.doubts)
         self._speculator.choose(self._bus.live_drafters())
-        self._obey()
+        self.stance.obey(self._scheduler.running)
         if not self._scheduler.running:
             self._ask_alone()  # whoever left outside of a step, by a cancel say, still has a row at the drafter
         self._take_over()
-        self._note_status()
+        self.stance.note(self._scheduler.running, now_ms + self._redis_offset_ms)
         self._report(now_ms)
 
     def _take_over(self) -> None:
@@ -212,10 +203,9 @@ class Engine:
 
     def _publish_profile(self) -> None:
         """Before any DraftRequest names its version; what selectors read before stays until its time is over."""
-        if self._refit.differs_from(self.profile) > PROFILE_MOVED:
-            self.profile = self._refit.model
-        self._bus.publish_profile(self.profile)
-        self._speculator.profile = self.profile.version
+        profile = self.timing.renew_profile()
+        self._bus.publish_profile(profile)
+        self._speculator.profile = profile.version
 
     @property
     def _num_places(self) -> int:
@@ -308,7 +298,7 @@ class Engine:
             self._telemetry.add(signals.HINTS_DROPPED, heard.num_unreadable, reason="unreadable")
         kinds = {event.kind for event, _ in heard.control}
         if "mode" in kinds:
-            self._obey()
+            self.stance.obey(self._scheduler.running)
         if "left" in kinds:
             self._speculator.choose(self._bus.live_drafters())
         for event, sent_ms in heard.control:
@@ -331,7 +321,7 @@ class Engine:
         begin_ms = self._clock_ms()
         self._look_ahead(begin_ms)
         self._hear(self._speculator.remaining_ms(self._clock_ms()))
-        self._time.waited(self._clock_ms() - begin_ms)
+        self.timing.time.waited(self._clock_ms() - begin_ms)
 
     def _look_ahead(self, begin_ms: float) -> None:
         end_ms = begin_ms + self._speculator.idle_ms(begin_ms)
@@ -346,7 +336,7 @@ class Engine:
         chunks = self._scheduler.plan_prefill()
         if not chunks:
             return False
-        predicted_ms = self._refit.predict_ms(
+        predicted_ms = self.timing.expected_ms(
             sum(size for _, size in chunks),
             context_tokens=sum(generation.slots.length for generation, _ in chunks),
             rows=len(chunks),
@@ -378,51 +368,16 @@ class Engine:
         if asked is not None and not self._bus.ask(*asked):
             self._speculator.not_asked("reader_gone", self._clock_ms())
 
-    # -- modes ------------------------------------------------------------------------------------------------
-    def _obey(self) -> None:
-        """Operators' orders count from this turn on. Raises BusUnavailable."""
-        orders = self._bus.orders()
-        if orders is not None:
-            self._speculator.governor.orders = orders
-            self._speculator.rule(self._scheduler.running)
-
-    def _watch(self, walks: Sequence[tuple[Generation, Walk]]) -> None:
-        """What this step's trees say about the draft; from the next turn on it counts.
-
-        A request that bends the logits is no witness: its draft breaks promises, whatever the model pair is worth.
-        """
-        watch = self._speculator.governor.watch
-        for _, walk in walks:
-            if len(walk.tree) and walk.is_free:
-                watch.verified(walk.tree.expected_tokens, len(walk.path))
-        if watch.turn(self._clock_ms()):
-            self._speculator.rule(self._scheduler.running)
-        self._note_status()
-
-    def _note_status(self) -> None:
-        status = self._speculator.status
-        if status == self.status:
-            return
-        if status.mode is not self.status.mode:
-            reason = status.reason or self.status.reason
-            if status.mode is Mode.SPECULATIVE:
-                logger.info("speculation is on (was: %s)", self.status.reason)
-            else:
-                logger.warning("speculation is off: %s", reason)
-            self._telemetry.add(signals.MODE_SWITCHES, reason=reason)
-            self._traces.switched(Status(status.mode, reason), self._scheduler.running)
-            self.status_since_ms = self._clock_ms() + self._redis_offset_ms
-        self.status = status
-
+    # -- telling ----------------------------------------------------------------------------------------------
     def _report(self, now_ms: float) -> None:
         """What Prometheus is to find, and what those who look at the cell see."""
         poisoned, self._bus.num_poisoned = self._bus.num_poisoned, 0
         self._telemetry.add(signals.DEAD_LETTERS, poisoned, reason="poison")
-        self._figures.report(self.status)
+        self._figures.report(self.stance.status)
         if self._bus.is_watched():
             told = self._figures.snapshot(
-                self.status,
-                since_ms=self.status_since_ms,
+                self.stance.status,
+                since_ms=self.stance.since_ms,
                 calibration_error=self._teacher.calibration_error,
                 now_ms=now_ms,
                 redis_ms=now_ms + self._redis_offset_ms,
@@ -440,19 +395,17 @@ class Engine:
         logits = self._runner.logits(batch.plan)
         ended_ms, end_ns = self._clock_ms(), now_ns()
         self._num_ids = logits.shape[1]
-        forward = Forward(start_ns, end_ns, self._predicted_ms(batch), ended_ms - start_ms)
+        forward = Forward(start_ns, end_ns, self.timing.published_ms(batch), ended_ms - start_ms)
         self._traces.stepped(batch, forward)
-        self._keep_time(batch, forward)
-        settlements, moves = settle_batch(batch, logits, self._time.at(ended_ms), self._speculator.why_bare)
+        self.timing.passed(batch, predicted_ms=forward.predicted_ms, measured_ms=forward.measured_ms)
+        totals = self.timing.time.at(ended_ms)
+        settlements, moves = settle_batch(batch, logits, totals, self._speculator.why_bare)
         self._runner.cache.move(*moves)
         self._prefixes.publish(batch.fed)
         self._traces.settled(settlements, batch, forward)
         pair = self._speculator.pair  # whose trees these were; the next ask may go to another drafter
         lost = self._commit(settlements, forward.measured_ms, ended_ms)
-        # The next trees are asked for: what this step teaches and tells costs nobody time.
-        self._learn(batch, forward)
-        self._teacher.observe(pair, batch)
-        self._watch(batch.walks)
+        self._learn(batch, forward, pair)
         self._figures.stepped(batch, settlements, ended_ms)
         self._figures.committed(settlements, lost)
         self._end_stuck(batch)
@@ -466,35 +419,15 @@ class Engine:
         self._telemetry.record(signals.STEP_TIME, forward.measured_ms / 1000, part="forward")
         self._telemetry.record(signals.STEP_TIME, (self._clock_ms() - start_ms) / 1000, part="total")
 
-    def _keep_time(self, batch: Batch, forward: Forward) -> None:
-        """Who had what of the forward pass."""
-        for generation, _ in batch.prefilled:
-            generation.tally.fed(forward.measured_ms)
-        if not batch.walks:
-            self._time.prefilled(forward.measured_ms)
-            return
-        tokens, context_tokens, rows = batch.operation
-        self._time.drew(
-            forward.measured_ms,
-            predicted_ms=forward.predicted_ms,
-            alone_ms=self._refit.predict_ms(1, context_tokens=context_tokens // rows, rows=1),
-            rows=rows,
-            tokens=tokens,
-            prompt_tokens=sum(size for _, size in batch.prefilled),
-        )
-
-    def _predicted_ms(self, batch: Batch) -> float:
-        """What the published profile has predicted for the forward pass."""
-        tokens, context_tokens, rows = batch.operation
-        return self.profile.predict_ms(tokens, context_tokens=context_tokens, rows=rows)
-
-    def _learn(self, batch: Batch, forward: Forward) -> None:
-        """From what the forward pass took, planning included."""
-        error = abs(forward.predicted_ms - forward.measured_ms) / max(forward.measured_ms, 1e-3)
+    def _learn(self, batch: Batch, forward: Forward, pair: str) -> None:
+        """What a step teaches. The next trees are asked for already: it costs nobody time."""
+        error = self.timing.learn(batch, predicted_ms=forward.predicted_ms, measured_ms=forward.measured_ms)
         self._telemetry.record(signals.PREDICTION_ERROR, error)
         self._speculator.governor.watch.predicted(error)
-        self._refit.observe(*batch.operation, forward.measured_ms)
-        self.fastest_step_ms = min(self.fastest_step_ms, forward.measured_ms)
+        self._teacher.observe(pair, batch)
+        now_ms = self._clock_ms()
+        redis_ms = now_ms + self._redis_offset_ms
+        self.stance.watch(batch.walks, self._scheduler.running, now_ms=now_ms, redis_ms=redis_ms)
 
     def _plan(self, decoding: Sequence[Generation]) -> Batch:
         granted = self._speculator.granted_prefill if decoding else None
@@ -523,14 +456,14 @@ class Engine:
         inspected = inspection.steps(
             settlements,
             self._speculator.taken,
-            self.status.mode,
+            self.stance.status.mode,
             verify_ms=forward_ms,
             redis_ms=drawn_ms + self._redis_offset_ms,
         )
         asked, start_ns = self._ask(), now_ns()
         sent_ms = self._clock_ms()
         committed = self._committer.commit(settlements, asked, inspected)
-        self._time.committed(self._clock_ms() - sent_ms)
+        self.timing.time.committed(self._clock_ms() - sent_ms)
         if asked is not None and not committed.asked:
             self._speculator.not_asked("reader_gone", self._clock_ms())
         now_ms = self._clock_ms()

@@ -581,7 +581,7 @@ def test_a_drafter_that_leaves_is_replaced_in_the_same_turn(build: Any, redis_ur
     ring = build()
     ring.submit(request(1, max_tokens=200))
     ring.turn(6)
-    assert ring.engine.status.mode is Mode.SPECULATIVE
+    assert ring.engine.stance.status.mode is Mode.SPECULATIVE
     leaving = Heartbeat(redis_url, ring.keys, "drafter", DRAFTER, dict)
     leaving.stop()
     ring.turn(1)
@@ -604,7 +604,7 @@ def test_a_slower_machine_becomes_a_new_profile_that_the_next_request_names(
     build: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ring = build(num_blocks=2000)
-    measured = ring.engine.profile
+    measured = ring.engine.timing.profile
     forward = TableRunner.logits
 
     def slow(runner: TableRunner, plan: ForwardPlan) -> Any:
@@ -616,15 +616,15 @@ def test_a_slower_machine_becomes_a_new_profile_that_the_next_request_names(
     ring.turn(60)
     ring.wait(1000.0)
     ring.turn(4)
-    assert ring.engine.profile.version != measured.version
+    assert ring.engine.timing.profile.version != measured.version
     context = len(ring.scheduler.running[0].tokens)
-    predicted = ring.engine.profile.predict_ms(8, context_tokens=context, rows=1)
+    predicted = ring.engine.timing.profile.predict_ms(8, context_tokens=context, rows=1)
     assert predicted == pytest.approx(31.0, rel=0.1)
-    for model in (measured, ring.engine.profile):
+    for model in (measured, ring.engine.timing.profile):
         assert ring.client.get(ring.keys.profile("verifier.1", model.version)) == model.to_bytes()
     _, newest = ring.client.xrevrange(ring.keys.draft("drafter.1"), count=1)[0]
     asked = DRAFT.decode(newest[b"body"])
-    assert asked.profile == ring.engine.profile.version
+    assert asked.profile == ring.engine.timing.profile.version
     assert 0.0 < asked.overhead_ms < 30.0  # the clock moves with every reading
 
 

@@ -32,18 +32,21 @@ def test_full_verification_counts_from_the_next_step_on_and_changes_no_token(bui
     ring.turn(12)
     assert generation.tally.num_spec_steps == before
     assert not ring.ring.is_waiting
-    assert (ring.engine.status.mode, ring.engine.status.reason) == (Mode.FULL_VERIFICATION, "operator")
+    assert (ring.engine.stance.status.mode, ring.engine.stance.status.reason) == (
+        Mode.FULL_VERIFICATION,
+        "operator",
+    )
     ring.order(Mode.SPECULATIVE)
     ring.turn(12)
     assert generation.tally.num_spec_steps > before
-    assert ring.engine.status.mode is Mode.SPECULATIVE
+    assert ring.engine.stance.status.mode is Mode.SPECULATIVE
     check(ring, [asked])
 
 
 def test_the_log_warns_when_speculation_goes_and_tells_when_it_is_back(
     build: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", logger="services.verifier.engine")
+    caplog.set_level("INFO", logger="services.verifier.stance")
     ring = build(noise=0.3)
     ring.submit(request(1, **LONG))
     ring.turn(5)
@@ -108,12 +111,12 @@ def test_a_draft_of_random_tokens_is_left_within_fifty_iterations_and_tried_agai
 
     ring.bus.tamper = random_tokens
     steps = 0
-    while ring.engine.status.reason != Reason.COLLAPSE:
+    while ring.engine.stance.status.reason != Reason.COLLAPSE:
         before = ring.engine.num_steps
         ring.turn()
         steps += ring.engine.num_steps - before
         assert steps <= 50
-    assert ring.engine.status.mode is Mode.FULL_VERIFICATION
+    assert ring.engine.stance.status.mode is Mode.FULL_VERIFICATION
     ring.bus.tamper = lambda reply: reply
     (generation,) = ring.scheduler.running
     before = generation.tally.num_spec_steps
