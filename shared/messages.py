@@ -349,7 +349,7 @@ def request_ids(ids: list[str]) -> Array:
 def _cut_trees(message: CandidateTrees | SelectedTrees) -> Iterator[TokenTree]:
     cuts = message.tree_offsets.tolist()
     for first, end in pairwise(cuts):
-        yield TokenTree(message.tokens[first:end], message.parents[first:end], message.logprobs[first:end])
+        yield TokenTree.checked(message.tokens[first:end], message.parents[first:end], message.logprobs[first:end])
 
 
 def _check_trees(tree_offsets: Array, tokens: Array, parents: Array) -> None:

@@ -7,7 +7,7 @@ from itertools import product
 
 from bench.limits.figures import Figure, Floor, Section, Target
 from bench.limits.placement import described
-from bench.limits.rig import ACCEPTED, Rig
+from bench.limits.rig import ACCEPTED, Rig, Turn
 from bench.limits.run import Run
 from bench.limits.timing import median, percentile, without_collection
 from bench.selection_speed import TABLE
@@ -33,7 +33,9 @@ def measure(run: Run) -> Section:
     figures, notes = [], []
     for (kind, temperature), vocab in product(CASES, VOCABULARIES):
         name = f"{kind}, {vocab} ids"
-        whole, parts = _turns(run, temperature, vocab)
+        turns = _turns(run, temperature, vocab)
+        whole, parts = [turn.whole_ms for turn in turns], [turn.parts for turn in turns]
+        path = [turn.path_ms for turn in turns]
         drawn_bytes = NUM_REQUESTS * (ACCEPTED + 1) * vocab * FLOAT_BYTES
         floor = Floor(
             name="2 PINGs, drawn logits read",
@@ -49,12 +51,18 @@ def measure(run: Run) -> Section:
                 target=HOST,
             )
         )
+        figures.append(
+            Figure(
+                name=f"{name}, on the path", unit="ms", value=median(path), p99=percentile(path, 99), floor=floor
+            )
+        )
         notes.append(f"{name}: {_parts(parts)}, rest {median(_rest(whole, parts)):.2f} ms; {_ahead(parts)}")
+    notes.append("on the path: from the trees' arrival to the commit's answer; the rest while the next are made")
     notes.append("medians by part; commit and hear are round trips to a real Redis, the commit script included")
     return Section(name="verifier", placement=described({"redis": run.redis.pid}), figures=figures, notes=notes)
 
 
-def _turns(run: Run, temperature: float, vocab: int) -> tuple[list[float], list[dict[str, float]]]:
+def _turns(run: Run, temperature: float, vocab: int) -> list[Turn]:
     rounds = run.rounds(ROUNDS)
     with configure("verifier", "bench.1") as telemetry:
         rig = Rig(
@@ -71,8 +79,7 @@ def _turns(run: Run, temperature: float, vocab: int) -> tuple[list[float], list[
         )
         rig.settle()
         with rig.measured(), without_collection():
-            turns = [rig.turn() for _ in range(rounds + 10)][10:]
-    return [ms for ms, _ in turns], [parts for _, parts in turns]
+            return [rig.turn() for _ in range(rounds + 10)][10:]
 
 
 def _rest(whole: Sequence[float], parts: Sequence[Mapping[str, float]]) -> list[float]:

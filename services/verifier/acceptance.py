@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from services.verifier.adjustment import Adjustment
 from services.verifier.foresight import Foresight
-from services.verifier.sampling import Draw, SamplingParams, draw_token
+from services.verifier.sampling import Draw, SamplingParams, draw_freely, draw_token
 from services.verifier.typical import typical_child
 from shared.errors import GrammarError
 from shared.grammar import Matcher
@@ -105,7 +105,21 @@ class Walk:
 def walk_trees(logits: npt.NDArray[np.floating[Any]], walks: Sequence[Walk]) -> None:
     """Walk all trees to their ends. ``logits`` [num_logits, vocab]."""
     for walk in walks:
-        while (draw := walk.next_draw()) is not None:
-            row = logits[walk.logit_row]
-            if not walk.take(walk.accepted(draw_token(row, draw), row, draw)):
-                break
+        (_walk_freely if walk.is_free else _walk_bent)(logits, walk)
+
+
+def _walk_freely(logits: npt.NDArray[np.floating[Any]], walk: Walk) -> None:
+    """Of most requests: a draw needs the logits, its noise and nothing else."""
+    position, foresight = walk.position, walk.foresight
+    goes_on = True
+    while goes_on:
+        loud = None if foresight is None else foresight.at(position)
+        goes_on = walk.take(draw_freely(logits[walk.logit_row], walk.params, position, loud))
+        position += 1
+
+
+def _walk_bent(logits: npt.NDArray[np.floating[Any]], walk: Walk) -> None:
+    while (draw := walk.next_draw()) is not None:
+        row = logits[walk.logit_row]
+        if not walk.take(walk.accepted(draw_token(row, draw), row, draw)):
+            break

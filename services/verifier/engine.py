@@ -436,17 +436,21 @@ class Engine:
         logits = self._runner.logits(batch.plan)
         ended_ms, end_ns = self._clock_ms(), now_ns()
         self._num_ids = logits.shape[1]
-        forward = Forward(start_ns, end_ns, self._learn(batch, ended_ms - start_ms), ended_ms - start_ms)
+        forward = Forward(start_ns, end_ns, self._predicted_ms(batch), ended_ms - start_ms)
         self._traces.stepped(batch, forward)
         self._keep_time(batch, forward)
         settlements, moves = settle_batch(batch, logits, self._time.at(ended_ms), self._speculator.why_bare)
         self._runner.cache.move(*moves)
         self._prefixes.publish(batch.fed)
-        self._teacher.observe(self._speculator.pair, batch)
+        self._traces.settled(settlements, batch, forward)
+        pair = self._speculator.pair  # whose trees these were; the next ask may go to another drafter
+        lost = self._commit(settlements, forward.measured_ms, ended_ms)
+        # The next trees are asked for: what this step teaches and tells costs nobody time.
+        self._learn(batch, forward)
+        self._teacher.observe(pair, batch)
         self._watch(batch.walks)
         self._figures.stepped(batch, settlements, ended_ms)
-        self._traces.settled(settlements, batch, forward)
-        self._commit(settlements, forward.measured_ms, ended_ms)
+        self._figures.committed(settlements, lost)
         self._end_stuck(batch)
         self.pace.stepped(
             start_ms,
@@ -475,16 +479,18 @@ class Engine:
             prompt_tokens=sum(size for _, size in batch.prefilled),
         )
 
-    def _learn(self, batch: Batch, forward_ms: float) -> float:
-        """From what the forward pass took, planning included; what the published profile has predicted."""
+    def _predicted_ms(self, batch: Batch) -> float:
+        """What the published profile has predicted for the forward pass."""
         tokens, context_tokens, rows = batch.operation
-        published_ms = self.profile.predict_ms(tokens, context_tokens=context_tokens, rows=rows)
-        error = abs(published_ms - forward_ms) / max(forward_ms, 1e-3)
+        return self.profile.predict_ms(tokens, context_tokens=context_tokens, rows=rows)
+
+    def _learn(self, batch: Batch, forward: Forward) -> None:
+        """From what the forward pass took, planning included."""
+        error = abs(forward.predicted_ms - forward.measured_ms) / max(forward.measured_ms, 1e-3)
         self._telemetry.record(signals.PREDICTION_ERROR, error)
         self._speculator.governor.watch.predicted(error)
-        self._refit.observe(tokens, context_tokens, rows, forward_ms)
-        self.fastest_step_ms = min(self.fastest_step_ms, forward_ms)
-        return published_ms
+        self._refit.observe(*batch.operation, forward.measured_ms)
+        self.fastest_step_ms = min(self.fastest_step_ms, forward.measured_ms)
 
     def _plan(self, decoding: Sequence[Generation]) -> Batch:
         granted = self._speculator.granted_prefill if decoding else None
@@ -497,8 +503,11 @@ class Engine:
             self._scheduler.plan_prefill(granted),
         )
 
-    def _commit(self, settlements: list[Settlement], forward_ms: float, drawn_ms: float) -> None:
-        """Rows finished here leave first: they are not in the DraftRequest that goes out in the same write."""
+    def _commit(self, settlements: list[Settlement], forward_ms: float, drawn_ms: float) -> list[Settlement]:
+        """Commit and ask in one write; the rows that are not ours any more.
+
+        Rows finished here leave first: they are not in the DraftRequest.
+        """
         for settlement in settlements:
             if settlement.finish is not None:
                 self._scheduler.remove(settlement.generation)
@@ -506,7 +515,7 @@ class Engine:
             # Only prompts were fed: an outstanding request is as valid as it was.
             if not self._speculator.is_outstanding:
                 self._ask_alone()
-            return
+            return []
         inspected = inspection.steps(
             settlements,
             self._speculator.taken,
@@ -528,7 +537,7 @@ class Engine:
         for settlement in committed.lost:
             if settlement.finish is None:
                 self._forget(settlement.generation)
-        self._figures.committed(settlements, committed.lost)
+        return committed.lost
 
     def _end_stuck(self, batch: Batch) -> None:
         """Raises BusUnavailable with the rest still here: their next step fails as this one did."""

@@ -25,6 +25,7 @@ MOST_NOISE = 36.8
 NOISE_SPAN = 41.0
 _HEAD = 9.0  # ids at most so far below the best get their noise first; any value gives the same winner
 LOUD = 5.0  # noise of 7 ids in 1,000; any value gives the same winner
+_FEW_NEAR = 256  # ids whose noise is found sooner than that of the loud ones is added; any value, the same winner
 _FEW = 16  # ids that Python's own integers hash sooner than numpy's
 _SLACK = 1 << 20  # of 2^52, far beyond what rounding does to a threshold
 _ROUNDING = 1e-9  # of totals, and more
@@ -32,11 +33,15 @@ _ROUNDING = 1e-9  # of totals, and more
 
 @dataclass(frozen=True, slots=True)
 class Loud:
-    """Every id below ``num_ids`` whose noise at a position is LOUD or more, rising, and its noise: [loud ids]."""
+    """Every id below ``num_ids`` whose noise at a position is LOUD or more, rising, and its noise: [loud ids].
+
+    No id's noise is above ``most``.
+    """
 
     num_ids: int
     ids: npt.NDArray[np.intp]
     noise: Float64
+    most: float
 
 
 def winner(
@@ -68,23 +73,51 @@ def _winner_of_known(
 ) -> int | None:
     """The winner is the best id, loud, or so near the best that it makes up for noise below LOUD.
 
-    None where rounding, at extreme temperatures, does not let that be told.
+    Where few are near enough for the loudest noise, one look at the logits finds all of these. None where
+    rounding, at extreme temperatures, does not let that be told.
     """
-    top = np.array([logits.argmax()])
-    best = float(logits[top[0]])
-    found = _best(logits, top, _noise(key, top), best, temperature)
-    found = max(found, _best(logits, known.ids, known.noise, best, temperature))
-    reach = LOUD - found[0]  # who is neither loud nor so near the best has a smaller total
-    if reach < 0.0:
-        return -found[1]
-    dtype = logits.dtype.type
-    edge = np.nextafter(dtype(best - (reach + _ROUNDING) * temperature), dtype(-np.inf))
-    if not (best - float(edge)) / temperature > reach + _ROUNDING / 2:
+    top = int(logits.argmax())
+    best = float(logits[top])
+    own = _noise_of(key, top)
+    is_near = _near(logits, best, known.most - own, temperature)
+    if is_near is None:
         return None
-    (head,) = (logits >= edge).nonzero()
-    if len(head) > 1:
-        found = max(found, _best(logits, head, _noise(key, head), best, temperature))
-    return -found[1]
+    num_near = np.count_nonzero(is_near)
+    if num_near == 1:
+        return top
+    if num_near <= _FEW_NEAR:
+        return -_best_of(logits, is_near, key, best, temperature)[1]
+    found = max((own, -top), _best(logits, known.ids, known.noise, best, temperature))
+    is_near = _near(logits, best, LOUD - found[0], temperature)  # of those that are not loud
+    return None if is_near is None else -max(found, _best_of(logits, is_near, key, best, temperature))[1]
+
+
+def _near(
+    logits: npt.NDArray[np.floating[Any]], best: float, reach: float, temperature: float
+) -> npt.NDArray[np.bool_] | None:
+    """Ids whose logit is at most ``reach`` of noise below the best, and the best one: bool [vocab].
+
+    None where rounding could leave one out.
+    """
+    reach = max(reach, 0.0) + _ROUNDING
+    dtype = logits.dtype.type
+    edge = np.nextafter(dtype(best - reach * temperature), dtype(-np.inf))
+    if not (best - float(edge)) / temperature > reach - _ROUNDING / 2:
+        return None
+    is_near: npt.NDArray[np.bool_] = logits >= edge
+    return is_near
+
+
+def _best_of(
+    logits: npt.NDArray[np.floating[Any]],
+    among: npt.NDArray[np.bool_],
+    key: int,
+    best: float,
+    temperature: float,
+) -> tuple[float, int]:
+    """`_best` of the ids that ``among`` [vocab] marks."""
+    (ids,) = among.nonzero()
+    return _best(logits, ids, _noise(key, ids), best, temperature)
 
 
 def _best(
@@ -108,7 +141,8 @@ def loud(seed: int, position: int, num_ids: int) -> Loud:
     """The loud ones of a position: 7 of 1,000."""
     key = _key(seed, position)
     (ids,) = (_hash(key, num_ids) >= np.uint64(_least_hash(LOUD))).nonzero()
-    return Loud(num_ids, ids, _noise(key, ids))
+    noise = _noise(key, ids)
+    return Loud(num_ids, ids, noise, float(noise.max(initial=LOUD)))
 
 
 def _least_hash(noise: float) -> int:
@@ -147,6 +181,12 @@ def gumbel_noise(seed: int, position: int, ids: npt.NDArray[np.integer[Any]]) ->
     h = mix(mix(mix(seed) xor position) xor id), mix = splitmix64.
     """
     return _noise(_key(seed, position), ids)
+
+
+def _noise_of(key: int, id_: int) -> float:
+    """`_noise` of one id, to the last bit: the logarithm is numpy's too."""
+    uniform = ((_mix_scalar(key ^ id_) >> 64 - _BITS) + 0.5) * 2.0**-_BITS
+    return float(-np.log(-np.log(uniform)))
 
 
 def _noise(key: int, ids: npt.NDArray[np.integer[Any]]) -> Float64:

@@ -84,13 +84,19 @@ class Draw:
 def draw_token(logits: npt.NDArray[np.floating[Any]], draw: Draw) -> int:
     """One token id from ``logits`` [vocab]."""
     scores = _scores(logits, draw) if draw.is_bent else logits
-    params = draw.params
+    return draw_freely(scores, draw.params, draw.position, draw.loud)
+
+
+def draw_freely(
+    scores: npt.NDArray[np.floating[Any]], params: SamplingParams, position: int, loud: Loud | None = None
+) -> int:
+    """The token id of a `Draw` that is not bent, or has been applied to ``scores`` [vocab]."""
     if params.temperature == 0.0:
         return int(scores.argmax())
     if not params.has_filter:
-        return winner(scores, params.temperature, params.seed, draw.position, draw.loud)
+        return winner(scores, params.temperature, params.seed, position, loud)
     ids, kept = filtered(scores.astype(np.float64), params)
-    noise = gumbel_noise(params.seed, draw.position, ids)
+    noise = gumbel_noise(params.seed, position, ids)
     return int(ids[np.argmax(kept + noise)])
 
 

@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from services.verifier.ask import Circumstances, Control, draft_request, may_draft
 from services.verifier.generation import Generation, Speculation
 from services.verifier.governor import NO_DRAFTER, RING, Governor, Status
@@ -229,17 +227,17 @@ class Speculator:
 
     def _learn(self, reply: SelectedTrees, generations: Mapping[str, Generation], now_ms: float) -> None:
         """What the drafter holds of each row; true even when the reply is late."""
-        acknowledged, weights = reply.acknowledged.tolist(), reply.weight.tolist()
-        for row, request in enumerate(reply.request.tolist()):
+        columns = (reply.request, reply.epoch, reply.acknowledged, reply.weight)
+        for request, epoch, acknowledged, weight in zip(*(column.tolist() for column in columns), strict=True):
             generation = generations.get(request.hex())
-            if generation is None or int(generation.epoch, 16) != int(reply.epoch[row]):
+            if generation is None or int(generation.epoch, 16) != epoch:
                 continue
             state = generation.speculation
-            state.weight = weights[row]
-            state.acknowledged = max(0, acknowledged[row])
-            if acknowledged[row] == NO_ROOM:
+            state.weight = weight
+            state.acknowledged = max(0, acknowledged)
+            if acknowledged == NO_ROOM:
                 state.retry_ms = now_ms + NO_ROOM_RETRY_MS
-            elif acknowledged[row] < NEED_CONTEXT:
+            elif acknowledged < NEED_CONTEXT:
                 self._drop("invalid_row")
 
     @property
@@ -263,21 +261,25 @@ class Speculator:
         reply, self._reply = self._reply, None
         self.taken = reply
         self._rest.stepped()
-        for generation in decoding:
-            generation.speculation.is_late = False
+        for row in decoding:
+            row.speculation.is_late = False
         if reply is None:
             return trees
-        by_id = {generation.id: generation for generation in decoding}
-        room, late = self._max_nodes, reply.late.tolist()
-        for row, tree in enumerate(reply.trees()):
-            asked = by_id.get(reply.request[row].tobytes().hex())
-            if asked is None:
+        by_id = {row.id: row for row in decoding}
+        room, places = self._max_nodes, zip(reply.epoch.tolist(), reply.position.tolist(), strict=True)
+        are_known = bool((reply.tokens < self._vocab_size).all())  # all ids; else each tree is looked at
+        for request, late, place, tree in zip(
+            reply.request.tolist(), reply.late.tolist(), places, reply.trees(), strict=True
+        ):
+            generation = by_id.get(request.hex())
+            if generation is None:
                 continue
-            generation = asked
-            generation.speculation.is_late = late[row]
+            generation.speculation.is_late = late
             if len(tree) == 0:
                 continue
-            if not self._fits(generation, reply, row, tree) or len(tree) > room:
+            is_current = place == (int(generation.epoch, 16), generation.position)
+            has_known_ids = are_known or int(tree.tokens.max()) < self._vocab_size
+            if not (is_current and has_known_ids and generation.wants_trees) or len(tree) > room:
                 self._drop("invalid_row")
                 continue
             trees[generation] = tree
@@ -302,13 +304,6 @@ class Speculator:
         if self.taken is not None:
             return "not_selected"
         return "resting" if self._control.depth == 0 else "no_reply"
-
-    def _fits(self, generation: Generation, reply: SelectedTrees, row: int, tree: TokenTree) -> bool:
-        is_current = (int(reply.epoch[row]), int(reply.position[row])) == (
-            int(generation.epoch, 16),
-            generation.position,
-        )
-        return is_current and generation.wants_trees and int(np.max(tree.tokens)) < self._vocab_size
 
     def _drop(self, reason: str) -> None:
         self._telemetry.add(signals.HINTS_DROPPED, reason=reason)

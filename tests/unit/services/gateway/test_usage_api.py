@@ -35,8 +35,12 @@ async def slowly(served: Served, **slo: float) -> str:
     """With 25 ms for each of the two tokens after the first."""
     gate = asyncio.Event()
     served.answers(Reply([[5], [6, 7]], gate=gate))
-    asyncio.get_running_loop().call_later(0.05, gate.set)
-    return await complete(served, adaserve={"slo": slo})
+    num_commits = len(served.verifier.statuses)
+    asking = asyncio.create_task(complete(served, adaserve={"slo": slo}))
+    await served.until(lambda: len(served.verifier.statuses) > num_commits)
+    await asyncio.sleep(0.05)  # counted from the first token: on a busy machine that one may be late
+    gate.set()
+    return await asking
 
 
 async def command(served: Served, *arguments: str) -> Result:

@@ -32,7 +32,7 @@ def test_walks_draw_the_same_tokens_with_it() -> None:
 
 def test_a_walk_asks_it_for_each_position() -> None:
     """Told that one id is the only loud one, and that it is deafening, a walk draws that id."""
-    deaf = Loud(VOCAB, np.array([7]), np.array([1e6]))
+    deaf = Loud(VOCAB, np.array([7]), np.array([1e6]), 1e6)
 
     class Told(Foresight):
         def at(self, position: int) -> Loud | None:

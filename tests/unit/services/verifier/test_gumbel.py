@@ -78,17 +78,19 @@ def test_the_loud_ones_are_all_whose_noise_is_large(seed: int, position: int, si
     known = loud(seed, position, size)
     assert set(np.flatnonzero(noise >= LOUD)) <= set(known.ids)
     np.testing.assert_array_equal(known.noise, noise[known.ids])
+    assert known.most >= noise.max()
     assert len(known.ids) < 2 * size * np.exp(-LOUD) + 50
 
 
 @pytest.mark.parametrize("temperature", [1e-5, 0.7, 3.0])
 @pytest.mark.parametrize("away", [-1e-9, -1e-12, 0.0, 1e-12, 1e-9])
-def test_quiet_ids_just_at_the_reach_of_the_best(temperature: float, away: float) -> None:
-    """The worst case for what is known: whoever is not loud lacks as much as LOUD is more than the best total."""
+@pytest.mark.parametrize("most", [LOUD, np.inf], ids=["quiet", "loudest"])
+def test_an_id_just_at_the_reach_of_the_best(temperature: float, away: float, most: float) -> None:
+    """The worst cases: whoever has the most noise lacks in logit what that is more than the best one's."""
     for position in range(30):
         noise = gumbel_noise(3, position, np.arange(5000))
-        quiet = np.flatnonzero(noise < LOUD)
-        nearly = quiet[noise[quiet].argmax()]
+        ids = np.flatnonzero(noise < most)
+        nearly = ids[noise[ids].argmax()]
         logits = np.full(5000, -100.0 * temperature)
         logits[17] = 0.0
         logits[nearly] = -temperature * (noise[nearly] - noise[17] + away)
@@ -120,6 +122,7 @@ def test_ids_far_below_the_best_win_as_often_as_they_should() -> None:
 
 def test_of_equal_totals_the_smallest_id_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_noise", lambda key, ids: np.where(ids < 3, 10.0, 0.0))
+    monkeypatch.setattr(module, "_noise_of", lambda key, id_: 10.0 if id_ < 3 else 0.0)
     monkeypatch.setattr(module, "_least_hash", lambda noise: 0)
     logits = np.array([-10.0, -10.0, -10.0, 0.0])
     assert winner(logits, 1.0, 1, 1) == winner(logits, 1.0, 1, 1, loud(1, 1, 4)) == 0
