@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Final
 
 from redis import exceptions
@@ -78,13 +77,20 @@ def is_group_gone(error: Exception) -> bool:
     return is_reply(error, "NOGROUP") or is_reply(error, "UNBLOCKED")
 
 
-@contextmanager
-def bus_errors() -> Iterator[None]:
+class _BusErrors:
+    """A class and no generator: every command stands in one of these."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, exceptions.RedisError) and (verdict := classify(error)) is not error:
+            raise verdict from error
+
+
+_BUS_ERRORS: Final = _BusErrors()
+
+
+def bus_errors() -> AbstractContextManager[None]:
     """Raises BusUnavailable in place of any redis-py error that may pass by itself."""
-    try:
-        yield
-    except exceptions.RedisError as error:
-        verdict = classify(error)
-        if verdict is error:
-            raise
-        raise verdict from error
+    return _BUS_ERRORS

@@ -204,17 +204,20 @@ class Table(Plain):
 class Column:
     """A numpy array of one dtype along one axis; float columns hold no NaN."""
 
-    __slots__ = ("axis", "dtype", "is_offsets")
+    __slots__ = ("_is_float", "axis", "dtype", "is_offsets")
 
     def __init__(self, dtype: Any, axis: str, *, is_offsets: bool = False) -> None:
-        self.dtype = np.dtype(dtype).newbyteorder("<")
+        native, little = np.dtype(dtype), np.dtype(dtype).newbyteorder("<")
+        self.dtype = native if native == little else little  # as a rule the very object that arrays have
         self.axis = axis
         self.is_offsets = is_offsets
+        self._is_float = self.dtype.kind == "f"
 
     def check(self, value: Any) -> None:
-        if not isinstance(value, np.ndarray) or value.dtype != self.dtype or value.ndim != 1:
+        is_array = isinstance(value, np.ndarray) and (value.dtype is self.dtype or value.dtype == self.dtype)
+        if not is_array or value.ndim != 1:
             raise FieldError(f"must be a one-dimensional {self.dtype.name} array")
-        if self.dtype.kind == "f" and np.isnan(value).any():
+        if self._is_float and value.size and (least := value.min()) != least:  # NaN if one is
             raise FieldError("must not hold NaN")
 
     def pack(self, value: Any) -> bytes:
@@ -322,6 +325,7 @@ class _Plan(NamedTuple):
 
     plain: list[tuple[str, Callable[[Any], None]]]
     columns: list[tuple[str, Column]]
+    offsets: list[tuple[str, str]]  # and the axis that they cut
 
 
 _plans: dict[type, _Plan] = {}
@@ -331,9 +335,11 @@ def _plan_of(message_type: type) -> _Plan:
     plan = _plans.get(message_type)
     if plan is None:
         specs = specs_of(message_type).items()
+        columns = [(name, spec) for name, spec in specs if isinstance(spec, Column)]
         plan = _plans[message_type] = _Plan(
             [(name, spec.check) for name, spec in specs if not isinstance(spec, Column)],
-            [(name, spec) for name, spec in specs if isinstance(spec, Column)],
+            columns,
+            [(name, spec.axis) for name, spec in columns if spec.is_offsets],
         )
     return plan
 
@@ -341,31 +347,25 @@ def _plan_of(message_type: type) -> _Plan:
 def check_fields(message: Any) -> None:
     """Raise FieldError, naming the field, unless every value fits its spec and all axes agree."""
     plan = _plan_of(type(message))
+    axes: dict[str, int] = {}
     name = ""
     try:
         for name, check in plan.plain:
             check(getattr(message, name))
         for name, spec in plan.columns:
-            spec.check(getattr(message, name))
+            value = getattr(message, name)
+            spec.check(value)
+            if not spec.is_offsets and axes.setdefault(spec.axis, len(value)) != len(value):
+                raise FieldError(f"differs in length from the other {spec.axis} columns")
     except FieldError as error:
         raise FieldError(f"{name} {error}") from None
-    _check_axes(message, plan.columns)
-
-
-def _check_axes(message: Any, columns: list[tuple[str, Column]]) -> None:
-    axes: dict[str, int] = {}
-    for name, spec in columns:
-        length = len(getattr(message, name))
-        if not spec.is_offsets and axes.setdefault(spec.axis, length) != length:
-            raise FieldError(f"{name} differs in length from the other {spec.axis} columns")
     for axis, length in axes.items():
         if length > MAX_AXIS[axis]:
             raise FieldError(f"more than {MAX_AXIS[axis]} {axis}s")
-    for name, spec in columns:
-        if spec.is_offsets:
-            _check_offsets(name, getattr(message, name), rows=axes["row"], total=axes[spec.axis])
+    for name, axis in plan.offsets:
+        _check_offsets(name, getattr(message, name).tolist(), rows=axes["row"], total=axes[axis])
 
 
-def _check_offsets(name: str, cuts: Any, *, rows: int, total: int) -> None:
-    if len(cuts) != rows + 1 or cuts[0] != 0 or cuts[-1] != total or (np.diff(cuts) < 0).any():
+def _check_offsets(name: str, cuts: list[int], *, rows: int, total: int) -> None:
+    if len(cuts) != rows + 1 or cuts[0] != 0 or cuts[-1] != total or cuts != sorted(cuts):
         raise FieldError(f"{name} does not cut {total} values into {rows} rows")

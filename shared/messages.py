@@ -39,7 +39,7 @@ from shared.fields import (
     optional_column,
 )
 from shared.logprobs import MAX_TOP
-from shared.tree import TokenTree
+from shared.tree import ROOT, TokenTree
 
 Array = npt.NDArray[Any]
 
@@ -354,8 +354,11 @@ def _cut_trees(message: CandidateTrees | SelectedTrees) -> Iterator[TokenTree]:
 
 def _check_trees(tree_offsets: Array, tokens: Array, parents: Array) -> None:
     _check_not_negative("tokens", tokens)
-    first = np.repeat(tree_offsets[:-1], np.diff(tree_offsets))
-    if not np.all((parents >= -1) & (parents < np.arange(len(parents)) - first)):
+    if parents.size and parents.min() < ROOT:
+        raise FieldError("parents must not be below -1")
+    above = tree_offsets[:-1].repeat(tree_offsets[1:] - tree_offsets[:-1])  # each row's first node
+    above += parents
+    if not (above < np.arange(len(parents))).all():
         raise FieldError("parents must come before their children")
 
 

@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 from redis.retry import Retry
 
+from shared.client import Client
 from shared.failures import bus_errors, classify, is_group_gone, is_reply
 from shared.functions import Command, execute, is_missing_function, load_library
 from shared.topics import HINT_MAXLEN, OWNED_STREAM_TTL_S
@@ -37,7 +38,7 @@ MAX_ENTRIES = 1_024
 
 def connect(url: str, *, blocking: bool = False) -> Redis:
     """A client for commands, or one of its own for blocking reads. ``unix://``, ``redis://`` or ``rediss://``."""
-    client: Redis = Redis.from_url(url, retry=Retry(NoBackoff(), 0), **_options(blocking))
+    client: Redis = Client.from_url(url, retry=Retry(NoBackoff(), 0), **_options(blocking))
     return client
 
 
@@ -130,7 +131,9 @@ def send(client: Redis, commands: Sequence[Command]) -> list[Any]:
     return replies
 
 
-def _pipeline(client: Redis, commands: Iterable[Command]) -> list[Any]:
+def _pipeline(client: Redis, commands: Sequence[Command]) -> list[Any]:
+    if isinstance(client, Client) and (found := client.exchange(commands)) is not None:
+        return found
     pipeline = client.pipeline(transaction=False)
     for command in commands:
         pipeline.execute_command(*command)  # type: ignore[no-untyped-call]

@@ -16,7 +16,7 @@ variables have their standard meaning; the SDK reads them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Self
@@ -139,26 +139,33 @@ class Telemetry:
         """What this thread measures inside is counted at its end: a dozen metrics cost as much as a message."""
         return self._postponed.until_end()
 
+    def once_out(self, call: Callable[..., object], *arguments: Any) -> None:
+        """Calls it at the end of `later`, at once outside of one: what is made of an answer that is out first."""
+        self._postponed.call(call, *arguments)
+
     def catch_up(self) -> None:
         """Counts what was measured until now, before a wait inside `later`."""
         self._postponed.catch_up()
 
     def add(self, metric: Counter, amount: float = 1, **labels: str) -> None:
         """Count `amount` more. Unknown label names raise ValueError; unlisted values count as "other"."""
-        self._postponed.call(self._instrument(metric).add, amount, self._bounded(metric, labels))
+        self._postponed.call(self._tell, "add", metric, amount, labels)
 
     def set(self, metric: Gauge, value: float, **labels: str) -> None:
         """The value now."""
-        self._postponed.call(self._instrument(metric).set, value, self._bounded(metric, labels))
+        self._postponed.call(self._tell, "set", metric, value, labels)
 
     def record(self, metric: Histogram, value: float, **labels: str) -> None:
         """One observation, in the metric's unit."""
-        self._postponed.call(self._instrument(metric).record, value, self._bounded(metric, labels))
+        self._postponed.call(self._tell, "record", metric, value, labels)
 
     def hop(self, hop: str, sent_ms: float, now_ms: float) -> None:
         """An entry's way between two services, by their wall clocks; one without a time (0) has none."""
         if sent_ms:
             self.record(signals.HOP_TIME, max(0.0, now_ms - sent_ms) / 1_000, hop=hop)
+
+    def _tell(self, verb: str, metric: Metric, value: float, labels: Mapping[str, str]) -> None:
+        getattr(self._instrument(metric), verb)(value, self._bounded(metric, labels))
 
     def _bounded(self, metric: Metric, labels: Mapping[str, str]) -> Mapping[str, str]:
         known = self._kept.get((metric.name, *labels.items()))

@@ -7,7 +7,6 @@ probability, among the children of the level before. Pure numpy: the forward pas
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from shared.tree import ROOT, TokenTree
 
 IntArray = npt.NDArray[np.integer[Any]]
+BoolArray = npt.NDArray[np.bool_]
 Float32 = npt.NDArray[np.float32]
 
 
@@ -38,6 +38,10 @@ class Expansion:
         self._width = width
         self._sizes = np.zeros(len(max_depth), np.int64)
         self._levels: list[Level] = []
+        # Each row's nodes so far, in level order; trees are views, for what is written is not written again.
+        room = (len(max_depth), width * int(self._max_depth.max(initial=0)))
+        self._tokens, self._parents = np.empty(room, np.int32), np.empty(room, np.int16)
+        self._logprobs = np.empty(room, np.float32)
         roots = np.flatnonzero(self._max_depth > 0)
         self.frontier = Level(
             row=roots,
@@ -63,15 +67,23 @@ class Expansion:
         k is at least the width, or the whole vocabulary. The new frontier is what may be fed next: rows that
         reached their depth leave it.
         """
-        parents = self.frontier
-        paths = (parents.logprob[:, None] + logprobs).ravel()
-        rows = np.repeat(parents.row, tokens.shape[1])
-        order = np.lexsort((-paths, rows))  # stable: equal paths keep the order of their parents
-        order = order[np.isfinite(paths[order])]
-        rank = _rank_within(rows[order])
-        best = order[rank < self._width]
-        nodes = np.repeat(parents.node, tokens.shape[1])[best]
-        self._add(rows[best], tokens.ravel()[best], nodes, paths[best].astype(np.float32))
+        parents, num_children = self.frontier, tokens.shape[1]
+        firsts = _firsts(parents.row)
+        counts = np.append(firsts[1:], len(parents.row)) - firsts
+        line = np.repeat(np.arange(len(firsts)), counts)
+        room = (len(firsts), int(counts.max(initial=0)), num_children)
+        paths = np.full(room, -np.inf, np.result_type(parents.logprob, logprobs))
+        paths[line, np.arange(len(line)) - firsts[line]] = parents.logprob[:, None] + logprobs
+        paths = paths.reshape(len(firsts), -1) if len(firsts) else paths.reshape(0, 0)
+        # Stable: equal paths keep the order of their parents.
+        best = np.argsort(-paths, axis=1, kind="stable")[:, : self._width]
+        values = paths[np.arange(len(firsts))[:, None], best]
+        is_in = np.isfinite(values)
+        parent, child = np.divmod(best, num_children)
+        parent, child = (firsts[:, None] + parent)[is_in], child[is_in]
+        self._add(
+            parents.row[firsts], is_in, tokens[parent, child], parents.node[parent], values[is_in].astype(np.float32)
+        )
 
     def grow_chosen(self, rows: IntArray, tokens: IntArray, parents: IntArray, logprobs: Float32) -> None:
         """Adds a level that was chosen elsewhere, by the same rule.
@@ -82,38 +94,36 @@ class Expansion:
         """
         firsts = np.searchsorted(self.frontier.row, rows)
         is_in = np.isin(rows, self.frontier.row)[:, None] & np.isfinite(logprobs)
-        level_rows = np.repeat(rows, tokens.shape[1])[is_in.ravel()]
         nodes = self.frontier.node[(firsts[:, None] + parents)[is_in]]
-        self._add(level_rows, tokens[is_in], nodes, logprobs[is_in])
+        self._add(rows, is_in, tokens[is_in], nodes, logprobs[is_in])
 
-    def _add(self, rows: IntArray, tokens: IntArray, parents: IntArray, logprobs: Float32) -> None:
-        level = Level(rows, tokens, parents, self._sizes[rows] + _rank_within(rows), logprobs)
+    def _add(
+        self, rows: IntArray, is_in: BoolArray, tokens: IntArray, parents: IntArray, logprobs: Float32
+    ) -> None:
+        """``is_in`` [rows, k] marks each row's new nodes, its leading ones; the columns list them [n]."""
+        line, rank = np.nonzero(is_in)
+        level = Level(rows[line], tokens, parents, self._sizes[rows[line]] + rank, logprobs)
         self._levels.append(level)
-        self._sizes += np.bincount(rows, minlength=len(self._sizes))
-        self.frontier = _where(level, self._max_depth[rows] > self.depth)
+        self._tokens[level.row, level.node] = tokens
+        self._parents[level.row, level.node] = parents
+        self._logprobs[level.row, level.node] = logprobs
+        self._sizes[rows] += np.count_nonzero(is_in, axis=1)
+        goes_on = self._max_depth[level.row] > self.depth
+        self.frontier = level if goes_on.all() else _where(level, goes_on)
 
     def value(self, weights: Float32) -> float:
         """Sum over rows of weight x the best path probability in the frontier: what another level may earn."""
-        if not len(self.frontier.row):
-            return 0.0
-        is_best = _rank_within(self.frontier.row) == 0
-        best = np.exp(self.frontier.logprob[is_best])
-        return float((weights[self.frontier.row[is_best]] * best).sum())
+        best = _firsts(self.frontier.row)
+        return float((weights[self.frontier.row[best]] * np.exp(self.frontier.logprob[best])).sum())
 
     def trees(self) -> list[TokenTree]:
         """One candidate tree per row, in level order; empty for rows of depth 0."""
-        rows = np.concatenate([level.row for level in self._levels] or [np.empty(0, np.int64)])
-        order = np.argsort(rows, kind="stable")
-        tokens = self._column("token", order).astype(np.int32)
-        parents = self._column("parent", order).astype(np.int16)
-        logprobs = self._column("logprob", order).astype(np.float32)
-        cuts = np.concatenate([[0], np.cumsum(self._sizes)])
-        return [TokenTree(tokens[a:b], parents[a:b], logprobs[a:b]) for a, b in pairwise(cuts.tolist())]
-
-    def _column(self, name: str, order: IntArray) -> npt.NDArray[Any]:
-        parts = [getattr(level, name) for level in self._levels] or [np.empty(0)]
-        column: npt.NDArray[Any] = np.concatenate(parts)[order]
-        return column
+        return [
+            TokenTree.checked(tokens[:size], parents[:size], logprobs[:size])
+            for tokens, parents, logprobs, size in zip(
+                self._tokens, self._parents, self._logprobs, self._sizes.tolist(), strict=True
+            )
+        ]
 
 
 def fit_width_depth(num_rows: int, width: int, depth: int, max_tokens: int) -> tuple[int, int]:
@@ -130,12 +140,10 @@ def fit_width_depth(num_rows: int, width: int, depth: int, max_tokens: int) -> t
     return affordable, depth
 
 
-def _rank_within(rows: IntArray) -> IntArray:
-    """Index of each element within its run of equal rows."""
-    index = np.arange(len(rows))
-    starts = np.flatnonzero(np.diff(rows, prepend=-1))
-    run: IntArray = index - np.repeat(index[starts], np.diff(starts, append=len(rows)))
-    return run
+def _firsts(rows: IntArray) -> IntArray:
+    """Index of the first of each run of equal rows."""
+    firsts: IntArray = np.flatnonzero(np.append(True, rows[1:] != rows[:-1])[: len(rows)])
+    return firsts
 
 
 def _where(level: Level, keep: npt.NDArray[np.bool_]) -> Level:

@@ -74,10 +74,7 @@ class DraftHandler:
             reply = _candidates(message, drafted, traces, draft_ms=(self._clock() - start) * 1000)
             if span.is_recorded:
                 span.set(_describe_batch(reply, wait_ms))
-        self._telemetry.record(signals.STEP_TIME, reply.draft_ms / 1000, part="draft")
-        self._telemetry.add(signals.DRAFT_TOKENS_PROPOSED, len(reply.tokens))
-        self._weigh(drafted, start)
-        self._report()
+        self._telemetry.once_out(self._account, reply, drafted, start)
         return [Outgoing(self._select, reply, span.traceparent)]
 
     def background(self) -> None:
@@ -92,6 +89,12 @@ class DraftHandler:
             end = self._clock()
             self._slice = end, end - start
             self._telemetry.add(signals.DRAFT_AHEAD_TIME, end - start, part="spent")
+
+    def _account(self, reply: CandidateTrees, drafted: Drafted, start: float) -> None:
+        self._telemetry.record(signals.STEP_TIME, reply.draft_ms / 1000, part="draft")
+        self._telemetry.add(signals.DRAFT_TOKENS_PROPOSED, len(reply.tokens))
+        self._weigh(drafted, start)
+        self._report()
 
     def _weigh(self, drafted: Drafted, start: float) -> None:
         """What drafting ahead has brought this round, and what it has cost."""

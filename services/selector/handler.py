@@ -60,7 +60,7 @@ class Selector:
                 span.set(described.batch(message, decision, wait_ms))
             end_ns = start_ns + round(elapsed * 1e9)
             traceparents = self._trace(message, decision, parents, start_ns, end_ns, wait_ms)
-            self._measure(decision, elapsed)
+            self._telemetry.once_out(self._measure, decision, elapsed)
             reply = _reply(message, decision, traceparents)
             inspected = inspection.trees(message, decision, calibration, select_ms=elapsed * 1_000)
             notes = [command for request, tree in inspected for command in note(self._keys, request, tree)]
