@@ -273,7 +273,10 @@ async def test_a_wrong_position_does_not_cost_the_stream(served: Served) -> None
     words = served.tokenizer.encode("a🙂b", special=False)
     gate = asyncio.Event()
     served.answers(Reply([words[:-1], words[-1:]], gate=gate))
-    body = {**PROMPT, "adaserve": {"resumable": True}}  # the connection's end may be heard of before the next comes
+    body = {
+        **PROMPT,
+        "adaserve": {"resumable": True},
+    }  # the connection's end may be heard of before the next comes
     async with served.http.stream("POST", "/v1/completions", json=body) as response:
         request = response.headers["x-adaserve-stream"]
         await first_event(response)
