@@ -75,7 +75,7 @@ class Decoder:
         stock: Any = model.get_decoder()
         self._head_dim = head_dim_of(config)
         self._epsilon: float = config.rms_norm_eps
-        self.vocab_size = vocab_size
+        self._vocab_size = vocab_size
         self._reduce = reduce
         self._gather = gather
         rotary = stock.rotary_emb
@@ -120,7 +120,7 @@ class Decoder:
             rows.store(values, value[:num_tokens])
             is_last = index == len(self._layers) - 1
             if is_last and rows.num_logits == 0:
-                return hidden.new_empty((0, self.vocab_size))
+                return hidden.new_empty((0, self._vocab_size))
             mixed = self._enough(rows.attend(query, keys, values, layer.window, self._scaling))
             if is_last and rows.wanted is not None:
                 wanted = self._enough(rows.wanted)
@@ -129,7 +129,7 @@ class Decoder:
             normed = self._normed(hidden, layer.mlp_norm)
             hidden = self._added(layer.down, layer.up.times(normed, layer.gate.silu(normed)), hidden)
         logits = self._head(self._normed(hidden, self._norm))[: rows.num_logits]
-        return logits if self._gather is None else self._gather(logits)[:, : self.vocab_size]
+        return logits if self._gather is None else self._gather(logits)[:, : self._vocab_size]
 
     def _enough(self, rows: torch.Tensor) -> torch.Tensor:
         """[n, ...] -> [rows_for(n), ...]: zeros that nothing reads (`Linear.rows_for`)."""

@@ -63,7 +63,7 @@ class ModelRunner:
         self._beams: BeamSearch | None = None
         if is_tiled:
             kernel = in_place or flash_in_place(model.dtype, model.device, self._decoder.head_dim)
-            self._prepare(Device(self._decoder, self.cache, self.context_limit, kernel))
+            self._prepare(Device(self._decoder, self.cache, self.vocab_size, self.context_limit, kernel))
 
     def resize(self, num_slots: int) -> None:
         """KV of so many slots instead. What was read is forgotten, and recorded passes, which used the old KV."""

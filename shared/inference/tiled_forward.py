@@ -23,6 +23,7 @@ class Device:
 
     decoder: Decoder
     cache: KVCache
+    vocab_size: int
     context_limit: int
     in_place: InPlace | None
 
@@ -96,7 +97,7 @@ class TiledForward:
         """Have passes of these shapes replayed from now on. Their logits come in float32 or wider."""
         shapes = list(shapes)
         dtype = torch.promote_types(self.device.cache.data.dtype, torch.float32)
-        size = (max((shape.logits for shape in shapes), default=0), self.device.decoder.vocab_size)
+        size = (max((shape.logits for shape in shapes), default=0), self.device.vocab_size)
         self._logits = torch.zeros(size, dtype=dtype, device=self.device.torch_device)
         self._recordings = Recordings()  # what was recorded before has written elsewhere
         self._recordings.record(shapes, partial(self._record, recorder))
