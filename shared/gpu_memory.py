@@ -19,13 +19,14 @@ class GpuMemory:
     """One GPU's memory in bytes, with the weights loaded and no KV yet.
 
     ``free``: what no process holds. ``held``: by this process' weights. ``forward_pass``: what the largest one
-    takes besides, and gives back.
+    takes besides, and gives back. ``recordings``: what recorded passes keep.
     """
 
     total: int
     free: int
     held: int
     forward_pass: int
+    recordings: int = 0
 
 
 def kv_memory(memory: GpuMemory, share: float) -> int:
@@ -34,12 +35,12 @@ def kv_memory(memory: GpuMemory, share: float) -> int:
     Raises ConfigurationError, with all the figures, where that is nothing.
     """
     own = int(share * memory.total)
-    left = min(own - memory.held, memory.free) - memory.forward_pass
+    left = min(own - memory.held, memory.free) - memory.forward_pass - memory.recordings
     if left <= 0:
         raise ConfigurationError(
             f"{SHARE_VARIABLE}={share:g}: leaves nothing for KV. It is {_mib(own)} of the GPU's "
-            f"{_mib(memory.total)}, {_mib(memory.free)} are free, the weights hold {_mib(memory.held)} and the "
-            f"largest forward pass takes {_mib(memory.forward_pass)}"
+            f"{_mib(memory.total)}, {_mib(memory.free)} are free, the weights hold {_mib(memory.held)}, the "
+            f"largest forward pass takes {_mib(memory.forward_pass)} and recorded ones {_mib(memory.recordings)}"
         )
     return left
 

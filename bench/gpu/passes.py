@@ -46,7 +46,8 @@ def decode(run: Run) -> Section:
                 target=SHARE if rows == 1 else None,
             ),
         ]
-    return Section(name="decode", placement=run.placement, figures=figures, notes=[_described(run)])
+    recorded = f"{run.model.runner.num_recorded} shapes of passes recorded in {run.model.recorded_s:.1f} s"
+    return Section(name="decode", placement=run.placement, figures=figures, notes=[_described(run), recorded])
 
 
 def verify(run: Run) -> Section:

@@ -100,6 +100,7 @@ def load_drafter(settings: DrafterSettings) -> tuple[Drafter, str]:
     # Padded embedding rows beyond the token map are never drafted: the target may not have them.
     use = Use(
         tokens=settings.largest_pass,
+        load=settings.load(model.config.max_position_embeddings),
         run=lambda runner, plan: runner.top(plan, MAX_WIDTH),
         build=partial(
             ModelRunner,

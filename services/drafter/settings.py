@@ -7,8 +7,10 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from services.drafter.worth import Mode
+from shared.inference.buckets import WIDTHS, Load
 from shared.settings import PREFIX, EngineSettings, Port
 
+USUAL_ROWS = 64  # of a round
 CATCHING_UP = 16  # rows that may lag all they may in the same round
 
 
@@ -54,3 +56,16 @@ class DrafterSettings(EngineSettings):
         Rows that are new or come back are behind by more than a few tokens, and rarely come together.
         """
         return max(self.max_level_tokens, self.warm_chunk, CATCHING_UP * self.catch_up)
+
+    def load(self, context_limit: int) -> Load:
+        """What forward passes are usually like, of a model that knows so many positions.
+
+        Contexts lack the token drawn last, and an accepted leaf; or levels are fed one by one.
+        """
+        return Load(
+            rows=min(USUAL_ROWS, self.max_level_tokens),
+            chunk=self.warm_chunk,
+            context=context_limit,
+            trees=WIDTHS,
+            widths=WIDTHS if self.has_whole_rounds else (),
+        )

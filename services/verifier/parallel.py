@@ -94,7 +94,11 @@ def load_part(settings: VerifierSettings, rank: Rank) -> tuple[ModelRunner, Bloc
     """One rank's part of the model with the KV of its heads; all ranks have as many slots. Raises ModelError."""
     model = load_shard(settings.target, device=settings.device_of(rank.index), dtype=settings.dtype, rank=rank)
     use = Use(
-        tokens=settings.largest_pass, run=ModelRunner.logits, build=partial(ModelRunner, rank=rank), rank=rank
+        tokens=settings.largest_pass,
+        load=settings.load(model.config.max_position_embeddings),
+        run=ModelRunner.logits,
+        build=partial(ModelRunner, rank=rank),
+        rank=rank,
     )
     return place(model, settings, use)
 

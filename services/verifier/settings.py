@@ -11,6 +11,7 @@ from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 from services.verifier.bus import MAX_LABELS
 from services.verifier.deletion_cost import PodApi
 from shared.errors import ConfigurationError
+from shared.inference.buckets import Load
 from shared.messages import MAX_DEPTH, MAX_WIDTH
 from shared.scripts import MAX_COMMIT_ROWS
 from shared.settings import PREFIX, EngineSettings, Port
@@ -79,6 +80,10 @@ class VerifierSettings(EngineSettings):
     def largest_pass(self) -> int:
         """Tokens of one forward pass: a tree's nodes, what is decoded plainly, and prompts."""
         return self.max_step_nodes + self.max_running + self.prefill_chunk
+
+    def load(self, context_limit: int) -> Load:
+        """What forward passes are usually like, of a model that knows so many positions."""
+        return Load(rows=self.max_running, chunk=self.prefill_chunk, context=self.context_limit or context_limit)
 
     def device_of(self, rank: int) -> str:
         """Where one of several ranks runs."""

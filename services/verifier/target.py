@@ -89,6 +89,7 @@ def _load(settings: VerifierSettings) -> tuple[ModelRunner | LeadingRunner, Bloc
     model = load_model(settings.target, device=settings.device, dtype=settings.dtype)
     use = Use(
         tokens=settings.largest_pass,
+        load=settings.load(model.config.max_position_embeddings),
         run=ModelRunner.logits,
         build=partial(ModelRunner, recorded=settings.is_recorded),
     )

@@ -1,47 +1,123 @@
-"""All levels of a beam search on the device (arXiv 2501.12162, algorithm 2, step 1): one copy there, one back.
+"""All levels of a beam search on the device (arXiv 2501.12162, algorithm 2, step 1): two copies there, one back.
 
 Feed what the contexts lack; then, level by level, keep the ``width`` best children by path probability of the
-level above, and feed them below their ancestors. Nothing is decided on the host, so all of it can be recorded.
+level above, and feed them below their ancestors. Nothing is decided on the host, and a level finds what it needs
+where the one before has left it: so one recorded level serves rounds of any depth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from shared.inference.buckets import Buckets, ranges_for, step
-from shared.inference.plan import ForwardPlan, Int32Array
-from shared.inference.recording import Kept, Recorder
-from shared.inference.rounds import BeamRow, Beams, Round, RoundShape
-from shared.inference.tiled import InPlace, unpacked
-from shared.inference.tiled_forward import MAX_RECORDED_TOKENS, Device, Recorded
-from shared.inference.tiles import Shape
-from shared.inference.upload import upload
+from shared.inference.plan import ForwardPlan
+from shared.inference.recording import Recorder, Recordings, Work
+from shared.inference.rounds import BeamRow, Beams, Levels, LevelShape, blank_levels
+from shared.inference.tiled import InPlace
+from shared.inference.tiled_forward import Device, TiledForward
+from shared.inference.upload import download, upload, upload_into
 
-# Tokens that a context usually lacks: the one drawn last, and an accepted leaf. Rounds with fewer share a shape.
-USUAL_PENDING = 2
-FEW_PENDING = 8
-MAX_RECORDED = 32  # rounds: each is as large as its depth in passes
+
+class Beam:
+    """A round on the device: what is known of it, and the next level. ``array`` is what `Levels.pack` has filled.
+
+    Its passes read contexts with ``in_place``, or copy them, and go up to ``last_position``.
+    """
+
+    def __init__(
+        self, device: Device, shape: LevelShape, array: torch.Tensor, in_place: InPlace | None, last_position: int
+    ) -> None:
+        self._device = device
+        self._shape = shape
+        self._columns = shape.cut(array)
+        self._in_place = in_place
+        self._last_position = last_position
+        rows, width, nodes = shape.rows, shape.width, shape.nodes
+        whole = partial(torch.zeros, device=array.device)
+        tokens = torch.arange(rows * width, device=array.device)
+        self._every = {"place": tokens, "wanted": tokens, "queries": tokens.view(rows, -1)}  # each row is one tile
+        self._beam, self._node = torch.arange(width, device=array.device), torch.arange(nodes, device=array.device)
+        self._num_fed = whole(1, dtype=torch.int64)  # levels
+        self._ids = whole((rows, width), dtype=torch.int32)
+        self._logprobs = whole((rows, width), dtype=torch.float32)
+        self._visible = whole((rows, width, nodes), dtype=torch.bool)  # ancestors of each beam's newest node
+        self.lines = whole((shape.depth, 3, rows, width), dtype=torch.int32)
+        """Ids, parents and log-probabilities of each level; the last are float32, bit by bit."""
+
+    def begin(self, logits: torch.Tensor) -> None:
+        """The first level, from the logits [rows, vocab] of the contexts' ends; further rows are padding."""
+        logprobs, ids = _top(logits, self._shape.width)
+        self._num_fed.zero_()
+        self._visible.zero_()
+        self._ids[: len(ids)].copy_(ids)
+        self._logprobs[: len(ids)].copy_(logprobs)
+        self.lines[0].copy_(_line(self._ids, torch.zeros_like(self._ids), self._logprobs))
+
+    def grow(self) -> None:
+        """Feeds the newest level, and chooses the next one among its children.
+
+        Rows without nodes of their own write to the spare slot.
+        """
+        rows, width = self._shape.rows, self._shape.width
+        fed = self._num_fed * width + self._beam  # [width]
+        visible = self._visible | (self._node == fed[:, None])  # ancestors, and itself
+        positions = self._columns["committed"][:, None] + self._node // width
+        columns = {
+            **self._every,
+            **self._columns,
+            "token_ids": self._ids.flatten(),
+            "positions": positions.index_select(1, fed).flatten(),
+            "slots": self._columns["node_slots"].index_select(1, fed).flatten(),
+            "node_positions": positions,
+            "visible": visible,
+        }
+        logits = self._device.forward(
+            self._shape.tiles, columns, self._in_place, self._last_position, self._last_position + 1
+        )
+        child_logprobs, children = _top(logits, width)  # [rows * width, width]
+        paths = (self._logprobs[..., None] + child_logprobs.view(rows, width, width)).flatten(1)
+        best = paths.sort(dim=1, descending=True, stable=True)  # equal paths keep the order of their parents
+        chosen = best.indices[:, :width]
+        parents = chosen // width
+        self._ids.copy_(children.view(rows, -1).gather(1, chosen))
+        self._logprobs.copy_(best.values[:, :width])
+        self._visible.copy_(visible.gather(1, parents[..., None].expand(-1, -1, self._shape.nodes)))
+        self._num_fed.add_(1)
+        self.lines.index_copy_(0, self._num_fed, _line(self._ids, parents, self._logprobs)[None])
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedBeam:
+    """A round whose `Beam.grow` is replayed, with the tensor of int32 that it reads."""
+
+    beam: Beam
+    array: torch.Tensor
+    grow: Work
+    tables: torch.Tensor  # that the replay reads too: nobody else may have kept them
 
 
 class BeamSearch:
-    """Runs whole rounds; with a ``recorder`` they are padded and replayed as `TiledForward`'s passes are."""
+    """Runs whole rounds: where a level of their shape is recorded they are padded to it and replayed."""
 
-    def __init__(self, device: Device, recorder: Recorder | None) -> None:
+    def __init__(self, device: Device, forward: TiledForward) -> None:
         self._device = device
-        self._recorder = recorder
-        self._buckets = Buckets(MAX_RECORDED_TOKENS, device.context_limit)
-        self._kept = Kept[Recorded](MAX_RECORDED)
+        self._forward = forward
+        self._recordings = Recordings[LevelShape, RecordedBeam]()
 
     @property
     def num_recorded(self) -> int:
-        """Rounds that are replayed."""
-        return len(self._kept)
+        """Shapes whose levels are replayed."""
+        return len(self._recordings)
+
+    def record(self, recorder: Recorder, shapes: Iterable[LevelShape]) -> None:
+        """Have levels of these shapes replayed from now on."""
+        self._recordings = Recordings()
+        self._recordings.record(shapes, partial(self._record, recorder))
 
     def run(self, plan: ForwardPlan, rows: Sequence[BeamRow], *, width: int, depth: int) -> Beams:
         """The candidate levels of each row; ``plan`` feeds the end of each context and wants its last logits.
@@ -51,96 +127,28 @@ class BeamSearch:
         device = self._device
         last_position = max(len(row.context) for row in rows) + depth - 2
         in_place = device.kernel_for(last_position)
-        beams = Round(
-            plan, rows, width=width, depth=depth, in_place=in_place is not None, fewest_queries=FEW_PENDING
-        )
-        result = self._replayed(beams, in_place) if last_position < device.context_limit else None
-        if result is None:
-            array = upload(beams.pack(beams.shape, spare_slot=device.spare_slot), device.torch_device)
-            result = expand(device, beams.shape, array, in_place, last_position)
-        return _beams(result.cpu().numpy(), len(rows))
+        levels = Levels(rows, width=width, depth=depth, in_place=in_place is not None)
+        shape = levels.shape
+        recorded = self._recordings.holding(shape) if device.may_replay(in_place, last_position) else None
+        if recorded is not None:
+            bucket, replayed = recorded
+            upload_into(replayed.array, levels.pack(bucket, spare_slot=device.spare_slot))
+            beam, grow = replayed.beam, replayed.grow
+        else:
+            array = upload(levels.pack(shape, spare_slot=device.spare_slot), device.torch_device)
+            beam = Beam(device, shape, array, in_place, last_position)
+            grow = beam.grow
+        beam.begin(self._forward.run(plan))
+        for _ in range(depth - 1):
+            grow()
+        return _beams(download(beam.lines[:depth]), len(rows))
 
-    def _replayed(self, beams: Round, in_place: InPlace | None) -> torch.Tensor | None:
-        """The round by a replay; None where it has to be launched."""
-        shape = beams.shape
-        feeding = self._buckets.of(shape.feeding)
-        if self._recorder is None or feeding is None or shape.rows * shape.width > MAX_RECORDED_TOKENS:
-            return None
-        num_rows = step(shape.rows)
-        num_tokens = max(feeding.tokens, step(USUAL_PENDING * num_rows))
-        bucket = replace(
-            shape,
-            feeding=replace(feeding, tokens=num_tokens, logits=num_rows),
-            rows=num_rows,
-            keys=self._buckets.keys_for(shape.keys),
-            ranges=ranges_for(shape.ranges),
-        )
-        packed = beams.pack(bucket, spare_slot=self._device.spare_slot)
-        recorded = self._kept.get(bucket, partial(self._record, self._recorder, packed, bucket, in_place))
-        return None if recorded is None else recorded.run(packed)
-
-    def _record(
-        self, recorder: Recorder, packed: Int32Array, bucket: RoundShape, in_place: InPlace | None
-    ) -> Recorded:
-        array = upload(packed.copy(), self._device.torch_device)
-        last_position = self._device.context_limit - 1
-        work = partial(expand, self._device, bucket, array, in_place, last_position)
-        return Recorded(array, recorder.record(work), self._device.decoder.tables)
-
-
-def expand(
-    device: Device, shape: RoundShape, array: torch.Tensor, in_place: InPlace | None, last_position: int
-) -> torch.Tensor:
-    """One round of what `Round.pack` filled: int32 [depth, 3, rows, width] of ids, parents and log-probabilities.
-
-    The last are float32, bit by bit. Rows without nodes of their own at a level write to the spare slot.
-    """
-    feeding, columns = shape.cut(array)
-    level, width = _level_shape(shape), shape.width
-    logits = device.forward(
-        shape.feeding, unpacked(shape.feeding, feeding), in_place, last_position, last_position + 1
-    )
-    logprobs, ids = _top(logits, width)  # [rows, width]
-    parents = torch.zeros_like(ids)
-    levels = [_line(ids, parents, logprobs)]
-
-    every = _fixed_columns(level, array.device)
-    node = torch.arange(shape.nodes, dtype=torch.int32, device=array.device)
-    beam = torch.arange(width, dtype=torch.int32, device=array.device)
-    node_positions = columns["committed"][:, None] + node // width
-    visible = torch.zeros((shape.rows, width, shape.nodes), dtype=torch.bool, device=array.device)
-    for fed in range(0, (shape.depth - 1) * width, width):
-        visible = visible | (node == beam[:, None] + fed)  # ancestors so far, and itself
-        at_level = {
-            **every,
-            **columns,
-            "token_ids": ids.flatten(),
-            "positions": node_positions[:, fed : fed + width].flatten(),
-            "slots": columns["node_slots"][:, fed : fed + width].flatten(),
-            "node_positions": node_positions,
-            "visible": visible,
-        }
-        logits = device.forward(level, at_level, in_place, last_position, last_position + 1)
-        child_logprobs, children = _top(logits, width)  # [rows * width, width]
-        paths = (logprobs[..., None] + child_logprobs.view(shape.rows, width, width)).flatten(1)
-        best = paths.sort(dim=1, descending=True, stable=True)  # equal paths keep the order of their parents
-        logprobs, chosen = best.values[:, :width], best.indices[:, :width]
-        ids, parents = children.view(shape.rows, -1).gather(1, chosen), chosen // width
-        visible = visible.gather(1, parents[..., None].expand(-1, -1, shape.nodes))
-        levels.append(_line(ids, parents, logprobs))
-    return torch.stack(levels)
-
-
-def _level_shape(shape: RoundShape) -> Shape:
-    """Of the pass that feeds one level: a tile for each row."""
-    num_tokens = shape.rows * shape.width
-    return Shape(num_tokens, shape.rows, shape.width, shape.keys, shape.nodes, num_tokens, shape.ranges)
-
-
-def _fixed_columns(level: Shape, device: torch.device) -> dict[str, torch.Tensor]:
-    """What is the same at each level, every row's tokens being one tile."""
-    tokens = torch.arange(level.tokens, device=device)
-    return {"place": tokens, "wanted": tokens, "queries": tokens.view(level.tiles, -1)}
+    def _record(self, recorder: Recorder, shape: LevelShape) -> RecordedBeam:
+        """As for the longest contexts: tables of positions are then as large as they ever get."""
+        device = self._device
+        array = upload(blank_levels(shape, spare_slot=device.spare_slot), device.torch_device)
+        beam = Beam(device, shape, array, device.in_place, device.context_limit - 1)
+        return RecordedBeam(beam, array, recorder.record(beam.grow), device.decoder.tables)
 
 
 def _top(logits: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,7 +158,7 @@ def _top(logits: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _line(ids: torch.Tensor, parents: torch.Tensor, logprobs: torch.Tensor) -> torch.Tensor:
-    return torch.stack([ids, parents.to(torch.int32), logprobs.contiguous().view(torch.int32)])
+    return torch.stack([ids, parents.to(torch.int32), logprobs.view(torch.int32)])
 
 
 def _beams(levels: npt.NDArray[np.int32], num_rows: int) -> Beams:

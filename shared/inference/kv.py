@@ -12,6 +12,8 @@ from shared.inference.upload import upload
 
 __all__ = ["BlockPool", "KVCache", "SequenceSlots", "slots_for_memory"]
 
+MOVED_BYTES = 64 << 20  # copied in one go; more, a long prefix that is found again say, goes layer by layer
+
 
 class KVCache:
     """Keys and values of every layer for `num_slots` tokens.
@@ -60,7 +62,11 @@ class KVCache:
         sources, destinations = (
             upload(slots[changed].astype("int64"), self.data.device) for slots in (source, destination)
         )
-        self.data.index_copy_(2, destinations, self.data.index_select(2, sources))
+        size = len(self.data)
+        step = size if self.data[:, :, :1].nbytes * len(sources) <= MOVED_BYTES else 1
+        for first in range(0, size, step):
+            layers = self.data[first : first + step]
+            layers.index_copy_(2, destinations, layers.index_select(2, sources))
 
 
 def slots_for_memory(config: PretrainedConfig, dtype: torch.dtype, memory_bytes: int) -> int:

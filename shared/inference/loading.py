@@ -39,6 +39,8 @@ def load_model(path_or_id: str, *, device: str, dtype: str, revision: str | None
     model = _read_weights(directory, DTYPES[dtype])
     if dtype == "float64":
         remove_float32_islands(model)
+    if target.index:
+        torch.cuda.set_device(target)  # or pinned memory would make a context on the first GPU, which is not ours
     try:
         return model.to(target).eval()
     except torch.OutOfMemoryError as error:

@@ -1,4 +1,4 @@
-"""A round of beam search as one array of int32, for a device that runs all its levels by itself. Numpy only."""
+"""The levels of a beam search as one array of int32, for a device that runs them by itself. Numpy only."""
 
 from __future__ import annotations
 
@@ -11,52 +11,74 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.inference.key_ranges import key_ranges
-from shared.inference.plan import ForwardPlan, Int32Array
-from shared.inference.tiles import Shape, Tiling, fill_ranges, range_columns, words
+from shared.inference.plan import Int32Array
+from shared.inference.tiles import Shape, fill_ranges, range_columns, words
 
 
 @dataclass(frozen=True, slots=True)
 class BeamRow:
-    """Where one sequence's KV is: ``context`` [k] slots, what the round feeds of it included, in order.
+    """Where one sequence's KV is: ``context`` [k] slots, in order, of all that is fed before the first level.
 
-    ``nodes`` [m] are slots for the levels below, `width` for each that is fed; fewer for a shallower row.
+    ``nodes`` [m] are slots for the levels, `width` for each that is fed; fewer for a shallower row.
     """
 
     context: Int32Array
     nodes: Int32Array
 
 
-@dataclass(frozen=True, slots=True)
-class RoundShape:
-    """How large a round is, or may be: the pass that feeds what the contexts lack, then ``depth - 1`` levels.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelShape:
+    """How large the levels of a round are, or may be: all alike, and as many as ``nodes`` has room for.
 
-    The levels' committed keys are told by their slots, in ``keys`` columns, or as ``ranges``; one of both is 0.
+    Committed keys are told by their slots, in ``keys`` columns, or as ``ranges``; one of both is 0.
     """
 
-    feeding: Shape  # wants the logits of each row's last token
     rows: int
     width: int
-    depth: int
+    nodes: int  # columns for those that are fed, a multiple of a mask's word
     keys: int
     ranges: int
 
     @property
-    def nodes(self) -> int:
-        """Columns for the nodes that are fed, a multiple of a mask's word."""
-        return words((self.depth - 1) * self.width)
+    def depth(self) -> int:
+        """Levels there is room for: the last one is never fed."""
+        return self.nodes // self.width + 1
+
+    @property
+    def tiles(self) -> Shape:
+        """Of the pass that feeds one level: a tile for each row."""
+        tokens = self.rows * self.width
+        return Shape(
+            tokens=tokens,
+            tiles=self.rows,
+            queries=self.width,
+            keys=self.keys,
+            nodes=self.nodes,
+            logits=tokens,
+            ranges=self.ranges,
+        )
+
+    @property
+    def cost(self) -> float:
+        """Of one level, as `Shape.cost`."""
+        return self.tiles.cost
+
+    def holds(self, other: LevelShape) -> bool:
+        """Whether what has the other shape can be padded to this one."""
+        return self.tiles.holds(other.tiles)
 
     @property
     def size(self) -> int:
         """Elements of the array."""
-        return self.feeding.size + sum(prod(dims) for dims in self._columns().values())
+        return sum(prod(dims) for dims in self._columns().values())
 
-    def cut(self, array: Any) -> tuple[Any, dict[str, Any]]:
-        """Views: what `Tiling.pack` fills for ``feeding``; the levels' columns, named as by `Shape.columns`."""
-        views, start = {}, self.feeding.size
+    def cut(self, array: Any) -> dict[str, Any]:
+        """Views of an array's or a tensor's columns, named as by `Shape.columns`."""
+        views, start = {}, 0
         for name, dims in self._columns().items():
             views[name] = array[start : start + prod(dims)].reshape(dims)
             start += prod(dims)
-        return array[: self.feeding.size], views
+        return views
 
     def _columns(self) -> dict[str, tuple[int, ...]]:
         return {
@@ -67,23 +89,10 @@ class RoundShape:
         }
 
 
-class Round:
-    """What a round computes: ``plan`` feeds the end of each row's context and wants its last logits.
+class Levels:
+    """Where up to ``depth`` levels below these contexts are. ``in_place``: tell of committed keys as ranges."""
 
-    ``in_place``: tell of committed keys as ranges. The plan's tiles have at least ``fewest_queries``.
-    """
-
-    def __init__(
-        self,
-        plan: ForwardPlan,
-        rows: Sequence[BeamRow],
-        *,
-        width: int,
-        depth: int,
-        in_place: bool,
-        fewest_queries: int = 1,
-    ) -> None:
-        self._tiling = Tiling(plan, in_place=in_place, fewest_queries=fewest_queries)
+    def __init__(self, rows: Sequence[BeamRow], *, width: int, depth: int, in_place: bool) -> None:
         self._rows = rows
         self._width = width
         self._depth = depth
@@ -93,24 +102,20 @@ class Round:
             self._ranges = key_ranges(np.concatenate([row.context for row in rows]), self._lengths)
 
     @property
-    def shape(self) -> RoundShape:
+    def shape(self) -> LevelShape:
         """The smallest that holds it."""
-        return RoundShape(
-            feeding=self._tiling.shape,
+        return LevelShape(
             rows=len(self._rows),
             width=self._width,
-            depth=self._depth,
+            nodes=words((self._depth - 1) * self._width),
             keys=words(int(self._lengths.max())) if self._ranges is None else 0,
             ranges=0 if self._ranges is None else len(self._ranges.owner),
         )
 
-    def pack(self, shape: RoundShape, *, spare_slot: int) -> Int32Array:
+    def pack(self, shape: LevelShape, *, spare_slot: int) -> Int32Array:
         """The array for a shape that holds it; ``spare_slot`` is written by padding alone."""
-        array = np.zeros(shape.size, np.int32)
-        feeding, columns = shape.cut(array)
-        self._tiling.pack(shape.feeding, spare_slot=spare_slot, out=feeding)
-        columns["context"][:] = spare_slot
-        columns["node_slots"][:] = spare_slot
+        array = blank_levels(shape, spare_slot=spare_slot)
+        columns = shape.cut(array)
         columns["committed"][: len(self._rows)] = self._lengths
         if self._ranges is not None:
             fill_ranges(columns, self._ranges)
@@ -119,6 +124,15 @@ class Round:
                 columns["context"][index, : len(row.context)] = row.context
             columns["node_slots"][index, : len(row.nodes)] = row.nodes
         return array
+
+
+def blank_levels(shape: LevelShape, *, spare_slot: int) -> Int32Array:
+    """The array of levels that are all padding."""
+    array = np.zeros(shape.size, np.int32)
+    columns = shape.cut(array)
+    columns["context"][:] = spare_slot
+    columns["node_slots"][:] = spare_slot
+    return array
 
 
 @dataclass(frozen=True, slots=True)

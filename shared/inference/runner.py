@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from shared.inference.beam import BeamSearch
+from shared.inference.buckets import Load, level_shapes, pass_shapes
 from shared.inference.decoder import Decoder
 from shared.inference.flash import flash_in_place
 from shared.inference.kv import KVCache
@@ -21,7 +22,7 @@ from shared.inference.rows import PackedRows
 from shared.inference.sharding import Rank
 from shared.inference.tiled import InPlace
 from shared.inference.tiled_forward import Device, TiledForward
-from shared.inference.upload import upload
+from shared.inference.upload import download, upload
 
 
 class ModelRunner:
@@ -31,8 +32,8 @@ class ModelRunner:
     ids, for models whose embedding is padded beyond the tokenizer's vocabulary. ``rank``: the model is that rank's
     part (`shard_loading`), and the others run the same plans at the same time. ``tiled``: whether attention takes
     all rows in one call; None: as the device likes it. ``in_place`` replaces the kernel that reads contexts where
-    they lie. ``recorded``: whether such passes are recorded and replayed, None: on CUDA; never those of ranks, who
-    talk to each other meanwhile.
+    they lie. ``recorded``: whether such passes can be recorded, None: on CUDA; never those of ranks, who talk to
+    each other meanwhile.
     """
 
     def __init__(
@@ -57,27 +58,47 @@ class ModelRunner:
             reduce=None if rank is None else rank.sum,
             gather=None if rank is None else rank.gather,
         )
+        self._may_record = rank is None and (model.device.type == "cuda" if recorded is None else recorded)
         self._tiled: TiledForward | None = None
         self._beams: BeamSearch | None = None
         if is_tiled:
-            is_recorded = rank is None and (model.device.type == "cuda" if recorded is None else recorded)
             kernel = in_place or flash_in_place(model.dtype, model.device, self._decoder.head_dim)
-            self._prepare(Device(self._decoder, self.cache, self.context_limit, kernel), is_recorded=is_recorded)
+            self._prepare(Device(self._decoder, self.cache, self.vocab_size, self.context_limit, kernel))
 
     def resize(self, num_slots: int) -> None:
         """KV of so many slots instead. What was read is forgotten, and recorded passes, which used the old KV."""
         if self._tiled is not None:
-            self._prepare(self._tiled.device, is_recorded=self._tiled.is_recorded)
+            self._prepare(self._tiled.device)
         self.cache.resize(num_slots)
 
-    def _prepare(self, device: Device, *, is_recorded: bool) -> None:
-        recorder = Recorder(device.torch_device) if is_recorded else None
-        self._tiled = TiledForward(device, recorder)
-        self._beams = BeamSearch(device, recorder)
+    def _prepare(self, device: Device) -> None:
+        self._tiled = TiledForward(device)
+        self._beams = BeamSearch(device, self._tiled)
+
+    @property
+    def num_recorded(self) -> int:
+        """Shapes of passes, and of levels of whole rounds, that are replayed."""
+        return sum(part.num_recorded for part in (self._tiled, self._beams) if part is not None)
+
+    @torch.inference_mode()
+    def record(self, load: Load, *, only_largest: bool = False) -> None:
+        """Records what such a load usually brings, once and for all; nothing where this runner cannot.
+
+        Takes about a tenth of a second for each shape. ``only_largest``: one, which needs as much memory as all.
+        """
+        if self._tiled is None or self._beams is None or not self._may_record:
+            return
+        in_place = self._tiled.device.in_place is not None
+        passes, levels = pass_shapes(load, in_place=in_place), level_shapes(load, in_place=in_place)
+        if only_largest:
+            passes, levels = {max(passes, key=lambda shape: shape.cost)}, set()
+        recorder = Recorder(self._tiled.device.torch_device)
+        self._tiled.record(recorder, passes)
+        self._beams.record(recorder, levels)
 
     @torch.inference_mode()
     def forward(self, plan: ForwardPlan) -> torch.Tensor:
-        """Writes the plan's KV and returns the wanted logits, [L, vocab_size] in the model's dtype.
+        """Writes the plan's KV and returns the wanted logits, [L, vocab_size] in the model's dtype or a wider one.
 
         They may be overwritten by the next pass.
         """
@@ -94,7 +115,7 @@ class ModelRunner:
         """The wanted logits on the host, [L, vocab_size]; float64 for a float64 model, else float32."""
         logits = self.forward(plan)
         wide = logits if logits.dtype == torch.float64 else logits.float()
-        array: npt.NDArray[np.floating[Any]] = wide.cpu().numpy()
+        array: npt.NDArray[np.floating[Any]] = download(wide)
         return array
 
     @torch.inference_mode()
@@ -112,7 +133,7 @@ class ModelRunner:
             logits[row].masked_fill_(~upload(mask, logits.device), -torch.inf)
         log_probs = torch.log_softmax(logits, dim=-1)
         values, ids = torch.topk(log_probs, min(width, self.vocab_size), dim=-1)
-        return ids.to(torch.int32).cpu().numpy(), values.cpu().numpy()
+        return download(ids.to(torch.int32)), download(values)
 
     @torch.inference_mode()
     def beams(self, plan: ForwardPlan, rows: Sequence[BeamRow], *, width: int, depth: int) -> Beams:

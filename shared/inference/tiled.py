@@ -19,6 +19,7 @@ import torch.nn.functional as functional
 from shared.inference.tiles import WORD, Shape
 
 GATHERED = 1 << 17  # keys copied at a time: of 8 heads of 128 in bfloat16, 0.5 GB with their values
+MASKED = 1 << 25  # scores of a mask at a time: 128 MiB in float32
 
 
 class InPlace(Protocol):
@@ -104,39 +105,49 @@ class TiledPass:
     def _gathered(
         self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, window: int | None, scaling: float
     ) -> torch.Tensor:
-        mask = self._mask(window, query.shape[2] // self._shape.queries)
-        step = max(1, GATHERED // self._key_slots.shape[1])
         outputs = []
-        for first in range(0, self._shape.tiles, step):
-            part = slice(first, first + step)
+        for part in self._parts(query.shape[2]):
             slots = self._key_slots[part]
+            mask = self._mask(window, query.shape[2] // self._shape.queries, part)
             outputs.append(
                 functional.scaled_dot_product_attention(
-                    query[part], _read(keys, slots), _read(values, slots), attn_mask=mask[part], scale=scaling
+                    query[part], _read(keys, slots), _read(values, slots), attn_mask=mask, scale=scaling
                 )
             )
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
-    def _mask(self, window: int | None, groups: int) -> torch.Tensor:
-        """Additive [tiles, 1, groups * queries, keys + nodes]; once per pass for the layers that are alike."""
+    def _parts(self, queries: int) -> list[slice]:
+        """Tiles that are attended to together: all, or as many as there is memory for; ``queries`` of each."""
+        columns = self._key_slots.shape[1]
+        step = max(1, min(GATHERED // columns, MASKED // (columns * queries)))
+        return [slice(first, min(first + step, self._shape.tiles)) for first in range(0, self._shape.tiles, step)]
+
+    def _mask(self, window: int | None, groups: int, part: slice) -> torch.Tensor:
+        """Additive [tiles, 1, groups * queries, keys + nodes] of a part of the tiles.
+
+        One of all of them is made once per pass for the layers that are alike; others anew by each layer.
+        """
         if window is not None and self.last_position < window:
             window = None
-        if (window, groups) not in self._masks:
-            visible = self._seen(window)
-            hidden = torch.zeros(visible.shape, dtype=self._dtype, device=visible.device)
-            hidden.masked_fill_(~visible, float("-inf"))
-            self._masks[window, groups] = hidden.repeat(1, groups, 1).unsqueeze(1)
-        return self._masks[window, groups]
+        if (window, groups) in self._masks:
+            return self._masks[window, groups]
+        visible = self._seen(window, part)
+        hidden = torch.zeros(visible.shape, dtype=self._dtype, device=visible.device)
+        hidden.masked_fill_(~visible, float("-inf"))
+        mask = hidden.repeat(1, groups, 1).unsqueeze(1)
+        if len(mask) == self._shape.tiles:
+            self._masks[window, groups] = mask
+        return mask
 
-    def _seen(self, window: int | None) -> torch.Tensor:
-        """Which keys each query sees, bool [tiles, queries, keys + nodes]."""
+    def _seen(self, window: int | None, part: slice) -> torch.Tensor:
+        """Which keys each query of a part sees, bool [tiles, queries, keys + nodes]."""
         index = torch.arange(self._shape.keys, dtype=torch.int32, device=self._visible.device)
-        is_there = index < self._columns["committed"][:, None]
-        context, nodes = is_there[:, None].expand(-1, self._shape.queries, -1), self._visible
+        is_there = index < self._columns["committed"][part, None]
+        context, nodes = is_there[:, None].expand(-1, self._shape.queries, -1), self._visible[part]
         if window is not None:
-            positions = self._query_positions[..., None]
+            positions = self._query_positions[part, :, None]
             context = context & (positions - index < window)  # a committed key's index is its position
-            nodes = nodes & (positions - self._columns["node_positions"][:, None] < window)
+            nodes = nodes & (positions - self._columns["node_positions"][part, None] < window)
         return torch.cat([context, nodes], dim=2)
 
     # -- in place ---------------------------------------------------------------------------------------------

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 
-from shared.inference.buckets import Buckets
 from shared.inference.decoder import Decoder
 from shared.inference.kv import KVCache
 from shared.inference.plan import ForwardPlan, Int32Array
-from shared.inference.recording import Kept, Recorder, Work
+from shared.inference.recording import Recorder, Recordings, Work
 from shared.inference.tiled import InPlace, TiledPass, unpacked
-from shared.inference.tiles import Shape, Tiling
+from shared.inference.tiles import Shape, Tiling, blank
 from shared.inference.upload import upload, upload_into
-
-MAX_RECORDED_TOKENS = 512  # fed in one pass: longer ones keep the device busy however they are launched
-MAX_RECORDED = 96  # shapes; more than the sweep at the start has
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +23,7 @@ class Device:
 
     decoder: Decoder
     cache: KVCache
+    vocab_size: int
     context_limit: int
     in_place: InPlace | None
 
@@ -44,6 +41,10 @@ class Device:
         """The kernel, if no layer's window matters up to that position."""
         window = self.decoder.window
         return self.in_place if window is None or last_position < window else None
+
+    def may_replay(self, in_place: InPlace | None, last_position: int) -> bool:
+        """Whether a pass up to that position may be one of those recorded: all have the kernel if there is one."""
+        return in_place is self.in_place and last_position < self.context_limit
 
     def forward(
         self,
@@ -66,41 +67,40 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordedPass:
     """A replay and the tensor of int32 that it reads."""
 
     array: torch.Tensor
     replay: Work
     tables: torch.Tensor  # that the replay reads too: nobody else may have kept them
 
-    def run(self, packed: Int32Array) -> torch.Tensor:
-        """The replay's result for this input."""
+    def run(self, packed: Int32Array) -> None:
+        """The replay for this input."""
         upload_into(self.array, packed)
-        return self.replay()
+        self.replay()
 
 
 class TiledForward:
-    """Runs plans.
+    """Runs plans: those for whose shape something is recorded are padded to it and replayed, others launched."""
 
-    With a ``recorder`` passes are padded to one of few shapes and replayed from their second time on. What is
-    larger than all shapes, or goes beyond what the model was made for, is launched as ever.
-    """
-
-    def __init__(self, device: Device, recorder: Recorder | None) -> None:
+    def __init__(self, device: Device) -> None:
         self.device = device
-        self._recorder = recorder
-        self._buckets = Buckets(MAX_RECORDED_TOKENS, device.context_limit)
-        self._kept = Kept[Recorded](MAX_RECORDED)
-
-    @property
-    def is_recorded(self) -> bool:
-        """Whether passes are recorded and replayed."""
-        return self._recorder is not None
+        self._recordings = Recordings[Shape, RecordedPass]()
+        self._logits = device.cache.data.new_empty(0)  # [most logits, vocab] of whatever was replayed last
 
     @property
     def num_recorded(self) -> int:
         """Shapes whose passes are replayed."""
-        return len(self._kept)
+        return len(self._recordings)
+
+    def record(self, recorder: Recorder, shapes: Iterable[Shape]) -> None:
+        """Have passes of these shapes replayed from now on. Their logits come in float32 or wider."""
+        shapes = list(shapes)
+        dtype = torch.promote_types(self.device.cache.data.dtype, torch.float32)
+        size = (max((shape.logits for shape in shapes), default=0), self.device.vocab_size)
+        self._logits = torch.zeros(size, dtype=dtype, device=self.device.torch_device)
+        self._recordings = Recordings()  # what was recorded before has written elsewhere
+        self._recordings.record(shapes, partial(self._record, recorder))
 
     def run(self, plan: ForwardPlan) -> torch.Tensor:
         """Writes the KV of the plan's tokens, at least one, and returns the wanted logits: until the next run."""
@@ -108,23 +108,23 @@ class TiledForward:
         in_place = device.kernel_for(last_position)
         tiling = Tiling(plan, in_place=in_place is not None)
         shape = tiling.shape
-        bucket = self._buckets.of(shape)
-        if self._recorder is not None and bucket is not None and last_position < device.context_limit:
-            packed = tiling.pack(bucket, spare_slot=device.spare_slot)
-            recorded = self._kept.get(bucket, partial(self._record, self._recorder, packed, bucket, in_place))
-            if recorded is not None:
-                return recorded.run(packed)[: len(plan.logit_rows)]
+        recorded = self._recordings.holding(shape) if device.may_replay(in_place, last_position) else None
+        if recorded is not None:
+            bucket, replayed = recorded
+            replayed.run(tiling.pack(bucket, spare_slot=device.spare_slot))
+            return self._logits[: shape.logits]
         array = upload(tiling.pack(shape, spare_slot=device.spare_slot), device.torch_device)
         return device.forward(
             shape, unpacked(shape, array), in_place, last_position, max(1, int(plan.committed.max()))
         )
 
-    def _record(self, recorder: Recorder, packed: Int32Array, bucket: Shape, in_place: InPlace | None) -> Recorded:
-        """As for the longest context: tables of positions are then as large as they ever get."""
-        device, limit = self.device, self.device.context_limit
-        array = upload(packed.copy(), device.torch_device)
+    def _record(self, recorder: Recorder, shape: Shape) -> RecordedPass:
+        device, logits = self.device, self._logits[: shape.logits]
+        array = upload(blank(shape, spare_slot=device.spare_slot), device.torch_device)
 
-        def work() -> torch.Tensor:
-            return device.forward(bucket, unpacked(bucket, array), in_place, limit - 1, limit)
+        def work() -> None:
+            # As for the longest context: tables of positions are then as large as they ever get.
+            columns, limit = unpacked(shape, array), device.context_limit
+            logits.copy_(device.forward(shape, columns, device.in_place, limit - 1, limit))
 
-        return Recorded(array, recorder.record(work), device.decoder.tables)
+        return RecordedPass(array, recorder.record(work), device.decoder.tables)

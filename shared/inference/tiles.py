@@ -1,9 +1,9 @@
 """A forward plan as one array of int32, cut into tiles, for devices that compute all rows in one call.
 
-A tile is up to `TILE` consecutive fed tokens of one row with the keys they may see: the row's committed context,
-and its uncommitted nodes under a mask. All tiles of a pass have the same shape, so whatever a plan needs fits
-every larger `Shape` too: what is too much is padding, which nobody reads and which writes to a slot of its own.
-That is what makes passes of a fixed shape possible.
+A tile is up to 1, 8 or 32 consecutive fed tokens of one row with the keys they may see: the row's committed
+context, and its uncommitted nodes under a mask. All tiles of a pass have the same shape, so whatever a plan needs
+fits every larger `Shape` too: what is too much is padding, which nobody reads and which writes to a slot of its
+own. That is what makes passes of a fixed shape possible.
 
 Numpy only.
 """
@@ -21,8 +21,9 @@ import numpy.typing as npt
 from shared.inference.key_ranges import KeyRanges, key_ranges
 from shared.inference.plan import ForwardPlan, Int32Array, IntArray
 
-TILE = 32  # queries; more of a row's would be padding for the rows that have few
-QUERIES = (1, 8, TILE)  # of a tile: one token a row, levels of a beam, trees
+QUERIES = (1, 8, 32)  # of a tile: one token a row, small trees, larger ones and prompts
+# Each tile reads, or copies, all keys of its row: for some hundred keys as much work as so many queries more.
+TILE_IN_PLACE, TILE_GATHERED = 24, 64
 WORD = 32  # mask bits of an int32
 
 
@@ -79,16 +80,18 @@ class Shape:
         return views
 
     @property
-    def num_scores(self) -> int:
-        """Queries times keys, of all tiles."""
-        return self.tiles * self.queries * (self.keys + self.nodes)
+    def cost(self) -> float:
+        """Roughly what a pass computes and moves besides the weights, in tokens: an order to choose by."""
+        seen = self.nodes / 8 + self.keys / 8
+        scores = self.tiles * self.queries * (1 + seen) / 8
+        return self.tokens + self.logits / 4 + scores + self.ranges * self.queries / 32
 
     def holds(self, other: Shape) -> bool:
-        """Whether what has the other shape can be padded to this one."""
+        """Whether what has the other shape can be padded to this one: cut into tiles alike, and not larger."""
         return (
-            self.tokens >= other.tokens
+            self.queries == other.queries
+            and self.tokens >= other.tokens
             and self.tiles >= other.tiles
-            and self.queries >= other.queries
             and self.keys >= other.keys
             and self.nodes >= other.nodes
             and self.logits >= other.logits
@@ -119,18 +122,32 @@ def power_of_two(count: int) -> int:
     return 1 << max(0, count - 1).bit_length()
 
 
+def tiles_for(fed: IntArray, *, in_place: bool) -> tuple[int, IntArray]:
+    """Queries of a tile, and tiles of each row, for rows that feed ``fed`` [rows] tokens: the cheapest."""
+    each = TILE_IN_PLACE if in_place else TILE_GATHERED
+    ways = [(queries, -(-fed // queries)) for queries in QUERIES]
+    return min(ways, key=lambda way: int(way[1].sum()) * (way[0] + each))
+
+
+def blank(shape: Shape, *, spare_slot: int) -> Int32Array:
+    """The array of a pass that is all padding, which is finite whatever is computed: each query sees a key."""
+    array = np.zeros(shape.size, np.int32)
+    columns: dict[str, Int32Array] = shape.cut(array)
+    for name in ("slots", "context", "node_slots"):
+        columns[name][:] = spare_slot
+    columns["visible"][:, :, 0] = 1
+    return array
+
+
 class Tiling:
     """A plan of at least one token, cut into tiles; queries beyond a tile's last token repeat that.
 
-    ``in_place``: tell of committed keys as ranges. Tiles are as large as the longest row makes worthwhile, and
-    have at least ``fewest_queries``.
+    ``in_place``: tell of committed keys as ranges.
     """
 
-    def __init__(self, plan: ForwardPlan, *, in_place: bool, fewest_queries: int = 1) -> None:
+    def __init__(self, plan: ForwardPlan, *, in_place: bool) -> None:
         fed = np.diff(plan.row_offsets)
-        most = max(fewest_queries, int(fed.max()))
-        queries = next((size for size in QUERIES if size >= most), TILE)
-        counts = -(-fed // queries)
+        queries, counts = tiles_for(fed, in_place=in_place)
         self._plan = plan
         self._row = np.repeat(np.arange(plan.num_rows), counts)  # [tiles]
         within = np.arange(len(self._row)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -153,24 +170,18 @@ class Tiling:
             ranges=0 if self._ranges is None else len(self._ranges.owner),
         )
 
-    def pack(self, shape: Shape, *, spare_slot: int, out: Int32Array | None = None) -> Int32Array:
-        """The array for a shape that holds it; ``spare_slot`` is written by padding alone.
-
-        Padding is finite whatever is computed from it: each query of it sees a key.
-        """
-        array = np.empty(shape.size, np.int32) if out is None else out
-        array.fill(0)
+    def pack(self, shape: Shape, *, spare_slot: int) -> Int32Array:
+        """The array for a shape that holds it; ``spare_slot`` is written by padding alone."""
+        array = blank(shape, spare_slot=spare_slot)
         columns: dict[str, Int32Array] = shape.cut(array)
         plan, num_tokens, num_tiles = self._plan, self._plan.num_tokens, len(self._row)
         columns["token_ids"][:num_tokens] = plan.token_ids
         columns["positions"][:num_tokens] = plan.positions
-        columns["slots"][:] = spare_slot
         columns["slots"][:num_tokens] = plan.slots
         columns["place"][:num_tokens] = self._place()
         columns["wanted"][: len(plan.logit_rows)] = plan.logit_rows
         columns["queries"][:num_tiles] = self._tokens
         columns["committed"][:num_tiles] = plan.committed[self._row]
-        columns["context"][:] = spare_slot
         if self._ranges is not None:
             fill_ranges(columns, self._ranges)
         else:
@@ -179,10 +190,8 @@ class Tiling:
                 columns["context"][tile, :length] = plan.context_slots[start : start + length]
         slots = _nodes(plan, plan.context_slots, plan.slots, spare_slot, shape.nodes)
         positions = _nodes(plan, plan.context_positions, plan.positions, 0, shape.nodes)
-        columns["node_slots"][:] = spare_slot
         columns["node_slots"][:num_tiles] = slots[self._row]
         columns["node_positions"][:num_tiles] = positions[self._row]
-        columns["visible"][:, :, 0] = 1
         bits = np.packbits(self._visible(shape.nodes), axis=2, bitorder="little")
         columns["visible"][:num_tiles] = bits.view("<i4")
         return array

@@ -20,6 +20,7 @@ from services.drafter.expansion import Expansion
 from services.drafter.guide import Guide
 from services.drafter.whole import can_run_whole, run_whole
 from shared.inference.blocks import BlockPool, SequenceSlots
+from shared.inference.buckets import Load
 from shared.inference.rounds import Beams
 from shared.inference.runner import ModelRunner
 from shared.messages import NO_ROOM
@@ -39,6 +40,7 @@ from tests.unit.shared.inference.tiny_models import VOCAB, stock_model
 __all__ = ["one_thread"]
 
 TOKENS = st.integers(0, VOCAB - 1)
+LOAD = Load(rows=4, chunk=8, context=256, trees=(1, 3, 9), widths=(1, 2, 3, 4))
 WAYS: dict[str, dict[str, Any]] = {
     "gathered": {},
     "in place": {"in_place": PlainInPlace()},
@@ -65,6 +67,7 @@ def whole_drafter(
     runner = ModelRunner(
         copy.deepcopy(stock_model(family, torch.float64)), num_blocks * BLOCK_SIZE, tiled=True, **WAYS[way]
     )
+    runner.record(LOAD)
     search = Counted(runner)
     limits = {"max_tokens": 64, "catch_up": 8, "warm_chunk": 5, **options}
     return Drafter(runner, BlockPool(num_blocks, BLOCK_SIZE), search=search, **limits), search
@@ -147,6 +150,7 @@ class WholeRounds(Rerooting):
 def test_kv_and_trees_survive_any_history(way: str) -> None:
     model = copy.deepcopy(stock_model("llama", torch.float64))
     WholeRounds.runner = ModelRunner(model, BLOCKS * BLOCK_SIZE, tiled=True, **WAYS[way])
+    WholeRounds.runner.record(LOAD)
     WholeRounds.fresh = new_runner()
     WholeRounds.search = Counted(WholeRounds.runner)
     run_state_machine_as_test(WholeRounds, settings=HISTORIES)

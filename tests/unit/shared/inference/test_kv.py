@@ -26,13 +26,18 @@ SLOT_BYTES = 2 * 2 * 2 * 8 * 4  # layers, keys and values, kv heads, head width,
     st.lists(st.integers(0, 19), max_size=20),
     st.lists(st.integers(0, 19), min_size=20, max_size=20),
     st.permutations(range(20)),
+    st.sampled_from([1, 64 << 20]),
 )
-def test_move_reads_everything_before_it_writes(chosen: list[int], sources: list[int], places: list[int]) -> None:
+def test_move_reads_everything_before_it_writes(
+    chosen: list[int], sources: list[int], places: list[int], at_once: int
+) -> None:
     cache = KVCache(CONFIG, 20, torch.float32, torch.device("cpu"))
     cache.data.copy_(torch.arange(cache.data.numel(), dtype=torch.float32).view_as(cache.data))
     before = cache.data.clone()
     size = len(chosen)
-    cache.move(np.array(sources[:size], dtype=np.int32), np.array(places[:size], dtype=np.int32))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shared.inference.kv.MOVED_BYTES", at_once)  # all layers at once, or one by one
+        cache.move(np.array(sources[:size], dtype=np.int32), np.array(places[:size], dtype=np.int32))
     expected = before.clone()
     for source, place in zip(sources[:size], places[:size], strict=True):
         expected[:, :, place] = before[:, :, source]

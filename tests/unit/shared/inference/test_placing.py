@@ -13,14 +13,26 @@ from transformers import PreTrainedModel
 
 from shared.errors import ConfigurationError, ModelError
 from shared.gpu_memory import GpuMemory
-from shared.inference.placing import CPU_KV_MB, ROW_TOKENS, Call, Use, kv_setting, largest_pass, place, share_out
+from shared.inference.buckets import Load
+from shared.inference.placing import (
+    CPU_KV_MB,
+    PIECE,
+    ROW_TOKENS,
+    Call,
+    Use,
+    kv_setting,
+    largest_pass,
+    place,
+    share_out,
+)
 from shared.inference.plan import build_plan, chain_row
 from shared.inference.runner import ModelRunner
 from shared.settings import EngineSettings
 from tests.unit.shared.inference.tiny_models import new_runner, stock_model
 
 SLOT_BYTES = 2 * 2 * 2 * 8 * 8  # layers, keys and values, kv heads, head width, float64
-USE = Use(tokens=300, run=ModelRunner.logits)
+LOAD = Load(rows=2, chunk=0, context=256, trees=(1, 40))
+USE = Use(tokens=300, load=LOAD, run=ModelRunner.logits)
 
 
 def new_model() -> PreTrainedModel:
@@ -35,11 +47,18 @@ class Gpu:
         self.kv = num_slots * SLOT_BYTES
         self.logits: object = None
 
-    def measure(self, device: torch.device, forward: Call, drop_kv: Call) -> GpuMemory:
+    def measure(self, device: torch.device, forward: Call, record: Call, drop_kv: Call) -> GpuMemory:
         self.logits = forward()
+        record()
         drop_kv()
-        held, passes = 1000, 500
-        return GpuMemory(total=held + passes + self.kv, free=passes + self.kv, held=held, forward_pass=passes)
+        held, passes, recordings = 1000, 500, 70
+        return GpuMemory(
+            total=held + passes + recordings + self.kv,
+            free=passes + recordings + self.kv,
+            held=held,
+            forward_pass=passes,
+            recordings=recordings,
+        )
 
 
 def test_the_share_is_filled_after_the_largest_pass_was_measured() -> None:
@@ -60,7 +79,9 @@ def test_a_resized_runner_reads_as_a_new_one(is_recorded: bool) -> None:
     other = new_runner()
     here = np.arange(40, dtype=np.int32)
     expected = other.logits(build_plan([chain_row(here[:0], here, here, last_logits=True)]))
-    for _ in range(2 * is_recorded + 1):  # as it is, recorded, replayed
+    runner.record(LOAD)
+    assert (runner.num_recorded > 0) == is_recorded
+    for _ in range(2):
         np.testing.assert_allclose(runner.logits(plan), expected, rtol=1e-11, atol=1e-12)
     assert pool.num_free == pool.num_blocks
 
@@ -74,9 +95,11 @@ def test_too_small_a_share_is_refused_by_its_variable() -> None:
 def test_the_largest_pass_has_all_tokens_with_logits_and_fits_its_slots(tokens: int, limit: int) -> None:
     plan, num_slots = largest_pass(tokens, limit)
     assert plan.num_tokens == len(plan.logit_rows) == tokens
-    assert plan.positions.max() < limit
+    assert limit - ROW_TOKENS <= plan.positions.max() < limit
+    assert plan.committed.min() == limit - min(ROW_TOKENS, limit // 2)
     assert len(np.unique(plan.slots)) == tokens
-    assert plan.slots.max() < num_slots <= tokens + ROW_TOKENS + 16 * plan.num_rows
+    assert not set(plan.slots) & set(plan.context_slots)
+    assert max(plan.slots.max(), plan.context_slots.max(initial=0)) < num_slots <= tokens + PIECE
 
 
 @pytest.mark.parametrize(("set_mb", "expected_mb"), [(None, CPU_KV_MB), (1, 1)])
@@ -120,13 +143,14 @@ def test_passes_recorded_before_a_resize_are_not_replayed_after_it() -> None:
     runner = ModelRunner(new_model(), 64, tiled=True, recorded=True)
     slots = np.arange(40, dtype=np.int32)
     plan = build_plan([chain_row(slots[:0], slots, slots, last_logits=True)])
-    before = [runner.logits(plan) for _ in range(3)][-1]
-    assert runner._tiled is not None
-    assert runner._tiled.num_recorded == 1
+    runner.record(LOAD)
+    before = runner.logits(plan).copy()
+    assert runner.num_recorded
     runner.resize(200)
-    assert runner._tiled.num_recorded == 0
+    assert runner.num_recorded == 0
     moved = slots + 150
     again = build_plan([chain_row(moved[:0], slots, moved, last_logits=True)])
-    for _ in range(3):
+    for load in (LOAD, replace(LOAD, rows=1)):
+        runner.record(load)
         np.testing.assert_allclose(runner.logits(again), before, rtol=1e-11, atol=1e-12)
     assert runner.cache.data[:, :, 150:190].abs().sum() > 0

@@ -14,7 +14,7 @@ from shared.inference.flash import flash_in_place, flash_kernel
 from shared.inference.key_ranges import key_ranges
 from shared.inference.plan import ForwardPlan, build_plan, chain_row
 from shared.inference.runner import ModelRunner
-from shared.inference.tiled import merge
+from shared.inference.tiled import TiledPass, merge
 from tests.unit.shared.inference import tiny_models
 from tests.unit.shared.inference.test_attention import NUM_SEQUENCES, PRECISIONS, check_passes, steps
 from tests.unit.shared.inference.tiny_models import relative_difference, stock_model
@@ -97,11 +97,26 @@ def test_rows_longer_than_a_tile_equal_attention_row_by_row(family: str, way: st
     assert not tiled.cache.data[:, :, -1].any()  # nothing of this pass is padding
 
 
-def test_more_keys_than_are_copied_at_a_time_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    runner, plan = new_runner("llama", torch.float64), long_rows(np.random.default_rng(5))
+@pytest.mark.parametrize(("bound", "size"), [("GATHERED", 100), ("MASKED", 20_000), ("MASKED", 1)])
+@pytest.mark.parametrize("family", ["llama", "mistral-window", "qwen2-window"])
+def test_more_keys_or_scores_than_there_are_at_a_time_change_nothing(
+    family: str, bound: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, plan = new_runner(family, torch.float64), long_rows(np.random.default_rng(5))
     whole = runner.logits(plan)
-    monkeypatch.setattr("shared.inference.tiled.GATHERED", 100)
+    masks: list[tuple[int, ...]] = []
+    mask_of = TiledPass._mask
+
+    def seen(self: TiledPass, window: int | None, groups: int, part: slice) -> torch.Tensor:
+        mask = mask_of(self, window, groups, part)
+        masks.append(tuple(mask.shape))
+        return mask
+
+    monkeypatch.setattr(TiledPass, "_mask", seen)
+    monkeypatch.setattr(f"shared.inference.tiled.{bound}", size)
     np.testing.assert_array_equal(runner.logits(plan), whole)
+    assert len(masks) > 2
+    assert bound == "GATHERED" or all((len(shape) and np.prod(shape) <= size) or shape[0] == 1 for shape in masks)
 
 
 @pytest.mark.parametrize("way", ["gathered", "in place"])
