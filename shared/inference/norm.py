@@ -34,7 +34,8 @@ class ShortNorm(Norm):
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         length = torch.hypot(torch.linalg.vector_norm(rows, dim=-1, keepdim=True), self._least)
-        return rows * (self._scaled / length)
+        normed: torch.Tensor = rows * (self._scaled / length)
+        return normed
 
 
 def norm(weight: torch.Tensor, epsilon: float) -> Norm:
