@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from shared.inference.kv import KVCache, head_dim_of
 from shared.inference.linear import Linear, linear
+from shared.inference.norm import Norm, norm
 from shared.inference.rotary import Rotary, interleaved, rotate
 
 Reduce = Callable[[torch.Tensor], torch.Tensor]
@@ -41,13 +42,13 @@ class Pass(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """One layer's weights; norms are [hidden]."""
+    """One layer's weights."""
 
-    attention_norm: torch.Tensor
+    attention_norm: Norm
     projection: Linear  # queries, keys and values in one: [(heads + 2 * kv_heads) * head_dim]
-    head_norm: torch.Tensor | None  # Qwen3's, of queries and keys: [heads + kv_heads, head_dim]
+    head_norm: Norm | None  # Qwen3's, of queries and keys: [heads + kv_heads, head_dim]
     output: Linear
-    mlp_norm: torch.Tensor
+    mlp_norm: Norm
     gate: Linear
     up: Linear
     down: Linear
@@ -74,7 +75,6 @@ class Decoder:
         config = model.config
         stock: Any = model.get_decoder()
         self._head_dim = head_dim_of(config)
-        self._epsilon: float = config.rms_norm_eps
         self._vocab_size = vocab_size
         self._reduce = reduce
         self._gather = gather
@@ -84,8 +84,8 @@ class Decoder:
         self._embedding = _kept(stock.embed_tokens.weight)
         head = model.get_output_embeddings().weight.detach()[:vocab_size]
         self._head = linear(head)
-        self._norm = _kept(stock.norm.weight)
-        self._layers = [_layer(layer, self._head_dim) for layer in stock.layers]
+        self._norm = norm(_kept(stock.norm.weight), config.rms_norm_eps)
+        self._layers = [_layer(layer, self._head_dim, config.rms_norm_eps) for layer in stock.layers]
         self._scaling: float = stock.layers[0].self_attn.scaling
         self._rows_for = self._layers[0].gate.rows_for
 
@@ -115,7 +115,7 @@ class Decoder:
         rotations = self._rotary.at(positions, rows.last_position)
         for index, layer in enumerate(self._layers):
             keys, values = cache.layer(index)
-            query, key, value = self._project(layer, self._normed(hidden, layer.attention_norm), rotations)
+            query, key, value = self._project(layer, layer.attention_norm(hidden), rotations)
             rows.store(keys, key[:num_tokens])
             rows.store(values, value[:num_tokens])
             is_last = index == len(self._layers) - 1
@@ -126,9 +126,9 @@ class Decoder:
                 wanted = self._enough(rows.wanted)
                 hidden, mixed = hidden[wanted], mixed[wanted]
             hidden = self._added(layer.output, mixed, hidden)
-            normed = self._normed(hidden, layer.mlp_norm)
+            normed = layer.mlp_norm(hidden)
             hidden = self._added(layer.down, layer.up.times(normed, layer.gate.silu(normed)), hidden)
-        logits = self._head(self._normed(hidden, self._norm))[: rows.num_logits]
+        logits = self._head(self._norm(hidden))[: rows.num_logits]
         return logits if self._gather is None else self._gather(logits)[:, : self._vocab_size]
 
     def _enough(self, rows: torch.Tensor) -> torch.Tensor:
@@ -136,10 +136,7 @@ class Decoder:
         missing = self._rows_for(len(rows)) - len(rows)
         if missing == 0:
             return rows
-        return functional.pad(rows, (*[0] * (2 * rows.dim() - 2), 0, missing))
-
-    def _normed(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return torch.rms_norm(hidden, weight.shape, weight, self._epsilon)
+        return torch.cat((rows, rows.new_zeros((missing, *rows.shape[1:]))))
 
     def _project(
         self, layer: Layer, normed: torch.Tensor, rotations: torch.Tensor
@@ -149,7 +146,7 @@ class Decoder:
         num_values = layer.num_kv_heads
         turned = heads.narrow(1, 0, heads.shape[1] - num_values)
         if layer.head_norm is not None:
-            turned = torch.rms_norm(turned, (self._head_dim,), None, self._epsilon) * layer.head_norm
+            turned = layer.head_norm(turned)
         turned = rotate(turned, rotations)
         num_queries = turned.shape[1] - num_values
         return (
@@ -164,16 +161,16 @@ class Decoder:
         return residual + self._reduce(product(rows))
 
 
-def _layer(stock: Any, head_dim: int) -> Layer:
+def _layer(stock: Any, head_dim: int, epsilon: float) -> Layer:
     attention, mlp = stock.self_attn, stock.mlp
     queries, keys, values = (_taken(part) for part in (attention.q_proj, attention.k_proj, attention.v_proj))
     num_kv_heads = len(keys[0]) // head_dim
     return Layer(
-        attention_norm=_kept(stock.input_layernorm.weight),
+        attention_norm=norm(_kept(stock.input_layernorm.weight), epsilon),
         projection=_projection(queries, keys, values, head_dim),
-        head_norm=_head_norm(attention, len(queries[0]) // head_dim, num_kv_heads, head_dim),
+        head_norm=_head_norm(attention, len(queries[0]) // head_dim, num_kv_heads, head_dim, epsilon),
         output=linear(*_taken(attention.o_proj)),
-        mlp_norm=_kept(stock.post_attention_layernorm.weight),
+        mlp_norm=norm(_kept(stock.post_attention_layernorm.weight), epsilon),
         gate=linear(*_taken(mlp.gate_proj)),
         up=linear(*_taken(mlp.up_proj)),
         down=linear(*_taken(mlp.down_proj)),
@@ -202,11 +199,11 @@ def _projection(queries: Weights, keys: Weights, values: Weights, head_dim: int)
     return linear(weight, bias)
 
 
-def _head_norm(attention: Any, num_heads: int, num_kv_heads: int, head_dim: int) -> torch.Tensor | None:
+def _head_norm(attention: Any, num_heads: int, num_kv_heads: int, head_dim: int, epsilon: float) -> Norm | None:
     if getattr(attention, "q_norm", None) is None:
         return None
     queries, keys = (interleaved(norm.weight.detach(), head_dim) for norm in (attention.q_norm, attention.k_norm))
-    return torch.cat([queries.expand(num_heads, -1), keys.expand(num_kv_heads, -1)])
+    return norm(torch.cat([queries.expand(num_heads, -1), keys.expand(num_kv_heads, -1)]), epsilon)
 
 
 def _window(attention: Any) -> int | None:

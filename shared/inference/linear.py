@@ -2,14 +2,16 @@
 
 On a CPU in float32 the weights are laid out once for oneDNN. Its kernels then read them as they are stored,
 whatever the number of rows: stock products have a cliff between 2 and 16 rows, which is where verification works,
-and are two to four times slower there (docs/adr/0015-own-forward.md). Other devices and precisions multiply as
-PyTorch does.
+and are two to four times slower there (docs/adr/0015-own-forward.md). Large ones are laid out in `strips` where
+that goes. Other devices and precisions multiply as PyTorch does.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as functional
+
+from shared.inference.strips import LARGE, Strips, strip_sizes
 
 # Calling oneDNN costs some 8 us more than the stock product, which wins for few rows of small weights. Only those
 # are kept in both layouts.
@@ -51,6 +53,26 @@ class Linear:
         return self(rows) + summand
 
 
+class Packed:
+    """A weight [out, in] and bias [out] or None, laid out for oneDNN's linear product."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        self._bias = bias
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+        self._unary = torch.ops.mkldnn._linear_pointwise.default
+        self._binary = torch.ops.mkldnn._linear_pointwise.binary
+
+    def run(self, rows: torch.Tensor, then: str) -> torch.Tensor:
+        """[n, in] -> [n, out], and ``then`` oneDNN's function of it."""
+        product: torch.Tensor = self._unary(rows, self._packed, self._bias, then, [], "")
+        return product
+
+    def run_with(self, rows: torch.Tensor, other: torch.Tensor, then: str) -> torch.Tensor:
+        """[n, in] -> [n, out], and ``then`` oneDNN's function of it and ``other`` [n, out]."""
+        product: torch.Tensor = self._binary(rows, other, self._packed, self._bias, then)
+        return product
+
+
 class PackedLinear(Linear):
     """The same over weights packed for oneDNN; float32 on a CPU. A large weight is kept in that layout alone."""
 
@@ -58,9 +80,8 @@ class PackedLinear(Linear):
         super().__init__(weight if weight.numel() <= SMALL else weight.new_empty(0), bias)
         self._few_rows = FEW_ROWS if weight.numel() <= SMALL else 0
         self._quick_rows = 1 if weight.numel() <= SMALL else QUICK_ROWS
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
-        self._unary = torch.ops.mkldnn._linear_pointwise.default
-        self._binary = torch.ops.mkldnn._linear_pointwise.binary
+        sizes = strip_sizes(*weight.shape) if weight.numel() > LARGE else ()
+        self._packed = Strips(weight, bias, sizes) if sizes else Packed(weight, bias)
 
     def rows_for(self, num_rows: int) -> int:
         for bound, multiple in STEPS:
@@ -71,30 +92,22 @@ class PackedLinear(Linear):
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         if len(rows) <= self._few_rows:
             return super().__call__(rows)
-        return self._run(rows, "none")
+        return self._packed.run(rows, "none")
 
     def silu(self, rows: torch.Tensor) -> torch.Tensor:
         if len(rows) <= self._few_rows:
             return super().silu(rows)
-        return self._run(rows, "swish")
+        return self._packed.run(rows, "swish")
 
     def times(self, rows: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
         if len(rows) <= self._few_rows:
             return super().times(rows, factor)
-        return self._run_with(rows, factor, "mul")
+        return self._packed.run_with(rows, factor, "mul")
 
     def plus(self, rows: torch.Tensor, summand: torch.Tensor) -> torch.Tensor:
         if len(rows) <= self._few_rows:
             return super().plus(rows, summand)
-        return self._run_with(rows, summand, "add")
-
-    def _run(self, rows: torch.Tensor, then: str) -> torch.Tensor:
-        product: torch.Tensor = self._unary(rows, self._packed, self._bias, then, [], "")
-        return product
-
-    def _run_with(self, rows: torch.Tensor, other: torch.Tensor, then: str) -> torch.Tensor:
-        product: torch.Tensor = self._binary(rows, other, self._packed, self._bias, then)
-        return product
+        return self._packed.run_with(rows, summand, "add")
 
 
 def linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
