@@ -97,7 +97,7 @@ class Client(Redis):
 
 
 def _look(connection: Any) -> None:
-    """Ends a connection that the server has closed, or with bytes that nobody waits for: it opens with the next use."""
+    """Ends a connection that the server has closed, or with bytes that nobody waits for; its next use opens it."""
     try:
         is_sound = not connection.can_read()
     except (RedisError, OSError):

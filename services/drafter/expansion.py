@@ -81,9 +81,8 @@ class Expansion:
         is_in = np.isfinite(values)
         parent, child = np.divmod(best, num_children)
         parent, child = (firsts[:, None] + parent)[is_in], child[is_in]
-        self._add(
-            parents.row[firsts], is_in, tokens[parent, child], parents.node[parent], values[is_in].astype(np.float32)
-        )
+        chosen = values[is_in].astype(np.float32)
+        self._add(parents.row[firsts], is_in, tokens[parent, child], parents.node[parent], chosen)
 
     def grow_chosen(self, rows: IntArray, tokens: IntArray, parents: IntArray, logprobs: Float32) -> None:
         """Adds a level that was chosen elsewhere, by the same rule.
