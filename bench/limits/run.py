@@ -6,12 +6,11 @@ from contextlib import ExitStack
 from functools import cached_property
 from types import TracebackType
 
-import torch
-
 from bench.limits.floors import Floors, measure_floors
 from bench.limits.timing import median
 from bench.limits.wire import Wire
 from shared.embedded_redis import EmbeddedRedis
+from shared.inference.threads import use_threads
 
 QUICK_PART = 8
 NUM_PINGS = 2000
@@ -27,7 +26,7 @@ class Run:
         self._started = ExitStack()
 
     def __enter__(self) -> Run:
-        torch.set_num_threads(self.threads)
+        use_threads(self.threads)
         return self
 
     def __exit__(

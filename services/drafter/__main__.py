@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-import torch
-
 from services.drafter.drafter import Drafter
 from services.drafter.handler import DraftHandler
 from services.drafter.settings import DrafterSettings
@@ -18,6 +16,7 @@ from shared.inference.identity import model_name
 from shared.inference.loading import load_model
 from shared.inference.placing import Use, place
 from shared.inference.runner import ModelRunner
+from shared.inference.threads import use_threads
 from shared.messages import MAX_WIDTH
 from shared.process import on_signals, run
 from shared.streams import HintReader, OwnedStream, connect
@@ -94,7 +93,7 @@ def serve(settings: DrafterSettings) -> None:
 
 def load_drafter(settings: DrafterSettings) -> tuple[Drafter, str]:
     """The drafter over its loaded model, and the digest of its token map. Raises ModelError."""
-    torch.set_num_threads(settings.threads)
+    use_threads(settings.threads)
     tokenizer = load_tokenizer(settings.draft)
     model = load_model(settings.draft, device=settings.device, dtype=settings.dtype)
     # Padded embedding rows beyond the token map are never drafted: the target may not have them.

@@ -14,13 +14,12 @@ import sys
 import threading
 from pathlib import Path
 
-import torch
-
 from services.verifier.meeting import join
 from services.verifier.parallel import follow, load_part
 from services.verifier.ranks import FAREWELL
 from services.verifier.settings import VerifierSettings
 from shared.errors import ConfigurationError
+from shared.inference.threads import use_threads
 from shared.settings import load, stop
 
 logger = logging.getLogger(__name__)
@@ -41,7 +40,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # rank 0 drains first; then it says so
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_leader, args=(options.store.parent,), name="leader", daemon=True).start()
-    torch.set_num_threads(settings.threads)
+    use_threads(settings.threads)
     try:
         rank, line = join(settings, options.rank, options.store)
         runner, _ = load_part(settings, rank)

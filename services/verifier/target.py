@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
-
 from services.verifier.parallel import LeadingRunner, lead
 from services.verifier.settings import VerifierSettings
 from shared.errors import ModelError
@@ -21,6 +19,7 @@ from shared.inference.loading import load_model
 from shared.inference.placing import Use, kv_setting, place
 from shared.inference.profile import sweep
 from shared.inference.runner import ModelRunner
+from shared.inference.threads import use_threads
 from shared.latency import LatencyModel
 from shared.latency_fit import fit
 from shared.tokenizer import Tokenizer, load_tokenizer
@@ -58,7 +57,7 @@ class Target:
 
 def load_target(settings: VerifierSettings) -> Target:
     """Load, warm up and measure. Raises ModelError."""
-    torch.set_num_threads(settings.threads)
+    use_threads(settings.threads)
     tokenizer = load_tokenizer(settings.target)
     runner, pool, close = _load(settings)
     num_slots = pool.num_blocks * pool.block_size

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as functional
 
+from shared.inference.single_row import SingleRow
 from shared.inference.strips import LARGE, Strips, strip_sizes
 
 # Calling oneDNN costs some 8 us more than the stock product, which wins for few rows of small weights. Only those
@@ -18,7 +19,8 @@ from shared.inference.strips import LARGE, Strips, strip_sizes
 SMALL = 1 << 18  # elements of a weight
 FEW_ROWS = 2
 # oneDNN's kernels for one to three rows read a large weight slower than the one for four: 1.26, 1.45, 1.06 times
-# as long on an AMD core with AVX-512. One row more costs nothing as long as all wait for memory.
+# as long on an AMD core with AVX-512. One row more costs nothing as long as all wait for memory. A single row has
+# something better (`SingleRow`), as a rule.
 QUICK_ROWS = 4
 # oneDNN compiles and keeps kernels for every number of rows, about half a MiB for each weight's shape. Beyond so
 # many rows their number is rounded up to a multiple, which costs a few per cent of the arithmetic.
@@ -58,18 +60,18 @@ class Packed:
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         self._bias = bias
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
         self._unary = torch.ops.mkldnn._linear_pointwise.default
         self._binary = torch.ops.mkldnn._linear_pointwise.binary
 
     def run(self, rows: torch.Tensor, then: str) -> torch.Tensor:
         """[n, in] -> [n, out], and ``then`` oneDNN's function of it."""
-        product: torch.Tensor = self._unary(rows, self._packed, self._bias, then, [], "")
+        product: torch.Tensor = self._unary(rows, self.packed, self._bias, then, [], "")
         return product
 
     def run_with(self, rows: torch.Tensor, other: torch.Tensor, then: str) -> torch.Tensor:
         """[n, in] -> [n, out], and ``then`` oneDNN's function of it and ``other`` [n, out]."""
-        product: torch.Tensor = self._binary(rows, other, self._packed, self._bias, then)
+        product: torch.Tensor = self._binary(rows, other, self.packed, self._bias, then)
         return product
 
 
@@ -82,32 +84,36 @@ class PackedLinear(Linear):
         self._quick_rows = 1 if weight.numel() <= SMALL else QUICK_ROWS
         sizes = strip_sizes(*weight.shape) if weight.numel() > LARGE else ()
         self._packed = Strips(weight, bias, sizes) if sizes else Packed(weight, bias)
+        self._single = SingleRow.over(self._packed.packed, weight, bias)
 
     def rows_for(self, num_rows: int) -> int:
         for bound, multiple in STEPS:
             if num_rows > bound:
                 return -(-num_rows // multiple) * multiple
-        return max(num_rows, self._quick_rows)
+        return num_rows if num_rows == 1 and self._single is not None else max(num_rows, self._quick_rows)
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         if len(rows) <= self._few_rows:
             return super().__call__(rows)
-        return self._packed.run(rows, "none")
+        return self._product(rows).run(rows, "none")
 
     def silu(self, rows: torch.Tensor) -> torch.Tensor:
         if len(rows) <= self._few_rows:
             return super().silu(rows)
-        return self._packed.run(rows, "swish")
+        return self._product(rows).run(rows, "swish")
 
     def times(self, rows: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
         if len(rows) <= self._few_rows:
             return super().times(rows, factor)
-        return self._packed.run_with(rows, factor, "mul")
+        return self._product(rows).run_with(rows, factor, "mul")
 
     def plus(self, rows: torch.Tensor, summand: torch.Tensor) -> torch.Tensor:
         if len(rows) <= self._few_rows:
             return super().plus(rows, summand)
-        return self._packed.run_with(rows, summand, "add")
+        return self._product(rows).run_with(rows, summand, "add")
+
+    def _product(self, rows: torch.Tensor) -> Strips | Packed | SingleRow:
+        return self._single if len(rows) == 1 and self._single is not None else self._packed
 
 
 def linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:

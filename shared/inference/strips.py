@@ -34,7 +34,7 @@ class Strips:
         self._num_out = len(weight)
         self._bias = bias
         self._sizes = sizes
-        self._packed = _pack(weight, sizes[0])
+        self.packed = _pack(weight, sizes[0])
         self._unary = torch.ops.mkldnn._convolution_pointwise.default
         self._binary = torch.ops.mkldnn._convolution_pointwise.binary
 
@@ -42,7 +42,7 @@ class Strips:
         """[n, in] -> [n, out], and ``then`` oneDNN's function of it."""
 
         def product(rows: torch.Tensor) -> torch.Tensor:
-            return self._rows(self._unary(_pixels(rows), self._packed, self._bias, *_GEOMETRY, then, [], ""))
+            return self._rows(self._unary(_pixels(rows), self.packed, self._bias, *_GEOMETRY, then, [], ""))
 
         return self._in_pieces(product, rows)
 
@@ -50,7 +50,7 @@ class Strips:
         """[n, in] -> [n, out], and ``then`` oneDNN's function of it and ``other`` [n, out]."""
 
         def product(rows: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-            pixels = (_pixels(rows), _pixels(other), self._packed, self._bias)
+            pixels = (_pixels(rows), _pixels(other), self.packed, self._bias)
             return self._rows(self._binary(*pixels, *_GEOMETRY, then, None, None, [], None))
 
         return self._in_pieces(product, rows, other)

@@ -64,8 +64,8 @@ def test_a_large_weight_is_held_once() -> None:
 def test_rows_are_rounded_up_to_few_numbers() -> None:
     small, large = PackedLinear(torch.zeros(8, 8)), PackedLinear(torch.zeros(SMALL + 8, 1))
     assert [small.rows_for(n) for n in (1, 2, 16, 17, 33, 129)] == [1, 2, 16, 20, 40, 160]
-    assert [large.rows_for(n) for n in (1, 3, 4, 5, 16, 17, 64)] == [4, 4, 4, 5, 16, 20, 64]
-    rounded = [large.rows_for(n) for n in range(1, 513)]
+    assert [large.rows_for(n) for n in (2, 3, 4, 5, 16, 17, 64)] == [4, 4, 4, 5, 16, 20, 64]
+    rounded = [large.rows_for(n) for n in range(2, 513)]
     assert rounded == sorted(rounded)
-    assert all(n <= found <= max(4, 1.25 * n) for n, found in enumerate(rounded, 1))
+    assert all(n <= found <= max(4, 1.25 * n) for n, found in enumerate(rounded, 2))
     assert Linear(torch.zeros(8, 8)).rows_for(17) == 17
