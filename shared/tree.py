@@ -76,10 +76,8 @@ class TokenTree:
 
     def children(self) -> dict[tuple[int, int], int]:
         """(parent, token) -> node, the first such node where a token stands twice under one parent."""
-        edges: dict[tuple[int, int], int] = {}
-        for node, edge in enumerate(zip(self.parents.tolist(), self.tokens.tolist(), strict=True)):
-            edges.setdefault(edge, node)
-        return edges
+        edges = zip(self.parents.tolist()[::-1], self.tokens.tolist()[::-1], strict=True)
+        return dict(zip(edges, range(len(self) - 1, -1, -1), strict=True))  # of two the first stays: it comes last
 
 
 def parents_precede(parents: npt.NDArray[np.signedinteger]) -> bool:
