@@ -98,9 +98,10 @@ def _columns(decoding: Mapping[Generation, TokenTree], chunks: Sequence[tuple[Ge
     rows = [(generation, 1 + len(tree)) for generation, tree in decoding.items()] + list(chunks)
     tokens, contexts, slots = [_NONE], [_NONE], [_NONE]
     above: list[npt.NDArray[np.integer[Any]]] = []  # the parents, less one
-    roots = np.array([generation.tokens[-1] for generation in decoding], np.int32)
-    for index, tree in enumerate(decoding.values()):
-        tokens += (roots[index : index + 1], tree.tokens)
+    pending = [generation.tokens[generation.slots.length :] for generation in decoding]
+    roots = np.array(pending, np.int32).reshape(len(decoding), 1)  # or they would not be decoding
+    for root, tree in zip(roots, decoding.values(), strict=True):
+        tokens += (root, tree.tokens)
         above += (_ABOVE_ROOT, tree.parents)
     for generation, size in chunks:
         start = generation.slots.length
