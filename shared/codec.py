@@ -51,6 +51,21 @@ def encode(message: Message) -> bytes:
     return packed
 
 
+def encode_gained(*, request: str, start: int, tokens: bytes, digest: bytes) -> bytes:
+    """`encode` of the TokenEvent that a request which goes on gets with each step: nothing but tokens.
+
+    A step has one for every request, and a message that is built and checked field by field costs four times as
+    much. So what a TokenEvent checks is the caller's to know here: ``tokens`` (int32 LE) are ids, ``request``,
+    ``start`` and ``digest`` those of a request that it serves.
+    """
+    body = {"v": SCHEMA_VERSION, "request": request, "start": start, "tokens": tokens, "digest": digest}
+    packed: bytes = msgpack.packb(body | _NOTHING_ELSE)
+    return packed
+
+
+_NOTHING_ELSE = {"finish": None, "text_length": -1, "stats": None, "error": None, "logprobs": b""}
+
+
 def decode(message_type: type[M], body: bytes) -> M:
     """The message in ``body``. Raises UnreadableMessage, naming the field where there is one."""
     kind = message_type.__name__

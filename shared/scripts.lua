@@ -11,7 +11,7 @@
 -- Raise VERSION with every change, also of the parts that stand where a line names them (--@): a client loads its
 -- library only where it finds none or an older one.
 
-local VERSION = 14
+local VERSION = 15
 
 local GROUP = 'verifiers'
 local RETAIN_MS = 600000
@@ -32,30 +32,19 @@ local function now()
   return string.format('%.0f.%03d', seconds * 1000 + math.floor(micros / 1000), micros % 1000)
 end
 
-local function add_entry(stream, options, body, traceparent, at, committed_at)
-  local command = { 'XADD', stream }
-  for _, option in ipairs(options) do command[#command + 1] = option end
-  for _, field in ipairs({ '*', 'body', body, 'sent_at', at }) do command[#command + 1] = field end
-  if traceparent and traceparent ~= '' then
-    command[#command + 1] = 'traceparent'
-    command[#command + 1] = traceparent
-  end
-  if committed_at then
-    command[#command + 1] = 'committed_at'
-    command[#command + 1] = committed_at
-  end
-  return command
-end
-
-local TO_GATEWAY = { 'NOMKSTREAM', 'MAXLEN', '~', TOKENS_MAXLEN }
-
 -- Tells the reply gateway. NOMKSTREAM: a stream without a reader has no expiry and would stay for ever. pcall: a
 -- failure here must not turn a commit into an error; the gateway sees the gap and attaches. False: the gateway named
--- in the hash has no stream, so it has been gone for long.
+-- in the hash has no stream, so it has been gone for long. Written out: to put a command together costs as much as to
+-- run it, and this one runs for every row.
 local function publish(prefix, gateway, body, traceparent, at)
-  if gateway and gateway ~= '' then
-    return redis.pcall(unpack(add_entry(prefix .. 'tokens:' .. gateway, TO_GATEWAY, body, traceparent, at, at)))
+  if not gateway or gateway == '' then return end
+  local stream = prefix .. 'tokens:' .. gateway
+  if not traceparent or traceparent == '' then
+    return redis.pcall('XADD', stream, 'NOMKSTREAM', 'MAXLEN', '~', TOKENS_MAXLEN, '*', 'body', body, 'sent_at', at,
+      'committed_at', at)
   end
+  return redis.pcall('XADD', stream, 'NOMKSTREAM', 'MAXLEN', '~', TOKENS_MAXLEN, '*', 'body', body, 'sent_at', at,
+    'traceparent', traceparent, 'committed_at', at)
 end
 
 -- From now on nobody waits for this request: unless somebody attaches until then, it is to be cancelled.
@@ -69,7 +58,8 @@ local function is_attached(state_gateway, state_attachment, gateway, attachment)
 end
 
 local function queue(stream, id, traceparent, at)
-  return redis.call(unpack(add_entry(stream, {}, id, traceparent, at)))
+  if not traceparent or traceparent == '' then return redis.call('XADD', stream, '*', 'body', id, 'sent_at', at) end
+  return redis.call('XADD', stream, '*', 'body', id, 'sent_at', at, 'traceparent', traceparent)
 end
 
 -- A tier's queue: a list of waiting requests by their start tags, and before it a short stream that verifiers read.
@@ -153,9 +143,11 @@ end
 
 -- One commit's tokens, with their log-probabilities where the request asks for them.
 local function append(journal, stop, tokens, logprobs)
-  local command = { 'XADD', journal, stop .. '-0', 'tokens', tokens }
-  if logprobs ~= '' then command[6], command[7] = 'logprobs', logprobs end
-  redis.call(unpack(command))
+  if logprobs == '' then
+    redis.call('XADD', journal, stop .. '-0', 'tokens', tokens)
+  else
+    redis.call('XADD', journal, stop .. '-0', 'tokens', tokens, 'logprobs', logprobs)
+  end
 end
 
 local function warn(what, id, failure)

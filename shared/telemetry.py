@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
 from opentelemetry.sdk.metrics import MeterProvider
@@ -32,6 +33,7 @@ from shared.postponed import Postponed
 from shared.settings import otlp_signals
 from shared.signals import Counter, Gauge, Histogram, Metric
 from shared.spans import OpenSpan, Tracer, now_ns
+from shared.totals import Totals
 from shared.tracing import Attributes, is_sampled, span_context
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class Telemetry:
         self._meter = meter_provider.get_meter("adaserve")
         self._registry = registry
         self._instruments: dict[str, Any] = {}
+        self._creating = Lock()
         self._kept: dict[tuple[Any, ...], Mapping[str, str]] = {}  # by metric and labels, once looked at
         self._names: defaultdict[str, set[str]] = defaultdict(set)
         self._postponed = Postponed()
@@ -194,7 +197,10 @@ class Telemetry:
     def _instrument(self, metric: Metric) -> Any:
         instrument = self._instruments.get(metric.name)
         if instrument is None:
-            instrument = self._instruments[metric.name] = self._create(metric)
+            with self._creating:
+                if metric.name not in self._instruments:
+                    self._instruments[metric.name] = self._create(metric)
+            instrument = self._instruments[metric.name]
         return instrument
 
     def _create(self, metric: Metric) -> Any:
@@ -203,8 +209,11 @@ class Telemetry:
             return self._meter.create_histogram(
                 metric.name, **described, explicit_bucket_boundaries_advisory=list(metric.buckets)
             )
-        create = self._meter.create_counter if isinstance(metric, Counter) else self._meter.create_gauge
-        return create(metric.name, **described)
+        if isinstance(metric, Counter):
+            totals = Totals(metric.name)
+            self._meter.create_observable_counter(metric.name, [totals.observe], **described)
+            return totals
+        return self._meter.create_gauge(metric.name, **described)
 
     def prometheus(self) -> bytes:
         """The body of `/metrics`, Prometheus text format 0.0.4."""

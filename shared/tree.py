@@ -64,9 +64,7 @@ class TokenTree:
     @property
     def expected_tokens(self) -> float:
         """Tokens that the draft promises, Σ f(v); nodes it calls impossible or NaN count nothing."""
-        probs = np.exp(np.minimum(self.logprobs, 0.0, dtype=np.float64))
-        total = float(probs.sum())
-        return total if total == total else float(np.nansum(probs))  # a NaN is rare, and looking for it is slow
+        return expected_tokens([self])[0] if len(self) else 0.0
 
     def prefix(self, num_nodes: int) -> TokenTree:
         """The first ``num_nodes`` nodes; closed under ancestors by the order of nodes."""
@@ -76,15 +74,24 @@ class TokenTree:
 
     def children(self) -> dict[tuple[int, int], int]:
         """(parent, token) -> node, the first such node where a token stands twice under one parent."""
-        edges: dict[tuple[int, int], int] = {}
-        for node, edge in enumerate(zip(self.parents.tolist(), self.tokens.tolist(), strict=True)):
-            edges.setdefault(edge, node)
-        return edges
+        edges = zip(self.parents.tolist()[::-1], self.tokens.tolist()[::-1], strict=True)
+        return dict(zip(edges, range(len(self) - 1, -1, -1), strict=True))  # of two the first stays: it comes last
 
 
 def parents_precede(parents: npt.NDArray[np.signedinteger]) -> bool:
     """Whether -1 <= parents[i] < i holds for every node."""
     return bool(np.all((parents >= ROOT) & (parents < np.arange(len(parents)))))
+
+
+def expected_tokens(trees: Sequence[TokenTree]) -> list[float]:
+    """`TokenTree.expected_tokens` of trees that all have nodes."""
+    if not trees:
+        return []
+    probs = np.exp(np.minimum(np.concatenate([tree.logprobs for tree in trees]), 0.0, dtype=np.float64))
+    probs[probs != probs] = 0.0
+    starts = np.array([0, *(len(tree) for tree in trees[:-1])]).cumsum()
+    totals: list[float] = np.add.reduceat(probs, starts).tolist()
+    return totals
 
 
 EMPTY = TokenTree(np.empty(0, np.int32), np.empty(0, np.int16), np.empty(0, np.float32))

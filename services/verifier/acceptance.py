@@ -46,7 +46,7 @@ class Walk:
     foresight: Foresight | None = None
     tokens: list[int] = field(default_factory=list)  # drawn, in order; all but the last are accepted nodes
     path: list[int] = field(default_factory=list)  # accepted nodes
-    _children: dict[tuple[int, int], int] = field(default_factory=dict)
+    _children: dict[tuple[int, int], int] = field(init=False)
 
     def __post_init__(self) -> None:
         self._children = self.tree.children()

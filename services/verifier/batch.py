@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
+from struct import pack
 from typing import Any
 
 import numpy as np
@@ -11,17 +13,21 @@ import numpy.typing as npt
 
 from services.verifier.acceptance import Walk, walk_trees
 from services.verifier.generation import Generation
-from services.verifier.stopping import judge
+from services.verifier.stopping import Outcome, judge
 from services.verifier.tally import Totals
 from shared import codec, logprobs
 from shared.errors import GrammarError
-from shared.inference.plan import ForwardPlan, PlanRow, build_plan, chain_row
+from shared.inference.plan import ForwardPlan, PlanColumns, pack_plan
 from shared.latency_refit import Operation
 from shared.messages import TokenEvent
 from shared.records import CommitRow
 from shared.tree import EMPTY, TokenTree
 
 Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+_NONE = EMPTY.tokens
+_ABOVE_ROOT = np.array([-2], np.int16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +82,56 @@ class Settlement:
 
 def build_batch(decoding: Mapping[Generation, TokenTree], chunks: Sequence[tuple[Generation, int]]) -> Batch:
     """Roots with their trees, then prefill chunks; a chunk that ends its prompt draws like a bare root."""
-    rows: list[PlanRow] = []
-    fed: list[tuple[Generation, int]] = []
-    walks: list[tuple[Generation, Walk]] = []
-    num_logits = 0
-    for generation, tree in decoding.items():
-        rows.append(_tree_row(generation, tree))
-        fed.append((generation, 1))
-        walks.append((generation, _walk(generation, tree, num_logits)))
-        num_logits += 1 + len(tree)
+    fed = [(generation, 1) for generation in decoding] + list(chunks)
+    drawing = list(decoding.items())
+    drawing += [(generation, EMPTY) for generation, size in chunks if size == generation.num_pending]
+    first_logits = [0, *accumulate(1 + len(tree) for _, tree in drawing)]
+    walks = [
+        (generation, _walk(generation, tree, first))
+        for (generation, tree), first in zip(drawing, first_logits, strict=False)
+    ]
+    return Batch(pack_plan(_columns(decoding, chunks)), fed, walks)
+
+
+def _columns(decoding: Mapping[Generation, TokenTree], chunks: Sequence[tuple[Generation, int]]) -> PlanColumns:
+    """Of a tree's row the last context token is the root, its tree's nodes follow; a chunk's row is a chain."""
+    rows = [(generation, 1 + len(tree)) for generation, tree in decoding.items()] + list(chunks)
+    tokens, contexts, slots = [_NONE], [_NONE], [_NONE]
+    above: list[npt.NDArray[np.integer[Any]]] = []  # the parents, less one
+    pending = [generation.tokens[generation.slots.length :] for generation in decoding]
+    roots = np.array(pending, np.int32).reshape(len(decoding), 1)  # or they would not be decoding
+    for root, tree in zip(roots, decoding.values(), strict=True):
+        tokens += (root, tree.tokens)
+        above += (_ABOVE_ROOT, tree.parents)
     for generation, size in chunks:
-        is_last = size == generation.num_pending
-        rows.append(_chunk_row(generation, size, is_last=is_last))
-        fed.append((generation, size))
-        if is_last:
-            walks.append((generation, _walk(generation, EMPTY, num_logits)))
-            num_logits += 1
-    return Batch(build_plan(rows), fed, walks)
+        start = generation.slots.length
+        tokens.append(np.array(generation.tokens[start : start + size], np.int32))
+        above.append(np.arange(-2, size - 2, dtype=np.int32))
+    for generation, size in rows:
+        start = generation.slots.length
+        contexts.append(generation.slots.slots(0, start))
+        slots.append(generation.slots.slots(start, start + size))
+    sizes = np.array([size for _, size in rows], np.int64)
+    logit_counts = sizes.copy()
+    logit_counts[len(decoding) :] = [size == generation.num_pending for generation, size in chunks]
+    return PlanColumns(
+        context=np.concatenate(contexts),
+        committed=np.array([generation.slots.length for generation, _ in rows], np.int64),
+        sizes=sizes,
+        written=np.zeros(len(rows), np.int64),
+        tokens=np.concatenate(tokens),
+        parents=np.concatenate([_NONE, *above], dtype=np.int64) + 1,
+        slots=np.concatenate(slots),
+        logits=_last(sizes, logit_counts),
+        logit_counts=logit_counts,
+    )
+
+
+def _last(sizes: Int64, counts: Int64) -> Int64:
+    """Of each row the indices of its last ``counts`` nodes, one row after the other."""
+    ends = counts.cumsum()
+    logits: Int64 = np.arange(counts.sum()) + (sizes - ends).repeat(counts)
+    return logits
 
 
 def settle_batch(
@@ -111,18 +150,21 @@ def settle_batch(
     walk_trees(logits, [walk for _, walk in batch.walks])
     for generation, size in batch.fed:
         generation.slots.length += size
-    sources, destinations = [EMPTY.tokens], [EMPTY.tokens]
+    sources, destinations = [_NONE], [_NONE]
     settlements = []
     for generation, walk in batch.walks:
         try:
-            settlement, source, destination = _settle(generation, walk, logits, totals, why_bare)
+            settlement = _settle(generation, walk, logits, totals, why_bare)
         except GrammarError as error:
             generation.slots.length = generation.position - 1  # it may have to be told again
             batch.stuck.append((generation, error))
             continue
         settlements.append(settlement)
-        sources.append(source)
-        destinations.append(destination)
+        if settlement.num_accepted:
+            root, path = settlement.row.start, walk.path[: settlement.num_accepted]
+            nodes = generation.slots.slots(root, root + len(walk.tree))
+            sources.append(nodes[path])
+            destinations.append(nodes[: len(path)])
     return settlements, (np.concatenate(sources), np.concatenate(destinations))
 
 
@@ -132,38 +174,26 @@ def _settle(
     logits: npt.NDArray[np.floating[Any]],
     totals: Totals,
     why_bare: Callable[[Generation], str],
-) -> tuple[Settlement, Int32, Int32]:
+) -> Settlement:
     if walk.error is not None:
         raise walk.error
     outcome = judge(walk.tokens, generation.num_output, generation.rules, generation.scanner)
     tokens = walk.tokens[: outcome.num_tokens]
-    path = walk.path[: len(tokens)]  # a stop may fall inside the accepted path
+    num_accepted = min(len(walk.path), len(tokens))  # a stop may fall inside the accepted path
     root, start_digest = generation.position, generation.digest
     num_top = generation.request.logprobs
     entries = b"" if num_top is None else logprobs.pack(logits[walk.drawn_rows[: len(tokens)]], tokens, num_top)
     generation.extend(tokens, entries)
-    nodes = generation.slots.slots(root, root + len(walk.tree))
-    generation.slots.length = root + len(path)
-    tally = generation.tally
+    generation.slots.length = root + num_accepted
+    tally, num_nodes = generation.tally, len(walk.tree)
     tally.stepped(
         totals,
-        num_nodes=len(walk.tree),
-        num_accepted=len(path),
+        num_nodes=num_nodes,
+        num_accepted=num_accepted,
         is_late=generation.speculation.is_late,
-        why_bare="" if len(walk.tree) else why_bare(generation),
+        why_bare="" if num_nodes else why_bare(generation),
     )
-    event = TokenEvent(
-        request=generation.id,
-        start=root,
-        tokens=np.array(tokens, np.int32),
-        digest=generation.digest,
-        finish=outcome.finish,
-        text_length=outcome.text_length,
-        stats=tally.as_stats() if outcome.finish else None,
-        error=None,
-        logprobs=entries,
-        drafted=len(path) if generation.request.inspect else None,
-    )
+    packed = pack(f"<{len(tokens)}I", *tokens)
     row = CommitRow(
         request=generation.id,
         epoch=generation.epoch,
@@ -171,13 +201,35 @@ def _settle(
         start_digest=start_digest.hex(),
         end=generation.position,
         end_digest=generation.digest.hex(),
-        tokens=np.array(tokens, "<u4").tobytes(),
-        event=codec.encode(event),
+        tokens=packed,
+        event=_event(generation, root, packed, entries, outcome, num_accepted),
         finish=outcome.finish or "",
         logprobs=entries,
         stats=tally.packed() if outcome.finish or tally.is_to_be_told else b"",
     )
-    return Settlement(generation, row, outcome.finish, len(path), walk), nodes[path], nodes[: len(path)]
+    return Settlement(generation, row, outcome.finish, num_accepted, walk)
+
+
+def _event(
+    generation: Generation, start: int, tokens: bytes, entries: bytes, outcome: Outcome, num_accepted: int
+) -> bytes:
+    """What the gateway is told, encoded; ``tokens`` are uint32 LE."""
+    is_inspected = generation.request.inspect
+    if outcome.finish is None and not entries and not is_inspected:
+        return codec.encode_gained(request=generation.id, start=start, tokens=tokens, digest=generation.digest)
+    event = TokenEvent(
+        request=generation.id,
+        start=start,
+        tokens=np.frombuffer(tokens, np.int32),
+        digest=generation.digest,
+        finish=outcome.finish,
+        text_length=outcome.text_length,
+        stats=generation.tally.as_stats() if outcome.finish else None,
+        error=None,
+        logprobs=entries,
+        drafted=num_accepted if is_inspected else None,
+    )
+    return codec.encode(event)
 
 
 def _walk(generation: Generation, tree: TokenTree, first_logit: int) -> Walk:
@@ -192,30 +244,4 @@ def _walk(generation: Generation, tree: TokenTree, first_logit: int) -> Walk:
         matcher=generation.matcher,
         typical=generation.request.typical,
         foresight=generation.foresight,
-    )
-
-
-def _tree_row(generation: Generation, tree: TokenTree) -> PlanRow:
-    """The last context token as the root, then the tree's nodes."""
-    start, size = generation.slots.length, 1 + len(tree)
-    tokens, parents = np.empty((2, size), np.int32)
-    (tokens[0],), parents[0] = generation.tokens[start:], -1
-    tokens[1:] = tree.tokens
-    np.add(tree.parents, 1, out=parents[1:], casting="safe")
-    return PlanRow(
-        context=generation.slots.slots(0, start),
-        tokens=tokens,
-        parents=parents,
-        slots=generation.slots.slots(start, start + size),
-        logits=np.arange(size, dtype=np.int32),
-    )
-
-
-def _chunk_row(generation: Generation, size: int, *, is_last: bool) -> PlanRow:
-    start = generation.slots.length
-    return chain_row(
-        generation.slots.slots(0, start),
-        np.array(generation.tokens[start : start + size], np.int32),
-        generation.slots.slots(start, start + size),
-        last_logits=is_last,
     )

@@ -59,6 +59,9 @@ class Generation:
     speculation: Speculation = field(default_factory=Speculation)
     tally: Tally = field(default_factory=Tally)
     is_barred: bool = False  # from speculation, by the governor
+    id: str = field(init=False)  # the request's, hex
+    num_prompt: int = field(init=False)  # tokens of the prompt
+    temperature_bucket: int = field(init=False)  # of calibration: 0 greedy, then steps of a quarter up to 8
     params: SamplingParams = field(init=False)
     foresight: Foresight = field(init=False)
     adjustment: Adjustment | None = field(init=False)
@@ -68,6 +71,8 @@ class Generation:
         self.foresight = Foresight(self.params)
         self.adjustment = Adjustment.of(self.request)
         prompt = self.request.prompt.tolist()
+        self.id, self.num_prompt = self.request.request, len(prompt)
+        self.temperature_bucket = min(8, math.ceil(self.request.temperature * 4))
         self.tokens.extend(prompt)
         self.digest = digests.extend(self.digest, prompt)
 
@@ -77,19 +82,9 @@ class Generation:
         return self.compiling is None
 
     @property
-    def id(self) -> str:
-        """The request's id, hex."""
-        return self.request.request
-
-    @property
     def position(self) -> int:
         """Context length; the next draw fills context[position]."""
         return len(self.tokens)
-
-    @property
-    def num_prompt(self) -> int:
-        """Tokens of the prompt."""
-        return len(self.request.prompt)
 
     @property
     def num_output(self) -> int:
@@ -104,7 +99,7 @@ class Generation:
     @property
     def is_decoding(self) -> bool:
         """Whether only the last token is unfed, so that a step draws a token and may verify a tree."""
-        return self.num_pending == 1
+        return len(self.tokens) - self.slots.length == 1  # `num_pending`, asked for too often to be called
 
     def ttft_slack_ms(self, redis_ms: float) -> float:
         """Time left until the first token is late; infinite without a target, negative when it is late."""
@@ -131,11 +126,6 @@ class Generation:
         """The first ``count`` output tokens, uint32 LE, and their log-probabilities."""
         tokens = np.array(self.tokens[self.num_prompt : self.num_prompt + count], "<u4").tobytes()
         return tokens, bytes(self.logprobs[: count * entry_size(self.request.logprobs)])
-
-    @property
-    def temperature_bucket(self) -> int:
-        """Calibration bucket: 0 greedy, then steps of a quarter up to 8."""
-        return min(8, int(np.ceil(self.request.temperature * 4)))
 
     def extend(self, tokens: Iterable[int], logprobs: bytes = b"") -> None:
         """Append output tokens to the context, and their log-probabilities.

@@ -29,6 +29,7 @@ _FEW_NEAR = 256  # ids whose noise is found sooner than that of the loud ones is
 _FEW = 16  # ids that Python's own integers hash sooner than numpy's
 _SLACK = 1 << 20  # of 2^52, far beyond what rounding does to a threshold
 _ROUNDING = 1e-9  # of totals, and more
+_BELOW, _LEAST = 2.0**-22, 2.0**-148  # more than float32 rounds a number by, and one that is almost nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class Loud:
 def winner(
     logits: npt.NDArray[np.floating[Any]], temperature: float, seed: int, position: int, known: Loud | None = None
 ) -> int:
-    """The id of the largest logit / temperature + noise, the smallest of several. ``logits`` [vocab]: one finite.
+    """The id of the largest logit / temperature + noise, the smallest of several. ``logits`` [vocab]: one finite,
+    float32 or float64.
 
     With the loud ones ``known``, few others are looked at; without, all are hashed. The id is the same.
     """
@@ -100,9 +102,9 @@ def _near(
     None where rounding could leave one out.
     """
     reach = max(reach, 0.0) + _ROUNDING
-    dtype = logits.dtype.type
-    edge = np.nextafter(dtype(best - reach * temperature), dtype(-np.inf))
-    if not (best - float(edge)) / temperature > reach - _ROUNDING / 2:
+    edge = best - reach * temperature
+    edge -= abs(edge) * _BELOW + _LEAST  # the comparison rounds it to the logits' precision: not up
+    if not (best - edge) / temperature > reach - _ROUNDING / 2:
         return None
     is_near: npt.NDArray[np.bool_] = logits >= edge
     return is_near

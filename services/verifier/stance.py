@@ -14,6 +14,7 @@ from services.verifier.traces import Traces
 from shared import signals
 from shared.modes import Mode, Orders
 from shared.telemetry import Telemetry
+from shared.tree import expected_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +58,9 @@ class Stance:
         A request that bends the logits is no witness: its draft breaks promises, whatever the model pair is worth.
         """
         watch = self._speculator.governor.watch
-        for _, walk in walks:
-            if len(walk.tree) and walk.is_free:
-                watch.verified(walk.tree.expected_tokens, len(walk.path))
+        told = [walk for _, walk in walks if len(walk.tree) and walk.is_free]
+        for promised, walk in zip(expected_tokens([walk.tree for walk in told]), told, strict=True):
+            watch.verified(promised, len(walk.path))
         if watch.turn(now_ms):
             self._speculator.rule(running)
         self.note(running, redis_ms)

@@ -17,10 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 Int32Array = npt.NDArray[np.int32]
+Int64Array = npt.NDArray[np.int64]
 IntArray = npt.NDArray[np.integer]
 BoolArray = npt.NDArray[np.bool_]
 
 _EMPTY: Int32Array = np.zeros(0, dtype=np.int32)
+_NO_LINE = -(1 << 62)  # of a mask: so low that no node's place in it is one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,24 @@ class ForwardPlan:
         return self.masks[start:stop].reshape(fed, -1)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanColumns:
+    """All rows of a forward pass as `PlanRow` describes them, one after the other: R rows with N nodes in all.
+
+    Who has many rows and knows them as columns lays them out with a few calls instead of a few for each.
+    """
+
+    context: Int32Array  # [sum of context lengths, written nodes' slots included]
+    committed: Int64Array  # [R] tokens of each context, without written nodes
+    sizes: Int64Array  # [R] nodes
+    written: Int64Array  # [R]
+    tokens: Int32Array  # [N]
+    parents: Int64Array  # [N] within the row
+    slots: Int32Array  # [N]
+    logits: Int64Array  # [L] within the row
+    logit_counts: Int64Array  # [R]
+
+
 def build_plan(rows: Sequence[PlanRow]) -> ForwardPlan:
     """Packs rows into one forward pass, in order. Every row must feed at least one node.
 
@@ -102,113 +122,120 @@ def build_plan(rows: Sequence[PlanRow]) -> ForwardPlan:
     logits asked of nodes that are not fed. The same slot twice is not looked for. Trees cost one numpy
     round per level, so feed a long chain in a pass before the tree below it.
     """
-    sizes = np.fromiter((len(row.tokens) for row in rows), np.int64, len(rows))
-    written = np.fromiter((row.written for row in rows), np.int64, len(rows))
-    committed = np.fromiter((len(row.context) for row in rows), np.int64, len(rows))
-    logit_counts = np.fromiter((len(row.logits) for row in rows), np.int64, len(rows))
-    starts = _offsets(sizes)
-    nodes = _Nodes.of(rows, sizes, starts)
-    logits = _concatenate([row.logits for row in rows]).astype(np.int64)
-    _check(nodes, sizes, written, logits, np.repeat(np.arange(len(rows)), logit_counts))
+    if not all(len(row.tokens) == len(row.parents) == len(row.slots) for row in rows):
+        raise ValueError("a row's tokens, parents and slots differ in length")
+    return pack_plan(
+        PlanColumns(
+            context=_concatenate([part for row in rows for part in (row.context, row.slots[: row.written])]),
+            committed=_lengths([row.context for row in rows]),
+            sizes=_lengths([row.tokens for row in rows]),
+            written=np.array([row.written for row in rows], np.int64),
+            tokens=_concatenate([row.tokens for row in rows]),
+            parents=_concatenate([row.parents for row in rows]).astype(np.int64),
+            slots=_concatenate([row.slots for row in rows]),
+            logits=_concatenate([row.logits for row in rows]).astype(np.int64),
+            logit_counts=_lengths([row.logits for row in rows]),
+        )
+    )
 
-    depths, masks, mask_offsets = _closure(nodes, sizes, written, starts)
+
+def pack_plan(rows: PlanColumns) -> ForwardPlan:
+    """`build_plan` of rows that are laid out already; their columns must agree in length."""
+    sizes, written, committed = rows.sizes, rows.written, rows.committed
+    nodes = _Nodes.of(rows)
+    _check(rows, nodes)
+    depths, masks, mask_offsets = _closure(rows, nodes)
     positions = committed[nodes.row] + depths
-    fed = nodes.local >= written[nodes.row]
     row_offsets = _offsets(sizes - written)
-    context = _concatenate([part for row in rows for part in (row.context, row.slots[: row.written])])
+    token_ids, fed_positions, slots, written_positions = rows.tokens, positions, rows.slots, positions[:0]
+    if written.any():
+        fed = nodes.local >= written[nodes.row]
+        token_ids, fed_positions, slots, written_positions = (
+            rows.tokens[fed],
+            positions[fed],
+            rows.slots[fed],
+            positions[~fed],
+        )
     return ForwardPlan(
-        token_ids=_concatenate([row.tokens for row in rows])[fed],
-        positions=positions[fed].astype(np.int32),
-        slots=nodes.slots[fed],
+        token_ids=token_ids,
+        positions=fed_positions.astype(np.int32),
+        slots=slots,
         row_offsets=row_offsets.astype(np.int32),
         context_offsets=_offsets(committed + written).astype(np.int32),
-        context_slots=context,
-        context_positions=_context_positions(committed, written, positions[~fed]),
+        context_slots=rows.context,
+        context_positions=_context_positions(committed, written, written_positions),
         committed=committed.astype(np.int32),
         masks=masks,
         mask_offsets=mask_offsets,
-        logit_rows=(logits + np.repeat(row_offsets[:-1] - written, logit_counts)).astype(np.int32),
-        logit_offsets=_offsets(logit_counts).astype(np.int32),
+        logit_rows=(rows.logits + (row_offsets[:-1] - written).repeat(rows.logit_counts)).astype(np.int32),
+        logit_offsets=_offsets(rows.logit_counts).astype(np.int32),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Nodes:
-    """All rows' nodes, written ones included, one after the other: N in all."""
+    """Where all rows' nodes are, written ones included, one after the other: N in all."""
 
-    row: npt.NDArray[np.int64]  # [N]
-    local: npt.NDArray[np.int64]  # [N] index within the row
-    parents: npt.NDArray[np.int64]  # [N] index within the row
-    slots: Int32Array  # [N]
+    starts: Int64Array  # [R+1] each row's first node
+    row: Int64Array  # [N]
+    local: Int64Array  # [N] index within the row
 
     @staticmethod
-    def of(rows: Sequence[PlanRow], sizes: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]) -> _Nodes:
-        parents = _concatenate([row.parents for row in rows]).astype(np.int64)
-        slots = _concatenate([row.slots for row in rows])
-        row_of = np.repeat(np.arange(len(rows)), sizes)
-        columns_agree = all(len(row.tokens) == len(row.parents) == len(row.slots) for row in rows)
-        if not columns_agree:
-            raise ValueError("a row's tokens, parents and slots differ in length")
-        return _Nodes(row_of, np.arange(len(row_of)) - starts[row_of], parents, slots)
+    def of(rows: PlanColumns) -> _Nodes:
+        starts = _offsets(rows.sizes)
+        row_of = np.arange(len(rows.sizes)).repeat(rows.sizes)
+        return _Nodes(starts, row_of, np.arange(len(row_of)) - starts[row_of])
 
 
-def _check(
-    nodes: _Nodes,
-    sizes: npt.NDArray[np.int64],
-    written: npt.NDArray[np.int64],
-    logits: npt.NDArray[np.int64],
-    logit_row: npt.NDArray[np.int64],
-) -> None:
-    if np.any(written < 0) or np.any(sizes <= written):
+def _check(rows: PlanColumns, nodes: _Nodes) -> None:
+    sizes, written = rows.sizes, rows.written
+    if (written < 0).any() or (sizes <= written).any():
         raise ValueError("every row must feed at least one node")
-    if np.any(nodes.parents < -1) or np.any(nodes.parents >= nodes.local):
+    if (rows.parents < -1).any() or (rows.parents >= nodes.local).any():
         raise ValueError("a node's parent must be -1 or precede it")
-    if np.any(logits < written[logit_row]) or np.any(logits >= sizes[logit_row]):
+    counts = rows.logit_counts
+    if (rows.logits < written.repeat(counts)).any() or (rows.logits >= sizes.repeat(counts)).any():
         raise ValueError("logits are asked of a node that is not fed")
 
 
-def _closure(
-    nodes: _Nodes,
-    sizes: npt.NDArray[np.int64],
-    written: npt.NDArray[np.int64],
-    starts: npt.NDArray[np.int64],
-) -> tuple[npt.NDArray[np.int64], BoolArray, npt.NDArray[np.int64]]:
+def _closure(rows: PlanColumns, nodes: _Nodes) -> tuple[Int64Array, BoolArray, Int64Array]:
     """Depths [N], and the packed ancestor masks with their offsets, of all rows at once.
 
     Every node climbs to its parent once per round, so the work is one numpy round per tree level. Chains,
     whose climb would be quadratic, are recognised first and need neither climb nor mask.
     """
-    is_branch = nodes.parents != nodes.local - 1
+    local, sizes = nodes.local, rows.sizes
+    is_branch = rows.parents != local - 1
     if not is_branch.any():
-        return nodes.local, np.zeros(0, dtype=np.bool_), np.zeros(len(sizes) + 1, dtype=np.int64)
-    is_tree = np.logical_or.reduceat(is_branch, starts[:-1])
+        return local, np.zeros(0, dtype=np.bool_), np.zeros(len(sizes) + 1, dtype=np.int64)
+    is_tree = np.logical_or.reduceat(is_branch, nodes.starts[:-1])
     widths = np.where(is_tree, sizes, 0)
-    mask_offsets = _offsets((sizes - written) * widths)
+    mask_offsets = _offsets((sizes - rows.written) * widths)
     masks = np.zeros(mask_offsets[-1], dtype=np.bool_)
-    depths = nodes.local.copy()
+    depths = local.copy()
 
-    climbing = np.flatnonzero(is_tree[nodes.row])
+    climbing = is_tree[nodes.row].nonzero()[0]
     depths[climbing] = -1
-    at = climbing
-    query = nodes.local - written[nodes.row]
-    base = mask_offsets[nodes.row] + query * widths[nodes.row]  # [N] where a fed node's mask line starts
+    query = local - rows.written[nodes.row]
+    lines = mask_offsets[nodes.row] + query * widths[nodes.row]  # [N] where a fed node's mask line starts
+    lines[query < 0] = _NO_LINE
+    at, line = climbing, lines[climbing]
+    up = rows.parents + nodes.starts[nodes.row]  # [N] where there is a parent
     while len(climbing):
         depths[climbing] += 1
-        visible = query[climbing] >= 0
-        masks[base[climbing[visible]] + nodes.local[at[visible]]] = True
-        has_parent = nodes.parents[at] >= 0
-        climbing, at = climbing[has_parent], at[has_parent]
-        at = starts[nodes.row[at]] + nodes.parents[at]
+        seen = line + local[at]
+        masks[seen[seen >= 0]] = True
+        has_parent = rows.parents[at] >= 0
+        climbing, line, at = climbing[has_parent], line[has_parent], up[at[has_parent]]
     return depths, masks, mask_offsets
 
 
-def _context_positions(
-    committed: npt.NDArray[np.int64], written: npt.NDArray[np.int64], written_positions: npt.NDArray[np.int64]
-) -> Int32Array:
+def _context_positions(committed: Int64Array, written: Int64Array, written_positions: Int64Array) -> Int32Array:
     lengths = committed + written
     offsets = _offsets(lengths)
     positions = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-    positions[positions >= np.repeat(committed, lengths)] = written_positions
+    if len(written_positions):
+        positions[positions >= np.repeat(committed, lengths)] = written_positions
     return positions.astype(np.int32)
 
 
@@ -216,7 +243,11 @@ def _concatenate(parts: Sequence[IntArray]) -> Int32Array:
     return np.concatenate([_EMPTY, *parts]).astype(np.int32, copy=False)
 
 
-def _offsets(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _lengths(parts: Sequence[IntArray]) -> Int64Array:
+    return np.array([len(part) for part in parts], np.int64)
+
+
+def _offsets(counts: Int64Array) -> Int64Array:
     offsets = np.zeros(len(counts) + 1, dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
     return offsets

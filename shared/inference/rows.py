@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +25,7 @@ class PackedRows:
         is_all = np.array_equal(plan.logit_rows, np.arange(plan.num_tokens))
         self.wanted = None if is_all else _upload(plan.logit_rows, device)  # [L]; None: all T in order
         self._plan = plan
-        self._context_slots = _upload(plan.context_slots, device)
-        self._tree_masks = _tree_masks(plan, dtype, device)
-        consecutive = _rows_consecutive(plan)
-        self._full = [self._row(index, bool(consecutive[index])) for index in range(plan.num_rows)]
+        self._full = self._all_rows()
         self._windowed: dict[int, list[AttentionRow]] = {}
 
     def store(self, pool: torch.Tensor, new: torch.Tensor) -> None:
@@ -51,19 +49,49 @@ class PackedRows:
             self._windowed[window] = [self._narrowed(index, row, window) for index, row in enumerate(self._full)]
         return self._windowed[window]
 
-    def _row(self, index: int, is_consecutive: bool) -> AttentionRow:
-        plan, (queries, context) = self._plan, _ranges(self._plan, index)
-        num_queries, num_context = queries.stop - queries.start, context.stop - context.start
-        first = plan.context_slots[context.start] if num_context else plan.slots[queries.start]
-        mask = self._tree_masks.get(index)
+    def _all_rows(self) -> list[AttentionRow]:
+        plan = self._plan
+        consecutive, masks = _rows_consecutive(plan), _tree_masks(plan, self._dtype, self.slots.device)
+        is_fed_first = plan.context_offsets[1:] == plan.context_offsets[:-1]  # where there is no context
+        firsts = plan.slots[plan.row_offsets[:-1]]
+        firsts[~is_fed_first] = plan.context_slots[plan.context_offsets[:-1][~is_fed_first]]
+        queries, contexts = pairwise(plan.row_offsets.tolist()), pairwise(plan.context_offsets.tolist())
+        return [
+            self._row(query, context, first, key_slots, masks.get(index))
+            for index, (query, context, first, key_slots) in enumerate(
+                zip(queries, contexts, firsts.tolist(), self._key_slots(consecutive), strict=True)
+            )
+        ]
+
+    def _key_slots(self, consecutive: npt.NDArray[np.bool_]) -> list[torch.Tensor | None]:
+        """Of each row whose keys are not consecutive their slots."""
+        plan = self._plan
+        key_slots: list[torch.Tensor | None] = [None] * plan.num_rows
+        scattered = np.flatnonzero(~consecutive).tolist()
+        if scattered:
+            context_slots = _upload(plan.context_slots, self.slots.device)
+            for index in scattered:
+                queries, context = _ranges(plan, index)
+                key_slots[index] = torch.cat([context_slots[context], self.slots[queries]])
+        return key_slots
+
+    def _row(
+        self,
+        queries: tuple[int, int],
+        context: tuple[int, int],
+        first_key: int,
+        key_slots: torch.Tensor | None,
+        mask: torch.Tensor | None,
+    ) -> AttentionRow:
+        num_queries, num_context = queries[1] - queries[0], context[1] - context[0]
         if mask is None and num_queries > 1 and num_context > 0:
             mask = self._causal(num_queries, num_context)
         return AttentionRow(
-            first_query=queries.start,
+            first_query=queries[0],
             num_queries=num_queries,
-            first_key=int(first),
+            first_key=first_key,
             num_keys=num_context + num_queries,
-            key_slots=None if is_consecutive else torch.cat([self._context_slots[context], self.slots[queries]]),
+            key_slots=key_slots,
             mask=mask,
             is_causal=mask is None and num_queries > 1,
         )
@@ -92,22 +120,18 @@ def _tree_masks(plan: ForwardPlan, dtype: torch.dtype, device: torch.device) -> 
     if len(plan.masks) == 0:
         return {}
     trees = np.flatnonzero(plan.mask_offsets[1:] > plan.mask_offsets[:-1])
-    fed = np.diff(plan.row_offsets).astype(np.int64)
-    keys = np.diff(plan.context_offsets) + fed
-    starts = np.zeros(len(trees) + 1, dtype=np.int64)
-    np.cumsum((fed * keys)[trees], out=starts[1:])
-
+    committed = plan.committed[trees].astype(np.int64)
+    fed = plan.row_offsets[trees + 1] - plan.row_offsets[trees]
+    keys = plan.context_offsets[trees + 1] - plan.context_offsets[trees] + fed
+    # A query's line is as the plan's, behind as many committed keys as its row has.
+    shifts = committed.repeat(fed).cumsum().repeat((keys - committed).repeat(fed))
     hidden = np.flatnonzero(~plan.masks)
-    tree = np.searchsorted(plan.mask_offsets[trees + 1], hidden, side="right")
-    row = trees[tree]
-    query, column = np.divmod(hidden - plan.mask_offsets[row], (keys - plan.committed)[row])
-    places = starts[tree] + query * keys[row] + plan.committed[row] + column
-    masks = torch.zeros(int(starts[-1]), dtype=dtype, device=device)
+    places = hidden + shifts[hidden]
+    sizes = fed.astype(np.int64) * keys
+    masks = torch.zeros(int(sizes.sum()), dtype=dtype, device=device)
     masks.index_fill_(0, torch.from_numpy(places).to(masks.device), float("-inf"))
-    return {
-        int(row): masks[start:stop].view(int(fed[row]), int(keys[row]))
-        for row, start, stop in zip(trees, starts[:-1].tolist(), starts[1:].tolist(), strict=True)
-    }
+    parts, shapes = torch.split_with_sizes(masks, sizes.tolist()), zip(fed.tolist(), keys.tolist(), strict=True)
+    return {row: part.view(shape) for row, part, shape in zip(trees.tolist(), parts, shapes, strict=True)}
 
 
 def _ranges(plan: ForwardPlan, index: int) -> tuple[slice, slice]:
@@ -134,13 +158,9 @@ def _rows_consecutive(plan: ForwardPlan) -> npt.NDArray[np.bool_]:
 
 
 def _are_consecutive(slots: Int32Array, offsets: Int32Array) -> npt.NDArray[np.bool_]:
-    if len(slots) == 0:
-        return np.ones(len(offsets) - 1, dtype=np.bool_)
-    breaks = np.cumsum(np.diff(slots, prepend=slots[0] - 1) != 1)  # [i]: breaks between neighbours up to i
-    starts, stops = offsets[:-1], offsets[1:]
-    is_empty = starts == stops
-    unbroken = breaks[stops - 1] == breaks[np.where(is_empty, 0, starts)]
-    consecutive: npt.NDArray[np.bool_] = is_empty | unbroken
+    breaks = 1 + np.flatnonzero(slots[1:] - slots[:-1] != 1)  # slots that do not follow their neighbour
+    inside = breaks.searchsorted(offsets[1:], side="left") - breaks.searchsorted(offsets[:-1], side="right")
+    consecutive: npt.NDArray[np.bool_] = inside <= 0
     return consecutive
 
 

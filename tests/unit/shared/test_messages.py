@@ -17,6 +17,7 @@ from shared.errors import UnreadableMessage
 from shared.fields import FieldError, Maybe, Text, max_bytes, max_text_bytes, specs_of
 from shared.inspection import InspectedStep, InspectedTree, LiveVerifier
 from shared.messages import (
+    MAX_CONTEXT,
     CandidateTrees,
     ControlEvent,
     DraftRequest,
@@ -57,6 +58,30 @@ def test_damaged_bytes_are_refused_or_decode_to_a_valid_message(kind: type[Messa
     for damaged in (bytes(body), bytes(body[:cut])):
         with contextlib.suppress(UnreadableMessage):  # any other exception fails the test
             assert isinstance(codec.decode(kind, damaged), kind)
+
+
+@given(
+    st.from_regex(r"[0-9a-f]{32}", fullmatch=True),
+    st.integers(0, MAX_CONTEXT),
+    st.lists(st.integers(0, 2**31 - 1)),
+    st.binary(min_size=8, max_size=8),
+)
+def test_what_a_request_gains_has_the_bytes_of_its_event(
+    request: str, start: int, tokens: list[int], digest: bytes
+) -> None:
+    column = np.array(tokens, np.int32)
+    gained = codec.encode_gained(request=request, start=start, tokens=column.tobytes(), digest=digest)
+    event = TokenEvent(
+        request=request,
+        start=start,
+        tokens=column,
+        digest=digest,
+        finish=None,
+        text_length=-1,
+        stats=None,
+        error=None,
+    )
+    assert gained == codec.encode(event)
 
 
 @given(st.binary(max_size=200))
