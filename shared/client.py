@@ -10,17 +10,19 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import hiredis
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from shared.line import Line
+
 LOOK_S = 0.25
 """A connection that was idle for so long is looked at first: the server may have gone, and be back."""
 
-_NO_OPTIONS: dict[str, Any] = {}
+T = TypeVar("T")
 
 
 class Client(Redis):
@@ -32,6 +34,7 @@ class Client(Redis):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._kept: Any = None
+        self._line: Line | None = None  # of the kept connection, while that is open
         self._used = -math.inf
         self._in_use = threading.Lock()
 
@@ -40,16 +43,22 @@ class Client(Redis):
         if not self._in_use.acquire(blocking=False):
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         try:
-            connection = self._connection()
-            (reply,) = self._ask(connection, connection.pack_command(*args), [(args[0], options)])
+            line = self._opened()
+            packed = b"".join(self._kept.pack_command(*args))
+            reply = self._ask(line, packed, lambda: self._reply(line, args[0], options))
         finally:
             self._in_use.release()
         if isinstance(reply, ResponseError):
             raise reply
         return reply
 
-    def exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any] | None:
-        """Commands in one write without MULTI; the replies, errors among them. None: another thread is at it."""
+    def exchange(
+        self, commands: Sequence[tuple[Any, ...]], meanwhile: Callable[[], None] = lambda: None
+    ) -> list[Any] | None:
+        """Commands in one write without MULTI; the replies, errors among them. None: another thread is at it.
+
+        ``meanwhile`` is called when they have left, before their replies are waited for.
+        """
         if not commands:
             return []
         if not self._in_use.acquire(blocking=False):
@@ -57,50 +66,80 @@ class Client(Redis):
         try:
             # Not packed by redis-py, which would cut them into writes of 6000 bytes.
             packed = b"".join([hiredis.pack_command(command) for command in commands])
-            return self._ask(self._connection(), [packed], [(command[0], _NO_OPTIONS) for command in commands])
+            line = self._opened()
+            return self._ask(
+                line, packed, lambda: [self._reply(line, command[0], {}) for command in commands], meanwhile
+            )
         finally:
             self._in_use.release()
 
-    def _connection(self) -> Any:
-        if self._kept is None:
-            self._kept = self.connection_pool.get_connection()
-        elif time.monotonic() - self._used > LOOK_S:
-            _look(self._kept)
-        return self._kept
+    def raw(self, command: tuple[Any, ...]) -> Any:
+        """One command; its reply as the server wrote it, for whoever takes it apart himself."""
+        if not self._in_use.acquire(blocking=False):
+            return self._raw_of_pool(command)
+        try:
+            line = self._opened()
+            reply = self._ask(line, hiredis.pack_command(command), line.receive)
+        finally:
+            self._in_use.release()
+        if isinstance(reply, ResponseError):
+            raise reply
+        return reply
+
+    def _raw_of_pool(self, command: tuple[Any, ...]) -> Any:
+        connection = self.connection_pool.get_connection()
+        try:
+            connection.send_command(*command)  # type: ignore[no-untyped-call]
+            return connection.read_response()
+        finally:
+            self.connection_pool.release(connection)
+
+    def _opened(self) -> Line:
+        if self._line is not None and time.monotonic() - self._used > LOOK_S and not _is_sound(self._kept):
+            self._hang_up()
+        if self._line is None:
+            if self._kept is None:
+                self._kept = self.connection_pool.get_connection()
+            self._kept.connect()  # unless it is
+            self._line = Line(self._kept)
+        return self._line
 
     def _ask(
-        self, connection: Any, packed: Sequence[bytes], asked: Sequence[tuple[str, dict[str, Any]]]
-    ) -> list[Any]:
-        """The replies to commands of these names, with redis-py's options for what is made of them."""
+        self, line: Line, packed: bytes, receive: Callable[[], T], meanwhile: Callable[[], None] = lambda: None
+    ) -> T:
+        """Writes, then what ``receive`` makes of the replies."""
         try:
-            connection.send_packed_command(packed)
-            return [self._reply(connection, name, options) for name, options in asked]
+            line.send(packed)
+            meanwhile()
+            return receive()
         except BaseException:
-            connection.disconnect()  # a reply that comes later would be taken for the next command's
+            self._hang_up()  # a reply that comes later would be taken for the next command's
             raise
         finally:
             self._used = time.monotonic()
 
-    def _reply(self, connection: Any, name: str, options: dict[str, Any]) -> Any:
+    def _reply(self, line: Line, name: str, options: dict[str, Any]) -> Any:
         try:
-            return self.parse_response(connection, name, **options)  # type: ignore[no-untyped-call]
+            return self.parse_response(line, name, **options)  # type: ignore[no-untyped-call]
         except ResponseError as error:
             return error
+
+    def _hang_up(self) -> None:
+        self._line = None
+        self._kept.disconnect()
 
     def close(self) -> None:
         """Ends all connections; the client may be used again."""
         kept = vars(self).get("_kept")  # not there where __init__ has failed
         if kept is not None:
-            self._kept = None
+            self._kept = self._line = None
             self.connection_pool.release(kept)
         super().close()
 
 
-def _look(connection: Any) -> None:
-    """Ends a connection that the server has closed, or with bytes that nobody waits for; its next use opens it."""
+def _is_sound(connection: Any) -> bool:
+    """Whether the server has neither closed a connection nor sent bytes that nobody waits for."""
     try:
-        is_sound = not connection.can_read()
+        return not connection.can_read()
     except (RedisError, OSError):
-        is_sound = False
-    if not is_sound:
-        connection.disconnect()
+        return False

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgpack
 
 from shared.errors import UnreadableMessage
+from shared.field_checks import from_wire
 from shared.fields import (
     FieldError,
     Maybe,
@@ -72,17 +73,12 @@ def decode(message_type: type[M], body: bytes) -> M:
     fields = _unpack_map(kind, body, _limits_of(message_type))
     if fields.keys() != _required_of(message_type):  # as a rule nothing optional is there
         _check_names(kind, message_type, fields)
-    name = ""
     try:
-        for name, unpack in _unpackers_of(message_type):
-            if name in fields:
-                fields[name] = unpack(fields[name])
-    except FieldError as error:
-        raise UnreadableMessage(f"{kind}: {name} {error}") from None
-    try:
-        return message_type(**fields)
+        message = from_wire(message_type, fields)
+        message.check_together()
     except FieldError as error:
         raise UnreadableMessage(f"{kind}: {error}") from None
+    return message
 
 
 def _check_names(kind: str, message_type: type[Message], fields: dict[str, Any]) -> None:
@@ -154,20 +150,6 @@ def _packers_of(message_type: type[Message]) -> list[tuple[str, Callable[[Any], 
         specs = specs_of(message_type).items()
         found = _packers[message_type] = [
             (name, None if isinstance(spec, Plain) else spec.pack) for name, spec in specs
-        ]
-    return found
-
-
-_unpackers: dict[type, list[tuple[str, Callable[[Any], Any]]]] = {}
-
-
-def _unpackers_of(message_type: type[Message]) -> list[tuple[str, Callable[[Any], Any]]]:
-    """Of the fields that msgpack does not carry as they are; found once: tokens come by the thousand a second."""
-    found = _unpackers.get(message_type)
-    if found is None:
-        specs = specs_of(message_type).items()
-        found = _unpackers[message_type] = [
-            (name, spec.unpack) for name, spec in specs if not isinstance(spec, Plain)
         ]
     return found
 

@@ -1,18 +1,17 @@
 """How one field of a message looks on the wire, and what it may hold.
 
-A message declares each field with one of the functions below; ``check`` runs when a message is built, ``codec``
-uses ``pack`` and ``unpack``. Columns are numpy arrays that travel as raw little-endian bytes. Every column has
-an axis, one of MAX_AXIS: all columns of one axis have one length. A ragged axis is described by its offsets column
-of rows + 1 entries.
+A message declares each field with one of the functions below; ``check`` runs when a message is built
+(`shared.field_checks`), ``codec`` uses ``pack`` and ``unpack``. Columns are numpy arrays that travel as raw
+little-endian bytes. Every column has an axis, one of MAX_AXIS: all columns of one axis have one length. A ragged
+axis is described by its offsets column of rows + 1 entries.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -217,7 +216,11 @@ class Column:
         is_array = isinstance(value, np.ndarray) and (value.dtype is self.dtype or value.dtype == self.dtype)
         if not is_array or value.ndim != 1:
             raise FieldError(f"must be a one-dimensional {self.dtype.name} array")
-        if self._is_float and value.size and (least := value.min()) != least:  # NaN if one is
+        self.check_values(value)
+
+    def check_values(self, value: Any) -> None:
+        """`check` of a column that has the form."""
+        if self._is_float and value.size and (least := np.minimum.reduce(value)) != least:  # NaN if one is
             raise FieldError("must not hold NaN")
 
     def pack(self, value: Any) -> bytes:
@@ -309,63 +312,17 @@ def nothing_of(message_type: type) -> dict[str, Any]:
     """Of each optional field the wire form of its default, which is not sent."""
     nothing = _nothing.get(message_type)
     if nothing is None:
-        optionals = [field for field in dataclasses.fields(message_type) if "optional" in field.metadata]
         nothing = _nothing[message_type] = {
-            field.name: field.metadata["spec"].pack(_default_of(field)) for field in optionals
+            field.name: field.metadata["spec"].pack(default_of(field)) for field in optionals_of(message_type)
         }
     return nothing
 
 
-def _default_of(field: dataclasses.Field[Any]) -> Any:
+def optionals_of(message_type: type) -> list[dataclasses.Field[Any]]:
+    """Fields that are left out of the body at their defaults."""
+    return [field for field in dataclasses.fields(message_type) if "optional" in field.metadata]
+
+
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """The value of an optional field that is left out."""
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-
-
-class _Plan(NamedTuple):
-    """What `check_fields` asks of a class, sorted once: tokens come by the thousand a second."""
-
-    plain: list[tuple[str, Callable[[Any], None]]]
-    columns: list[tuple[str, Column]]
-    offsets: list[tuple[str, str]]  # and the axis that they cut
-
-
-_plans: dict[type, _Plan] = {}
-
-
-def _plan_of(message_type: type) -> _Plan:
-    plan = _plans.get(message_type)
-    if plan is None:
-        specs = specs_of(message_type).items()
-        columns = [(name, spec) for name, spec in specs if isinstance(spec, Column)]
-        plan = _plans[message_type] = _Plan(
-            [(name, spec.check) for name, spec in specs if not isinstance(spec, Column)],
-            columns,
-            [(name, spec.axis) for name, spec in columns if spec.is_offsets],
-        )
-    return plan
-
-
-def check_fields(message: Any) -> None:
-    """Raise FieldError, naming the field, unless every value fits its spec and all axes agree."""
-    plan = _plan_of(type(message))
-    axes: dict[str, int] = {}
-    name = ""
-    try:
-        for name, check in plan.plain:
-            check(getattr(message, name))
-        for name, spec in plan.columns:
-            value = getattr(message, name)
-            spec.check(value)
-            if not spec.is_offsets and axes.setdefault(spec.axis, len(value)) != len(value):
-                raise FieldError(f"differs in length from the other {spec.axis} columns")
-    except FieldError as error:
-        raise FieldError(f"{name} {error}") from None
-    for axis, length in axes.items():
-        if length > MAX_AXIS[axis]:
-            raise FieldError(f"more than {MAX_AXIS[axis]} {axis}s")
-    for name, axis in plan.offsets:
-        _check_offsets(name, getattr(message, name).tolist(), rows=axes["row"], total=axes[axis])
-
-
-def _check_offsets(name: str, cuts: list[int], *, rows: int, total: int) -> None:
-    if len(cuts) != rows + 1 or cuts[0] != 0 or cuts[-1] != total or cuts != sorted(cuts):
-        raise FieldError(f"{name} does not cut {total} values into {rows} rows")

@@ -56,8 +56,7 @@ class InspectedTree(Message):
     chosen: Array = column(np.int16, "chosen")
     phase: Array = column(np.uint8, "chosen")
 
-    def __post_init__(self) -> None:
-        Message.__post_init__(self)
+    def check_together(self) -> None:
         if not parents_precede(self.parents):
             raise FieldError("parents must come before their children")
         if self.chosen.size and not 0 <= self.chosen.min() <= self.chosen.max() < len(self.tokens):
@@ -84,8 +83,7 @@ class InspectedStep(Message):
     path: Array = column(np.int16, "accepted")
     logprobs: Array = column(np.float32, "accepted")
 
-    def __post_init__(self) -> None:
-        Message.__post_init__(self)
+    def check_together(self) -> None:
         if len(self.tokens) - len(self.path) not in (0, 1):
             raise FieldError("tokens must be those of the path and at most one more")
         if self.path.size and self.path.min() < 0:
@@ -133,8 +131,7 @@ class LiveVerifier(Message):
     tpot_target_ms: Array = column(np.float64, "live")
     slack_ms: Array = column(np.float64, "live")
 
-    def __post_init__(self) -> None:
-        Message.__post_init__(self)
+    def check_together(self) -> None:
         if not len(self.tenant) == len(self.slo_class) == len(self.request):
             raise FieldError("tenant and slo_class must name one for each request")
         if self.state.size and self.state.max() >= len(STATES):

@@ -10,9 +10,9 @@ may be repeated. Every method raises BusUnavailable where Redis may answer later
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
@@ -64,8 +64,7 @@ def _options(blocking: bool) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One stream entry. `sent_at` is the sender's wall clock in ms, for telemetry only (0.0 where absent)."""
 
     id: str
@@ -75,8 +74,13 @@ class Entry:
     fields: Mapping[bytes, bytes]
 
     @classmethod
-    def parse(cls, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
-        """An entry as redis-py returns it. An absent or odd field is empty: the body decides what is valid."""
+    def parse(cls, entry_id: bytes, fields: Mapping[bytes, bytes] | list[bytes]) -> Entry:
+        """An entry as redis-py returns it, or as Redis does, with names and values in turn.
+
+        An absent or odd field is empty: the body decides what is valid.
+        """
+        if isinstance(fields, list):
+            fields = dict(zip(fields[::2], fields[1::2], strict=True))
         trace = fields.get(b"traceparent")
         return cls(
             id=entry_id.decode(),
@@ -114,14 +118,15 @@ def broadcast(stream: str, body: bytes, *, traceparent: str | None, now_ms: floa
     return tuple(word for word in command if word != "NOMKSTREAM")
 
 
-def send(client: Redis, commands: Sequence[Command]) -> list[Any]:
+def send(client: Redis, commands: Sequence[Command], meanwhile: Callable[[], None] = lambda: None) -> list[Any]:
     """Runs commands in one write without MULTI; replies in order, error replies as exception objects.
 
+    ``meanwhile`` is called once the commands have left and before their replies are waited for.
     A command the server refused because it lost the function library has not run: the library is loaded and only
     these commands are sent again. After BusUnavailable it is unknown which commands ran.
     """
     with bus_errors():
-        replies = _pipeline(client, commands)
+        replies = _pipeline(client, commands, meanwhile)
         lost = [index for index, reply in enumerate(replies) if is_missing_function(reply)]
         if lost:
             load_library(client)
@@ -131,13 +136,16 @@ def send(client: Redis, commands: Sequence[Command]) -> list[Any]:
     return replies
 
 
-def _pipeline(client: Redis, commands: Sequence[Command]) -> list[Any]:
-    if isinstance(client, Client) and (found := client.exchange(commands)) is not None:
+def _pipeline(
+    client: Redis, commands: Sequence[Command], meanwhile: Callable[[], None] = lambda: None
+) -> list[Any]:
+    if isinstance(client, Client) and (found := client.exchange(commands, meanwhile)) is not None:
         return found
     pipeline = client.pipeline(transaction=False)
     for command in commands:
         pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
     replies: list[Any] = pipeline.execute(raise_on_error=False)
+    meanwhile()
     return replies
 
 
@@ -169,6 +177,11 @@ def parse_streams(reply: Any) -> dict[str, list[Entry]]:
     }
 
 
+def _read(client: Redis, command: Command) -> dict[str, list[Entry]]:
+    """Entries by stream of an XREAD or XREADGROUP, without what redis-py would make of the reply first."""
+    return parse_streams(client.raw(command) if isinstance(client, Client) else execute(client, command))
+
+
 class HintReader:
     """Reads several streams at once, each from a cursor of its own.
 
@@ -188,8 +201,7 @@ class HintReader:
     def read(self, block_ms: float | None) -> dict[str, list[Entry]]:
         """New entries by stream; streams without any are absent. None does not wait."""
         with bus_errors():
-            reply = execute(self._client, read_command(self._resolved(), block_ms))
-        entries = parse_streams(reply)
+            entries = _read(self._client, read_command(self._resolved(), block_ms))
         for stream, new in entries.items():
             if new:
                 self._cursors[stream] = new[-1].id
@@ -231,13 +243,12 @@ class GroupReader:
         words: Command = ("GROUP", self._group, self._consumer, "COUNT", count, *block_argument(block_ms))
         with bus_errors():
             try:
-                reply = execute(self._client, ("XREADGROUP", *words, "NOACK", "STREAMS", self._stream, ">"))
+                return _read(self._client, ("XREADGROUP", *words, "NOACK", "STREAMS", self._stream, ">"))
             except ResponseError as error:
                 if not is_group_gone(error):
                     raise
                 create_group(self._client, self._stream, self._group, at="$")
                 return {}
-        return parse_streams(reply)
 
     def close(self) -> None:
         """Leaves the group. NOACK readers have nothing pending that could be lost."""

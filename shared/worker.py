@@ -131,8 +131,8 @@ class Worker(Generic[M]):
         """One turn; whether there was anything to do."""
         self.pulse.tick()
         waits = not self._burst and not self._handler.has_background_work
-        entries = self._reader.read(MAX_BLOCK_MS if waits else None)
         with self._telemetry.later():  # once the answers are out
+            entries = self._reader.read(MAX_BLOCK_MS if waits else None)
             for message, sent_ms in self._newest(entries):
                 wait_ms = max(0.0, self._wall_ms() - sent_ms) if sent_ms else 0.0
                 self._publish(self._handler.handle(message, wait_ms))
@@ -147,8 +147,9 @@ class Worker(Generic[M]):
     def _newest(self, entries: Mapping[str, Sequence[Entry]]) -> list[tuple[M, float]]:
         """The newest readable message of each key, oldest key first, with the time at which it was sent."""
         newest: dict[Hashable, tuple[M, float]] = {}
+        now_ms = self._wall_ms()
         for entry in (entry for batch in entries.values() for entry in batch):
-            self._telemetry.hop(self._hop, entry.sent_at, self._wall_ms())
+            self._telemetry.hop(self._hop, entry.sent_at, now_ms)
             try:
                 message = self._decode(entry.body)
             except UnreadableMessage as error:
@@ -161,7 +162,10 @@ class Worker(Generic[M]):
         return list(newest.values())
 
     def _publish(self, outgoing: Sequence[Outgoing]) -> None:
-        """All messages in one write. A nil reply: that reader is gone."""
+        """All messages in one write; what was measured until then is counted before it is answered.
+
+        A nil reply: that reader is gone.
+        """
         if not outgoing:
             return
         now_ms = self._wall_ms()
@@ -170,7 +174,7 @@ class Worker(Generic[M]):
             for out in outgoing
         ]
         notes = [note for out in outgoing for note in out.notes]
-        replies = send(self._client, [*hints, *notes])[: len(hints)]
+        replies = send(self._client, [*hints, *notes], meanwhile=self._telemetry.catch_up)[: len(hints)]
         for reply in replies:
             if reply is None:
                 self._drop("reader_gone")

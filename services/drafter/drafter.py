@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol
 
 import numpy as np
@@ -372,7 +373,7 @@ def _key(message: DraftRequest, row: int) -> Key:
 def drafted_columns(trees: Sequence[TokenTree]) -> dict[str, npt.NDArray[Any]]:
     """The tree columns of a CandidateTrees message."""
     return {
-        "tree_offsets": np.cumsum([0, *map(len, trees)], dtype=np.int32),
+        "tree_offsets": np.array([0, *accumulate(map(len, trees))], np.int32),
         "tokens": np.concatenate([EMPTY.tokens, *(tree.tokens for tree in trees)]),
         "parents": np.concatenate([EMPTY.parents, *(tree.parents for tree in trees)]),
         "logprobs": np.concatenate([EMPTY.logprobs, *(tree.logprobs for tree in trees)]),

@@ -134,7 +134,7 @@ class DraftHandler:
 
 def _num_gained(message: DraftRequest) -> int:
     """Tokens that rows known before have gained."""
-    return int(np.diff(message.token_offsets)[message.base > 0].sum())
+    return int((message.position - message.base)[message.base > 0].sum())
 
 
 def _describe(message: DraftRequest, drafted: Drafted, row: int, wait_ms: float) -> Attributes:
@@ -188,7 +188,7 @@ def _candidates(message: DraftRequest, drafted: Drafted, traces: list[str], draf
         max_depth=message.max_depth,
         warm=message.warm,
         trace_row=message.trace_row,
-        traceparent=np.array([trace.encode() for trace in traces], TRACEPARENT),
+        traceparent=np.array([trace.encode() for trace in traces], TRACEPARENT) if traces else message.traceparent,
         inspect_row=message.inspect_row,
         **columns,
     )

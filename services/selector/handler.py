@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.selector import described, inspection
 from services.selector.calibrations import CalibrationCache, LoadLabels
@@ -123,5 +124,9 @@ def _reply(message: CandidateTrees, decision: Decision, traceparents: list[str])
         logprobs=message.logprobs[selection.nodes],
         phase=selection.phase,
         trace_row=message.trace_row,
-        traceparent=np.array([text.encode("ascii", "replace") for text in traceparents], dtype=TRACEPARENT),
+        traceparent=_column(traceparents) if traceparents else message.traceparent,
     )
+
+
+def _column(traceparents: list[str]) -> NDArray[np.bytes_]:
+    return np.array([text.encode("ascii", "replace") for text in traceparents], TRACEPARENT)

@@ -10,6 +10,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import DataError, ResponseError
+from redis.exceptions import TimeoutError as TooLate
 
 from shared import client as module
 from shared.client import Client
@@ -121,4 +122,48 @@ def test_bytes_out_of_nowhere_end_the_connection(client: Client, monkeypatch: py
 def test_a_client_may_be_closed_twice_and_used_again(client: Client) -> None:
     client.close()
     client.close()
+    assert client.ping() is True
+
+
+def test_a_raw_reply_is_as_the_server_wrote_it(client: Client) -> None:
+    client.xadd("s", {"a": "1"}, id="1-0")
+    assert client.raw(("XREAD", "STREAMS", "s", "0-0")) == [[b"s", [[b"1-0", [b"a", b"1"]]]]]
+    assert client.raw(("XREAD", "STREAMS", "s", "1-0")) is None
+    with pytest.raises(ResponseError):
+        client.raw(("XREAD", "STREAMS", "s", "odd"))
+    assert client.client_getname() == "kept"
+
+
+def test_raw_replies_come_by_the_pool_while_another_thread_waits(client: Client, redis_client: Redis) -> None:
+    blocked = threading.Thread(target=lambda: client.blpop(["list"], 1.5))
+    blocked.start()
+    while not redis_client.info("clients")["blocked_clients"]:
+        pass
+    assert client.raw(("CLIENT", "GETNAME")) is None
+    with pytest.raises(ResponseError):
+        client.raw(("INCRBY", "a", "x"))
+    redis_client.rpush("list", "x")
+    blocked.join()
+
+
+def test_what_is_done_meanwhile_is_done_once_the_commands_have_left(client: Client, redis_client: Redis) -> None:
+    def meanwhile() -> None:
+        while redis_client.get("a") is None:
+            pass
+
+    assert client.exchange([("SET", "a", "1")], meanwhile) == [True]
+
+
+def test_what_goes_wrong_meanwhile_leaves_no_reply_behind(client: Client) -> None:
+    with pytest.raises(ZeroDivisionError):
+        client.exchange([("ECHO", "old")], lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    assert client.exchange([("ECHO", "new")]) == [b"new"]
+
+
+def test_a_server_that_says_nothing_is_too_late(client: Client) -> None:
+    client.ping()
+    assert client._line is not None
+    client._line._socket.settimeout(0.01)
+    with pytest.raises(TooLate):
+        client.raw(("BLPOP", "none", 1))
     assert client.ping() is True
