@@ -11,7 +11,7 @@ from services.drafter.settings import DrafterSettings
 from shared.grammar import Grammars
 from shared.health import HealthServer
 from shared.heartbeat import Heartbeat, live_members, new_member
-from shared.inference.heap import give_back_freed
+from shared.inference.heap import give_back_freed, give_back_large
 from shared.inference.identity import model_name
 from shared.inference.loading import load_model
 from shared.inference.placing import Use, place
@@ -94,6 +94,7 @@ def serve(settings: DrafterSettings) -> None:
 def load_drafter(settings: DrafterSettings) -> tuple[Drafter, str]:
     """The drafter over its loaded model, and the digest of its token map. Raises ModelError."""
     use_threads(settings.threads)
+    give_back_large()
     tokenizer = load_tokenizer(settings.draft)
     model = load_model(settings.draft, device=settings.device, dtype=settings.dtype)
     # Padded embedding rows beyond the token map are never drafted: the target may not have them.

@@ -13,7 +13,7 @@ from services.verifier.parallel import LeadingRunner, lead
 from services.verifier.settings import VerifierSettings
 from shared.errors import ModelError
 from shared.inference.blocks import BlockPool
-from shared.inference.heap import give_back_freed
+from shared.inference.heap import give_back_freed, give_back_large
 from shared.inference.identity import model_name
 from shared.inference.loading import load_model
 from shared.inference.placing import Use, kv_setting, place
@@ -58,6 +58,7 @@ class Target:
 def load_target(settings: VerifierSettings) -> Target:
     """Load, warm up and measure. Raises ModelError."""
     use_threads(settings.threads)
+    give_back_large()
     tokenizer = load_tokenizer(settings.target)
     runner, pool, close = _load(settings)
     num_slots = pool.num_blocks * pool.block_size
